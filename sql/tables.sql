@@ -1,0 +1,270 @@
+-- Every table of the warehouse: the contract between extract, which fills them, and the views, which read them.
+--
+-- Ids are integers for joins and mean nothing outside this file; a fingerprint is the SHA-256 of the content
+-- itself (weights, pixels, text, parameters). Names are never identities: the same name with other bytes is
+-- another row. Constraints are left to sql/checks/: a primary key would make inserts eleven times slower.
+
+create table if not exists warehouse_info (key varchar not null, value varchar not null);
+comment on table warehouse_info is 'Facts about this file: schema_version, created_by';
+
+-- ---------------------------------------------------------------- what was looked at
+
+create table if not exists datasets (
+    dataset_id integer not null,
+    name varchar not null,
+    source varchar not null,
+    fingerprint varchar not null
+);
+comment on table datasets is 'One row per content of a dataset; a changed image makes a new row';
+comment on column datasets.source is 'Path it was read from, or the name of a generator';
+comment on column datasets.fingerprint is 'SHA-256 over the bytes of every file in order';
+
+create table if not exists classes (dataset_id integer not null, position integer not null, class varchar not null);
+comment on table classes is 'The classes of a dataset, in its own order';
+
+create table if not exists splits (split_id integer not null, dataset_id integer not null, split varchar not null);
+comment on table splits is 'train, validation or test of a dataset: what a probing set is chosen from';
+
+create table if not exists images (
+    image_id integer not null,
+    split_id integer not null,
+    position integer not null,
+    path varchar,
+    class varchar,
+    sha256 varchar not null,
+    width integer,
+    height integer,
+    thumbnail blob,
+    defect varchar
+);
+comment on table images is 'One row per image of a dataset, the defective ones included';
+comment on column images.position is 'Place in the dataset, from 0, counted over all splits';
+comment on column images.path is 'File or line that it was read from';
+comment on column images.class is 'True class by name; NULL where the dataset has none';
+comment on column images.sha256 is 'SHA-256 of the decoded pixels and their shape; of the bytes where unreadable';
+comment on column images.thumbnail is 'PNG, at most 64 pixels a side; NULL where unreadable';
+comment on column images.defect is
+    'NULL, or why the image is left out of everything: unreadable: …, blank, repeat of <position>';
+
+-- ---------------------------------------------------------------- concepts and CLIP
+
+create table if not exists concept_sets (
+    concept_set_id integer not null,
+    name varchar not null,
+    templates varchar[] not null,
+    fingerprint varchar not null
+);
+comment on table concept_sets is 'A list of concepts with the prompt templates that it is embedded with';
+comment on column concept_sets.templates is 'Prompts with {} for the concept; their embeddings are averaged';
+comment on column concept_sets.fingerprint is 'SHA-256 of concepts, their classes and templates, in order';
+
+create table if not exists concepts (
+    concept_id integer not null,
+    concept_set_id integer not null,
+    position integer not null,
+    concept varchar not null
+);
+comment on table concepts is 'The concepts of a set, in its order';
+
+create table if not exists concept_classes (concept_id integer not null, class varchar not null);
+comment on table concept_classes is 'Which classes a concept stands for, by name';
+
+create table if not exists clips (
+    clip_id integer not null,
+    name varchar not null,
+    weights varchar not null,
+    logit_scale double not null,
+    logit_bias double,
+    preprocessing varchar not null,
+    fingerprint varchar not null
+);
+comment on table clips is 'CLIP models, by content';
+comment on column clips.weights is 'Pretrained tag or file';
+comment on column clips.logit_scale is 'The factor on cosines that the model was trained with, already exponentiated';
+comment on column clips.logit_bias is 'SigLIP''s bias on logits; NULL for CLIP';
+comment on column clips.preprocessing is 'JSON: size, resize mode, interpolation, mean, std';
+
+create table if not exists image_embeddings (
+    clip_id integer not null,
+    image_id integer not null,
+    embedding float[] not null
+);
+comment on table image_embeddings is 'CLIP image embeddings of unit length';
+
+create table if not exists concept_embeddings (
+    clip_id integer not null,
+    concept_id integer not null,
+    embedding float[] not null
+);
+comment on table concept_embeddings is 'CLIP text embeddings, averaged over templates, of unit length';
+
+-- ---------------------------------------------------------------- networks
+
+create table if not exists networks (
+    network_id integer not null,
+    name varchar not null,
+    architecture varchar not null,
+    weights varchar,
+    preprocessing varchar not null,
+    classes varchar[] not null,
+    parent_network_id integer,
+    edit_id integer,
+    fingerprint varchar not null
+);
+comment on table networks is 'Probed networks; an edited network is one more row';
+comment on column networks.weights is 'Checkpoint file, or pretrained';
+comment on column networks.preprocessing is 'JSON: size, mode, resize, interpolation, mean, std';
+comment on column networks.classes is 'Names of the outputs, in the order of the logits';
+comment on column networks.parent_network_id is 'The network that this one is an edit of; NULL for an original';
+comment on column networks.edit_id is 'The edit that made it; NULL for an original';
+comment on column networks.fingerprint is 'SHA-256 of architecture, arguments, weights, classes and preprocessing';
+
+create table if not exists layers (
+    layer_id integer not null,
+    network_id integer not null,
+    layer varchar not null,
+    pooling varchar not null,
+    position integer not null,
+    fingerprint varchar not null
+);
+comment on table layers is 'Layers whose output is recorded';
+comment on column layers.layer is 'Dotted module path, as in named_modules()';
+comment on column layers.pooling is 'avg or max over a map or tokens, cls for token 0, none for a linear layer';
+comment on column layers.position is 'Place in the network, from 0 nearest the image';
+
+create table if not exists neurons (
+    neuron_id integer not null,
+    layer_id integer not null,
+    unit integer not null,
+    weight_l1 double,
+    weight_l2 double,
+    bias double
+);
+comment on table neurons is 'Channels of a convolution, outputs of a linear layer; the ids of a layer are contiguous';
+comment on column neurons.unit is 'Place in the layer, from 0';
+comment on column neurons.weight_l1 is 'Sum of absolute weights of the neuron''s row; NULL where the layer has no weight';
+comment on column neurons.weight_l2 is 'Euclidean length of that row';
+
+create table if not exists activations (neuron_id integer not null, image_id integer not null, value float not null);
+comment on table activations is 'Pooled output of a neuron for an image, before any following non-linearity';
+comment on column activations.value is 'Never NULL, NaN or infinite';
+
+create table if not exists predictions (
+    network_id integer not null,
+    image_id integer not null,
+    class varchar not null,
+    confidence float not null,
+    loss float,
+    probabilities float[] not null
+);
+comment on table predictions is 'What a network says of an image';
+comment on column predictions.class is 'Class of the largest logit';
+comment on column predictions.confidence is 'Its probability';
+comment on column predictions.loss is 'Cross-entropy in nats; NULL where the true class is no output of the network';
+comment on column predictions.probabilities is 'Softmax of the logits, in the order of networks.classes';
+
+-- ---------------------------------------------------------------- what was run
+
+create table if not exists extractions (
+    extraction_id integer not null,
+    target varchar not null,
+    split_id integer not null,
+    network_id integer,
+    layer_id integer,
+    clip_id integer,
+    device varchar not null,
+    precision varchar not null,
+    versions varchar not null,
+    started_at timestamp not null,
+    fingerprint varchar not null
+);
+comment on table extractions is 'One row per thing computed over one split: a layer, predictions or image embeddings';
+comment on column extractions.target is 'activations (layer_id), predictions (network_id) or image_embeddings (clip_id)';
+comment on column extractions.versions is 'JSON: dissectdb, torch, open_clip, python';
+
+create table if not exists extraction_blocks (
+    extraction_id integer not null,
+    block integer not null,
+    images integer not null,
+    seconds double not null,
+    finished_at timestamp not null
+);
+comment on table extraction_blocks is 'The ledger: a block is here exactly when its rows are in their table';
+comment on column extraction_blocks.block is 'From 0, over the sound images of the split in order of position';
+comment on column extraction_blocks.seconds is 'Wall time of computing the block, shared by what was computed with it';
+
+-- ---------------------------------------------------------------- questions asked
+
+create table if not exists dissections (
+    dissection_id integer not null,
+    network_id integer not null,
+    split_id integer not null,
+    clip_id integer not null,
+    concept_set_id integer not null,
+    scorer varchar not null,
+    top_k integer not null,
+    softmax_scale double not null,
+    prior_weight double not null,
+    p_first double not null,
+    p_last double not null,
+    include_dead boolean not null,
+    tau double not null,
+    accuracy_images integer not null,
+    images_neurons integer not null,
+    created_at timestamp not null,
+    fingerprint varchar not null
+);
+comment on table dissections is 'One labelling of the neurons of a network: everything that its numbers depend on';
+comment on column dissections.split_id is 'The probing set';
+comment on column dissections.scorer is 'soft_wpmi';
+comment on column dissections.top_k is 'm: images per neuron that the scorer looks at';
+comment on column dissections.softmax_scale is 'a: factor on cosines before the softmax over concepts';
+comment on column dissections.prior_weight is 'lambda: weight of the prior over neurons of the layer';
+comment on column dissections.p_first is 'p0: weight of the most active image';
+comment on column dissections.p_last is 'p1: weight approached at the end of the top_k';
+comment on column dissections.include_dead is 'Whether dead neurons count in the prior, as in CLIP-Dissect';
+comment on column dissections.tau is 'A neuron is interpretable when its label''s score is above this';
+comment on column dissections.accuracy_images is 'Top images whose class judges a neuron (5)';
+comment on column dissections.images_neurons is 'Most active interpretable neurons that speak for an image, per layer';
+
+-- ---------------------------------------------------------------- edits
+
+create table if not exists edits (
+    edit_id integer not null,
+    name varchar not null,
+    network_id integer not null,
+    dissection_id integer not null,
+    layer varchar not null,
+    rule varchar not null,
+    tau double,
+    factor double,
+    sql varchar,
+    chosen_on varchar,
+    created_at timestamp not null,
+    fingerprint varchar not null
+);
+comment on table edits is 'Weight edits that were tried; edited networks name theirs';
+comment on column edits.network_id is 'The network that is edited';
+comment on column edits.rule is 'paper (score above tau), or sql (the user''s own)';
+comment on column edits.tau is 'Threshold of the rule; NULL: the rule has none';
+comment on column edits.factor is 'Weight rows are multiplied by it, or divided; NULL: the rule has none';
+comment on column edits.sql is 'The user''s query that yielded layer, unit, scale; NULL: the rule is the view''s';
+comment on column edits.chosen_on is 'Split on which the edit was chosen among others; NULL: it was declared';
+
+create table if not exists edit_scales (edit_id integer not null, neuron_id integer not null, scale double not null);
+comment on table edit_scales is 'What each weight row was multiplied by, kept as it was applied';
+
+-- ---------------------------------------------------------------- upkeep
+
+create table if not exists table_versions (table_name varchar not null, version bigint not null);
+comment on table table_versions is 'Counts the commits that wrote to a table, so that a build knows what is stale';
+
+create table if not exists view_builds (
+    view varchar not null,
+    fingerprint varchar not null,
+    content varchar not null,
+    row_count bigint not null,
+    seconds double not null,
+    built_at timestamp not null
+);
+comment on table view_builds is 'The materialised views: what they were built from and a hash of what came out';
