@@ -1,0 +1,64 @@
+-- How each neuron's activations are spread over a probing set.
+-- grain: split_id, neuron_id
+-- materialized: table
+--
+-- distinct_values is exact below 256 and says 256 for "that many or more": only a neuron whose best images
+-- share values can have fewer, and only those few neurons are counted in full.
+
+with
+
+spreads as (
+
+    select
+        images.split_id,
+        activations.neuron_id,
+        count(*) as images,
+        avg(activations.value) as mean,
+        stddev_pop(activations.value) as sd,
+        min(activations.value) as lowest,
+        max(activations.value) as highest
+    from activations
+    inner join images on activations.image_id = images.image_id
+    group by images.split_id, activations.neuron_id
+
+),
+
+tied_neurons as (
+
+    select split_id, neuron_id
+    from top_activations
+    group by split_id, neuron_id
+    having count(distinct value) < 256
+
+),
+
+counted as (
+
+    select
+        images.split_id,
+        activations.neuron_id,
+        count(distinct activations.value) as distinct_values
+    from activations
+    inner join images on activations.image_id = images.image_id
+    inner join tied_neurons
+        on
+            activations.neuron_id = tied_neurons.neuron_id
+            and images.split_id = tied_neurons.split_id
+    group by images.split_id, activations.neuron_id
+
+)
+
+select
+    spreads.split_id,
+    spreads.neuron_id,
+    spreads.images,
+    spreads.mean,
+    spreads.sd,
+    spreads.lowest,
+    spreads.highest,
+    least(coalesce(counted.distinct_values, 256), 256) as distinct_values
+from spreads
+left join counted
+    on
+        spreads.neuron_id = counted.neuron_id
+        and spreads.split_id = counted.split_id

@@ -1,0 +1,26 @@
+-- The images that activate each neuron most, with their true and predicted class.
+-- grain: network, layer, unit, rank, dissection_id
+
+select
+    named_neurons.network,
+    named_neurons.layer,
+    named_neurons.unit,
+    top_activations.rank,
+    top_activations.image_id,
+    top_activations.value,
+    images.class as true_class,
+    predictions.class as predicted_class,
+    dissections.dissection_id
+from shown_dissection
+inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+inner join named_neurons on dissections.network_id = named_neurons.network_id
+inner join top_activations
+    on
+        named_neurons.neuron_id = top_activations.neuron_id
+        and dissections.split_id = top_activations.split_id
+inner join images on top_activations.image_id = images.image_id
+left join predictions
+    on
+        top_activations.image_id = predictions.image_id
+        and dissections.network_id = predictions.network_id
+where top_activations.rank <= dissections.top_k

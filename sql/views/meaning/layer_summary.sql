@@ -1,0 +1,48 @@
+-- How much of each layer CLIP can put a word to, and how often that word is right.
+-- grain: network, layer, dissection_id
+--
+-- Accuracies are means of the neurons' accuracies. A layer without a single interpretable neuron keeps its
+-- row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead neurons count as uninterpretable.
+
+with
+
+judged as (
+
+    select
+        named_neurons.network,
+        named_neurons.layer,
+        named_neurons.position,
+        named_neurons.weight_l1,
+        neuron_labels.interpretable,
+        neuron_labels.dead,
+        neuron_labels.similarity,
+        judged_neurons.accuracy,
+        neuron_labels.dissection_id
+    from shown_dissection
+    inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id
+    inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
+    left join judged_neurons
+        on
+            neuron_labels.neuron_id = judged_neurons.neuron_id
+            and neuron_labels.dissection_id = judged_neurons.dissection_id
+
+)
+
+select
+    network,
+    layer,
+    count(*) as neurons,
+    count(*) filter (where interpretable) as num_interpretable,
+    count(*) filter (where not interpretable) as num_uninterpretable,
+    avg(accuracy) as overall_accuracy,
+    avg(accuracy) filter (where interpretable) as interpretable_accuracy,
+    avg(accuracy) filter (where not interpretable) as uninterpretable_accuracy,
+    count(*) filter (where interpretable) / count(*) as proportion_interpretable,
+    count(*) filter (where dead) as num_dead,
+    avg(similarity) as mean_similarity,
+    avg(weight_l1) filter (where interpretable) as interpretable_weight_l1,
+    avg(weight_l1) filter (where not interpretable) as uninterpretable_weight_l1,
+    position,
+    dissection_id
+from judged
+group by network, layer, position, dissection_id

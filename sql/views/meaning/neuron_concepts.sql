@@ -1,0 +1,19 @@
+-- What each neuron responds to: its label, the runner-up, and whether the label is to be believed.
+-- grain: network, layer, unit, dissection_id
+
+select
+    named_neurons.network,
+    named_neurons.layer,
+    named_neurons.unit,
+    labels.concept,
+    neuron_labels.similarity,
+    runners_up.concept as runner_up,
+    neuron_labels.margin,
+    neuron_labels.interpretable,
+    neuron_labels.dead,
+    neuron_labels.dissection_id
+from shown_dissection
+inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id
+inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
+left join concepts as labels on neuron_labels.concept_id = labels.concept_id
+left join concepts as runners_up on neuron_labels.runner_up_id = runners_up.concept_id

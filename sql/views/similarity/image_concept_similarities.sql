@@ -1,0 +1,29 @@
+-- How near CLIP puts each probing image to each concept.
+-- grain: clip_id, image_id, concept_id
+-- materialized: table
+
+with
+
+asked as (
+
+    select distinct clip_id, split_id, concept_set_id
+    from dissections
+
+)
+
+select
+    asked.clip_id,
+    image_embeddings.image_id,
+    concept_embeddings.concept_id,
+    nd_dot(image_embeddings.embedding, concept_embeddings.embedding) as similarity
+from asked
+inner join images on asked.split_id = images.split_id
+inner join image_embeddings
+    on
+        images.image_id = image_embeddings.image_id
+        and asked.clip_id = image_embeddings.clip_id
+inner join concepts on asked.concept_set_id = concepts.concept_set_id
+inner join concept_embeddings
+    on
+        concepts.concept_id = concept_embeddings.concept_id
+        and asked.clip_id = concept_embeddings.clip_id

@@ -1,0 +1,225 @@
+"""The warehouse file: open it, put rows in, ask for rows.
+
+with Warehouse("demo/warehouse.duckdb") as warehouse:
+    warehouse.write({"datasets": [{"dataset_id": 1, "name": "faces", …}]})   # one transaction
+    warehouse.load(units)          # many, written by a thread of their own while the next is computed
+    warehouse.rows("select * from layer_summary")   # a polars frame
+
+A unit is a mapping from table to rows (an Arrow table or reader, or a list of dicts), or an iterable of such
+pairs; a unit is committed whole or not at all.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+
+from warehouse import views
+
+SCHEMA_VERSION = 1
+
+Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+class WarehouseError(ValueError):
+    """Something asked of the warehouse cannot be done; the warehouse is as it was."""
+
+
+class WarehouseUnavailable(WarehouseError):
+    """The file is locked, unreadable, no warehouse, or made by a newer version."""
+
+
+class Warehouse:
+    """A DuckDB file with the tables of sql/tables.sql and the views of sql/views.
+
+    read_only: take no write lock, change nothing. dissection: what the public views show instead of the newest.
+    memory_limit: what DuckDB may hold before it spills to disk, e.g. "2GB".
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        read_only: bool = False,
+        dissection: int | None = None,
+        memory_limit: str = "2500MB",
+    ) -> None:
+        self.path = Path(path)
+        if read_only and not self.path.exists():
+            raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
+        self.connection = _connect(self.path, read_only, memory_limit)
+        try:
+            _check_version(self.connection, self.path)
+            if not read_only:
+                _install(self.connection)
+            if dissection is not None:
+                self._name_dissection(dissection)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+
+    def _name_dissection(self, dissection: int) -> None:
+        known = [row[0] for row in self.connection.execute("select dissection_id from dissections").fetchall()]
+        if dissection not in known:
+            raise WarehouseError(
+                f"{self.path} has no dissection {dissection}; it has {', '.join(map(str, known)) or 'none'}"
+            )
+        self.connection.execute(f"set variable dissection = {int(dissection)}")
+
+    def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """The rows of a query of our own (not of a user's: see guard) as a polars frame.
+
+        parameters: values for $name in the query.
+        """
+        return self.connection.sql(query, params=dict(parameters or {})).pl()
+
+    def find(self, table: str, fingerprint: str) -> int | None:
+        """The id of the row of `table` with this fingerprint, or None."""
+        query = f"select min({table.removesuffix('s')}_id) from {table} where fingerprint = ?"
+        return self.connection.execute(query, [fingerprint]).fetchone()[0]
+
+    def next_id(self, table: str) -> int:
+        """The smallest id of `table` above all that are taken, from 1."""
+        return self.connection.execute(f"select coalesce(max({table.removesuffix('s')}_id), 0) + 1 from {table}").fetchone()[0]
+
+    def write(self, unit: Unit) -> None:
+        """Put the rows of a unit into their tables in one transaction."""
+        _write(self.connection, self.path, unit)
+
+    def load(self, units: Iterable[Unit]) -> None:
+        """Write units as they come, in order, while the next one is computed; an error stops both sides.
+
+        At most one finished unit waits, so that memory stays bounded.
+        """
+        waiting: queue.Queue[Unit | None] = queue.Queue(maxsize=1)
+        failures: list[BaseException] = []
+        writer = threading.Thread(target=self._write_all, args=(waiting, failures), daemon=True)
+        writer.start()
+        try:
+            for unit in units:
+                waiting.put(unit)
+                if failures:
+                    break
+        finally:
+            waiting.put(None)
+            writer.join()
+        if failures:
+            raise failures[0]
+
+    def _write_all(self, waiting: queue.Queue[Unit | None], failures: list[BaseException]) -> None:
+        with self.connection.cursor() as connection:
+            while (unit := waiting.get()) is not None:
+                if failures:
+                    continue  # keep emptying the queue, or the other side would wait for ever
+                try:
+                    _write(connection, self.path, unit)
+                except BaseException as error:
+                    failures.append(error)
+
+    def build(self, **options: Any) -> Iterator[views.Built]:
+        """Rebuild what is stale; options as in views.build."""
+        return views.build(self.connection, views.load_views(), **options)
+
+
+def _connect(path: Path, read_only: bool, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    if not path.parent.is_dir():
+        raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config={"memory_limit": memory_limit})
+    except duckdb.Error as error:
+        text = str(error)
+        if "lock" in text:
+            holder = re.search(r"PID (\d+)", text)
+            who = f"process {holder[1]}" if holder else "another process"
+            raise WarehouseUnavailable(
+                f"{path} is held by {who}; wait until it is done, or end it (what it has committed stays)"
+            ) from error
+        raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: {text.splitlines()[0]}") from error
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    if not tables:
+        return
+    if "warehouse_info" not in tables:
+        raise WarehouseUnavailable(f"{path} is a DuckDB file, but no warehouse of dissectdb; name another file")
+    row = connection.execute("select value from warehouse_info where key = 'schema_version'").fetchone()
+    version = int(row[0]) if row else 0
+    if version > SCHEMA_VERSION:
+        raise WarehouseUnavailable(
+            f"{path} was made by a newer dissectdb (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
+        )
+
+
+def _install(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tables and views where they are missing or changed; the warehouse's own version."""
+    connection.begin()
+    try:
+        connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8"))
+        if connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchone() is None:
+            connection.execute("insert into warehouse_info values ('schema_version', ?)", [str(SCHEMA_VERSION)])
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    views.install(connection, views.load_views())
+
+
+def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> None:
+    written: set[str] = set()
+    connection.begin()
+    try:
+        for table, rows in unit.items() if isinstance(unit, Mapping) else unit:
+            _insert(connection, table, rows)
+            written.add(table)
+        for table in sorted(written):
+            connection.execute("insert into table_versions select ?, 0 where ? not in (select table_name from table_versions)", [table, table])
+            connection.execute("update table_versions set version = version + 1 where table_name = ?", [table])
+        connection.commit()
+    except duckdb.Error as error:
+        _roll_back(connection)
+        if "No space left" in str(error):
+            raise WarehouseError(
+                f"no space left for {path}: free some and run the same command again; "
+                "what was committed is kept"
+            ) from error
+        raise
+    except BaseException:
+        _roll_back(connection)
+        raise
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """A failed commit has already rolled back; a second rollback would hide the first error."""
+    try:
+        connection.rollback()
+    except duckdb.Error:
+        pass
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Any) -> None:
+    if isinstance(rows, list):
+        for row in rows:
+            columns, marks = ", ".join(row), ", ".join("?" * len(row))
+            connection.execute(f"insert into {table} ({columns}) values ({marks})", list(row.values()))
+        return
+    connection.register("incoming_rows", rows)
+    try:
+        connection.execute(f"insert into {table} by name select * from incoming_rows")
+    finally:
+        connection.unregister("incoming_rows")

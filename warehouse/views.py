@@ -1,0 +1,225 @@
+"""The views in sql/views: found, put in order by what they read, installed, and rebuilt where stale.
+
+for view in load_views():            # every view after all that it reads
+    print(view.name, view.grain, view.reads)
+install(connection, load_views())    # views as views; materialised ones as empty tables until they are built
+build(connection, load_views())      # recompute the materialised ones whose inputs changed
+
+A materialised view is stale when its text, the engine functions, a table that it reads or the *content* of a
+materialised view that it reads has changed. So a new dissection that asks for nothing new of the top images
+leaves everything built on them alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import duckdb
+
+SQL = Path(__file__).resolve().parent.parent / "sql"
+
+
+class ViewError(ValueError):
+    """A view file is not as it must be, or its query failed."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One file of sql/views."""
+
+    name: str
+    sql: str
+    title: str
+    grain: tuple[str, ...]
+    materialized: bool
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did, or would do, for one materialised view."""
+
+    view: str
+    rows: int
+    seconds: float
+
+
+def load_views(folder: Path = SQL / "views") -> list[View]:
+    """Every view under the folder, each after the views that it reads. Raises ViewError."""
+    views = {path.stem: _read(path) for path in sorted(folder.rglob("*.sql"))}
+    graph = {view.name: view.reads & views.keys() for view in views.values()}
+    try:
+        return [views[name] for name in TopologicalSorter(graph).static_order()]
+    except CycleError as error:
+        raise ViewError(f"views read each other in a circle: {' → '.join(error.args[1])}") from error
+
+
+def _read(path: Path) -> View:
+    import sqlglot
+    from sqlglot import exp
+
+    text = path.read_text(encoding="utf-8")
+    header = [line.removeprefix("--").strip() for line in text.split("\n\n", 1)[0].splitlines()]
+    # The title is the first sentence; it ends where the grain begins.
+    title = " ".join(header[: next((i for i, line in enumerate(header) if line.startswith("grain:")), 1)])
+    grain = re.search(r"^-- grain: (.+)$", text, re.MULTILINE)
+    if not text.startswith("-- ") or grain is None:
+        raise ViewError(f"{path}: a view starts with a line that says what a row is, then '-- grain: columns'")
+    try:
+        [tree] = sqlglot.parse(text, dialect="duckdb")
+    except (sqlglot.ParseError, ValueError) as error:
+        raise ViewError(f"{path}: not one SQL statement: {error}") from error
+    steps = {step.alias for step in tree.find_all(exp.CTE)}
+    return View(
+        name=path.stem,
+        sql=text.strip(),
+        title=title,
+        grain=tuple(column.strip() for column in grain[1].split(",")),
+        materialized="\n-- materialized: table\n" in text,
+        reads=frozenset(table.name for table in tree.find_all(exp.Table)) - steps,
+    )
+
+
+def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
+    """Make every view queryable, in one transaction; materialised ones whose text changed start empty."""
+    key = _digest(_engine_functions(), *(view.name + view.sql for view in views))
+    stored = connection.execute("select value from warehouse_info where key = 'views'").fetchone()
+    if stored == (key,):
+        return
+    texts = dict(connection.execute("select key, value from warehouse_info where key like 'view:%'").fetchall())
+    connection.begin()
+    try:
+        connection.execute(_engine_functions())
+        _drop_views(connection, {view.name for view in views if view.materialized})
+        for view in views:
+            if not view.materialized:
+                connection.execute(f"create view {view.name} as {view.sql}")
+                connection.execute(f"comment on view {view.name} is {_quote(view.title)}")
+            elif texts.get(f"view:{view.name}") != _digest(view.sql):
+                connection.execute(f"create or replace table {view.name} as select * from ({view.sql}\n) limit 0")
+                connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
+                connection.execute("delete from view_builds where view = ?", [view.name])
+        connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
+        connection.execute("insert into warehouse_info values ('views', ?)", [key])
+        for view in views:
+            digest = [f"view:{view.name}", _digest(view.sql)]
+            connection.execute("insert into warehouse_info values (?, ?)", digest)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _drop_views(connection: duckdb.DuckDBPyConnection, keep_tables: Collection[str]) -> None:
+    """Drop all views, and the tables of materialised views that are no more."""
+    views = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    known = connection.execute("select key[6:] from warehouse_info where key like 'view:%'").fetchall()
+    tables = connection.execute("select table_name from duckdb_tables()").fetchall()
+    for (name,) in views:
+        connection.execute(f'drop view "{name}"')
+    for (name,) in {*known} & {*tables}:
+        if name not in keep_tables:
+            connection.execute(f'drop table "{name}"')
+
+
+def build(
+    connection: duckdb.DuckDBPyConnection,
+    views: list[View],
+    *,
+    select: Collection[str] = (),
+    full_refresh: bool = False,
+    dry_run: bool = False,
+) -> Iterator[Built]:
+    """Recompute the stale materialised views, each in a transaction of its own; yields what was done.
+
+    select: only these views and what they read. full_refresh: the stale and the fresh. dry_run: compute nothing,
+    yield what is stale with the rows that it has now; what would only become stale by its inputs' new content is
+    yielded too.
+    """
+    wanted = _with_inputs(views, select) if select else {view.name for view in views}
+    versions = dict(connection.execute("select table_name, version::varchar from table_versions").fetchall())
+    builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
+    stored = {view: (fingerprint, content, rows) for view, fingerprint, content, rows in builds}
+    functions = _engine_functions()
+    for view in views:
+        inputs = [f"{name}={versions.get(name, '0')}" for name in sorted(view.reads)]
+        fingerprint = _digest(view.sql, functions, *inputs)
+        if not view.materialized:
+            versions[view.name] = fingerprint
+            continue
+        old_fingerprint, content, rows = stored.get(view.name, (None, "", 0))
+        versions[view.name] = content
+        if view.name not in wanted or (fingerprint == old_fingerprint and not full_refresh):
+            continue
+        if dry_run:
+            versions[view.name] = "to be built"
+            yield Built(view.name, rows, 0.0)
+            continue
+        built, versions[view.name] = _materialize(connection, view, fingerprint)
+        yield built
+
+
+def _with_inputs(views: list[View], select: Collection[str]) -> set[str]:
+    by_name = {view.name: view for view in views}
+    if unknown := sorted(set(select) - by_name.keys()):
+        raise ViewError(f"no view named {', '.join(unknown)}; there is {', '.join(sorted(by_name))}")
+    wanted: set[str] = set()
+    queue = list(select)
+    while queue:
+        name = queue.pop()
+        if name in by_name and name not in wanted:
+            wanted.add(name)
+            queue.extend(by_name[name].reads)
+    return wanted
+
+
+def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint: str) -> tuple[Built, str]:
+    """Replace the table of a view and its record; returns what was built and a hash of the content."""
+    started = time.perf_counter()
+    connection.begin()
+    try:
+        connection.execute(f"create or replace table {view.name} as {view.sql}")
+        connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
+        rows, content = connection.execute(
+            f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
+        ).fetchone()
+        seconds = time.perf_counter() - started
+        connection.execute("delete from view_builds where view = ?", [view.name])
+        connection.execute(
+            "insert into view_builds values (?, ?, ?, ?, ?, now()::timestamp)",
+            [view.name, fingerprint, content, rows, seconds],
+        )
+        connection.commit()
+    except duckdb.Error as error:
+        connection.rollback()
+        raise ViewError(f"view {view.name} could not be built: {error}") from error
+    except BaseException:
+        connection.rollback()
+        raise
+    return Built(view.name, rows, seconds), content
+
+
+def _engine_functions() -> str:
+    return (SQL / "engines" / "duckdb.sql").read_text(encoding="utf-8")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def checks(folder: Path = SQL / "checks") -> Iterable[tuple[str, str, str]]:
+    """(name, what a row of it means, query) of every contract, by name."""
+    for path in sorted(folder.glob("*.sql")):
+        text = path.read_text(encoding="utf-8").strip()
+        comment = [line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("--")]
+        yield path.stem, " ".join(comment), text
