@@ -68,6 +68,7 @@ class Input(Settings):
     mode: Literal["grey", "rgb"] = "rgb"
     resize: Resize = "squash"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    rounding: bool = True
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 

@@ -1,0 +1,74 @@
+"""Concept sets: what a neuron may be said to respond to.
+
+read("facial_expressions")      # a set that ships with dissectdb
+read("my/concepts.txt")         # one concept a line; blank lines and lines that start with # do not count
+read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+
+from extract.study import StudyError
+
+FOLDER = Path(__file__).parent
+
+
+def shipped() -> list[str]:
+    """The names of the sets that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read(source: str) -> dict[str, tuple[str, ...]]:
+    """Concept → the classes that it stands for, in the order of the set. Raises StudyError."""
+    path = Path(source)
+    if "/" not in source and "." not in source:
+        if source not in shipped():
+            close = difflib.get_close_matches(source, shipped(), n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise StudyError(f"no concept set {source!r} ships; {hint}there is {', '.join(shipped())}, or name a file")
+        path = FOLDER / f"{source}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        concepts = _from_toml(path, text) if path.suffix == ".toml" else _from_lines(path, text)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such concept file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudyError(f"{path}: not a readable concept file: {error}") from error
+    if len(concepts) < 2:
+        raise StudyError(f"{path}: holds {len(concepts)} concept(s); a label needs at least two to choose from")
+    return concepts
+
+
+def _from_lines(path: Path, text: str) -> dict[str, tuple[str, ...]]:
+    concepts: dict[str, tuple[str, ...]] = {}
+    first_lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        concept = line.strip()
+        if not concept or concept.startswith("#"):
+            continue
+        key = concept.casefold()
+        if key in first_lines:
+            raise StudyError(f"{path}:{number}: {concept!r} is on line {first_lines[key]} already")
+        first_lines[key] = number
+        concepts[concept] = ()
+    return concepts
+
+
+def _from_toml(path: Path, text: str) -> dict[str, tuple[str, ...]]:
+    table = tomllib.loads(text).get("concepts")
+    if not isinstance(table, dict):
+        raise StudyError(f'{path}: needs a table [concepts] with lines such as "Smile" = ["happy"]')
+    concepts: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
+    for concept, classes in table.items():
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise StudyError(f"{path}: {concept!r} needs a list of class names, [] if it stands for none")
+        if not concept.strip():
+            raise StudyError(f"{path}: a concept is empty")
+        if (twin := seen.setdefault(concept.strip().casefold(), concept)) != concept:
+            raise StudyError(f"{path}: {concept!r} and {twin!r} are the same concept")
+        concepts[concept.strip()] = tuple(dict.fromkeys(classes))
+    return concepts

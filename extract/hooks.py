@@ -1,0 +1,162 @@
+"""Listen to layers while a network runs.
+
+taps = find_taps(model, study.network.layers, (1, 40, 40))
+with record(model, taps) as seen:
+    logits = model(images)
+seen["lin1"]   # (image, unit), on the device
+
+Maps are pooled over space and tokens over their axis, so that each unit of each layer is one number per image.
+The hooks are gone after the block, whatever happened in it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from extract.study import Layer, StudyError
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A layer and how its output becomes (image, unit). pooling: avg, max, cls, or none for a linear layer."""
+
+    layer: str
+    units: int
+    pooling: str
+    image_axis: int
+    unit_axis: int
+
+
+@contextmanager
+def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
+    """Collect the pooled output (image, unit) of each tap, by layer name."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(tap: Tap):
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            seen[tap.layer] = pool(first_tensor(output, tap.layer), tap).detach()
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles = [modules[tap.layer].register_forward_hook(keep(tap)) for tap in taps]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pool(output: Tensor, tap: Tap) -> Tensor:
+    """(image, unit) of a layer's output."""
+    output = output.movedim((tap.image_axis, tap.unit_axis), (0, 1))
+    if output.ndim == 2:
+        return output
+    output = output.flatten(2)  # (image, unit, place)
+    if tap.pooling == "cls":
+        return output[:, :, 0]
+    return output.amax(2) if tap.pooling == "max" else output.mean(2)
+
+
+def first_tensor(output: object, layer: str) -> Tensor:
+    """A layer's output, or the first of a tuple of outputs (attention returns its weights second)."""
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise StudyError(f"network.layers: {layer} returns {type(output).__name__}, not a tensor; name a module inside it")
+    return output
+
+
+def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[int]) -> list[Tap]:
+    """How to read each layer, in the order in which the network runs them.
+
+    image_shape: (channel, H, W) of the network's input. The image axis is found, not guessed: it is the axis that
+    grows when two images become three. Raises StudyError for a layer that is not there, does not run, or whose
+    units cannot be told from its places.
+    """
+    modules = dict(model.named_modules())
+    for layer in layers:
+        if layer.name not in modules:
+            close = difflib.get_close_matches(layer.name, modules, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}? " if close else ""
+            names = ", ".join(name for name in modules if name)
+            raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}it has {names}")
+    names = [layer.name for layer in layers]
+    two, three = (_output_shapes(model, names, (count, *image_shape)) for count in (2, 3))
+    if silent := [name for name in names if name not in two]:
+        raise StudyError(f"network.layers: {', '.join(silent)} took no part in a forward pass")
+    by_name = {layer.name: layer for layer in layers}
+    return [_tap(by_name[name], modules[name], two[name], three[name]) for name in two]
+
+
+def _output_shapes(model: nn.Module, names: Sequence[str], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Output shapes of the named layers for images of zeros, in running order."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def keep(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            shapes[name] = tuple(first_tensor(output, name).shape)
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+    parameter = next(model.parameters(), torch.zeros(0))
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
+    except RuntimeError as error:
+        channels, height, width = shape[1:]
+        raise StudyError(
+            f"network.input: {type(model).__name__} does not take {channels} × {height} × {width} images: {error}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
+    grows = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
+    if len(two) != len(three) or len(grows) != 1 or two[grows[0]] != 2:
+        raise StudyError(f"network.layers: {layer.name} mixes images ({two} for two, {three} for three)")
+    [image_axis] = grows
+    places = [axis for axis in range(len(two)) if axis != image_axis]
+    if len(two) == 2:
+        return Tap(layer.name, two[places[0]], "none", image_axis, places[0])
+    if len(two) not in (3, 4, 5):
+        raise StudyError(f"network.layers: {layer.name} has outputs {two}; a neuron needs maps, tokens or units")
+    tokens = len(two) == 3
+    if layer.pooling == "cls" and not tokens:
+        raise StudyError(f"network.layers: {layer.name} has maps {two}; pooling 'cls' is for tokens, use avg or max")
+    unit_axis = places[-1] if tokens or layer.layout == "channels_last" else places[0]
+    _agree_with_module(layer, module, two, unit_axis)
+    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis)
+
+
+def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], unit_axis: int) -> None:
+    """The module's own word on its number of units must fit the axis that they were read from."""
+    for attribute in ("out_channels", "out_features", "num_features", "embed_dim"):
+        units = getattr(module, attribute, None)
+        if isinstance(units, int) and units != shape[unit_axis]:
+            raise StudyError(
+                f"network.layers: {layer.name} says it has {units} units, but its output is {shape} with "
+                f"{shape[unit_axis]} on axis {unit_axis}; for channels-last maps set layout = 'channels_last'"
+            )
+
+
+def weight_norms(module: nn.Module, units: int) -> list[tuple[float | None, float | None, float | None]]:
+    """(L1, L2, bias) of each unit's weight row; None where the module has no such row."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # its rows are inputs, not units
+    if not isinstance(weight, Tensor) or transposed or weight.ndim == 0 or len(weight) != units:
+        return [(None, None, None)] * units
+    rows = weight.detach().double().reshape(units, -1)
+    biases = bias.detach().double().tolist() if isinstance(bias, Tensor) else [None] * units
+    return list(zip(rows.abs().sum(1).tolist(), rows.norm(dim=1).tolist(), biases, strict=True))

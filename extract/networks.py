@@ -1,0 +1,203 @@
+"""The networks that are probed: built by name, with weights from a file that cannot carry code.
+
+network = load(study.network)
+network.model      # in eval mode, float32, on the CPU
+network.classes    # the names of its outputs
+
+architecture: vggnet, torchvision:NAME, timm:NAME, or path/to/file.py:function (called with `arguments`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from extract import fingerprints, study
+from extract.preprocess import Recipe
+from extract.study import StudyError
+
+NESTED_KEYS = ("params", "state_dict", "model")  # where checkpoints keep their weights, if not at the top
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as a study names it. fingerprint: SHA-256 of all that its outputs depend on."""
+
+    name: str
+    architecture: str
+    weights: str | None
+    model: nn.Module
+    classes: tuple[str, ...]
+    recipe: Recipe
+    fingerprint: str
+
+
+def load(settings: study.Network) -> Network:
+    """Build the network that a study names and give it its weights. Raises StudyError."""
+    model = _build(settings)
+    if isinstance(settings.weights, Path):
+        load_weights(model, settings.weights)
+    _refuse_nan(model, settings)
+    recipe = Recipe(**settings.input.model_dump())
+    return describe(model.eval(), settings, recipe, str(settings.weights) if settings.weights else None)
+
+
+def describe(
+    model: nn.Module, settings: study.Network, recipe: Recipe, weights: str | None, name: str | None = None
+) -> Network:
+    """The network with its fingerprint; the name is not part of it, the code of a user's own function is."""
+    code = settings.architecture
+    if _is_file(code):
+        path = Path(code.rpartition(":")[0])
+        code = f"{fingerprints.of_file(path)}:{code.rpartition(':')[2]}"
+    return Network(
+        name=name or settings.name,
+        architecture=settings.architecture,
+        weights=weights,
+        model=model,
+        classes=settings.classes,
+        recipe=recipe,
+        fingerprint=fingerprints.of_values(
+            code,
+            settings.arguments,
+            settings.classes,
+            recipe.as_dict(),
+            fingerprints.of_weights(model.state_dict()),
+        ),
+    )
+
+
+def _is_file(architecture: str) -> bool:
+    return architecture.rpartition(":")[0].endswith(".py")
+
+
+def _build(settings: study.Network) -> nn.Module:
+    architecture, arguments = settings.architecture, settings.arguments
+    pretrained = settings.weights == "pretrained"
+    library, _, name = architecture.partition(":")
+    try:
+        if _is_file(architecture):
+            model = _call_users_function(architecture, arguments)
+        elif architecture == "vggnet":
+            from extract.vggnet import VGGNet
+
+            model = VGGNet(**arguments)
+        elif library == "torchvision":
+            import torchvision
+
+            model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None, **arguments)
+        elif library == "timm":
+            import timm
+
+            model = timm.create_model(name, pretrained=pretrained, **arguments)
+        else:
+            raise StudyError(
+                f"network.architecture: {architecture!r} is none of vggnet, torchvision:NAME, timm:NAME, "
+                "path/to/file.py:function"
+            )
+    except StudyError:
+        raise
+    except Exception as error:  # whatever a library or a user's function raises, the study named it
+        raise StudyError(f"network {settings.name}: {architecture} could not be built: {error}") from error
+    if pretrained and library not in ("torchvision", "timm"):
+        raise StudyError(f"network.weights: 'pretrained' is for torchvision: and timm:; {architecture} needs a file")
+    return model.float()
+
+
+def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> nn.Module:
+    file, _, function = architecture.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise StudyError(f"network.architecture: {path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # a path that ends in .py always has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, function):
+        raise StudyError(f"network.architecture: {path} has no function {function}")
+    model = getattr(module, function)(**arguments)
+    if not isinstance(model, nn.Module):
+        raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, no torch module")
+    return model
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The state dict of a file, and the key that it stands under (None: at the top). Runs no code of the file."""
+    if not path.is_file():
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise StudyError(f"{path}: no such checkpoint{hint}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path), None
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise StudyError(
+            f"{path}: holds more than tensors, and loading it could run code; save its state_dict() only"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise StudyError(f"{path}: not a readable checkpoint: {error}") from error
+    key = next((key for key in NESTED_KEYS if isinstance(values, dict) and isinstance(values.get(key), dict)), None)
+    state = values[key] if key else values
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise StudyError(f"{path}: no state dict, neither at the top nor under {', '.join(NESTED_KEYS)}")
+    return dict(state), key
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill the model from a checkpoint; raises StudyError with every key that is missing, unexpected or misshapen."""
+    state, _ = read_checkpoint(path)
+    if state and all(name.startswith("module.") for name in state):  # saved from DataParallel
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    own = model.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ],
+    }
+    if any(problems.values()):
+        parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
+        raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
+    model.load_state_dict(state)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _refuse_nan(model: nn.Module, settings: study.Network) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise StudyError(f"network {settings.name}: {name} holds NaN or infinity in {settings.weights}")
+
+
+def save_like(model: nn.Module, path: Path, example: Path | None) -> None:
+    """Write the weights in the format of an example checkpoint (safetensors without one), never half-written."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    if example is None or example.suffix == ".safetensors":
+        save_file(state, unfinished)
+    else:
+        key = read_checkpoint(example)[1]
+        torch.save({key: state} if key else state, unfinished)
+    os.replace(unfinished, path)
+
+
+def recipe_json(recipe: Recipe) -> str:
+    return json.dumps(recipe.as_dict(), sort_keys=True)

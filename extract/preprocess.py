@@ -1,0 +1,93 @@
+"""From decoded images to what a network or CLIP sees, on the device.
+
+recipe = Recipe(size=40, mode="grey", resize="squash", interpolation="bilinear")
+batch = recipe.apply(images, device)     # (image, channel, 40, 40), float32
+
+Resizing is antialiased. With `rounding` it ends on whole grey levels, as PIL's does, so that a batch on the device
+and an image through a model's own PIL transform come out alike; networks trained on resized tensors want it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's convert("L")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Size in pixels a side; mean and std per channel on values from 0 to 1 (empty: 0 and 1).
+
+    resize: squash (both sides to size), shortest (the shorter side, then the centre) or longest (the longer
+    side, then padded with `fill`).
+    """
+
+    size: int
+    mode: Literal["grey", "rgb"] = "rgb"
+    resize: Literal["squash", "shortest", "longest"] = "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    rounding: bool = True
+    fill: float = 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def apply(self, images: Sequence[np.ndarray], device: torch.device) -> Tensor:
+        """(image, channel, size, size) float32 on the device, of uint8 images (H, W) or (H, W, 3)."""
+        if len({image.shape for image in images}) == 1:
+            pixels = self._fit(_channels_first(np.stack(images), device))
+        else:
+            pixels = torch.cat([self._fit(_channels_first(image[None], device)) for image in images])
+        values = pixels.float() / 255
+        if self.mean:
+            values -= torch.tensor(self.mean, device=device).view(1, -1, 1, 1)
+        if self.std:
+            values /= torch.tensor(self.std, device=device).view(1, -1, 1, 1)
+        return values
+
+    def _fit(self, pixels: Tensor) -> Tensor:
+        """uint8 (image, 1 or 3, H, W) → (image, channel, size, size), uint8, or float32 without rounding."""
+        pixels = _with_mode(pixels, self.mode)
+        if not self.rounding:
+            pixels = pixels.float()
+        height, width = pixels.shape[-2:]
+        if self.resize == "squash":
+            return self._scale(pixels, self.size, self.size)
+        side = min(height, width) if self.resize == "shortest" else max(height, width)
+        # Truncated, as torchvision's Resize does; the side that sets the scale comes out exact.
+        rows, columns = (self.size if edge == side else int(self.size * edge / side) for edge in (height, width))
+        scaled = self._scale(pixels, max(rows, 1), max(columns, 1))
+        if self.resize == "shortest":
+            return functional.center_crop(scaled, [self.size, self.size])
+        top, left = (self.size - scaled.shape[-2]) // 2, (self.size - scaled.shape[-1]) // 2
+        bottom, right = self.size - scaled.shape[-2] - top, self.size - scaled.shape[-1] - left
+        return functional.pad(scaled, [left, top, right, bottom], fill=self.fill)
+
+    def _scale(self, pixels: Tensor, rows: int, columns: int) -> Tensor:
+        if tuple(pixels.shape[-2:]) == (rows, columns):
+            return pixels
+        return functional.resize(pixels, [rows, columns], InterpolationMode(self.interpolation), antialias=True)
+
+
+def _channels_first(images: np.ndarray, device: torch.device) -> Tensor:
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def _with_mode(pixels: Tensor, mode: str) -> Tensor:
+    if mode == "rgb":
+        return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+    if pixels.shape[1] == 1:
+        return pixels
+    weights = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels.float() * weights).sum(1, keepdim=True).round().clamp(0, 255).to(torch.uint8)
