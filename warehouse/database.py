@@ -11,6 +11,7 @@ pairs; a unit is committed whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import threading
@@ -91,11 +92,14 @@ class Warehouse:
     def find(self, table: str, fingerprint: str) -> int | None:
         """The id of the row of `table` with this fingerprint, or None."""
         query = f"select min({table.removesuffix('s')}_id) from {table} where fingerprint = ?"
-        return self.connection.execute(query, [fingerprint]).fetchone()[0]
+        [(found,)] = self.connection.execute(query, [fingerprint]).fetchall()
+        return found
 
     def next_id(self, table: str) -> int:
         """The smallest id of `table` above all that are taken, from 1."""
-        return self.connection.execute(f"select coalesce(max({table.removesuffix('s')}_id), 0) + 1 from {table}").fetchone()[0]
+        query = f"select coalesce(max({table.removesuffix('s')}_id), 0) + 1 from {table}"
+        [(free,)] = self.connection.execute(query).fetchall()
+        return free
 
     def write(self, unit: Unit) -> None:
         """Put the rows of a unit into their tables in one transaction."""
@@ -143,7 +147,7 @@ def _connect(path: Path, read_only: bool, memory_limit: str) -> duckdb.DuckDBPyC
         return duckdb.connect(str(path), read_only=read_only, config={"memory_limit": memory_limit})
     except duckdb.Error as error:
         text = str(error)
-        if "lock" in text:
+        if "Could not set lock" in text:  # not "lock" alone: the path is in the text too
             holder = re.search(r"PID (\d+)", text)
             who = f"process {holder[1]}" if holder else "another process"
             raise WarehouseUnavailable(
@@ -158,8 +162,8 @@ def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         return
     if "warehouse_info" not in tables:
         raise WarehouseUnavailable(f"{path} is a DuckDB file, but no warehouse of dissectdb; name another file")
-    row = connection.execute("select value from warehouse_info where key = 'schema_version'").fetchone()
-    version = int(row[0]) if row else 0
+    rows = connection.execute("select value from warehouse_info where key = 'schema_version'").fetchall()
+    version = int(rows[0][0]) if rows else 0
     if version > SCHEMA_VERSION:
         raise WarehouseUnavailable(
             f"{path} was made by a newer dissectdb (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
@@ -171,8 +175,10 @@ def _install(connection: duckdb.DuckDBPyConnection) -> None:
     connection.begin()
     try:
         connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8"))
-        if connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchone() is None:
-            connection.execute("insert into warehouse_info values ('schema_version', ?)", [str(SCHEMA_VERSION)])
+        known = connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall()
+        if not known:
+            values = ["schema_version", str(SCHEMA_VERSION)]
+            connection.execute("insert into warehouse_info values (?, ?)", values)
         connection.commit()
     except BaseException:
         connection.rollback()
@@ -206,10 +212,8 @@ def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> Non
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     """A failed commit has already rolled back; a second rollback would hide the first error."""
-    try:
+    with contextlib.suppress(duckdb.Error):
         connection.rollback()
-    except duckdb.Error:
-        pass
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Any) -> None:
@@ -222,4 +226,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Any) -> Non
     try:
         connection.execute(f"insert into {table} by name select * from incoming_rows")
     finally:
-        connection.unregister("incoming_rows")
+        # After a failed insert nothing more runs before the rollback: that error must not hide the first one.
+        with contextlib.suppress(duckdb.Error):
+            connection.unregister("incoming_rows")

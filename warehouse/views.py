@@ -89,8 +89,8 @@ def _read(path: Path) -> View:
 def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
     """Make every view queryable, in one transaction; materialised ones whose text changed start empty."""
     key = _digest(_engine_functions(), *(view.name + view.sql for view in views))
-    stored = connection.execute("select value from warehouse_info where key = 'views'").fetchone()
-    if stored == (key,):
+    stored = connection.execute("select value from warehouse_info where key = 'views'").fetchall()
+    if stored == [(key,)]:
         return
     texts = dict(connection.execute("select key, value from warehouse_info where key like 'view:%'").fetchall())
     connection.begin()
@@ -186,9 +186,9 @@ def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint:
     try:
         connection.execute(f"create or replace table {view.name} as {view.sql}")
         connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
-        rows, content = connection.execute(
+        [(rows, content)] = connection.execute(
             f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
-        ).fetchone()
+        ).fetchall()
         seconds = time.perf_counter() - started
         connection.execute("delete from view_builds where view = ?", [view.name])
         connection.execute(

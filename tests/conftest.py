@@ -1,0 +1,351 @@
+"""Small warehouses for the tests: `tiny`, complete and written by hand, and rows made from arrays.
+
+def test_x(tiny): tiny.rows("select * from layer_summary")
+run_view("layer_summary", shown_dissection=[…], …)  # one view over exactly the rows that a test writes
+probe({"conv": activations}, images, concepts)      # tables around arrays (image, unit) and embeddings
+"""
+
+# ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+
+from warehouse import Warehouse, views
+from warehouse.views import load_views
+
+NOON = datetime(2026, 1, 1, 12)
+LONG = ("activations", "image_embeddings", "concept_embeddings")  # tables worth an Arrow insert
+
+Tables = dict[str, list[dict[str, Any]]]
+
+
+@functools.cache
+def all_views() -> tuple[views.View, ...]:
+    return tuple(load_views())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def views_read_once() -> Iterator[None]:
+    """Parsing the views takes most of opening a small warehouse; the files do not change during a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            views, "load_views", lambda *folder: load_views(*folder) if folder else list(all_views())
+        )
+        yield
+
+
+def sha(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def unit_length(rows: Any) -> np.ndarray:
+    rows = np.asarray(rows, dtype=np.float64)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+# ---------------------------------------------------------------- rows from arrays
+
+
+def dissection_row(dissection_id: int = 1, **changes: Any) -> dict[str, Any]:
+    row = dict(
+        dissection_id=dissection_id, network_id=1, split_id=1, clip_id=1, concept_set_id=1,
+        scorer="soft_wpmi", top_k=3, softmax_scale=10.0, prior_weight=1.0, p_first=0.998, p_last=0.97,
+        include_dead=False, tau=0.0, accuracy_images=3, images_neurons=2, created_at=NOON,
+    )  # fmt: skip
+    row.update(changes)
+    return row | dict(fingerprint=sha(*row.values()))
+
+
+def concept_rows(concepts: Mapping[str, Sequence[str]], concept_set_id: int, first_id: int) -> Tables:
+    """A concept set from {concept: its classes}. Ids fall while positions rise: nothing may depend on ids."""
+    ids = range(first_id + len(concepts) - 1, first_id - 1, -1)
+    return dict(
+        concepts=[
+            dict(concept_id=i, concept_set_id=concept_set_id, position=position, concept=concept)
+            for position, (i, concept) in enumerate(zip(ids, concepts, strict=True))
+        ],
+        concept_classes=[
+            dict(concept_id=i, class_=name)
+            for i, names in zip(ids, concepts.values(), strict=True)
+            for name in names
+        ],
+    )
+
+
+def embedding_rows(key: str, ids: Sequence[int], embeddings: np.ndarray) -> list[dict[str, Any]]:
+    return [
+        {"clip_id": 1, key: int(i), "embedding": row.tolist()} for i, row in zip(ids, embeddings, strict=True)
+    ]
+
+
+def layer_rows(
+    activations: Mapping[str, np.ndarray], image_ids: Sequence[int], network_id: int = 1, first_id: int = 1
+) -> Tables:
+    """Layers, neurons and activations from {layer: (image, unit) array}; their ids count from first_id on."""
+    tables: Tables = dict(layers=[], neurons=[], activations=[])
+    neuron_id = first_id
+    for position, (layer, values) in enumerate(activations.items()):
+        layer_id = first_id + position
+        tables["layers"].append(
+            dict(layer_id=layer_id, network_id=network_id, layer=layer, pooling="avg", position=position,
+                 fingerprint=sha(network_id, layer))
+        )  # fmt: skip
+        for unit, column in enumerate(np.asarray(values, dtype=np.float32).T):
+            tables["neurons"].append(
+                dict(neuron_id=neuron_id, layer_id=layer_id, unit=unit,
+                     weight_l1=1.0 + unit, weight_l2=1.0, bias=0.0)
+            )  # fmt: skip
+            tables["activations"] += [
+                dict(neuron_id=neuron_id, image_id=int(i), value=float(value))
+                for i, value in zip(image_ids, column, strict=True)
+            ]
+            neuron_id += 1
+    return tables
+
+
+def probe(
+    activations: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    concepts: np.ndarray,
+    *,
+    classes: Sequence[str | None] | None = None,
+    concept_classes: Sequence[Sequence[str]] | None = None,
+    dissection: Mapping[str, Any] | None = None,
+) -> Tables:
+    """All that a dissection reads, from {layer: (image, unit)} and embeddings (row, d); ids from 1."""
+    ids = range(1, len(images) + 1)
+    names = {f"concept {i}": of for i, of in enumerate(concept_classes or [[]] * len(concepts))}
+    words = concept_rows(names, 1, 1)
+    tables = dict(
+        images=[
+            dict(
+                image_id=i,
+                split_id=1,
+                position=i - 1,
+                class_=classes[i - 1] if classes else None,
+                sha256=sha(i),
+            )
+            for i in ids
+        ],
+        networks=[dict(network_id=1, name="net")],
+        image_embeddings=embedding_rows("image_id", ids, images),
+        concept_embeddings=embedding_rows(
+            "concept_id", [row["concept_id"] for row in words["concepts"]], concepts
+        ),
+        dissections=[dissection_row(**(dissection or {}))],
+    )
+    return tables | words | layer_rows(activations, ids)
+
+
+def merged(*parts: Tables) -> Tables:
+    tables: Tables = {}
+    for part in parts:
+        for table, rows in part.items():
+            tables.setdefault(table, []).extend(rows)
+    return tables
+
+
+def named(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`class` is a keyword of Python, so that rows are written with class_."""
+    return [{key.removesuffix("_"): value for key, value in row.items()} for row in rows]
+
+
+def unit_of(tables: Tables) -> dict[str, Any]:
+    """The tables as Warehouse.write takes them: long ones as frames, which insert at once."""
+    return {
+        table: pl.DataFrame(named(rows), infer_schema_length=None) if table in LONG else named(rows)
+        for table, rows in tables.items()
+    }
+
+
+# ---------------------------------------------------------------- one view over given rows
+
+
+@functools.cache
+def _table_texts() -> str:
+    """The tables without "not null": a test writes only the columns that matter."""
+    text = (views.SQL / "tables.sql").read_text(encoding="utf-8").replace(" not null", "")
+    return text + views._engine_functions()
+
+
+def view_connection(**inputs: Sequence[Mapping[str, Any]]) -> duckdb.DuckDBPyConnection:
+    """A database in memory with these rows of tables and views; all other views compute themselves."""
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute(_table_texts())
+    tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    for name, rows in inputs.items():
+        frame = pl.DataFrame(named(rows), infer_schema_length=None)
+        connection.register("incoming_rows", frame)
+        how = f"insert into {name} by name" if name in tables else f"create table {name} as"
+        connection.execute(f"{how} select * from incoming_rows")
+        connection.unregister("incoming_rows")
+    for view in all_views():
+        if view.name not in inputs:
+            connection.execute(f"create view {view.name} as {view.sql}")
+    return connection
+
+
+def run_view(view: str, **inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one view over exactly the rows that the test writes down, in the order of its grain."""
+    [grain] = [", ".join(known.grain) for known in all_views() if known.name == view]
+    with view_connection(**inputs) as connection:
+        return connection.sql(f"select * from {view} order by {grain}").pl().to_dicts()
+
+
+# ---------------------------------------------------------------- the tiny warehouse
+
+HAPPY, SAD = "happy", "sad"
+TRAIN = [HAPPY, HAPPY, HAPPY, HAPPY, SAD, SAD, SAD, SAD, SAD, SAD]  # the last two are left out
+TEST = [HAPPY, HAPPY, HAPPY, SAD, SAD, SAD]
+SOUND = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16]
+IN_TRAIN = 8  # of the sound ones
+BEFORE = [0.1, 0.9, 0.2, 0.3, 0.8, 0.7, 0.4, 0.9, 0.2, 0.6, 0.3, 0.9, 0.7, 0.4]  # probability of sad
+AFTER = [0.1, 0.4, 0.2, 0.3, 0.8, 0.7, 0.4, 0.9, 0.2, 0.3, 0.6, 0.9, 0.7, 0.8]
+
+
+def tiny_images() -> Tables:
+    rows = [
+        dict(image_id=i + 1, split_id=1 if i < len(TRAIN) else 2, position=i, path=f"{i}.png", class_=name,
+             sha256=sha("pixels", 7 if i == 9 else i), width=8, height=8, thumbnail=b"png",
+             defect={8: "blank", 9: "repeat of 7"}.get(i))
+        for i, name in enumerate(TRAIN + TEST)
+    ]  # fmt: skip
+    return dict(
+        datasets=[dict(dataset_id=1, name="faces", source="faces.csv", fingerprint=sha("faces"))],
+        classes=[dict(dataset_id=1, position=i, class_=name) for i, name in enumerate((HAPPY, SAD))],
+        splits=[dict(split_id=1, dataset_id=1, split="train"), dict(split_id=2, dataset_id=1, split="test")],
+        images=rows,
+    )
+
+
+def tiny_words() -> Tables:
+    first = concept_rows({"Smile": [HAPPY], "Frown": [SAD], "Tears": [SAD], "Beard": [HAPPY, SAD]}, 1, 1)
+    second = concept_rows({HAPPY: [HAPPY], SAD: [SAD, "tired"]}, 2, 5)
+    sets = [
+        dict(concept_set_id=i, name=name, templates=["a {} face"], fingerprint=sha(name))
+        for i, name in ((1, "expressions"), (2, "emotions"))
+    ]
+    clip = dict(clip_id=1, name="ViT-tiny", weights="clip.pt", logit_scale=100.0, preprocessing="{}",
+                fingerprint=sha("clip"))  # fmt: skip
+    meanings = unit_length(
+        [
+            [1, 0.1, 0, 0.2],
+            [0.1, 1, 0, 0.2],
+            [0, 0.8, 0.6, 0.1],
+            [0.2, 0.2, 0.1, 1],
+            [1, 0, 0, 0],
+            [0, 1, 0, 0],
+        ]
+    )
+    ids = [row["concept_id"] for row in first["concepts"] + second["concepts"]]
+    faces = [
+        [1, 0.1 + i / 40, 0.02 * i, 0.3] if name == HAPPY else [0.2, 1, 0.05 * i, 0.2]
+        for i, name in enumerate(tiny_classes())
+    ]
+    embeddings = dict(
+        clips=[clip],
+        concept_sets=sets,
+        concept_embeddings=embedding_rows("concept_id", ids, meanings),
+        image_embeddings=embedding_rows("image_id", SOUND, unit_length(faces)),
+    )
+    return merged(first, second, embeddings)
+
+
+def tiny_classes() -> list[str]:
+    return [(TRAIN + TEST)[i - 1] for i in SOUND]
+
+
+def tiny_networks() -> Tables:
+    """conv: sad, happy in ties, dead, the first images; pool: one neuron, no weights; head: three neurons."""
+    steps = np.arange(len(SOUND)) / 100
+    sad = np.array([name == SAD for name in tiny_classes()], dtype=float)
+    conv = np.stack([sad + steps, np.round(1 - sad + steps, 1), np.full(len(SOUND), 0.5), -steps], axis=1)
+    head = np.stack([sad - steps, 1 - sad + steps**2, np.cos(40 * steps)], axis=1)
+    layers = layer_rows({"conv": conv, "pool": steps[:, None], "head": head}, SOUND)
+    for row in layers["neurons"]:
+        row.update(dict(weight_l1=None, weight_l2=None, bias=None) if row["layer_id"] == 2 else {})
+    shared = dict(architecture="vgg", preprocessing="{}", classes=[HAPPY, SAD])
+    networks = [
+        dict(network_id=1, name="net", fingerprint=sha("net"), **shared),
+        dict(
+            network_id=2,
+            name="net+paper",
+            fingerprint=sha("net+paper"),
+            parent_network_id=1,
+            edit_id=1,
+            **shared,
+        ),
+    ]
+    return layers | dict(
+        networks=networks, predictions=tiny_predictions(1, BEFORE) + tiny_predictions(2, AFTER)
+    )
+
+
+def tiny_predictions(network_id: int, shares: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        dict(network_id=network_id, image_id=i, class_=SAD if share > 0.5 else HAPPY,
+             confidence=max(share, 1 - share), probabilities=[1 - share, share],
+             loss=float(-np.log(share if truth == SAD else 1 - share)))
+        for i, share, truth in zip(SOUND, shares, tiny_classes(), strict=True)
+    ]  # fmt: skip
+
+
+def tiny_ledger() -> Tables:
+    """What was computed, over both splits; the first split in blocks of five images."""
+    things = [("activations", dict(layer_id=i)) for i in (1, 2, 3)]
+    things += [("predictions", dict(network_id=i)) for i in (1, 2)] + [("image_embeddings", dict(clip_id=1))]
+    tables: Tables = dict(extractions=[], extraction_blocks=[])
+    for split_id, blocks in ((1, [5, 3]), (2, [6])):
+        for target, what in things:
+            number = len(tables["extractions"]) + 1
+            tables["extractions"].append(
+                dict(extraction_id=number, target=target, split_id=split_id, device="cpu",
+                     precision="float32", versions="{}", started_at=NOON, fingerprint=sha(target, what, split_id), **what)
+            )  # fmt: skip
+            tables["extraction_blocks"] += [
+                dict(extraction_id=number, block=block, images=images, seconds=0.1, finished_at=NOON)
+                for block, images in enumerate(blocks)
+            ]
+    return tables
+
+
+def tiny_questions() -> Tables:
+    edit = dict(edit_id=1, name="paper", network_id=1, dissection_id=1, layer="conv", rule="paper", tau=0.0,
+                factor=1.5, created_at=NOON, fingerprint=sha("paper"))  # fmt: skip
+    return dict(dissections=[dissection_row(1), dissection_row(2, concept_set_id=2)], edits=[edit])
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "warehouse.duckdb"
+    parts = merged(tiny_images(), tiny_words(), tiny_networks(), tiny_ledger(), tiny_questions())
+    with Warehouse(path) as warehouse:
+        warehouse.write(unit_of(parts))
+        list(warehouse.build())
+        scales = warehouse.rows(
+            "select edit_id, neuron_id, scale from weight_scales inner join named_neurons using (layer, unit)"
+        )
+        warehouse.write({"edit_scales": scales})
+        list(warehouse.build())
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
+    """A small complete warehouse of the test's own, to read and to spoil."""
+    path = tmp_path / "tiny.duckdb"
+    shutil.copy(tiny_file, path)
+    with Warehouse(path) as warehouse:
+        yield warehouse
