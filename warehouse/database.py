@@ -105,6 +105,16 @@ class Warehouse:
         """Put the rows of a unit into their tables in one transaction."""
         _write(self.connection, self.path, unit)
 
+    def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """The rows of a query as if the unit had been written; nothing is."""
+        self.connection.begin()
+        try:
+            for table, rows in _pairs(unit):
+                _insert(self.connection, table, rows)
+            return self.rows(query, parameters)
+        finally:
+            _roll_back(self.connection)
+
     def load(self, units: Iterable[Unit]) -> None:
         """Write units as they come, in order, while the next one is computed; an error stops both sides.
 
@@ -190,12 +200,11 @@ def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> Non
     written: set[str] = set()
     connection.begin()
     try:
-        for table, rows in unit.items() if isinstance(unit, Mapping) else unit:
+        for table, rows in _pairs(unit):
             _insert(connection, table, rows)
             written.add(table)
         for table in sorted(written):
-            connection.execute("insert into table_versions select ?, 0 where ? not in (select table_name from table_versions)", [table, table])
-            connection.execute("update table_versions set version = version + 1 where table_name = ?", [table])
+            _count_up(connection, table)
         connection.commit()
     except duckdb.Error as error:
         _roll_back(connection)
@@ -208,6 +217,18 @@ def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> Non
     except BaseException:
         _roll_back(connection)
         raise
+
+
+def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    known = "select 1 from table_versions where table_name = ?"
+    if connection.execute(known, [table]).fetchall():
+        connection.execute("update table_versions set version = version + 1 where table_name = ?", [table])
+    else:
+        connection.execute("insert into table_versions values (?, 1)", [table])
+
+
+def _pairs(unit: Unit) -> Iterable[tuple[str, Any]]:
+    return unit.items() if isinstance(unit, Mapping) else unit
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

@@ -3,6 +3,23 @@
 --
 -- A dead neuron is constant over the probing set, or takes fewer different values than the scorer looks at
 -- images: its best images would be decided by ties. It is kept, marked, and takes no label.
+-- A layer that was recorded more than once, with another pooling, counts as it was recorded last.
+
+with
+
+recorded as (
+
+    select
+        finished_extractions.split_id,
+        layers.network_id,
+        layers.layer,
+        max(layers.layer_id) as layer_id
+    from finished_extractions
+    inner join layers on finished_extractions.layer_id = layers.layer_id
+    where finished_extractions.target = 'activations'
+    group by finished_extractions.split_id, layers.network_id, layers.layer
+
+)
 
 select
     dissections.dissection_id,
@@ -13,8 +30,11 @@ select
     neuron_statistics.sd = 0
     or neuron_statistics.distinct_values < dissections.top_k as dead
 from dissections
-inner join layers on dissections.network_id = layers.network_id
-inner join neurons on layers.layer_id = neurons.layer_id
+inner join recorded
+    on
+        dissections.network_id = recorded.network_id
+        and dissections.split_id = recorded.split_id
+inner join neurons on recorded.layer_id = neurons.layer_id
 inner join neuron_statistics
     on
         neurons.neuron_id = neuron_statistics.neuron_id

@@ -1,0 +1,192 @@
+"""One block of images through the networks, and out as Arrow tables.
+
+for table, rows in compute(block, batches, targets, users, device, count): ...
+
+Activations are neuron-major, so that one neuron of one block is one run of the file; the tables are made as the
+writer asks for them, a few hundred neurons at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from extract import hooks
+from extract.catalog import EnteredLayer
+from extract.clip import Clip
+from extract.networks import Network
+from extract.study import StudyError
+
+ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
+NEURONS_AT_ONCE = 256
+
+
+class ProbingImage(NamedTuple):
+    """A sound image as the warehouse knows it. class_name: None where the dataset has no classes."""
+
+    image_id: int
+    position: int
+    path: str | None
+    class_name: str | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive sound images of a split."""
+
+    number: int
+    images: Sequence[ProbingImage]
+
+    def image_ids(self) -> np.ndarray:
+        return np.fromiter((image.image_id for image in self.images), np.int32, len(self.images))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The probed network with its ids in the warehouse."""
+
+    network: Network
+    network_id: int
+    layers: Sequence[EnteredLayer] = ()
+
+    def layer(self, name: str) -> EnteredLayer:
+        return next(layer for layer in self.layers if layer.tap.layer == name)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The CLIP with its id in the warehouse."""
+
+    clip: Clip
+    clip_id: int
+
+
+@dataclass
+class _Outputs:
+    """What the networks said of a block so far, batch by batch, on the CPU."""
+
+    activations: dict[str, np.ndarray] = field(default_factory=dict)  # layer → (image, unit)
+    logits: list[Tensor] = field(default_factory=list)
+    embeddings: list[Tensor] = field(default_factory=list)
+
+
+def compute(
+    block: Block,
+    batches: Iterator[list[np.ndarray]],
+    targets: Sequence[Any],
+    users: tuple[Networks, Clips | None],
+    device: torch.device,
+    count: Callable[[int], None],
+) -> Iterator[tuple[str, Any]]:
+    """Run the block's images now; return its (table, rows) pairs, made when they are asked for.
+
+    batches: decoded images, exactly the block's, in its order. targets: what of the block is wanted.
+    Raises StudyError where a layer or the logits are not finite, naming layer and image.
+    """
+    by_network, by_clip = users
+    kinds = {target.kind for target in targets}
+    layers = [by_network.layer(target.name) for target in targets if target.kind == "activations"]
+    outputs = _Outputs({layer.tap.layer: np.empty((len(block.images), layer.tap.units), np.float32) for layer in layers})
+    done = 0
+    while done < len(block.images):
+        pixels = next(batches)
+        batch = block.images[done : done + len(pixels)]
+        if kinds & {"activations", "predictions"}:
+            _run_network(by_network.network, layers, pixels, batch, done, outputs, device)
+        if "image_embeddings" in kinds and by_clip is not None:
+            embeddings = by_clip.clip.embed_images(by_clip.clip.recipe.apply(pixels, device))
+            _refuse_non_finite(embeddings, "the image embedding", batch)
+            outputs.embeddings.append(embeddings.cpu())
+        done += len(pixels)
+        count(done)
+    return _tables(block, layers, kinds, outputs, users)
+
+
+def _run_network(
+    network: Network,
+    layers: Sequence[EnteredLayer],
+    pixels: list[np.ndarray],
+    batch: Sequence[ProbingImage],
+    done: int,
+    outputs: _Outputs,
+    device: torch.device,
+) -> None:
+    with torch.inference_mode(), hooks.record(network.model, [layer.tap for layer in layers]) as seen:
+        logits = hooks.first_tensor(network.model(network.recipe.apply(pixels, device)), "the network")
+    for name, values in seen.items():
+        _refuse_non_finite(values, f"layer {name}", batch)
+        outputs.activations[name][done : done + len(batch)] = values.float().cpu().numpy()
+    _refuse_non_finite(logits, "the logits", batch)
+    outputs.logits.append(logits.float().cpu())
+
+
+def _refuse_non_finite(values: Tensor, what: str, batch: Sequence[ProbingImage]) -> None:
+    sound = torch.isfinite(values).flatten(1).all(1)
+    if not sound.all():
+        image = batch[int((~sound).nonzero()[0])]
+        raise StudyError(
+            f"{what} is NaN or infinite for image {image.position} ({image.path}); "
+            "the network or its input range is not what its weights expect"
+        )
+
+
+def _tables(
+    block: Block, layers: Sequence[EnteredLayer], kinds: set[str], outputs: _Outputs, users: tuple[Networks, Clips | None]
+) -> Iterator[tuple[str, Any]]:
+    by_network, by_clip = users
+    image_ids = block.image_ids()
+    for layer in layers:
+        batches = _activation_batches(outputs.activations.pop(layer.tap.layer), image_ids, layer.first_neuron)
+        yield "activations", pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
+    if "predictions" in kinds:
+        yield "predictions", _predictions(block, by_network, torch.cat(outputs.logits), image_ids)
+    if "image_embeddings" in kinds and by_clip is not None:
+        embeddings = torch.cat(outputs.embeddings).numpy()
+        columns = {
+            "clip_id": np.full(len(image_ids), by_clip.clip_id, np.int32),
+            "image_id": image_ids,
+            "embedding": lists(embeddings),
+        }
+        yield "image_embeddings", pa.table(columns)
+
+
+def _activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: int) -> Iterator[pa.RecordBatch]:
+    """(image, unit) → rows, neuron after neuron."""
+    for start in range(0, values.shape[1], NEURONS_AT_ONCE):
+        some = np.ascontiguousarray(values[:, start : start + NEURONS_AT_ONCE].T)
+        neuron_ids = np.arange(first_neuron + start, first_neuron + start + len(some), dtype=np.int32)
+        columns = [np.repeat(neuron_ids, len(image_ids)), np.tile(image_ids, len(some)), some.ravel()]
+        yield pa.record_batch([pa.array(column) for column in columns], schema=ACTIVATIONS)
+
+
+def _predictions(block: Block, by_network: Networks, logits: Tensor, image_ids: np.ndarray) -> pa.Table:
+    """A row an image: class, its probability, cross-entropy where the true class is an output, all probabilities."""
+    classes = by_network.network.classes
+    places = {name: place for place, name in enumerate(classes)}
+    truth = torch.tensor([places.get(image.class_name, -100) for image in block.images])
+    losses = F.cross_entropy(logits.double(), truth, reduction="none", ignore_index=-100)
+    probabilities = logits.double().softmax(1)
+    confidence, best = probabilities.max(1)
+    return pa.table(
+        {
+            "network_id": np.full(len(image_ids), by_network.network_id, np.int32),
+            "image_id": image_ids,
+            "class": [classes[place] for place in best.tolist()],
+            "confidence": confidence.float().numpy(),
+            "loss": pa.array(losses.float().numpy(), mask=(truth == -100).numpy()),
+            "probabilities": lists(probabilities.float().numpy()),
+        }
+    )
+
+
+def lists(rows: np.ndarray) -> pa.ListArray:
+    """(row, number) as an Arrow column of lists, without a Python object a number."""
+    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, np.ascontiguousarray(rows).ravel())

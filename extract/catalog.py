@@ -1,0 +1,318 @@
+"""Who is who in a warehouse: every thing that a study names, found by its content or entered with a new id.
+
+warehouse: an open Warehouse; only its find, next_id, rows and write are used. Each function returns the id, and
+enters what is missing in one transaction, so that a kill leaves a thing whole or absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from extract import fingerprints, hooks, study
+from extract.clip import Clip
+from extract.hooks import Tap
+from extract.images import Image, Source
+from extract.networks import Network, recipe_json
+
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.int32()),
+        ("split_id", pa.int32()),
+        ("position", pa.int32()),
+        ("path", pa.string()),
+        ("class", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("thumbnail", pa.binary()),
+        ("defect", pa.string()),
+    ]
+)
+NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")
+SPLITS = ("train", "validation", "test")
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def enter_dataset(warehouse: Any, settings: study.Dataset, source: Source, fingerprint: str) -> int:
+    """Scan the images and enter them; a dataset with this content that is there already is not scanned again."""
+    if (known := warehouse.find("datasets", fingerprint)) is not None:
+        return known
+    dataset_id = warehouse.next_id("datasets")
+    first_split, first_image = warehouse.next_id("splits"), warehouse.next_id("images")
+    split_ids = {split: first_split + place for place, split in enumerate(SPLITS)}
+    images = pa.RecordBatchReader.from_batches(IMAGES, _image_batches(source.scan(), first_image, split_ids))
+    dataset = {
+        "dataset_id": dataset_id,
+        "name": settings.name,
+        "source": str(settings.path) if settings.path else settings.kind,
+        "fingerprint": fingerprint,
+    }
+    warehouse.write(
+        {
+            "images": images,
+            "datasets": [dataset],
+            "classes": [
+                {"dataset_id": dataset_id, "position": place, "class": name}
+                for place, name in enumerate(source.classes)
+            ],
+            "splits": [
+                {"split_id": split_id, "dataset_id": dataset_id, "split": split}
+                for split, split_id in split_ids.items()
+            ],
+        }
+    )
+    return dataset_id
+
+
+def _image_batches(
+    images: Iterable[Image], first_image: int, split_ids: Mapping[str, int], at_once: int = 2048
+) -> Iterable[pa.RecordBatch]:
+    waiting: list[tuple] = []
+    for image in images:
+        waiting.append(
+            (
+                first_image + image.position,
+                split_ids[image.split],
+                image.position,
+                image.path,
+                image.class_name,
+                image.sha256,
+                image.width,
+                image.height,
+                image.thumbnail,
+                image.defect,
+            )
+        )
+        if len(waiting) == at_once:
+            yield _batch(IMAGES, waiting)
+            waiting = []
+    if waiting:
+        yield _batch(IMAGES, waiting)
+
+
+def _batch(schema: pa.Schema, rows: list[tuple]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
+
+
+def enter_network(
+    warehouse: Any, network: Network, *, parent_network_id: int | None = None, edit_id: int | None = None
+) -> int:
+    """The network's own row, without layers."""
+    if (known := warehouse.find("networks", network.fingerprint)) is not None:
+        return known
+    row = network_row(warehouse, network, parent_network_id=parent_network_id, edit_id=edit_id)
+    warehouse.write({"networks": [row]})
+    return row["network_id"]
+
+
+def network_row(
+    warehouse: Any, network: Network, *, parent_network_id: int | None = None, edit_id: int | None = None
+) -> dict[str, Any]:
+    """A row of `networks` for a network that is not there yet."""
+    return {
+        "network_id": warehouse.next_id("networks"),
+        "name": network.name,
+        "architecture": network.architecture,
+        "weights": network.weights,
+        "preprocessing": recipe_json(network.recipe),
+        "classes": list(network.classes),
+        "parent_network_id": parent_network_id,
+        "edit_id": edit_id,
+        "fingerprint": network.fingerprint,
+    }
+
+
+@dataclass(frozen=True)
+class EnteredLayer:
+    """A tap with its ids; its neurons are first_neuron, first_neuron + 1, …"""
+
+    tap: Tap
+    layer_id: int
+    first_neuron: int
+    fingerprint: str
+
+
+def layer_fingerprint(network: Network, tap: Tap) -> str:
+    return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis)
+
+
+def enter_layers(warehouse: Any, network: Network, network_id: int, taps: Sequence[Tap]) -> list[EnteredLayer]:
+    """The layers, each with its neurons."""
+    modules = dict(network.model.named_modules())
+    entered = []
+    for tap in taps:
+        fingerprint = layer_fingerprint(network, tap)
+        layer_id = warehouse.find("layers", fingerprint)
+        if layer_id is None:
+            layer_id = _enter_layer(warehouse, network_id, tap, modules, fingerprint)
+        [first] = warehouse.rows(
+            "select min(neuron_id) as first from neurons where layer_id = $layer", {"layer": layer_id}
+        )["first"]
+        entered.append(EnteredLayer(tap, layer_id, first, fingerprint))
+    return entered
+
+
+def _enter_layer(warehouse: Any, network_id: int, tap: Tap, modules: Mapping[str, Any], fingerprint: str) -> int:
+    layer_id, first = warehouse.next_id("layers"), warehouse.next_id("neurons")
+    norms = hooks.weight_norms(modules[tap.layer], tap.units)
+    neurons = [(first + unit, layer_id, unit, *norms[unit]) for unit in range(tap.units)]
+    columns = dict(zip(NEURONS, map(list, zip(*neurons, strict=True)), strict=True))
+    types = [pa.int32(), pa.int32(), pa.int32(), pa.float64(), pa.float64(), pa.float64()]
+    warehouse.write(
+        {
+            "neurons": pa.table(columns, schema=pa.schema(list(zip(NEURONS, types, strict=True)))),
+            "layers": [
+                {
+                    "layer_id": layer_id,
+                    "network_id": network_id,
+                    "layer": tap.layer,
+                    "pooling": tap.pooling,
+                    "position": list(modules).index(tap.layer),
+                    "fingerprint": fingerprint,
+                }
+            ],
+        }
+    )
+    return layer_id
+
+
+def enter_clip(warehouse: Any, clip: Clip) -> int:
+    if (known := warehouse.find("clips", clip.fingerprint)) is not None:
+        return known
+    clip_id = warehouse.next_id("clips")
+    row = {
+        "clip_id": clip_id,
+        "name": clip.name,
+        "weights": clip.weights,
+        "logit_scale": clip.logit_scale,
+        "logit_bias": clip.logit_bias,
+        "preprocessing": recipe_json(clip.recipe),
+        "fingerprint": clip.fingerprint,
+    }
+    warehouse.write({"clips": [row]})
+    return clip_id
+
+
+def concept_set_fingerprint(settings: study.ConceptSet, classes_of: Mapping[str, Sequence[str]]) -> str:
+    return fingerprints.of_values(list(classes_of.items()), settings.templates)
+
+
+def enter_concept_set(
+    warehouse: Any, settings: study.ConceptSet, classes_of: Mapping[str, Sequence[str]], fingerprint: str
+) -> int:
+    if (known := warehouse.find("concept_sets", fingerprint)) is not None:
+        return known
+    set_id, first = warehouse.next_id("concept_sets"), warehouse.next_id("concepts")
+    ids = {concept: first + position for position, concept in enumerate(classes_of)}
+    pairs = [(ids[concept], name) for concept, names in classes_of.items() for name in names]
+    warehouse.write(
+        {
+            "concepts": pa.table(
+                {
+                    "concept_id": list(ids.values()),
+                    "concept_set_id": [set_id] * len(ids),
+                    "position": list(range(len(ids))),
+                    "concept": list(ids),
+                }
+            ),
+            "concept_classes": pa.table(
+                {
+                    "concept_id": pa.array([concept for concept, _ in pairs], pa.int32()),
+                    "class": pa.array([name for _, name in pairs], pa.string()),
+                }
+            ),
+            "concept_sets": [
+                {
+                    "concept_set_id": set_id,
+                    "name": settings.name,
+                    "templates": list(settings.templates),
+                    "fingerprint": fingerprint,
+                }
+            ],
+        }
+    )
+    return set_id
+
+
+def concepts_without_embedding(warehouse: Any, clip_id: int, concept_set_id: int) -> list[tuple[int, str]]:
+    """(concept_id, concept) of the set's concepts that this CLIP has not embedded yet."""
+    rows = warehouse.rows(
+        """
+        select concept_id, concept from concepts
+        where concept_set_id = $set_id
+        and concept_id not in (select concept_id from concept_embeddings where clip_id = $clip_id)
+        order by position
+        """,
+        {"set_id": concept_set_id, "clip_id": clip_id},
+    )
+    return rows.rows()
+
+
+def embed_concept_set(warehouse: Any, clip: Clip, clip_id: int, set_id: int, templates: Sequence[str]) -> int:
+    """Embed what is not embedded yet; returns how many concepts that were."""
+    missing = concepts_without_embedding(warehouse, clip_id, set_id)
+    if missing:
+        embeddings = clip.embed_concepts([concept for _, concept in missing], templates)
+        table = pa.table(
+            {
+                "clip_id": pa.array([clip_id] * len(missing), pa.int32()),
+                "concept_id": pa.array([concept_id for concept_id, _ in missing], pa.int32()),
+                "embedding": pa.array(embeddings.tolist(), pa.list_(pa.float32())),
+            }
+        )
+        warehouse.write({"concept_embeddings": table})
+    return len(missing)
+
+
+def dissection_fingerprint(settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str) -> str:
+    """Of everything that a dissection's numbers depend on; the name of the concept set is not part of it."""
+    return fingerprints.of_values(
+        settings.model_dump(exclude={"concepts"}), network, dataset, split, clip, concept_set
+    )
+
+
+def dissection_rows(
+    warehouse: Any,
+    dissections: Sequence[tuple[study.Dissection, str]],
+    set_ids: Mapping[str, int],
+    *,
+    network_id: int,
+    split_id: int,
+    clip_id: int,
+) -> list[dict[str, Any]]:
+    """Rows of `dissections` for those (settings, fingerprint) that are not there yet."""
+    new = [(s, fingerprint) for s, fingerprint in dissections if warehouse.find("dissections", fingerprint) is None]
+    first = warehouse.next_id("dissections")
+    return [
+        {
+            "dissection_id": first + place,
+            "network_id": network_id,
+            "split_id": split_id,
+            "clip_id": clip_id,
+            "concept_set_id": set_ids[settings.concepts],
+            **settings.model_dump(exclude={"concepts"}),
+            "created_at": now(),
+            "fingerprint": fingerprint,
+        }
+        for place, (settings, fingerprint) in enumerate(new)
+    ]
+
+
+def scale_table(edit_id: int, scales: Sequence[tuple[int, int, float]]) -> pa.Table:
+    """Rows of `edit_scales` for (neuron_id, unit, scale)."""
+    return pa.table(
+        {
+            "edit_id": pa.array([edit_id] * len(scales), pa.int32()),
+            "neuron_id": pa.array([neuron for neuron, _, _ in scales], pa.int32()),
+            "scale": pa.array([scale for _, _, scale in scales], pa.float64()),
+        }
+    )

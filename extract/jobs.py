@@ -1,0 +1,382 @@
+"""The extraction: one pass over the images feeds the network and CLIP, block by block.
+
+plan = make_plan(study, warehouse)         # loads the models, writes nothing
+print(plan.steps(warehouse))               # what is stale, with images, rows and bytes
+warehouse.load(run(plan, warehouse))       # the missing blocks, each one a unit: its rows and its ledger entries
+
+Something is stale when no finished extraction has its fingerprint: the content of images, weights,
+preprocessing, layer and pooling, and the version of this code. Stopped and started again, a run goes on with the
+first missing block; started again after its end, it finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import open_clip
+import torch
+
+from extract import catalog, clip, concepts, fingerprints, hooks, images, networks
+from extract.blocks import Block, Clips, Networks, ProbingImage, compute
+from extract.study import ConceptSet, Study, StudyError
+
+BLOCK = 4096  # images a transaction
+EXTRACTION_VERSION = 1  # goes up when the same inputs come to mean other rows
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something computed over one split. thing: fingerprint of the layer, network or CLIP; wide: numbers an image."""
+
+    kind: str
+    name: str
+    split: str
+    thing: str
+    wide: int
+
+    def fingerprint(self, dataset: str) -> str:
+        return fingerprints.of_values(EXTRACTION_VERSION, self.kind, self.thing, dataset, self.split)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of what an extraction would do."""
+
+    step: str
+    images: int
+    rows: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with its models loaded and everything in it fingerprinted."""
+
+    study: Study
+    source: images.Source
+    dataset: str
+    network: networks.Network
+    taps: list[hooks.Tap]
+    clip: clip.Clip
+    concept_sets: list[tuple[ConceptSet, dict[str, tuple[str, ...]], str]]
+    device: torch.device
+
+    def targets(self) -> list[Target]:
+        """Everything that the study wants computed, over the split that it is wanted for."""
+        probing = self.study.dataset.probing_split
+        outputs = len(self.network.classes)
+        splits = [probing, *(split for split in catalog.SPLITS if split != probing)]
+        return [
+            *(
+                Target("activations", tap.layer, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
+                for tap in self.taps
+            ),
+            Target("image_embeddings", self.clip.name, probing, self.clip.fingerprint, 1),
+            *(Target("predictions", self.network.name, split, self.network.fingerprint, outputs) for split in splits),
+        ]
+
+    def steps(self, warehouse: Any) -> list[Step]:
+        """What is not done yet; empty when nothing is stale."""
+        known = warehouse.find("datasets", self.dataset)
+        if known is None:
+            counts = Counter(image.split for image in self.source.scan() if image.defect is None)
+            steps = [Step("scan the images", counts.total(), counts.total(), counts.total() * 2e-3)]
+        else:
+            counts, steps = Counter(sound_counts(warehouse, known)), []
+        steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
+        for settings, classes_of, fingerprint in self.concept_sets:
+            set_id, clip_id = warehouse.find("concept_sets", fingerprint), warehouse.find("clips", self.clip.fingerprint)
+            missing = len(classes_of)
+            if set_id is not None and clip_id is not None:
+                missing = len(catalog.concepts_without_embedding(warehouse, clip_id, set_id))
+            if missing:
+                steps.append(Step(f"embed concepts {settings.name}", 0, missing, 0.0))
+        for settings, fingerprint in self.dissections():
+            if warehouse.find("dissections", fingerprint) is None:
+                steps.append(Step(f"dissect by {settings.scorer} with {settings.concepts}", 0, 1, 0.0))
+        return steps
+
+    def _step(self, warehouse: Any, target: Target, count: int) -> Step | None:
+        done = len(blocks_done(warehouse, target.fingerprint(self.dataset))) * BLOCK
+        if (left := max(count - done, 0)) == 0:
+            return None
+        # 4.4 bytes a value is what an activation takes in the file, ids and all; a prediction has its class beside it.
+        rows = left * (target.wide if target.kind == "activations" else 1)
+        size = rows * {"activations": 4.4, "image_embeddings": 2048, "predictions": 16 + 4 * target.wide}[target.kind]
+        return Step(f"{target.kind.replace('_', ' ')} {target.name} {target.split}", left, rows, size / 1e6)
+
+    def dissections(self) -> list[tuple[Any, str]]:
+        sets = {settings.name: fingerprint for settings, _, fingerprint in self.concept_sets}
+        split = self.study.dataset.probing_split
+        return [
+            (
+                settings,
+                catalog.dissection_fingerprint(
+                    settings,
+                    self.network.fingerprint,
+                    self.dataset,
+                    split,
+                    self.clip.fingerprint,
+                    sets[settings.concepts],
+                ),
+            )
+            for settings in self.study.dissections
+        ]
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: a CUDA GPU, else Apple's, else the CPU. Raises StudyError for a device that is not here."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in here.items() if available)
+    if not here[name]:
+        raise StudyError(f"device {name!r} is not here; there is {', '.join(k for k, ok in here.items() if ok)}, or auto")
+    return torch.device(name)
+
+
+def make_plan(study: Study) -> Plan:
+    """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
+    device = choose_device(study.device)
+    sets = [(settings, concepts.read(settings.source)) for settings in study.concept_sets]
+    source = images.open_source(study.dataset)
+    network = load_network(study, source)
+    channels = 1 if network.recipe.mode == "grey" else 3
+    shape = (channels, network.recipe.size, network.recipe.size)
+    taps = hooks.find_taps(network.model, study.network.layers, shape)
+    network.model.to(device)
+    return Plan(
+        study=study,
+        source=source,
+        dataset=source.fingerprint(),
+        network=network,
+        taps=taps,
+        clip=clip.load(study.clip, device),
+        concept_sets=[(s, read, catalog.concept_set_fingerprint(s, read)) for s, read in sets],
+        device=device,
+    )
+
+
+def load_network(study: Study, source: images.Source) -> networks.Network:
+    """The study's network, its outputs named: by the study, else by the dataset's classes where they are as many."""
+    network = networks.load(study.network)
+    channels = 1 if network.recipe.mode == "grey" else 3
+    with torch.inference_mode():
+        try:
+            logits = network.model(torch.zeros(2, channels, network.recipe.size, network.recipe.size))
+        except RuntimeError as error:
+            raise StudyError(
+                f"network.input: {network.architecture} does not take {channels} × {network.recipe.size} × "
+                f"{network.recipe.size} images: {str(error).splitlines()[0]}"
+            ) from error
+    outputs = hooks.first_tensor(logits, "the network").shape[-1]
+    if study.network.classes and len(study.network.classes) != outputs:
+        raise StudyError(f"network.classes names {len(study.network.classes)} classes, the network has {outputs} outputs")
+    if study.network.classes:
+        return network
+    named = len(source.classes) == outputs
+    classes = source.classes if named else tuple(f"output {place}" for place in range(outputs))
+    settings = study.network.model_copy(update={"classes": classes})
+    return networks.describe(network.model, settings, network.recipe, network.weights)
+
+
+def sound_counts(warehouse: Any, dataset_id: int) -> dict[str, int]:
+    """Images without a defect in each split of a dataset."""
+    rows = warehouse.rows(
+        """
+        select splits.split, count(images.image_id) as images
+        from splits left join images on splits.split_id = images.split_id and images.defect is null
+        where splits.dataset_id = $dataset_id group by splits.split
+        """,
+        {"dataset_id": dataset_id},
+    )
+    return dict(rows.rows())
+
+
+def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
+    """The finished blocks of the extraction with this fingerprint."""
+    rows = warehouse.rows(
+        """
+        select block from extraction_blocks
+        inner join extractions on extraction_blocks.extraction_id = extractions.extraction_id
+        where fingerprint = $fingerprint
+        """,
+        {"fingerprint": fingerprint},
+    )
+    return set(rows["block"])
+
+
+def run(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Any]:
+    """Enter what is new, then yield the missing blocks as units.
+
+    progress: called with the images done and those to do, counted once however much is computed of each.
+    """
+    dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset)
+    refuse_too_few(plan, sound_counts(warehouse, dataset_id))
+    network_id = catalog.enter_network(warehouse, plan.network)
+    layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
+    clip_id = catalog.enter_clip(warehouse, plan.clip)
+    set_ids = {}
+    for settings, classes_of, fingerprint in plan.concept_sets:
+        set_ids[settings.name] = catalog.enter_concept_set(warehouse, settings, classes_of, fingerprint)
+        catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_ids[settings.name], settings.templates)
+    users = (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id))
+    yield from run_targets(warehouse, plan, dataset_id, plan.targets(), users, progress)
+    # A unit of its own, after the last block: a dissection is there only when all that it reads is.
+    new = catalog.dissection_rows(
+        warehouse,
+        plan.dissections(),
+        set_ids,
+        network_id=network_id,
+        split_id=split_ids(warehouse, dataset_id)[plan.study.dataset.probing_split],
+        clip_id=clip_id,
+    )
+    if new:
+        yield {"dissections": new}
+
+
+def refuse_too_few(plan: Plan, counts: dict[str, int]) -> None:
+    """Too few images for a scorer are an error before anything is computed."""
+    split = plan.study.dataset.probing_split
+    for settings in plan.study.dissections:
+        if counts[split] < settings.top_k:
+            raise StudyError(
+                f"the probing split {split} has {counts[split]} sound images, fewer than top_k = {settings.top_k}; "
+                "add images, choose another dataset.probing_split or lower top_k"
+            )
+
+
+def split_ids(warehouse: Any, dataset_id: int) -> dict[str, int]:
+    rows = warehouse.rows("select split, split_id from splits where dataset_id = $id", {"id": dataset_id})
+    return dict(rows.rows())
+
+
+def run_targets(
+    warehouse: Any,
+    plan: Plan,
+    dataset_id: int,
+    targets: Sequence[Target],
+    users: tuple[Networks, Clips],
+    progress: Callable[[int, int], None],
+) -> Iterator[Any]:
+    """Yield the missing blocks of the targets, split by split; each image is decoded once for all of them."""
+    ids = split_ids(warehouse, dataset_id)
+    passes = []
+    for split in dict.fromkeys(target.split for target in targets):
+        wanted = [target for target in targets if target.split == split]
+        extractions = {t: enter_extraction(warehouse, plan, t, ids[split], users) for t in wanted}
+        done = {target: blocks_done(warehouse, target.fingerprint(plan.dataset)) for target in wanted}
+        sound = sound_images(warehouse, ids[split])
+        missing = [
+            (Block(number, sound[start : start + BLOCK]), [t for t in wanted if number not in done[t]])
+            for number, start in enumerate(range(0, len(sound), BLOCK))
+        ]
+        passes.append((extractions, [(block, stale) for block, stale in missing if stale]))
+    total = sum(len(block.images) for _, missing in passes for block, _ in missing)
+    finished = 0
+    for extractions, missing in passes:
+        positions = [image.position for block, _ in missing for image in block.images]
+        pixels = ahead(_batches(plan.source.read(positions), [len(block.images) for block, _ in missing], plan.device))
+        for block, stale in missing:
+            started = time.perf_counter()
+
+            def count(images: int, before: int = finished) -> None:
+                progress(before + images, total)
+
+            tables = compute(block, pixels, stale, users, plan.device, count)
+            finished += len(block.images)
+            seconds = time.perf_counter() - started
+            yield _with_ledger(tables, block, [extractions[target] for target in stale], seconds)
+
+
+def batch_size(device: torch.device) -> int:
+    return 128 if device.type == "cpu" else 1024
+
+
+def _batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[list[np.ndarray]]:
+    """Images in batches that never reach over the end of a block."""
+    for size in sizes:
+        while size:
+            batch = list(islice(pixels, min(size, batch_size(device))))
+            size -= len(batch)
+            yield batch
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made in a thread while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = pool.submit(next, items, None)
+            yield item
+
+
+def _with_ledger(tables: Iterable[tuple[str, Any]], block: Block, extraction_ids: list[int], seconds: float) -> Iterator[Any]:
+    """A unit: the rows of a block, then the word that they are there. Runs in the writer's thread."""
+    yield from tables
+    finished_at = catalog.now()
+    yield (
+        "extraction_blocks",
+        [
+            {
+                "extraction_id": extraction_id,
+                "block": block.number,
+                "images": len(block.images),
+                "seconds": seconds,
+                "finished_at": finished_at,
+            }
+            for extraction_id in extraction_ids
+        ],
+    )
+
+
+def sound_images(warehouse: Any, split_id: int) -> list[ProbingImage]:
+    """The images of a split that have no defect, in order of position."""
+    rows = warehouse.rows(
+        """
+        select image_id, position, path, class from images
+        where split_id = $split_id and defect is null order by position
+        """,
+        {"split_id": split_id},
+    )
+    return [ProbingImage(*row) for row in rows.iter_rows()]
+
+
+def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, users: tuple[Networks, Clips]) -> int:
+    """The row that a target's ledger entries belong to."""
+    fingerprint = target.fingerprint(plan.dataset)
+    if (known := warehouse.find("extractions", fingerprint)) is not None:
+        return known
+    by_network, by_clip = users
+    row = {
+        "extraction_id": warehouse.next_id("extractions"),
+        "target": target.kind,
+        "split_id": split_id,
+        "network_id": by_network.network_id if target.kind != "image_embeddings" else None,
+        "layer_id": by_network.layer(target.name).layer_id if target.kind == "activations" else None,
+        "clip_id": by_clip.clip_id if target.kind == "image_embeddings" else None,
+        "device": plan.device.type,
+        "precision": plan.clip.precision if target.kind == "image_embeddings" else "float32",
+        "versions": json.dumps(
+            {
+                "extraction": EXTRACTION_VERSION,
+                "torch": torch.__version__,
+                "open_clip": open_clip.__version__,
+                "python": platform.python_version(),
+            }
+        ),
+        "started_at": catalog.now(),
+        "fingerprint": fingerprint,
+    }
+    warehouse.write({"extractions": [row]})
+    return row["extraction_id"]
