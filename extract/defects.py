@@ -1,0 +1,137 @@
+"""What an image is, as far as bytes and pixels tell: decoded, hashed, made small, and judged.
+
+    pixels = decode(path)  # uint8, (height, width) grey or (height, width, 3) RGB; raises Unreadable
+    facts = inspect(pixels)
+    facts.sha256, facts.thumbnail, facts.defect  # "…", b"\\x89PNG…", None or "blank"
+
+A defect is a fact about one image alone. Repeats are facts about two and are found in extract/images.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+Pixels = NDArray[np.uint8]
+
+THUMBNAIL = 64  # pixels a side, at most
+
+# Pillow's own limit (256 MB as RGB): beyond it a header of a few bytes may ask for any amount of memory.
+MAX_PIXELS = 89_478_485
+
+# Other decoders of Pillow start programs (EPS) or are rare and little tested; a name may not choose them.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+
+# Blank: in no channel do the values spread by more than this standard deviation, of 255. Set by looking at
+# FER2013. Below it are its 12 black frames (0.0), an empty grey one (0.7) and one that is black but for a
+# glint (4.1); the next is a dark but plain face (9.1), and so are the 40 after it, but for some placeholders
+# (cameras struck out, "image removed" notices) that no such number tells from a faint face. The share of the
+# commonest value was tried and dropped: drawings and half-lit faces have as much of it as placeholders do.
+BLANK_DEVIATION = 6.0
+
+
+class Unreadable(Exception):
+    """The pixels of an image could not be had; the text says why."""
+
+
+class Facts(NamedTuple):
+    """What is kept of an image. `defect` is None, "blank" or "unreadable: …"."""
+
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    thumbnail: bytes | None = None
+    defect: str | None = None
+
+
+def decode(path: Path) -> Pixels:
+    """The first frame of an image file, upright: uint8, (height, width) grey or (height, width, 3) RGB.
+
+    Transparency is dropped, as by the loaders that networks are trained with; 16-bit grey loses the low byte.
+    """
+    try:
+        with PIL.Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise Unreadable(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} that are decoded")
+            return _eight_bits(ImageOps.exif_transpose(image))
+    except Unreadable:
+        raise
+    except PIL.UnidentifiedImageError:  # its text holds a memory address in places
+        raise Unreadable(f"not a picture in any of {', '.join(FORMATS)}") from None
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from None
+    except Exception as error:  # bad bytes lead Pillow to struct.error, IndexError, SyntaxError, …
+        raise Unreadable(f"{type(error).__name__}: {error}") from None
+
+
+def _eight_bits(image: PIL.Image.Image) -> Pixels:
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image) >> 8).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"pixels of mode {image.mode}: no telling which value is white")
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    return np.array(image if image.mode == mode else image.convert(mode))  # a copy: torch wants to own it
+
+
+def inspect(pixels: Pixels) -> Facts:
+    """The facts about decoded pixels, (height, width) or (height, width, 3)."""
+    image = PIL.Image.fromarray(pixels)
+    return Facts(
+        sha256=pixel_hash(pixels),
+        width=image.width,
+        height=image.height,
+        thumbnail=thumbnail(image),
+        defect="blank" if is_blank(image) else None,
+    )
+
+
+def inspect_file(path: Path) -> Facts:
+    """The facts about an image file; the hash of an unreadable one is that of its bytes."""
+    try:
+        return inspect(decode(path))
+    except Unreadable as problem:
+        return Facts(file_hash(path).hex(), defect=f"unreadable: {problem}")
+
+
+def pixel_hash(pixels: Pixels) -> str:
+    """SHA-256 of mode, shape and values: equal exactly where two images look the same to a network."""
+    mode = "L" if pixels.ndim == 2 else "RGB"
+    digest = hashlib.sha256(f"{mode} {pixels.shape[0]} {pixels.shape[1]}\n".encode())
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> bytes:
+    """SHA-256 of a file's bytes; of none where it cannot be opened, so that a dead link counts as one."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return hashlib.sha256().digest()
+
+
+def is_blank(image: PIL.Image.Image) -> bool:
+    """Whether nothing can be seen: the standard deviation of every channel is below BLANK_DEVIATION."""
+    counts = np.array(image.histogram(), np.float64).reshape(-1, 256)  # (channel, value)
+    values = np.arange(256.0)
+    mean = counts @ values / counts.sum(1)
+    variance = counts @ values**2 / counts.sum(1) - mean**2
+    return bool(variance.max() < BLANK_DEVIATION**2)
+
+
+def thumbnail(image: PIL.Image.Image) -> bytes:
+    """A PNG of at most THUMBNAIL pixels a side; the very pixels where they fit."""
+    if max(image.size) > THUMBNAIL:
+        image = image.copy()
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "PNG")  # zlib's level 6: at this size level 1 is no faster, and 3 % larger
+    return file.getvalue()
