@@ -1,0 +1,221 @@
+"""Train a classifier of small grey images: one-cycle SGD, augmentation on the device, resumable.
+
+    records = fit(VGGNet(), (images, labels), (held_out, its_labels), epochs=30, checkpoint=Path("run.pt"))
+    records[-1]  # {"epoch": 30, "train_loss": …, "validation_loss": …, "validation_accuracy": …, …}
+
+Images are uint8 (image, height, width) as stored; `augment` (training) and `prepare` (everything else) bring
+them to the network's size. Afterwards the model holds the weights of its best epoch by validation accuracy.
+With a checkpoint, an interrupted run goes on after its last whole epoch and, on a CPU, ends with the weights
+of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Split = tuple[Tensor, Tensor]  # uint8 images (image, height, width), int64 labels (image,)
+Record = dict[str, float]
+
+
+def prepare(images: Tensor, size: int) -> Tensor:
+    """uint8 (image, height, width) → float (image, 1, size, size), 0 to 1; bilinear, antialiased."""
+    pixels = images[:, None].float() / 255
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False).clamp(
+        0, 1
+    )
+
+
+def augment(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Like `prepare`, each image flipped by chance, zoomed ±10 %, shifted ±6 % and turned ±10°.
+
+    The chances come from `generator`, a CPU one, so that every device sees the same ones.
+    """
+    count, device = len(images), images.device
+    chance = torch.rand((5, count), generator=generator).to(device)
+    flip = torch.where(chance[0] < 0.5, -1.0, 1.0)
+    zoom, turn = 1 + 0.1 * (2 * chance[1] - 1), math.radians(10) * (2 * chance[2] - 1)
+    shift = 0.12 * (2 * chance[3:] - 1)  # of a half image
+    cosine, sine = torch.cos(turn) * zoom, torch.sin(turn) * zoom
+    rows = [cosine * flip, -sine, shift[0], sine * flip, cosine, shift[1]]
+    where = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), [count, 1, size, size], align_corners=False)
+    pixels = images[:, None].float() / 255
+    return F.grid_sample(pixels, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, images: Tensor, *, size: int = 40, device: str = "cpu", batch: int = 512
+) -> Tensor:
+    """Logits (image, class) on the CPU of uint8 images (image, height, width)."""
+    model.eval()
+    parts = [
+        model(prepare(images[at : at + batch].to(device), size)).cpu() for at in range(0, len(images), batch)
+    ]
+    return torch.cat(parts)
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    *,
+    epochs: int,
+    device: str = "cpu",
+    seed: int = 0,
+    batch_size: int = 128,
+    learning_rate: float = 0.05,
+    label_smoothing: float = 0.0,
+    size: int = 40,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[Record], None] | None = None,
+) -> list[Record]:
+    """Train `model` in place, leave its best epoch's weights in it, return one record an epoch.
+
+    `learning_rate` is the peak of the cycle. `on_epoch` is called with each new record, after its checkpoint
+    is written. The caller's global random state is left as it was.
+    """
+    settings = {
+        "epochs": epochs,
+        "seed": seed,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "label_smoothing": label_smoothing,
+        "size": size,
+        "data": fingerprint(*train, *validation),
+    }
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        run = _Run(model.to(device), len(train[0]), settings)
+        if checkpoint and checkpoint.exists():
+            run.load(checkpoint, device)
+        for _ in range(len(run.records), epochs):
+            run.epoch(train, validation, device)
+            if checkpoint:
+                run.save(checkpoint, device)
+            if on_epoch:
+                on_epoch(run.records[-1])
+        model.load_state_dict(run.best)
+    return run.records
+
+
+def one_cycle(steps: int, rise: float = 0.25) -> Callable[[int], float]:
+    """The share of the peak rate at each step: up in a line for `rise` of the steps, then down a cosine to 0.
+
+    Torch's own OneCycleLR divides by zero on runs of a few steps.
+    """
+
+    def share(step: int) -> float:
+        done = min(1.0, (step + 0.5) / steps)
+        return done / rise if done < rise else 0.5 + 0.5 * math.cos(math.pi * (done - rise) / (1 - rise))
+
+    return share
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """SHA-256 of the tensors' bytes and shapes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+class _Run:
+    """What a training run knows between two epochs; all of it goes into the checkpoint."""
+
+    def __init__(self, model: nn.Module, images: int, settings: dict) -> None:
+        self.model, self.settings = model, settings
+        peak = settings["learning_rate"]
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), peak, momentum=0.9, weight_decay=5e-4, nesterov=True
+        )
+        steps = settings["epochs"] * math.ceil(images / settings["batch_size"])
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, one_cycle(steps))
+        self.generator = torch.Generator().manual_seed(settings["seed"])
+        self.records: list[Record] = []
+        self.best = deepcopy(model.state_dict())
+        self.best_accuracy = -1.0
+
+    def epoch(self, train: Split, validation: Split, device: str) -> None:
+        """One pass over the training images, one over the validation images, one record."""
+        began = time.perf_counter()
+        images, labels = train
+        order = torch.randperm(len(images), generator=self.generator)
+        self.model.train()
+        total = torch.zeros((), device=device)
+        for chosen in order.split(self.settings["batch_size"]):
+            pixels = augment(images[chosen].to(device), self.settings["size"], self.generator)
+            loss = F.cross_entropy(
+                self.model(pixels),
+                labels[chosen].to(device),
+                label_smoothing=self.settings["label_smoothing"],
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            total += loss.detach() * len(chosen)
+        if not math.isfinite(train_loss := float(total) / len(images)):
+            raise ValueError(f"training diverged in epoch {len(self.records) + 1}; use a lower learning_rate")
+        logits = predict(self.model, validation[0], size=self.settings["size"], device=device)
+        accuracy = float((logits.argmax(1) == validation[1].cpu()).double().mean())
+        self.records.append(
+            {
+                "epoch": len(self.records) + 1,
+                "train_loss": train_loss,
+                "validation_loss": float(F.cross_entropy(logits, validation[1].cpu())),
+                "validation_accuracy": accuracy,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        if accuracy > self.best_accuracy:
+            self.best, self.best_accuracy = deepcopy(self.model.state_dict()), accuracy
+
+    def save(self, path: Path, device: str) -> None:
+        """Write everything beside `path`, then rename: a reader never sees half a file."""
+        state = {
+            "settings": self.settings,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "epoch": len(self.records),
+            "records": self.records,
+            "best": self.best,
+            "best_accuracy": self.best_accuracy,
+            "generator": self.generator.get_state(),
+            "random": torch.get_rng_state(),
+            "device_random": torch.cuda.get_rng_state(device)
+            if torch.device(device).type == "cuda"
+            else None,
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def load(self, path: Path, device: str) -> None:
+        """Go on from a checkpoint of the same settings and data."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if different := [key for key, value in self.settings.items() if state["settings"].get(key) != value]:
+            raise ValueError(
+                f"{path} was written with another {', '.join(different)}; "
+                "continue with the same settings and images, or remove the file"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.records, self.best, self.best_accuracy = state["records"], state["best"], state["best_accuracy"]
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if state["device_random"] is not None and torch.device(device).type == "cuda":
+            torch.cuda.set_rng_state(state["device_random"], device)
