@@ -13,6 +13,7 @@ import functools
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,21 @@ def layer_rows(
     return tables
 
 
+def finished(layer_ids: Sequence[int], images: Mapping[int, int]) -> Tables:
+    """The ledger of layers that are recorded over the images of each split, {split: images}."""
+    pairs = [(layer_id, split_id) for split_id in images for layer_id in layer_ids]
+    return dict(
+        extractions=[
+            dict(extraction_id=i, target="activations", split_id=split_id, layer_id=layer_id)
+            for i, (layer_id, split_id) in enumerate(pairs, 1)
+        ],
+        extraction_blocks=[
+            dict(extraction_id=i, block=0, images=images[split_id])
+            for i, (_, split_id) in enumerate(pairs, 1)
+        ],
+    )
+
+
 def probe(
     activations: Mapping[str, np.ndarray],
     images: np.ndarray,
@@ -146,7 +162,8 @@ def probe(
         ),
         dissections=[dissection_row(**(dissection or {}))],
     )
-    return tables | words | layer_rows(activations, ids)
+    layers = layer_rows(activations, ids)
+    return tables | words | layers | finished([row["layer_id"] for row in layers["layers"]], {1: len(ids)})
 
 
 def merged(*parts: Tables) -> Tables:
@@ -174,33 +191,40 @@ def unit_of(tables: Tables) -> dict[str, Any]:
 
 
 @functools.cache
-def _table_texts() -> str:
-    """The tables without "not null": a test writes only the columns that matter."""
-    text = (views.SQL / "tables.sql").read_text(encoding="utf-8").replace(" not null", "")
-    return text + views._engine_functions()
-
-
-def view_connection(**inputs: Sequence[Mapping[str, Any]]) -> duckdb.DuckDBPyConnection:
-    """A database in memory with these rows of tables and views; all other views compute themselves."""
+def _empty_database() -> tuple[duckdb.DuckDBPyConnection, set[str]]:
+    """Every table, without "not null" so that a test writes only the columns that matter, and every view."""
     connection = duckdb.connect(config={"threads": 1})
-    connection.execute(_table_texts())
+    connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8").replace(" not null", ""))
     tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
-    for name, rows in inputs.items():
-        frame = pl.DataFrame(named(rows), infer_schema_length=None)
-        connection.register("incoming_rows", frame)
-        how = f"insert into {name} by name" if name in tables else f"create table {name} as"
-        connection.execute(f"{how} select * from incoming_rows")
-        connection.unregister("incoming_rows")
+    connection.execute(views._engine_functions())
     for view in all_views():
-        if view.name not in inputs:
-            connection.execute(f"create view {view.name} as {view.sql}")
-    return connection
+        connection.execute(f"create view {view.name} as {view.sql}")
+    return connection, tables
+
+
+@contextmanager
+def filled(**inputs: Sequence[Mapping[str, Any]]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory with these rows of tables and views; all other views compute themselves."""
+    connection, tables = _empty_database()
+    connection.begin()
+    try:
+        for name, rows in inputs.items():
+            if name not in tables:
+                connection.execute(f"drop view {name}")
+            if rows:
+                connection.register("incoming_rows", pl.DataFrame(named(rows), infer_schema_length=None))
+                how = f"insert into {name} by name" if name in tables else f"create table {name} as"
+                connection.execute(f"{how} select * from incoming_rows")
+                connection.unregister("incoming_rows")
+        yield connection
+    finally:
+        connection.rollback()
 
 
 def run_view(view: str, **inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one view over exactly the rows that the test writes down, in the order of its grain."""
     [grain] = [", ".join(known.grain) for known in all_views() if known.name == view]
-    with view_connection(**inputs) as connection:
+    with filled(**inputs) as connection:
         return connection.sql(f"select * from {view} order by {grain}").pl().to_dicts()
 
 
@@ -304,7 +328,7 @@ def tiny_predictions(network_id: int, shares: Sequence[float]) -> list[dict[str,
 
 def tiny_ledger() -> Tables:
     """What was computed, over both splits; the first split in blocks of five images."""
-    things = [("activations", dict(layer_id=i)) for i in (1, 2, 3)]
+    things = [("activations", dict(network_id=1, layer_id=i)) for i in (1, 2, 3)]
     things += [("predictions", dict(network_id=i)) for i in (1, 2)] + [("image_embeddings", dict(clip_id=1))]
     tables: Tables = dict(extractions=[], extraction_blocks=[])
     for split_id, blocks in ((1, [5, 3]), (2, [6])):
@@ -312,7 +336,8 @@ def tiny_ledger() -> Tables:
             number = len(tables["extractions"]) + 1
             tables["extractions"].append(
                 dict(extraction_id=number, target=target, split_id=split_id, device="cpu",
-                     precision="float32", versions="{}", started_at=NOON, fingerprint=sha(target, what, split_id), **what)
+                     precision="float32", versions="{}", started_at=NOON,
+                     fingerprint=sha(target, what, split_id), **what)
             )  # fmt: skip
             tables["extraction_blocks"] += [
                 dict(extraction_id=number, block=block, images=images, seconds=0.1, finished_at=NOON)
