@@ -93,7 +93,9 @@ def compute(
     by_network, by_clip = users
     kinds = {target.kind for target in targets}
     layers = [by_network.layer(target.name) for target in targets if target.kind == "activations"]
-    outputs = _Outputs({layer.tap.layer: np.empty((len(block.images), layer.tap.units), np.float32) for layer in layers})
+    outputs = _Outputs(
+        {layer.tap.layer: np.empty((len(block.images), layer.tap.units), np.float32) for layer in layers}
+    )
     done = 0
     while done < len(block.images):
         pixels = next(batches)
@@ -138,7 +140,11 @@ def _refuse_non_finite(values: Tensor, what: str, batch: Sequence[ProbingImage])
 
 
 def _tables(
-    block: Block, layers: Sequence[EnteredLayer], kinds: set[str], outputs: _Outputs, users: tuple[Networks, Clips | None]
+    block: Block,
+    layers: Sequence[EnteredLayer],
+    kinds: set[str],
+    outputs: _Outputs,
+    users: tuple[Networks, Clips | None],
 ) -> Iterator[tuple[str, Any]]:
     by_network, by_clip = users
     image_ids = block.image_ids()

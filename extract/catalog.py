@@ -273,11 +273,11 @@ def embed_concept_set(warehouse: Any, clip: Clip, clip_id: int, set_id: int, tem
     return len(missing)
 
 
-def dissection_fingerprint(settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str) -> str:
+def dissection_fingerprint(
+    settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str
+) -> str:
     """Of everything that a dissection's numbers depend on; the name of the concept set is not part of it."""
-    return fingerprints.of_values(
-        settings.model_dump(exclude={"concepts"}), network, dataset, split, clip, concept_set
-    )
+    return fingerprints.of_values(settings.model_dump(exclude={"concepts"}), network, dataset, split, clip, concept_set)
 
 
 def dissection_rows(

@@ -60,7 +60,10 @@ class Clip:
         for concept in concepts:
             texts = [template.replace("{}", concept) for template in templates]
             parts = [
-                F.normalize(self.model.encode_text(self.tokenize(texts[start : start + TEXTS_AT_ONCE]).to(self.device)).float(), dim=-1)
+                F.normalize(
+                    self.model.encode_text(self.tokenize(texts[start : start + TEXTS_AT_ONCE]).to(self.device)).float(),
+                    dim=-1,
+                )
                 for start in range(0, len(texts), TEXTS_AT_ONCE)
             ]
             means.append(F.normalize(torch.cat(parts).mean(0), dim=0))

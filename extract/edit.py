@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import nn
 
@@ -50,6 +51,31 @@ def scale_rows(model: nn.Module, layer: str, scales: Mapping[int, float]) -> nn.
     return edited
 
 
+def choose(edits: Sequence[study.Edit], name: str | None) -> list[study.Edit]:
+    """The edits of a study, or the one of this name. Raises StudyError."""
+    names = [edit.name for edit in edits]
+    if not edits:
+        raise StudyError("the study has no [[edits]]; add one with name, rule and factor")
+    if name is not None and name not in names:
+        raise StudyError(f"the study has no edit {name!r}; it has {', '.join(names)}")
+    return [edit for edit in edits if name in (None, edit.name)]
+
+
+def describe(planned: PlannedEdit, checkpoint: Path) -> list[dict[str, Any]]:
+    """What an edit does, in one row."""
+    scales = [scale for _, _, scale in planned.scales]
+    return [
+        {
+            "layer": planned.row["layer"],
+            "rule": planned.row["rule"],
+            "neurons_up": sum(scale > 1 for scale in scales),
+            "neurons_down": sum(scale < 1 for scale in scales),
+            "neurons_kept": sum(scale == 1 for scale in scales),
+            "checkpoint": str(checkpoint),
+        }
+    ]
+
+
 def edit_row(
     warehouse: Any, settings: study.Edit, dissection: Mapping[str, Any], dissection_fingerprint: str
 ) -> dict[str, Any]:
@@ -79,7 +105,9 @@ def edit_row(
     }
 
 
-def check_scales(layer: str, edit: str, neurons: Mapping[int, int], scales: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
+def check_scales(
+    layer: str, edit: str, neurons: Mapping[int, int], scales: Sequence[tuple[int, float]]
+) -> list[tuple[int, int, float]]:
     """(neuron_id, unit, scale) of a layer's every neuron, or StudyError.
 
     neurons: unit → neuron_id of the layer. scales: (unit, scale) as a rule yielded them.
@@ -90,7 +118,9 @@ def check_scales(layer: str, edit: str, neurons: Mapping[int, int], scales: Sequ
     if twice := {unit for unit in units if units.count(unit) > 1} if len(units) != len(set(units)) else set():
         raise StudyError(f"edit {edit}: unit {min(twice)} of {layer} has more than one scale")
     if missing := sorted(set(neurons) - set(units)):
-        raise StudyError(f"edit {edit}: {len(missing)} unit(s) of {layer} have no scale, the first is {missing[0]}; 1 keeps one as it is")
+        raise StudyError(
+            f"edit {edit}: {len(missing)} unit(s) of {layer} have no scale, the first is {missing[0]}; 1 keeps one as it is"
+        )
     for unit, scale in scales:
         if scale is None or not math.isfinite(scale) or scale < 0:
             raise StudyError(f"edit {edit}: unit {unit} of {layer} has the scale {scale}; it must be 0 or more")
@@ -114,9 +144,9 @@ def plan_edit(
     warehouse: Any,
     plan: Plan,
     settings: study.Edit,
-    users_scales: Sequence[tuple[str, int, float]] | None,
+    users_scales: pl.DataFrame | None,
 ) -> PlannedEdit:
-    """What an edit would do. users_scales: (layer, unit, scale) of an edit whose rule is sql; writes nothing."""
+    """What an edit would do; writes nothing. users_scales: layer, unit, scale of an edit whose rule is sql."""
     fingerprint = plan.dissections()[-1][1]
     dissection_id = warehouse.find("dissections", fingerprint)
     if dissection_id is None:
@@ -136,9 +166,13 @@ def plan_edit(
             {"edit_id": row["edit_id"]},
         ).rows()
     else:
-        if elsewhere := sorted({layer for layer, _, _ in users_scales} - {row["layer"]}):
-            raise StudyError(f"edit {settings.name}: its sql yields layer {elsewhere[0]}; the edit is of {row['layer']}")
-        scales = [(unit, scale) for _, unit, scale in users_scales]
+        if missing := {"layer", "unit", "scale"} - set(users_scales.columns):
+            raise StudyError(f"edit {settings.name}: its sql yields no column {', '.join(sorted(missing))}")
+        if elsewhere := sorted(set(users_scales["layer"]) - {row["layer"]}):
+            raise StudyError(
+                f"edit {settings.name}: its sql yields layer {elsewhere[0]}; the edit is of {row['layer']}"
+            )
+        scales = [(unit, float(scale)) for unit, scale in users_scales.select("unit", "scale").rows()]
     return PlannedEdit(settings, row, check_scales(row["layer"], settings.name, neurons, scales))
 
 

@@ -108,9 +108,7 @@ def split_of(usage: str) -> str:
 def pixels_of(text: str) -> Pixels:
     """uint8 (48, 48) from 2,304 numbers with spaces between them."""
     if text.encode().translate(None, b"0123456789 "):  # far quicker than a look at every number
-        odd = next(
-            number for number in text.split(" ") if number and not (number.isascii() and number.isdigit())
-        )
+        odd = next(number for number in text.split(" ") if number and not (number.isascii() and number.isdigit()))
         raise Unreadable(f"pixel {odd[:20]!r} is no whole number from 0 to 255")
     values = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
     if len(values) != SIDE**2:

@@ -69,7 +69,9 @@ def first_tensor(output: object, layer: str) -> Tensor:
     while isinstance(output, tuple | list) and output:
         output = output[0]
     if not isinstance(output, Tensor):
-        raise StudyError(f"network.layers: {layer} returns {type(output).__name__}, not a tensor; name a module inside it")
+        raise StudyError(
+            f"network.layers: {layer} returns {type(output).__name__}, not a tensor; name a module inside it"
+        )
     return output
 
 

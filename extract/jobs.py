@@ -96,7 +96,10 @@ class Plan:
             counts, steps = Counter(sound_counts(warehouse, known)), []
         steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
         for settings, classes_of, fingerprint in self.concept_sets:
-            set_id, clip_id = warehouse.find("concept_sets", fingerprint), warehouse.find("clips", self.clip.fingerprint)
+            set_id, clip_id = (
+                warehouse.find("concept_sets", fingerprint),
+                warehouse.find("clips", self.clip.fingerprint),
+            )
             missing = len(classes_of)
             if set_id is not None and clip_id is not None:
                 missing = len(catalog.concepts_without_embedding(warehouse, clip_id, set_id))
@@ -141,7 +144,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, available in here.items() if available)
     if not here[name]:
-        raise StudyError(f"device {name!r} is not here; there is {', '.join(k for k, ok in here.items() if ok)}, or auto")
+        raise StudyError(
+            f"device {name!r} is not here; there is {', '.join(k for k, ok in here.items() if ok)}, or auto"
+        )
     return torch.device(name)
 
 
@@ -181,7 +186,9 @@ def load_network(study: Study, source: images.Source) -> networks.Network:
             ) from error
     outputs = hooks.first_tensor(logits, "the network").shape[-1]
     if study.network.classes and len(study.network.classes) != outputs:
-        raise StudyError(f"network.classes names {len(study.network.classes)} classes, the network has {outputs} outputs")
+        raise StudyError(
+            f"network.classes names {len(study.network.classes)} classes, the network has {outputs} outputs"
+        )
     if study.network.classes:
         return network
     named = len(source.classes) == outputs
@@ -321,7 +328,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _with_ledger(tables: Iterable[tuple[str, Any]], block: Block, extraction_ids: list[int], seconds: float) -> Iterator[Any]:
+def _with_ledger(
+    tables: Iterable[tuple[str, Any]], block: Block, extraction_ids: list[int], seconds: float
+) -> Iterator[Any]:
     """A unit: the rows of a block, then the word that they are there. Runs in the writer's thread."""
     yield from tables
     finished_at = catalog.now()

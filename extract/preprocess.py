@@ -57,7 +57,7 @@ class Recipe:
 
     def _fit(self, pixels: Tensor) -> Tensor:
         """uint8 (image, 1 or 3, H, W) → (image, channel, size, size), uint8, or float32 without rounding."""
-        pixels = _with_mode(pixels, self.mode)
+        pixels = self.to_mode(pixels)
         if not self.rounding:
             pixels = pixels.float()
         height, width = pixels.shape[-2:]
@@ -73,6 +73,15 @@ class Recipe:
         bottom, right = self.size - scaled.shape[-2] - top, self.size - scaled.shape[-1] - left
         return functional.pad(scaled, [left, top, right, bottom], fill=self.fill)
 
+    def to_mode(self, pixels: Tensor) -> Tensor:
+        """uint8 (image, 1 or 3, H, W) → uint8 (image, channel, H, W)."""
+        if self.mode == "rgb":
+            return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+        if pixels.shape[1] == 1:
+            return pixels
+        weights = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.float() * weights).sum(1, keepdim=True).round().clamp(0, 255).to(torch.uint8)
+
     def _scale(self, pixels: Tensor, rows: int, columns: int) -> Tensor:
         if tuple(pixels.shape[-2:]) == (rows, columns):
             return pixels
@@ -82,12 +91,3 @@ class Recipe:
 def _channels_first(images: np.ndarray, device: torch.device) -> Tensor:
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-
-
-def _with_mode(pixels: Tensor, mode: str) -> Tensor:
-    if mode == "rgb":
-        return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
-    if pixels.shape[1] == 1:
-        return pixels
-    weights = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() * weights).sum(1, keepdim=True).round().clamp(0, 255).to(torch.uint8)

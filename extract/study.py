@@ -31,6 +31,8 @@ from pydantic import (
 class StudyError(ValueError):
     """The study file, or something that it names, is not as it must be."""
 
+    exit_code = 2
+
 
 def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
     return (info.context["folder"] / path.expanduser()) if info.context else path

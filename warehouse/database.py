@@ -22,7 +22,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse import views
+from warehouse import guard, views
 
 SCHEMA_VERSION = 1
 
@@ -32,9 +32,13 @@ Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
 class WarehouseError(ValueError):
     """Something asked of the warehouse cannot be done; the warehouse is as it was."""
 
+    exit_code = 1
+
 
 class WarehouseUnavailable(WarehouseError):
     """The file is locked, unreadable, no warehouse, or made by a newer version."""
+
+    exit_code = 3
 
 
 class Warehouse:
@@ -62,6 +66,8 @@ class Warehouse:
                 _install(self.connection)
             if dissection is not None:
                 self._name_dissection(dissection)
+            if read_only:
+                guard.lock_down(self.connection)  # the file may be somebody else's
         except BaseException:
             self.connection.close()
             raise
@@ -88,6 +94,27 @@ class Warehouse:
         parameters: values for $name in the query.
         """
         return self.connection.sql(query, params=dict(parameters or {})).pl()
+
+    def ask(self, query: str) -> Any:
+        """The rows of a user's query as a polars frame; raises guard.QueryRefused for all but reading.
+
+        Only for a warehouse opened read_only, which is locked down.
+        """
+        columns = self.columns()
+        statement = guard.check(query, columns, columns)
+        try:
+            return self.rows(statement)
+        except duckdb.Error as error:
+            raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
+
+    def columns(self) -> dict[str, list[str]]:
+        """The columns of every table and view, by name."""
+        query = "select table_name, list(column_name order by column_index) from duckdb_columns() where not internal group by all"
+        return dict(self.connection.execute(query).fetchall())
+
+    def checks(self) -> list[views.Contract]:
+        """Every contract of sql/checks."""
+        return list(views.checks())
 
     def find(self, table: str, fingerprint: str) -> int | None:
         """The id of the row of `table` with this fingerprint, or None."""
@@ -210,8 +237,7 @@ def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> Non
         _roll_back(connection)
         if "No space left" in str(error):
             raise WarehouseError(
-                f"no space left for {path}: free some and run the same command again; "
-                "what was committed is kept"
+                f"no space left for {path}: free some and run the same command again; what was committed is kept"
             ) from error
         raise
     except BaseException:

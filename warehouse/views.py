@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -27,6 +27,8 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 
 class ViewError(ValueError):
     """A view file is not as it must be, or its query failed."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class View:
 
 
 @dataclass(frozen=True)
+class Contract:
+    """One file of sql/checks. meaning: what a row of it says; any row is an offender."""
+
+    name: str
+    meaning: str
+    sql: str
+
+
+@dataclass(frozen=True)
 class Built:
     """What a build did, or would do, for one materialised view."""
 
@@ -52,7 +63,11 @@ class Built:
 
 def load_views(folder: Path = SQL / "views") -> list[View]:
     """Every view under the folder, each after the views that it reads. Raises ViewError."""
-    views = {path.stem: _read(path) for path in sorted(folder.rglob("*.sql"))}
+    views: dict[str, View] = {}
+    for path in sorted(folder.rglob("*.sql")):
+        if path.stem in views:
+            raise ViewError(f"{path}: another file has the same name; the name is the view's")
+        views[path.stem] = _read(path)
     graph = {view.name: view.reads & views.keys() for view in views.values()}
     try:
         return [views[name] for name in TopologicalSorter(graph).static_order()]
@@ -73,8 +88,10 @@ def _read(path: Path) -> View:
         raise ViewError(f"{path}: a view starts with a line that says what a row is, then '-- grain: columns'")
     try:
         [tree] = sqlglot.parse(text, dialect="duckdb")
-    except (sqlglot.ParseError, ValueError) as error:
-        raise ViewError(f"{path}: not one SQL statement: {error}") from error
+    except (sqlglot.errors.SqlglotError, ValueError) as error:
+        raise ViewError(f"{path}: not one SELECT: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, exp.Query):
+        raise ViewError(f"{path}: not one SELECT")
     steps = {step.alias for step in tree.find_all(exp.CTE)}
     return View(
         name=path.stem,
@@ -217,9 +234,9 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def checks(folder: Path = SQL / "checks") -> Iterable[tuple[str, str, str]]:
-    """(name, what a row of it means, query) of every contract, by name."""
+def checks(folder: Path = SQL / "checks") -> Iterator[Contract]:
+    """Every contract, by name."""
     for path in sorted(folder.glob("*.sql")):
         text = path.read_text(encoding="utf-8").strip()
         comment = [line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("--")]
-        yield path.stem, " ".join(comment), text
+        yield Contract(path.stem, " ".join(comment), text)

@@ -1,0 +1,296 @@
+"""The commands of dissectdb: they open things, hand rows on and print; they decide nothing.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check or a build failed, 2 usage or a bad
+study file, 3 the warehouse is locked or unreadable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from extract.study import Study
+    from warehouse import Warehouse
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="What each neuron of a vision network responds to, whether that can be trusted, and what to change: in SQL.",
+)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, e.g. studies/demo.toml")]
+WarehousePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--warehouse", "-w", metavar="PATH",
+        help="The warehouse file; else the study's, else $DISSECTDB_WAREHOUSE, else ./warehouse.duckdb",
+    ),
+]  # fmt: skip
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv"),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
+Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
+
+DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
+
+
+@app.command()
+def demo(folder: Annotated[Path, typer.Option(help="Where warehouse and report go")] = Path("demo")) -> None:
+    """Explain and edit a network on built-in faces: extract, build, modify, report; offline."""
+    folder.mkdir(parents=True, exist_ok=True)
+    warehouse = folder / "warehouse.duckdb"
+    extract(DEMO, warehouse)
+    modify(DEMO, warehouse)
+    report(folder / "report.html", warehouse)
+
+
+@app.command()
+def extract(
+    study_file: StudyFile,
+    warehouse: WarehousePath = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run the network and CLIP over the probing images, as far as it is not done, then build the views.
+
+    Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
+    """
+    study = _load_study(study_file, overrides, device)
+    from extract import jobs  # torch loads here, so that the other commands start at once
+    from reports import terminal
+
+    terminal.say("loading the network and CLIP")
+    plan = jobs.make_plan(study)
+    with _open_to_write(_path(warehouse, study), dry_run) as opened:
+        steps = plan.steps(opened)
+        if dry_run:
+            terminal.show(steps, empty="nothing is stale")
+            return
+        if steps:
+            with terminal.Progress("extracting") as progress:
+                opened.load(jobs.run(plan, opened, progress))
+        else:
+            print("nothing is stale: every block of this study is in the warehouse")
+        _build(opened)
+        for name, query in terminal.AFTER_EXTRACT.items():
+            terminal.show(opened.rows(query), title=name)
+
+
+@app.command()
+def build(
+    warehouse: WarehousePath = None,
+    select: Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")] = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Rebuild the fresh ones too")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Recompute the materialised views whose inputs changed.
+
+    Example: dissectdb build --select layer_summary
+    """
+    path = _path(warehouse)
+    if not path.exists():
+        _open_to_read(path)  # says that there is none
+    with _open_to_write(path, False) as opened:
+        _build(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SELECT", help="One reading statement over tables and views")],
+    warehouse: WarehousePath = None,
+    format: Annotated[str, typer.Option(help="table, json, csv or parquet")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file")] = None,
+    dissection: Dissection = None,
+) -> None:
+    """Ask the warehouse anything; the statement can only read.
+
+    Example: dissectdb query "SELECT concept, neurons FROM concept_counts_by_neuron ORDER BY neurons DESC"
+    """
+    from reports import terminal
+
+    if format not in terminal.FORMATS:
+        raise typer.BadParameter(f"{format!r} is none of {', '.join(terminal.FORMATS)}", param_hint="--format")
+    if format == "parquet" and output is None:
+        raise typer.BadParameter("parquet needs a file", param_hint="--output")
+    with _open_to_read(_path(warehouse), dissection) as opened:
+        terminal.write(opened.ask(sql), format, output)
+
+
+@app.command()
+def modify(
+    study_file: StudyFile,
+    warehouse: WarehousePath = None,
+    edit: Annotated[str | None, typer.Option(help="Only the edit of this name")] = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Rescale a layer's weights as the study's edits say, save the edited networks and measure them.
+
+    Example: dissectdb modify studies/demo.toml --edit paper
+    """
+    study = _load_study(study_file, overrides, device)
+    from extract import edit as edits
+    from extract import jobs
+    from reports import terminal
+
+    settings = edits.choose(study.edits, edit)
+    path = _path(warehouse, study)
+    with _open_to_read(path) as opened:
+        users_scales = {each.name: opened.ask(each.sql) for each in settings if each.sql is not None}
+    plan = jobs.make_plan(study)
+    with _open_to_write(path, False) as opened:
+        for each in settings:
+            planned = edits.plan_edit(opened, plan, each, users_scales.get(each.name))
+            checkpoint = edits.checkpoint_path(path.parent / "edits", plan, planned)
+            terminal.show(edits.describe(planned, checkpoint), title=f"Edit {each.name}")
+            if dry_run:
+                continue
+            with terminal.Progress(f"measuring {each.name}") as progress:
+                opened.load(edits.run_edit(opened, plan, planned, checkpoint, progress))
+            parameters = {"edit_id": planned.row["edit_id"]}
+            terminal.show(opened.rows(terminal.AFTER_MODIFY, parameters), title="Before and after")
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file")] = Path("report.html"),
+    warehouse: WarehousePath = None,
+    dissection: Dissection = None,
+) -> None:
+    """Write one offline HTML page of what the warehouse shows.
+
+    Example: dissectdb report -o report.html
+    """
+    from reports import page
+
+    with _open_to_read(_path(warehouse), dissection) as opened:
+        rows = {name: opened.rows(question) for name, question in page.QUESTIONS.items()}
+    page.write(rows, output)
+    print(f"report: {output.resolve()}")
+
+
+@app.command()
+def status(warehouse: WarehousePath = None) -> None:
+    """What is in the warehouse, how large it is, and what is stale."""
+    from reports import terminal
+
+    path = _path(warehouse)
+    with _open_to_read(path) as opened:
+        print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+        for name, question in terminal.STATUS.items():
+            terminal.show(opened.rows(question), title=name, empty="none")
+        stale = [built.view for built in opened.build(dry_run=True)]
+    print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")
+
+
+@app.command()
+def check(warehouse: WarehousePath = None) -> None:
+    """Run every contract of sql/checks; a broken one exits 1 with its query and a sample of its rows."""
+    from reports import terminal
+
+    broken = 0
+    with _open_to_read(_path(warehouse)) as opened:
+        results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
+    for contract, rows in results:
+        if len(rows):
+            broken += 1
+            print(f"{contract.name}: {len(rows):,} rows break it. {contract.meaning}\n\n{contract.sql}\n")
+            terminal.show(rows.head(5))
+    print(f"{len(results) - broken} of {len(results)} contracts hold")
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    study_file: StudyFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint (.safetensors or .pt)")],
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    seed: int = 0,
+    overrides: Overrides = None,
+    device: Device = None,
+) -> None:
+    """Train the study's network on its train split; stopped and started again it goes on where it was.
+
+    Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
+    """
+    study = _load_study(study_file, overrides, device)
+    from extract import training
+    from reports import terminal
+
+    def on_epoch(record: dict[str, float]) -> None:
+        terminal.say("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
+
+    training.run(study, output, epochs=epochs, seed=seed, on_epoch=on_epoch)
+    print(f"checkpoint: {output.resolve()}")
+
+
+def _load_study(path: Path, overrides: list[str] | None, device: str | None) -> Study:
+    from extract.study import Study, StudyError
+
+    pairs = {}
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise StudyError(f"--set {text}: write KEY=VALUE, e.g. --set network.weights=vgg.pt")
+        pairs[key.strip()] = value.strip()
+    return Study.load(path, pairs | ({"device": device} if device else {}))
+
+
+def _path(named: Path | None, study: Study | None = None) -> Path:
+    """The flag, else the study's, else the environment's, else ./warehouse.duckdb."""
+    if named is None and study is not None:
+        named = study.warehouse
+    return named or Path(os.environ.get("DISSECTDB_WAREHOUSE") or "warehouse.duckdb")
+
+
+def _open_to_read(path: Path, dissection: int | None = None) -> Warehouse:
+    from warehouse import Warehouse
+
+    return Warehouse(path, read_only=True, dissection=dissection)
+
+
+def _open_to_write(path: Path, dry_run: bool) -> Warehouse:
+    """For a dry run: what is there, read only, or an empty one in memory where there is none."""
+    from warehouse import Warehouse
+
+    if dry_run:
+        return Warehouse(path, read_only=True) if path.exists() else Warehouse(":memory:")
+    return Warehouse(path)
+
+
+def _build(opened: Warehouse, **options: Any) -> None:
+    from reports import terminal
+
+    done = "stale" if options.get("dry_run") else "built"
+    for built in opened.build(**options):
+        terminal.say(f"{done} {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
+
+
+def main() -> None:
+    """Run a command; an expected failure is one line and its exit code, a bug is a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)  # our own error classes carry theirs
+        if code is None:
+            raise
+        print(f"dissectdb: {error}", file=sys.stderr)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A baseline network for a study: its VGGNet trained on its own train split.
+
+records = run(study, Path("vgg.safetensors"), epochs=30, seed=0, on_epoch=print)
+
+The best epoch by validation accuracy is what is saved. A run that was stopped goes on from OUTPUT.training, which
+is removed at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extract import images, jobs, networks
+from extract.preprocess import Recipe
+from extract.study import Input, Study, StudyError
+from extract.train import Record, fit
+
+
+def run(
+    study: Study,
+    output: Path,
+    *,
+    epochs: int,
+    seed: int,
+    on_epoch: Callable[[Record], None] | None = None,
+) -> list[Record]:
+    """Train, save the checkpoint, return one record an epoch. Raises StudyError."""
+    wanted = Input(size=study.network.input.size, mode="grey", rounding=False)
+    if study.network.input != wanted:
+        raise StudyError(
+            f"train prepares images as {wanted!r} and no other way; network.input is {study.network.input!r}"
+        )
+    if not output.parent.is_dir():
+        raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
+    source = images.open_source(study.dataset)
+    classes = study.network.classes or source.classes
+    torch.manual_seed(seed)  # the first weights are drawn here
+    network = networks.load(study.network.model_copy(update={"weights": None, "classes": classes}))
+    train, validation = read_splits(source, classes)
+    unfinished = output.with_name(f"{output.name}.training")
+    records = fit(
+        network.model,
+        train,
+        validation,
+        epochs=epochs,
+        device=str(jobs.choose_device(study.device)),
+        seed=seed,
+        label_smoothing=0.1,
+        size=study.network.input.size,
+        checkpoint=unfinished,
+        on_epoch=on_epoch,
+    )
+    networks.save_like(network.model, output, None)
+    unfinished.unlink(missing_ok=True)
+    return records
+
+
+def read_splits(source: images.Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """(images, labels) of the sound, classified images of train and validation; uint8 (image, height, width)."""
+    rows = [image for image in source.scan() if image.defect is None and image.class_name in classes]
+    splits = []
+    for split in ("train", "validation"):
+        chosen = [image for image in rows if image.split == split]
+        if not chosen:
+            raise StudyError(f"the dataset has no sound image of a known class in its {split} split")
+        height, width = chosen[0].height, chosen[0].width
+        pixels = torch.empty((len(chosen), height, width), dtype=torch.uint8)
+        for place, image in enumerate(source.read([image.position for image in chosen])):
+            pixels[place] = torch.from_numpy(_grey(image, chosen[place], (height, width)))
+        splits.append((pixels, torch.tensor([classes.index(image.class_name) for image in chosen])))
+    return splits[0], splits[1]
+
+
+def _grey(pixels: np.ndarray, image: images.Image, shape: tuple[int, int]) -> np.ndarray:
+    if pixels.shape[:2] != shape:
+        raise StudyError(
+            f"{image.path} is {image.width} × {image.height}, others {shape[1]} × {shape[0]}; train needs one size"
+        )
+    if pixels.ndim == 2:
+        return pixels
+    grey = Recipe(size=shape[0], mode="grey").to_mode(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    return grey[0, 0].numpy()

@@ -1,0 +1,165 @@
+"""Rows and progress for a terminal: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import polars as pl
+
+FORMATS = ("table", "json", "csv", "parquet")
+
+AFTER_EXTRACT = {
+    "Images": """
+        select
+            splits.split,
+            count(*) filter (where defect is null) as images,
+            count(*) filter (where defect = 'blank') as blank,
+            count(*) filter (where defect like 'repeat%') as repeats,
+            count(*) filter (where defect like 'unreadable%') as unreadable
+        from images
+        inner join splits on images.split_id = splits.split_id
+        where splits.dataset_id = (select max(dataset_id) from splits)
+        group by splits.split, splits.split_id
+        order by splits.split_id
+    """,
+    "Layers": """
+        select
+            layer, neurons, num_interpretable, num_uninterpretable, overall_accuracy, interpretable_accuracy,
+            uninterpretable_accuracy, proportion_interpretable, num_dead
+        from layer_summary
+        order by position
+    """,
+    "A few neurons": """
+        select layer, unit, concept, similarity, runner_up, margin
+        from neuron_concepts
+        where interpretable
+        qualify row_number() over (partition by layer order by similarity desc, unit) <= 1
+        order by similarity desc
+        limit 8
+    """,
+}
+
+AFTER_MODIFY = """
+    select
+        split, images, correct_before, correct_after, accuracy_before, accuracy_after, loss_before, loss_after,
+        gained, lost, p_mcnemar, low, high
+    from edit_results
+    where edit_id = $edit_id
+    order by split_id
+"""
+
+STATUS = {
+    "Tables": "select table_name, estimated_size as rows from duckdb_tables() where estimated_size > 0 order by 2 desc",
+    "Networks": """
+        select network, split, images, correct, accuracy, loss from network_accuracies
+        order by network_id, split_id
+    """,
+    "Dissections": """
+        select
+            dissection_id, network, dataset, probing_split, images, images_left_out, clip, concept_set, concepts,
+            scorer, shown
+        from dissection_summary
+        order by dissection_id
+    """,
+    "Unfinished extractions": """
+        select extractions.target, extractions.extraction_id, splits.split, sum(extraction_blocks.images) as images
+        from extractions
+        inner join splits on extractions.split_id = splits.split_id
+        left join extraction_blocks on extractions.extraction_id = extraction_blocks.extraction_id
+        where extractions.extraction_id not in (select extraction_id from finished_extractions)
+        group by all
+        order by 2
+    """,
+}
+
+
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = "") -> None:
+    """Print rows (a frame, or dataclasses) as a table with a title; where there are none, print `empty`."""
+    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows))
+    if title:
+        print(f"\n{title}")
+    if frame.is_empty() and empty:
+        print(empty)
+        return
+    print(as_text(frame))
+
+
+def as_text(frame: pl.DataFrame) -> str:
+    """A frame as aligned text: whole, with at most four decimals."""
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=-1,
+        fmt_str_lengths=60,
+        tbl_formatting="ASCII_BORDERS_ONLY_CONDENSED",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_cell_numeric_alignment="RIGHT",
+        thousands_separator=",",
+        float_precision=4,
+    ):
+        return str(frame)
+
+
+def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
+    """A frame in one of FORMATS, to a file or to stdout."""
+    if format == "parquet":
+        assert output is not None  # the command has seen to it
+        frame.write_parquet(output)
+        return
+    text = {"table": as_text, "json": pl.DataFrame.write_json, "csv": pl.DataFrame.write_csv}[format](frame)
+    if output is not None:
+        output.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+    else:
+        print(text.rstrip("\n"))
+
+
+class Progress:
+    """with Progress("extracting") as progress: progress(done, total)
+
+    On a terminal a bar with rate and time left; elsewhere a plain line every ten seconds and at the end.
+    """
+
+    def __init__(self, what: str, every: float = 10.0) -> None:
+        self.what, self.every = what, every
+        self.started = self.last = time.monotonic()
+        self.bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            rate = TextColumn("{task.fields[rate]:,.0f} images/s")
+            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task(self.what, total=None, rate=0)
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        rate = done / max(now - self.started, 1e-9)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=total, rate=rate)
+        elif now - self.last >= self.every or done == total:
+            self.last = now
+            left = (total - done) / max(rate, 1e-9)
+            say(f"{self.what}: {done:,} of {total:,} images, {rate:,.0f} images/s, {left:,.0f} s left")
