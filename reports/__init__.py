@@ -1,0 +1,1 @@
+"""Rows in, HTML out; knows no database."""

@@ -1,0 +1,189 @@
+"""The charts: frames in, Altair charts out.
+
+layer_depth(layers)            # one line a measure, over the layers from image to output
+concept_bars(concepts)         # one bar a concept, longest first
+
+A chart takes its colours from the page's style sheet, var(--c1) and so on, so that it follows light and dark mode
+and print; the second value is what a notebook shows. User text stands in data only, never in a field name or an
+expression: order comes from a number beside it.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from reports.words import count, share
+
+PAPER, INK, MUTED, LINES = (
+    "var(--paper, #ffffff)",
+    "var(--ink, #1c2430)",
+    "var(--muted, #5b6675)",
+    "var(--line, #d9dee5)",
+)
+BLUE, ORANGE = "var(--c1, #0b62a4)", "var(--c2, #c2560a)"
+MEASURES = {  # column → name, colour, dashes and shape: three ways to tell the lines apart
+    "proportion_interpretable": ("interpretable", BLUE, [1, 0], "circle"),
+    "overall_accuracy": ("right: all", "var(--c3, #57606a)", [6, 3], "square"),
+    "interpretable_accuracy": ("right: interpretable", "var(--c4, #00795c)", [1, 0], "triangle-up"),
+    "uninterpretable_accuracy": ("right: others", ORANGE, [2, 3], "diamond"),
+}
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def layer_depth(layers: pl.DataFrame) -> alt.Chart:
+    """Share of interpretable neurons, and how often labels are right, over the depth of the network."""
+    names = pl.DataFrame({"measure": list(MEASURES), "name": [measure[0] for measure in MEASURES.values()]})
+    points = (
+        layers.with_row_index("order")
+        .unpivot(on=list(MEASURES), index=["layer", "order"], variable_name="measure", value_name="share")
+        .filter(pl.col("share").is_not_null())
+        .join(names, on="measure", how="left", maintain_order="left")
+    )
+    drawn = [measure for column, measure in MEASURES.items() if column in points["measure"]]
+    scale = [measure[0] for measure in drawn]
+    legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=240, symbolStrokeWidth=0)
+    base = alt.Chart(points).encode(
+        x=alt.X("layer:N", sort=alt.EncodingSortField("order", op="min"))
+        .title("layer, from the image to the output")
+        .axis(labelAngle=-40, labelLimit=90, labelOverlap="greedy"),
+        y=alt.Y("share:Q").title("share").axis(format=".0%").scale(domain=[0, 1]),
+        color=alt.Color("name:N", legend=legend).scale(domain=scale, range=[m[1] for m in drawn]),
+        tooltip=[
+            alt.Tooltip("layer:N"),
+            alt.Tooltip("name:N", title="measure"),
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
+    )
+    dash = alt.StrokeDash("name:N", legend=legend).scale(domain=scale, range=[m[2] for m in drawn])
+    shape = alt.Shape("name:N", legend=legend).scale(domain=scale, range=[m[3] for m in drawn])
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    marks = base.mark_point(size=52, filled=True, opacity=1).encode(shape=shape)
+    return _styled(alt.layer(lines, marks), height=260)
+
+
+def concept_bars(concepts: pl.DataFrame) -> alt.Chart:
+    """How many right neurons carry each concept: columns concept, neurons, share."""
+    labels = [f"{share(part)}  ·  {count(neurons)}" for part, neurons in concepts.select("share", "neurons").rows()]
+    rows = concepts.with_row_index("order").with_columns(label=pl.Series(labels, dtype=pl.String))
+    is_long = pl.col("share") >= 0.6 * max(rows["share"])  # its text stands inside, so that a telephone has room
+    base = alt.Chart().encode(
+        y=_names_in_order("concept", 165),
+        x=alt.X("share:Q")
+        .title("share of the right neurons")
+        .axis(format=".0%", tickCount=5)
+        .scale(domain=[0, 1.2 * max(rows["share"])], nice=False),
+        tooltip=[
+            alt.Tooltip("concept:N"),
+            alt.Tooltip("neurons:Q", format=","),
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
+    )
+    bars = base.mark_bar(color=BLUE, cornerRadiusEnd=2, height={"band": 0.72})
+    beside = base.mark_text(align="left", dx=5, color=INK, fontSize=11).encode(text="label:N")
+    inside = base.mark_text(align="right", dx=-6, color=PAPER, fontSize=11).encode(text="label:N")
+    layers = [bars, beside.transform_filter("!datum.is_long"), inside.transform_filter("datum.is_long")]
+    return _styled(alt.layer(*layers, data=rows.with_columns(is_long=is_long)), height=21 * len(rows))
+
+
+def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.Chart:
+    """Behind one class's correct predictions: columns concept, images, share, low, high; x ends at `highest`."""
+    base = alt.Chart(concepts.with_row_index("order")).encode(
+        y=_names_in_order("concept", 150, extent=150),  # as wide in every class, so that the dots compare
+        tooltip=[
+            alt.Tooltip("concept:N"),
+            alt.Tooltip("images:Q", format=","),
+            alt.Tooltip("share:Q", format=".1%"),
+            alt.Tooltip("low:Q", format=".1%"),
+            alt.Tooltip("high:Q", format=".1%"),
+            alt.Tooltip("lift:Q", format=".2f"),
+        ],
+    )
+    axis = alt.X("low:Q").title(None).axis(format=".0%", tickCount=3).scale(domain=[0, 1.04 * highest], nice=False)
+    intervals = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.4).encode(x=axis, x2="high:Q")
+    dots = base.mark_circle(color=BLUE, size=55, opacity=1).encode(x=alt.X("share:Q"))
+    return _styled(intervals + dots, height=20 * len(concepts))
+
+
+def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest: float) -> alt.Chart:
+    """How the neurons of one layer are spread over similarity: columns low, high, neurons; τ is a rule."""
+    rows = bars.with_columns(above=pl.col("low") >= tau)
+    colour = alt.condition("datum.above", alt.value(BLUE), alt.value("var(--faint, #a9b3bf)"))
+    ends = [min(lowest, tau), max(highest, tau)]
+    counts = (
+        alt.Chart(rows)
+        .mark_bar(binSpacing=1)
+        .encode(
+            x=alt.X("low:Q", bin="binned").title(None).axis(tickCount=5).scale(domain=ends, nice=False),
+            x2="high:Q",
+            y=alt.Y("neurons:Q")
+            .title(None)
+            .axis(tickCount=3, format="~s", tickMinStep=1)
+            .scale(domain=[0, 1.25 * max(rows["neurons"])], nice=False),  # room for the word τ
+            color=colour,
+            tooltip=[
+                alt.Tooltip("low:Q", title="similarity from", format=".3g"),
+                alt.Tooltip("high:Q", title="to", format=".3g"),
+                alt.Tooltip("neurons:Q", format=","),
+            ],
+        )
+    )
+    threshold = pl.DataFrame({"tau": [float(tau)], "text": [f"τ = {tau:g}"]})
+    near_right = tau > ends[0] + 0.7 * (ends[1] - ends[0])
+    rule = alt.Chart(threshold).mark_rule(color=ORANGE, strokeWidth=2).encode(x="tau:Q")
+    word = (
+        alt.Chart(threshold)
+        .mark_text(align="right" if near_right else "left", dx=-5 if near_right else 5, color=ORANGE, baseline="top")
+        .encode(x="tau:Q", y=alt.value(2), text="text:N")
+    )
+    return _styled(alt.layer(counts, rule, word), height=110)
+
+
+def edit_differences(results: pl.DataFrame) -> alt.Chart:
+    """What each edit changed, per split: columns row, difference, low, high; zero is a rule."""
+    widest = 1.15 * max(results.select(pl.max_horizontal(pl.col("low").abs(), pl.col("high").abs())).to_series())
+    base = alt.Chart(results.with_row_index("order")).encode(
+        y=_names_in_order("row", 190),
+        tooltip=[
+            alt.Tooltip("row:N", title="edit"),
+            alt.Tooltip("difference:Q", format="+.2%"),
+            alt.Tooltip("low:Q", format="+.2%"),
+            alt.Tooltip("high:Q", format="+.2%"),
+        ],
+    )
+    axis = (
+        alt.X("low:Q")
+        .title("difference of the share of right predictions, after − before")
+        .axis(format="+.2~%", tickCount=5)
+        .scale(domain=[-(widest or 0.01), widest or 0.01], nice=False)
+    )
+    intervals = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.4).encode(x=axis, x2="high:Q")
+    dots = base.mark_circle(color=BLUE, size=70, opacity=1).encode(x=alt.X("difference:Q"))
+    zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=ORANGE, strokeWidth=2).encode(x="zero:Q")
+    return _styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10)
+
+
+def _names_in_order(field: str, limit: int, extent: int = 0) -> alt.Y:
+    """A y axis of names in the order of the rows; limit and least extent in pixels."""
+    axis = alt.Axis(labelLimit=limit, minExtent=extent, ticks=False, domain=False, labelPadding=6)
+    return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), axis=axis).title(None)
+
+
+def _styled(chart: alt.LayerChart, height: int) -> alt.LayerChart:
+    """As wide as its place on the page, in the page's font and colours, on no background of its own."""
+    return (
+        chart.properties(
+            width="container",
+            height=height,
+            autosize={"type": "fit-x", "contains": "padding"},
+            padding={"left": 0, "top": 4, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
+        )
+        .configure(background="transparent", font=FONT)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=MUTED, titleColor=MUTED, gridColor=LINES, domainColor=LINES, tickColor=LINES,
+            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=8,
+        )
+        .configure_axisX(grid=True)
+        .configure_legend(labelColor=INK, labelFontSize=12, symbolSize=70)
+    )  # fmt: skip

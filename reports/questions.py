@@ -1,0 +1,278 @@
+"""What the page asks of the warehouse: one query a part, over the public views, bounded in its rows.
+
+Every query answers for the dissection that the views show. The bounds keep charts under 5,000 rows and pictures
+under IMAGES whatever the size of the warehouse; the page says where it shows a part of the whole.
+"""
+
+from __future__ import annotations
+
+LAYERS = 1000  # four lines of the chart each
+HISTOGRAMS = 24  # layers whose similarities are drawn: those nearest the output
+CONCEPTS = 30
+CLASSES = 12
+CONCEPTS_PER_CLASS = 8
+NEURONS, NEURONS_PER_LAYER, IMAGES_PER_NEURON = 12, 3, 8
+EXAMPLE_CLASSES, EXAMPLES_PER_CLASS = 7, 3  # of either kind: right and wrong
+EDITS = 200
+
+QUESTIONS: dict[str, str] = {
+    # One row, or none: the warehouse holds no dissection.
+    "summary": """
+        select
+            dissection_summary.* exclude (shown),
+            networks.architecture,
+            networks.weights,
+            parents.name as parent,
+            dissections.accuracy_images,
+            dissections.images_neurons
+        from dissection_summary
+        inner join dissections on dissection_summary.dissection_id = dissections.dissection_id
+        inner join networks on dissection_summary.network_id = networks.network_id
+        left join networks as parents on networks.parent_network_id = parents.network_id
+        where dissection_summary.shown
+    """,
+    # Why images of the probing set were left out.
+    "left_out": """
+        select
+            case
+                when images.defect like 'repeat%' then 'repeated'
+                when images.defect like 'unreadable%' then 'unreadable'
+                else images.defect
+            end as reason,
+            count(*) as images
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        inner join images on dissections.split_id = images.split_id
+        where images.defect is not null
+        group by reason
+        order by images desc, reason
+        limit 10
+    """,
+    # Edited networks have a section of their own; this one compares what was trained.
+    "accuracies": """
+        select
+            network_accuracies.network,
+            datasets.name as dataset,
+            network_accuracies.split,
+            network_accuracies.images,
+            network_accuracies.correct,
+            network_accuracies.accuracy,
+            network_accuracies.loss,
+            network_accuracies.network_id = dissections.network_id as is_shown_network,
+            network_accuracies.split_id = dissections.split_id as is_probing_set
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        cross join network_accuracies
+        inner join networks on network_accuracies.network_id = networks.network_id
+        inner join splits on network_accuracies.split_id = splits.split_id
+        inner join datasets on splits.dataset_id = datasets.dataset_id
+        where networks.parent_network_id is null or network_accuracies.network_id = dissections.network_id
+        order by is_shown_network desc, network_accuracies.network, network_accuracies.split_id
+        limit 50
+    """,
+    # The largest classes of the probing set.
+    "classes": f"""
+        select
+            image_predictions.true_class as class,
+            count(*) as images,
+            count(*) filter (where image_predictions.is_correct) as correct,
+            count(*) over () as num_classes
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        inner join image_predictions
+            on
+                dissections.network_id = image_predictions.network_id
+                and dissections.split_id = image_predictions.split_id
+        where image_predictions.true_class is not null
+        group by image_predictions.true_class
+        order by images desc, class
+        limit {CLASSES}
+    """,
+    "layers": f"""
+        select *, count(*) over () as num_layers
+        from layer_summary
+        order by position, layer
+        limit {LAYERS}
+    """,
+    # The figure of the original study: its layer is the one with most interpretable neurons.
+    "concepts_by_neuron": f"""
+        select
+            concept_counts_by_neuron.layer,
+            concept_counts_by_neuron.concept,
+            concept_counts_by_neuron.neurons,
+            concept_counts_by_neuron.share,
+            count(*) over () as num_concepts,
+            cast(sum(concept_counts_by_neuron.neurons) over () as bigint) as num_neurons
+        from concept_counts_by_neuron
+        where concept_counts_by_neuron.layer = (
+            select layer from layer_summary order by num_interpretable desc, position desc limit 1
+        )
+        order by concept_counts_by_neuron.neurons desc, concept_counts_by_neuron.concept
+        limit {CONCEPTS}
+    """,
+    "concepts_by_prediction": f"""
+        with largest_classes as (
+
+            select
+                image_predictions.true_class as class,
+                count(*) as images,
+                count(*) filter (where image_predictions.is_correct) as correct
+            from shown_dissection
+            inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+            inner join image_predictions
+                on
+                    dissections.network_id = image_predictions.network_id
+                    and dissections.split_id = image_predictions.split_id
+            where image_predictions.true_class is not null
+            group by image_predictions.true_class
+            order by images desc, class
+            limit {CLASSES}
+
+        )
+
+        select
+            counts.layer,
+            counts.class,
+            counts.concept,
+            counts.images,
+            largest_classes.correct,
+            counts.share,
+            counts.low,
+            counts.high,
+            counts.lift
+        from concept_counts_by_prediction as counts
+        inner join largest_classes on counts.class = largest_classes.class
+        where counts.layer = (
+            select layer from layer_summary order by num_interpretable desc, position desc limit 1
+        )
+        qualify
+            row_number() over (
+                partition by counts.class order by counts.share desc, counts.concept
+            ) <= {CONCEPTS_PER_CLASS}
+        order by largest_classes.images desc, counts.class, counts.share desc, counts.concept
+    """,
+    "similarities": f"""
+        select layer, position, low, high, neurons
+        from similarity_histogram
+        qualify dense_rank() over (order by position desc, layer) <= {HISTOGRAMS}
+        order by position, layer, low
+    """,
+    # The interpretable neurons with the highest similarity, not all of one layer, each with its best images.
+    "top_neurons": f"""
+        with strongest as (
+
+            select layer, unit, concept, similarity, runner_up
+            from neuron_concepts
+            where interpretable
+            qualify
+                row_number() over (partition by layer order by similarity desc, unit) <= {NEURONS_PER_LAYER}
+            order by similarity desc, layer, unit
+            limit {NEURONS}
+
+        )
+
+        select
+            strongest.layer,
+            strongest.unit,
+            strongest.concept,
+            strongest.similarity,
+            strongest.runner_up,
+            neuron_accuracies.accuracy,
+            top_images.rank,
+            top_images.image_id,
+            top_images.value,
+            top_images.true_class,
+            top_images.predicted_class,
+            images.thumbnail
+        from strongest
+        inner join top_images
+            on
+                strongest.layer = top_images.layer
+                and strongest.unit = top_images.unit
+        inner join images on top_images.image_id = images.image_id
+        left join neuron_accuracies
+            on
+                strongest.layer = neuron_accuracies.layer
+                and strongest.unit = neuron_accuracies.unit
+        where top_images.rank <= {IMAGES_PER_NEURON}
+        order by strongest.similarity desc, strongest.layer, strongest.unit, top_images.rank
+    """,
+    # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
+    "examples": f"""
+        with judged as (
+
+            select
+                image_predictions.image_id,
+                coalesce(image_predictions.true_class, image_predictions.predicted_class) as class,
+                case
+                    when image_predictions.true_class is null then 'unknown'
+                    when image_predictions.is_correct then 'right'
+                    else 'wrong'
+                end as kind,
+                image_predictions.predicted_class,
+                image_predictions.confidence
+            from shown_dissection
+            inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+            inner join image_predictions
+                on
+                    dissections.network_id = image_predictions.network_id
+                    and dissections.split_id = image_predictions.split_id
+
+        ),
+
+        largest_classes as (
+
+            select class, count(*) as images, count(*) over () as num_classes
+            from judged
+            group by class
+            order by images desc, class
+            limit {EXAMPLE_CLASSES}
+
+        )
+
+        select
+            judged.class,
+            judged.kind,
+            row_number() over (
+                partition by judged.class, judged.kind
+                order by judged.confidence desc, judged.image_id
+            ) as rank,
+            judged.image_id,
+            judged.predicted_class,
+            judged.confidence,
+            images.thumbnail,
+            largest_classes.num_classes
+        from judged
+        inner join largest_classes on judged.class = largest_classes.class
+        inner join images on judged.image_id = images.image_id
+        qualify
+            row_number() over (
+                partition by judged.class, judged.kind
+                order by judged.confidence desc, judged.image_id
+            ) <= {EXAMPLES_PER_CLASS}
+        order by largest_classes.images desc, judged.class, judged.kind, rank
+    """,
+    # Edits that rest on the shown dissection; edits_tried is what p_corrected corrects for.
+    "edits": f"""
+        with tries as (
+
+            select network_id, count(*) as edits_tried
+            from edits
+            group by network_id
+
+        )
+
+        select
+            edit_results.*,
+            edits.name as edit,
+            edits.chosen_on,
+            tries.edits_tried,
+            count(*) over () as num_results
+        from edit_results
+        inner join shown_dissection on edit_results.dissection_id = shown_dissection.dissection_id
+        inner join edits on edit_results.edit_id = edits.edit_id
+        inner join tries on edits.network_id = tries.network_id
+        order by edit_results.edit_id desc, edit_results.split_id
+        limit {EDITS}
+    """,
+}

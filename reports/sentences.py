@@ -1,0 +1,154 @@
+"""What the numbers say, in sentences; every number of them is a value of a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from reports.words import count, loss, name, number, p_is, plural, points, share, signed
+
+Row = dict[str, Any]
+LEVEL = 0.05  # a corrected p above it is called no evidence
+
+
+def headline(summary: Row, layers: list[Row]) -> Markup:
+    """What 17,344 neurons of vggnet respond to."""
+    neurons = sum(layer["neurons"] for layer in layers)
+    if not neurons:
+        return Markup("What the neurons of {} respond to").format(name(summary["network"]))
+    text = "What one neuron of {1} responds to" if neurons == 1 else "What {0} neurons of {1} respond to"
+    return Markup(text).format(count(neurons), name(summary["network"]))
+
+
+def accuracy(summary: Row, accuracies: list[Row]) -> Markup:
+    """How often the network is right on the probing set."""
+    own = [row for row in accuracies if row["is_shown_network"] and row["is_probing_set"]]
+    if not own:
+        return Markup(
+            "{} was shown {} {}, for which no true class or no prediction is stored: "
+            "nothing can be said about how often it is right."
+        ).format(name(summary["network"]), count(summary["images"]), _images(summary))
+    [row] = own
+    return Markup("{} is right on {} of {} {}.").format(
+        name(summary["network"]), share(row["accuracy"]), count(row["images"]), _images(summary)
+    )
+
+
+def _images(summary: Row) -> Markup:
+    return Markup("{} images of {}").format(name(summary["probing_split"]), name(summary["dataset"]))
+
+
+def most_interpretable(layers: list[Row]) -> Row | None:
+    """The layer with most interpretable neurons, the deepest of them; None where no neuron is interpretable."""
+    best = max(layers, key=lambda layer: (layer["num_interpretable"], layer["position"]), default=None)
+    return best if best and best["num_interpretable"] else None
+
+
+def interpretability(summary: Row, layers: list[Row]) -> Markup:
+    """How much of the most interpretable layer has a label above τ."""
+    best = most_interpretable(layers)
+    tau = f"τ\u00a0=\u00a0{number(summary['tau'])}"
+    if not layers:
+        return Markup("No layer has been labelled yet.")
+    if best is None:
+        return Markup("No neuron is interpretable: no label scores above {}.").format(tau)
+    return Markup("{} of {} of {} {} interpretable: their label scores above {}.").format(
+        count(best["num_interpretable"]),
+        plural(best["neurons"], "neuron", "neurons"),
+        name(best["layer"]),
+        "is" if best["num_interpretable"] == 1 else "are",
+        tau,
+    )
+
+
+def commonest_concept(summary: Row, concepts: list[Row]) -> Markup:
+    """Which label the right neurons carry most often."""
+    if summary["concepts"] == 1:
+        return Markup("The concept set holds one concept, so every label is the same.")
+    if not concepts:
+        return Markup("No neuron's label could be confirmed by the true classes of its best images.")
+    first = concepts[0]
+    tied = len(concepts) > 1 and concepts[1]["neurons"] == first["neurons"]
+    return Markup("{} is {} there: {} of the {} of {} whose label is right, {}.").format(
+        name(first["concept"]),
+        "one of the most frequent labels" if tied else "the most frequent label",
+        count(first["neurons"]),
+        plural(first["num_neurons"], "neuron", "neurons"),
+        name(first["layer"]),
+        share(first["share"]),
+    )
+
+
+def edit_change(result: Row) -> Markup:
+    """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; then the rest."""
+    tries = result["edits_tried"]
+    corrected = f", corrected for {count(tries)} edits {p_is(result['p_corrected'])}" if tries > 1 else ""
+    return Markup(
+        "<strong>{} of {} {} images, {}{}: {}.</strong> {} are right before and {} after, {} gained and {} lost; "
+        "a change of {} percentage points, 95 % interval {} to {}. {}"
+    ).format(
+        signed(result["gained"] - result["lost"]),
+        count(result["images"]),
+        name(result["split"]),
+        p_is(result["p_mcnemar"]),
+        corrected,
+        verdict(result),
+        count(result["correct_before"]),
+        count(result["correct_after"]),
+        count(result["gained"]),
+        count(result["lost"]),
+        points(result["accuracy_after"] - result["accuracy_before"]),
+        points(result["low"]),
+        points(result["high"]),
+        _loss_change(result),
+    )
+
+
+def verdict(result: Row) -> str:
+    """What may be concluded from one edit on one split, no more."""
+    if result["gained"] + result["lost"] == 0:
+        return "no image changed sides"
+    if result["p_corrected"] > LEVEL:
+        if result["gained"] > result["lost"]:
+            return "no evidence that the edit helps"
+        return "no evidence that the edit helps or harms"
+    return "evidence that the edit helps" if result["gained"] > result["lost"] else "evidence that the edit harms"
+
+
+def _loss_change(result: Row) -> str:
+    before, after = result["loss_before"], result["loss_after"]
+    if before is None or after is None:
+        return ""
+    if loss(before) == loss(after):
+        return f"The mean loss stays at {loss(before)} nats."
+    verb = "rises" if after > before else "falls"
+    return f"The mean loss {verb} from {loss(before)} to {loss(after)} nats."
+
+
+def many_edits(results: list[Row]) -> list[Markup]:
+    """One sentence a split on all edits together: the best, the worst, and whether any is beyond chance."""
+    by_split: dict[int, list[Row]] = {}
+    for result in results:
+        by_split.setdefault(result["split_id"], []).append(result)
+    return [_edits_on_split(of_split) for of_split in by_split.values()]
+
+
+def _edits_on_split(results: list[Row]) -> Markup:
+    change = [result["gained"] - result["lost"] for result in results]
+    proven = sum(result["p_corrected"] <= LEVEL and result["gained"] > result["lost"] for result in results)
+    best = max(results, key=lambda result: result["gained"] - result["lost"])
+    return Markup(
+        "Of {} on {} {} images, the best, {}, changes the right predictions by {}, the worst by {}. "
+        "Corrected for {} the best has {}: <strong>{}</strong>."
+    ).format(
+        plural(len(results), "edit", "edits"),
+        count(best["images"]),
+        name(best["split"]),
+        name(best["edit"]),
+        signed(max(change)),
+        signed(min(change)),
+        plural(best["edits_tried"], "try", "tries"),
+        p_is(best["p_corrected"]),
+        f"evidence that {plural(proven, 'edit helps', 'edits help')}" if proven else "no evidence that any edit helps",
+    )

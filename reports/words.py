@@ -1,0 +1,97 @@
+"""Numbers and names as people read them.
+
+count(3589), share(0.6942), p_value(0.0004)    # 3,589   69.4 %   < 0.001
+name('a </script> b')                          # markup: escaped, and isolated from the text around it
+
+Class, concept and layer names come from users' files: they may hold markup, be long, or run right to left.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+NONE = "–"
+NAME_LENGTH = 60  # a name in a sentence; the whole name is in its tooltip and in the tables
+
+# Control characters, and those that turn the direction of all text after them.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
+
+
+def count(value: float | None) -> str:
+    """A number of things: 3,589."""
+    return NONE if value is None else f"{int(value):,}".replace("-", "−")
+
+
+def signed(value: int) -> str:
+    """A difference of counts: +15, −3, ±0."""
+    return f"{value:+,}".replace("-", "−") if value else "±0"
+
+
+def share(value: float | None) -> str:
+    """A share of one as 69.4 %; never 0.0 % or 100.0 % for what is not quite that."""
+    if value is None:
+        return NONE
+    if 0 < value < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= value < 1:
+        return "> 99.9 %"
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points: +0.21."""
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """0.12, 0.034 or < 0.001; three places below 0.1, so that 0.049 and 0.051 do not look alike."""
+    if value is None:
+        return NONE
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def p_is(value: float | None) -> str:
+    """For a sentence: p = 0.12, p < 0.001."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def number(value: float | None) -> str:
+    """A score, a lift or a loss in three digits."""
+    if value is None:
+        return NONE
+    text = count(round(value)) if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def loss(value: float | None) -> str:
+    """A mean cross-entropy: 0.282."""
+    return NONE if value is None else f"{value:.3f}"
+
+
+def plain(text: Any) -> str:
+    """A user's text without characters that cannot be seen or that reverse what follows."""
+    return NONE if text is None else _UNPRINTABLE.sub(" ", str(text))
+
+
+def name(text: Any, length: int = NAME_LENGTH) -> Markup:
+    """A user's text within a sentence; cut at `length`, with the whole of it as its tooltip."""
+    whole = plain(text)
+    if len(whole) <= length:
+        return Markup("<bdi>{}</bdi>").format(whole)
+    return Markup('<bdi title="{}">{}…</bdi>').format(whole, whole[: length - 1])
+
+
+def plural(value: int, one: str, many: str) -> str:
+    """1 neuron, 3,835 neurons."""
+    return f"{count(value)} {one if value == 1 else many}"
+
+
+def several(parts: list[str]) -> str:
+    """a, b and c."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
