@@ -1,0 +1,202 @@
+"""Every view file: its header, its columns, the SQL it may use, and its rows, worked out by hand."""
+
+# ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlglot
+from conftest import all_views, dissection_row, filled, finished, run_view
+from sqlglot import exp
+
+from warehouse import Warehouse
+from warehouse.views import SQL, View, ViewError, load_views
+
+each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
+
+# The interface, design.md; a view may have more. Calibrated columns come with calibration.
+PUBLIC = {
+    "neuron_concepts": "network layer unit concept similarity runner_up margin interpretable dead",
+    "similarity_rankings": "network layer unit rank concept similarity",
+    "top_images": "network layer unit rank image_id value true_class predicted_class",
+    "neuron_accuracies": "network layer unit concept accuracy lift",
+    "concept_counts_by_neuron": "network layer concept neurons share",
+    "concept_counts_by_prediction": "network layer concept class images share lift low high",
+    "layer_summary": "network layer neurons num_interpretable num_uninterpretable overall_accuracy "
+    "interpretable_accuracy uninterpretable_accuracy proportion_interpretable num_dead",
+    "weight_scales": "edit_id layer unit scale",
+    "network_accuracies": "network split images correct accuracy loss",
+    "edit_results": "edit_id network layer rule tau factor split images correct_before correct_after "
+    "accuracy_before accuracy_after loss_before loss_after gained lost p_mcnemar p_corrected low high",
+}
+WITHOUT_DISSECTION = {"weight_scales", "network_accuracies"}
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_views(folder: Path, **texts: str) -> Path:
+    for name, text in texts.items():
+        (folder / f"{name}.sql").write_text(f"-- A row.\n-- grain: a\n{text}\n")
+    return folder
+
+
+@each_view
+def test_every_view_has_one_row_per_grain(view, tiny):
+    rows = tiny.rows(f"select * from {view.name}")
+    assert len(rows) > 0, "tests/conftest.py: tiny leaves this view empty"
+    assert rows.select(view.grain).n_unique() == len(rows)
+    assert rows.select(view.grain).null_count().sum_horizontal().item() == 0
+
+
+@each_view
+def test_every_view_says_in_a_sentence_what_a_row_is(view):
+    assert view.title.endswith((".", "?"))
+    assert view.title[0].isupper()
+    assert 20 < len(view.title) < 160
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_view_has_the_columns_of_its_interface_in_order(name, tiny):
+    columns = tiny.rows(f"select * from {name} limit 0").columns
+    promised = PUBLIC[name].split()
+    assert [column for column in columns if column in promised] == promised
+    assert name in WITHOUT_DISSECTION or columns[-1] == "dissection_id"
+
+
+def test_a_view_stands_after_all_that_it_reads():
+    names = [view.name for view in all_views()]
+    for place, view in enumerate(all_views()):
+        assert view.reads & set(names) <= set(names[:place])
+
+
+def test_every_table_that_a_view_reads_is_a_table_or_a_view():
+    tables = set(re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text()))
+    known = tables | {view.name for view in all_views()}
+    assert {view.name: view.reads - known for view in all_views() if view.reads - known} == {}
+    assert not tables & {view.name for view in all_views()}
+    names = [path.stem for path in (SQL / "views").rglob("*.sql")]
+    assert len(names) == len(set(names))
+
+
+def test_views_in_a_circle_are_named(tmp_path):
+    write_views(tmp_path, first="select a from second", second="select a from first")
+    with pytest.raises(ViewError, match=r"in a circle: (first → second → first|second → first → second)"):
+        load_views(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["select 'a", "select 1; select 2", "select from where", "", "(((", "drop table a"])
+def test_a_file_that_is_not_one_select_is_refused_by_name(tmp_path, text):
+    write_views(tmp_path, broken=text)
+    with pytest.raises(ViewError, match=r"broken\.sql: not one SELECT"):
+        load_views(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["select 1", "-- A row.\nselect 1", "-- A row. \n\n-- materialized: table\nselect 1"])
+def test_a_file_without_its_header_is_refused_by_name(tmp_path, text):
+    (tmp_path / "bare.sql").write_text(text)
+    with pytest.raises(ViewError, match=r"bare\.sql: a view starts with a line that says"):
+        load_views(tmp_path)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for folder in ("evidence", "meaning"):
+        (tmp_path / folder).mkdir()
+        write_views(tmp_path / folder, same="select 1 as a")
+    with pytest.raises(ViewError, match="same"):
+        load_views(tmp_path)
+
+
+def test_what_is_stored_does_not_depend_on_which_dissection_is_shown():
+    """The session's choice is no input of a build: a stored view may not read it, directly or not."""
+    depends = {"shown_dissection"}
+    for view in all_views():
+        if view.reads & depends:
+            depends.add(view.name)
+            assert not view.materialized, view.name
+
+
+# ---------------------------------------------------------------- the SQL that means the same on every engine
+
+ALLOWED = {"case", "cast", "and", "or", "exp", "ln", "sqrt", "abs", "greatest", "least", "coalesce"}
+ALLOWED |= {"sum", "avg", "min", "max", "count", "stddev", "variance", "corr"}
+ALLOWED |= {"row_number", "percent_rank", "lag"}
+ALLOWED |= {"nullif"}  # standard SQL, the same on both engines
+ALLOWED |= {"stddev_pop"}  # of a whole probing set, not of a sample; both engines have it by this name
+ALLOWED |= {"floor"}  # of a positive number; both engines have it
+
+
+def functions(tree: exp.Expression) -> set[str]:
+    names = {
+        (call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
+        for call in tree.find_all(exp.Func)
+        if not isinstance(call.parent, exp.Case)  # sqlglot calls each WHEN an if
+    }
+    return {name for name in names if not name.startswith("nd_")}
+
+
+def traps(text: str) -> list[str]:
+    """What in a query would fail or mean another thing on another engine, or is decided by chance."""
+    [tree] = sqlglot.parse(text, dialect="duckdb")
+    found = sorted(functions(tree) - ALLOWED)
+    for comparison in tree.find_all(exp.GT, exp.GTE, exp.LT, exp.LTE, exp.EQ, exp.NEQ):
+        sides = (comparison.left, comparison.right)
+        if any(isinstance(side, exp.Literal) and not side.is_string and "." in side.name for side in sides):
+            found.append(f"compared with a decimal: {comparison.sql()}")
+    for cast in tree.find_all(exp.Cast):
+        if cast.to.is_type(*exp.DataType.INTEGER_TYPES):
+            found.append(f"cast to an integer: {cast.sql()}")
+    found += [f"limit: {limit.sql()}" for limit in tree.find_all(exp.Limit, exp.Offset)]
+    found += [f"lateral: {node.sql()}" for node in tree.find_all(exp.Unnest, exp.Lateral)]
+    found += [f"integer division: {node.sql()}" for node in tree.find_all(exp.IntDiv)]
+    aliases = [step.alias for step in tree.find_all(exp.CTE)]
+    found += [f"step {name} hides a table" for name in aliases if name in TABLES_AND_VIEWS]
+    return found
+
+
+TABLES_AND_VIEWS = {view.name for view in all_views()} | set(
+    re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text())
+)
+
+
+@each_view
+def test_a_view_uses_only_what_means_the_same_on_every_engine(view):
+    assert traps(view.sql) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select log(a) from t",
+        "select list(a order by b) from t",
+        "select a from t where b > 0.2",
+        "select cast(a as int) from t",
+        "select a::bigint from t",
+        "select unnest(a) from t",
+        "select a from t, unnest(t.b) with ordinality as u(x, i)",
+        "select percentile_cont(0.5) within group (order by a) from t",
+        "select quantile_cont(a, 0.5) from t",
+        "select format('{}', a) from t",
+        "select hash(a) from t",
+        "select list_cosine_similarity(a, b) from t",
+        "select a // 2 from t",
+        "select a from t limit 3",
+        "select my_python_function(a) from t",
+        "with images as (select 1 as a) select a from images",
+    ],
+)
+def test_the_lint_finds_each_trap(text):
+    assert traps(text) != []
+
+
+def test_no_view_needs_a_function_of_python():
+    """Anything that a bare connection, as in the duckdb shell, does not have would fail here."""
+    with filled() as connection:
+        for view in all_views():
+            connection.execute(f"select * from {view.name}").fetchall()
+    assert "create_function" not in "".join(path.read_text() for path in (SQL.parent / "warehouse").glob("*.py"))
