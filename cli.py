@@ -160,6 +160,8 @@ def modify(
                 opened.load(edits.run_edit(opened, plan, planned, checkpoint, progress))
             parameters = {"edit_id": planned.row["edit_id"]}
             terminal.show(opened.rows(terminal.AFTER_MODIFY, parameters), title="Before and after")
+        if not dry_run:
+            _build(opened)
 
 
 @app.command()
@@ -172,11 +174,11 @@ def report(
 
     Example: dissectdb report -o report.html
     """
-    from reports import page
+    from reports import page, terminal
 
     with _open_to_read(_path(warehouse), dissection) as opened:
         rows = {name: opened.rows(question) for name, question in page.QUESTIONS.items()}
-    page.write(rows, output)
+    terminal.save(page.render(rows).encode(), output)
     print(f"report: {output.resolve()}")
 
 

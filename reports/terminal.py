@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +12,13 @@ from types import TracebackType
 from typing import Any
 
 import polars as pl
+
+
+class OutputError(ValueError):
+    """A file could not be written; what stood there before is untouched."""
+
+    exit_code = 1
+
 
 FORMATS = ("table", "json", "csv", "parquet")
 
@@ -115,13 +124,28 @@ def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
     """A frame in one of FORMATS, to a file or to stdout."""
     if format == "parquet":
         assert output is not None  # the command has seen to it
-        frame.write_parquet(output)
+        content = io.BytesIO()
+        frame.write_parquet(content)
+        save(content.getvalue(), output)
         return
     text = {"table": as_text, "json": pl.DataFrame.write_json, "csv": pl.DataFrame.write_csv}[format](frame)
     if output is not None:
-        output.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+        save((text if text.endswith("\n") else f"{text}\n").encode(), output)
     else:
         print(text.rstrip("\n"))
+
+
+def save(content: bytes, path: Path) -> None:
+    """Write a file under another name first: a reader, and a kill, never meet half of it."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OutputError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 class Progress:

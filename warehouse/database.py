@@ -93,7 +93,9 @@ class Warehouse:
 
         parameters: values for $name in the query.
         """
-        return self.connection.sql(query, params=dict(parameters or {})).pl()
+        import polars  # here, because commands that ask nothing should not wait for it
+
+        return polars.DataFrame(_Stream(self.connection.sql(query, params=dict(parameters or {}))))
 
     def ask(self, query: str) -> Any:
         """The rows of a user's query as a polars frame; raises guard.QueryRefused for all but reading.
@@ -175,6 +177,20 @@ class Warehouse:
     def build(self, **options: Any) -> Iterator[views.Built]:
         """Rebuild what is stale; options as in views.build."""
         return views.build(self.connection, views.load_views(), **options)
+
+
+class _Stream:
+    """A result through the Arrow C interface, which unlike .pl() does without pyarrow: 0.2 s sooner.
+
+    A class of ours around it, because polars remembers the types it met, and duckdb complains at exit about its
+    own that are still remembered.
+    """
+
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+        self.relation = relation
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.relation.__arrow_c_stream__(requested_schema)
 
 
 def _connect(path: Path, read_only: bool, memory_limit: str) -> duckdb.DuckDBPyConnection:

@@ -1,5 +1,6 @@
 -- The neurons that each dissection looks at, and which of them are dead.
 -- grain: dissection_id, neuron_id
+-- materialized: table
 --
 -- A dead neuron is constant over the probing set, or takes fewer different values than the scorer looks at
 -- images: its best images would be decided by ties. It is kept, marked, and takes no label.
