@@ -1,21 +1,20 @@
-"""Every view file: its header, its columns, the SQL it may use, and its rows, worked out by hand."""
-
-# ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
+"""Every view file: its header, its columns, the SQL it may use, and when it is built anew."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import duckdb
 import pytest
 import sqlglot
-from conftest import all_views, dissection_row, filled, finished, run_view
+from conftest import all_views, dissection_row, filled
 from sqlglot import exp
 
 from warehouse import Warehouse
-from warehouse.views import SQL, View, ViewError, load_views
+from warehouse.views import SQL, View, ViewError, build, install, load_views
 
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
 
@@ -200,3 +199,162 @@ def test_no_view_needs_a_function_of_python():
         for view in all_views():
             connection.execute(f"select * from {view.name}").fetchall()
     assert "create_function" not in "".join(path.read_text() for path in (SQL.parent / "warehouse").glob("*.py"))
+
+
+# ---------------------------------------------------------------- what is built anew
+
+MATERIALIZED = [view.name for view in all_views() if view.materialized]
+
+
+def built(warehouse: Warehouse, **options: Any) -> list[str]:
+    return [step.view for step in warehouse.build(**options)]
+
+
+def dependents(*names: str) -> list[str]:
+    """The materialised views that read one of these, at whatever distance, in the order of building."""
+    stale = set(names)
+    for view in all_views():
+        if view.reads & stale:
+            stale.add(view.name)
+    return [name for name in MATERIALIZED if name in stale]
+
+
+def test_nothing_is_built_twice_not_even_by_another_process(tiny):
+    assert built(tiny) == []
+    tiny.connection.close()
+    with Warehouse(tiny.path) as again:
+        assert built(again) == []
+        assert again.rows("select * from view_builds").height == len(MATERIALIZED)
+
+
+def test_a_build_says_how_many_rows_each_view_has(tiny):
+    steps = list(tiny.build(full_refresh=True))
+    assert [step.view for step in steps] == MATERIALIZED
+    for step in steps:
+        assert step.rows == tiny.rows(f"select * from {step.view}").height > 0
+        assert step.seconds > 0
+
+
+CHANGES = {
+    "dissections": [dissection_row(3, concept_set_id=2, tau=1.0)],
+    "concept_classes": [{"concept_id": 1, "class": "happy"}],
+    "activations": [{"neuron_id": n, "image_id": 1, "value": 9.0} for n in range(1, 9)],
+    "predictions": [],
+    "edits": [],
+    "classes": [],
+}
+
+
+@pytest.mark.parametrize("table", CHANGES)
+def test_a_changed_table_makes_stale_what_reads_it_and_nothing_else(tiny, table):
+    tiny.write({table: CHANGES[table]})
+    assert built(tiny, dry_run=True) == dependents(table)
+    done = built(tiny)
+    assert set(done) <= set(dependents(table))
+    assert set(done) >= {view.name for view in all_views() if view.materialized and table in view.reads}
+    assert built(tiny) == []
+
+
+def test_new_activations_are_carried_to_the_last_view(tiny):
+    before = tiny.rows("select * from soft_wpmi").height
+    tiny.write({"activations": [{"neuron_id": 1, "image_id": i, "value": 9.0} for i in (1, 2, 3)]})
+    tiny.connection.execute("delete from activations where neuron_id = 1 and image_id <= 3 and value < 9")
+    assert built(tiny) == dependents("activations")
+    assert tiny.rows("select value from top_images where layer = 'conv' and unit = 0")["value"].to_list() == [9.0] * 3
+    assert tiny.rows("select * from soft_wpmi").height <= before
+
+
+def test_an_intermediate_view_of_equal_content_stops_the_cascade(tiny):
+    """The table of activations counts as written, and comes out the same."""
+    tiny.write({"activations": []})
+    direct = {view.name for view in all_views() if view.materialized and "activations" in view.reads}
+    through = set(built(tiny, dry_run=True)) - direct
+    done = set(built(tiny))
+    assert direct <= done
+    assert not done & (through - direct)
+    assert {"soft_wpmi", "neuron_labels", "judged_neurons"} <= through
+
+
+def test_a_new_dissection_leaves_the_views_over_activations_alone(tiny):
+    tiny.write({"dissections": [dissection_row(3, tau=2.0)]})
+    assert not {"top_activations", "neuron_statistics"} & set(built(tiny))
+    assert tiny.rows("select * from neuron_concepts where dissection_id = 3").height == 8
+
+
+def test_a_selection_builds_what_it_reads_and_leaves_the_rest_stale(tiny):
+    tiny.write({"activations": [], "dissections": [dissection_row(3)]})
+    assert built(tiny, select=["neuron_statistics"]) == ["top_activations", "neuron_statistics"]
+    done = built(tiny, select=["soft_wpmi"])
+    assert done[0] == "image_concept_similarities"
+    assert done[-1] == "soft_wpmi"
+    left = {"neuron_labels", "judged_neurons", "image_concepts"}
+    assert not left & set(done)
+    assert left <= set(built(tiny))
+
+
+def test_a_view_that_is_not_stored_can_be_selected_for_what_it_reads(tiny):
+    assert built(tiny, select=["neuron_accuracies"], full_refresh=True)[-1] == "judged_neurons"
+    with pytest.raises(ViewError, match=r"no view named nonsense; there is .*layer_summary"):
+        built(tiny, select=["nonsense"])
+
+
+def test_a_dry_run_changes_nothing(tiny):
+    tiny.write({"activations": []})
+    before = tiny.rows("select * from view_builds order by view").rows()
+    assert built(tiny, dry_run=True, full_refresh=True) == MATERIALIZED
+    assert built(tiny, dry_run=True) == dependents("activations")
+    assert tiny.rows("select * from view_builds order by view").rows() == before
+
+
+def changed(*changes: tuple[str, str, str]) -> list[View]:
+    """All views, some with one text replaced by another."""
+    texts = {view.name: view for view in all_views()}
+    for name, old, new in changes:
+        assert old in texts[name].sql
+        texts[name] = replace(texts[name], sql=texts[name].sql.replace(old, new))
+    return list(texts.values())
+
+
+def test_a_view_that_fails_leaves_the_old_table_and_what_was_built_before_it(tiny):
+    old = tiny.rows("select * from neuron_labels order by all").rows()
+    broken = changed(("neuron_labels", "dissected_neurons.dead\nfrom", "error('no') as dead\nfrom"))
+    with pytest.raises(ViewError, match=r"view neuron_labels could not be built: .*no"):
+        list(build(tiny.connection, broken, full_refresh=True))
+    assert tiny.rows("select * from neuron_labels order by all").rows() == old
+    assert set(built(tiny)) == set()
+
+
+def test_a_changed_text_starts_empty_and_is_built_with_what_reads_it(tiny):
+    new = changed(("neuron_labels", "> dissections.tau", "< dissections.tau"))
+    install(tiny.connection, new)
+    assert tiny.rows("select * from neuron_labels").height == 0
+    assert tiny.rows("select * from soft_wpmi").height > 0
+    done = [step.view for step in build(tiny.connection, new)]
+    assert done == dependents("neuron_labels")
+    assert tiny.rows("select * from neuron_labels where interpretable and similarity >= 0").height == 0
+
+
+def test_a_changed_text_of_a_view_in_between_makes_stale_what_is_stored_behind_it(tiny):
+    new = changed(("image_concept_probabilities", "sum(weight)", "2 * sum(weight)"))
+    install(tiny.connection, new)
+    assert next(build(tiny.connection, new)).view == "soft_wpmi"
+
+
+def test_a_view_that_is_no_more_is_dropped_and_one_may_become_a_table_or_a_view(tiny):
+    stored = "-- materialized: table\n"
+    kept = [
+        replace(view, sql=stored + view.sql.replace(stored, ""), materialized=True)
+        if view.name == "named_neurons"
+        else replace(view, sql=view.sql.replace(stored, ""), materialized=False)
+        for view in all_views()
+        if view.name != "layer_choices"
+    ]
+    install(tiny.connection, kept)
+    assert tiny.rows("select * from neuron_labels").height == 16
+    assert tiny.rows("select * from named_neurons").height == 0
+    assert [step.view for step in build(tiny.connection, kept)] == ["named_neurons"]
+    assert tiny.rows("select * from named_neurons").height == 8
+    with pytest.raises(duckdb.CatalogException, match="layer_choices"):
+        tiny.rows("select * from layer_choices")
+    install(tiny.connection, list(all_views()))
+    assert set(built(tiny)) == set(MATERIALIZED)
