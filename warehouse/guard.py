@@ -1,0 +1,287 @@
+"""What an ad-hoc query may do: read the tables and views of the warehouse, and nothing else.
+
+lock_down(connection)                       # once, right after opening read-only
+statement = check(query, names, columns)    # what to run; else QueryRefused says why, and the way out
+try:
+    connection.sql(statement)
+except duckdb.Error as error:
+    print(explain_error(error, columns, statement))  # one line, with the nearest column
+
+There are two walls, and neither trusts the other. `lock_down` is the engine's: no files, no network, no
+settings. `check` is ours: it refuses before anything runs and says why. It reads the tree that DuckDB's own
+parser makes of the text (json_serialize_sql), so it judges exactly what would run; a second parser would see
+some text otherwise, and importing one costs more than a whole query. Every list here says what is allowed;
+what a later DuckDB adds is refused until somebody adds it. The one exception are the functions that are
+refused: there are a thousand harmless ones, and a test asks the engine for all of them and classifies each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+
+import duckdb
+
+MAX_CHARACTERS = 100_000  # the parser's tree takes some 60 times as much
+ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE name, SUMMARIZE name or SHOW TABLES"
+
+# The kinds of node in DuckDB's tree: queries, what stands in FROM, modifiers, order.
+_NODE = re.compile(
+    "(SELECT|SET_OPERATION|RECURSIVE_CTE|CTE)_NODE"
+    "|BASE_TABLE|SUBQUERY|JOIN|TABLE_FUNCTION|EXPRESSION_LIST|EMPTY|PIVOT|SHOW_REF"
+    "|(ORDER|LIMIT|LIMIT_PERCENT|DISTINCT)_MODIFIER|(ORDER_)?(DEFAULT|ASCENDING|DESCENDING)"
+)
+_EXPRESSION = re.compile(
+    "CONSTANT|COLUMN_REF|POSITIONAL_REFERENCE|STAR|FUNCTION|WINDOW|OPERATOR|COMPARISON|CONJUNCTION|BETWEEN"
+    "|CASE|CAST|TYPE|COLLATE|LAMBDA|LAMBDA_REF|SUBQUERY"
+)
+_TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
+_REFUSED_FUNCTIONS = {
+    "reads files": r"read_.*|glob|sniff_.*|parquet_.*|add_parquet_key|.*_scan|which_secret",
+    "runs text as SQL": r"query|query_table|json_(de)?serialize_.*|json_execute_.*",
+    "tells settings or the session": (
+        r"current_setting|getenv|getvariable|current_query(_id)?|current_(connection|transaction)_id|txid_current"
+        r"|in_search_path|get_block_size|inet_.*|duckdb_.*|pragma_.*|pg_(?!typeof|size_pretty).*"
+        r"|has_.*_privilege|(col|obj|shobj)_description|format_type"
+    ),
+    "changes the session": r"nextval|currval|setval|setseed|write_log|sleep.*|pg_sleep.*",
+    "belongs to the engine": (
+        r"__internal.*|stats|vector_type|finalize|combine|combine_aggr|to_aggregate_state|.*duckdb_log.*|index_key"
+        r"|variant_bytes_to_variant"
+    ),
+}
+
+
+class QueryRefused(ValueError):
+    """The query does something else than read this warehouse; the message says what, and the way out."""
+
+    exit_code = 2
+
+
+def lock_down(connection: duckdb.DuckDBPyConnection, *, threads: int | None = None, memory: str | None = None) -> None:
+    """Take from a connection everything but reading the file that it has open; there is no way back.
+
+    It holds for every connection of the process to the same file. A query that needs more than `memory`
+    ("4GB"; default: the engine's 80 % of the machine) fails, because spilling to disk is writing.
+    """
+    if threads is not None:
+        connection.execute("set threads = ?", [threads])
+    if memory is not None:
+        connection.execute("set memory_limit = ?", [memory])
+    for setting in (
+        "temp_directory = ''",  # it is exempt from enable_external_access: COPY could write there
+        "enable_external_access = false",  # no file by name, no ATTACH, no COPY, no INSTALL or LOAD
+        # The database file, its WAL and its temporary files stay open to SQL after the line above:
+        # COPY TO 'warehouse.duckdb.wal' writes, on a read-only connection too. No file system, no such file.
+        "disabled_filesystems = 'LocalFileSystem'",
+        "autoinstall_known_extensions = false",  # a function name must not start a download
+        "autoload_known_extensions = false",  # nor run what lies in the extension folder
+        "allow_community_extensions = false",
+        "allow_persistent_secrets = false",  # they lie in the home folder
+        "python_enable_replacements = false",  # FROM df would read a variable of the calling Python code
+        "lock_configuration = true",  # last: without it a SET undoes all of the above
+    ):
+        connection.execute(f"set {setting}")
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    """An empty database of our own, to ask how DuckDB reads a text; locked, since some texts are acted on."""
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    lock_down(connection)
+    return connection
+
+
+def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The one statement of `query`, without what surrounds it, if it only reads `names`; else QueryRefused.
+
+    `names` are the tables and views there are; `columns` (of each of them) improves messages.
+
+        check("select * from layer_summary; -- all", ["layer_summary"])  # 'select * from layer_summary'
+    """
+    if len(query) > MAX_CHARACTERS:
+        raise QueryRefused(f"the query has {len(query):,} characters; the limit is {MAX_CHARACTERS:,}")
+    if re.search("[\0\ud800-\udfff]", query):
+        raise QueryRefused("the query has a character that is no text (NUL or half of a surrogate pair)")
+    statement = _trim(query)
+    if not statement:
+        raise QueryRefused(f"there is no statement to run; write {ALLOWED}")
+    try:
+        _tree(query)  # the whole text first: places of errors are right, and an open comment is one
+        tree = _tree(statement)
+    except RecursionError:
+        raise QueryRefused("the query is nested too deeply; give its inner parts names: WITH part AS (…)") from None
+    for node, ctes in _nodes(tree):
+        _refuse_node(node)
+        _refuse_function(node)
+        _refuse_table(node, ctes, names, columns or {})
+    return statement
+
+
+def _trim(query: str) -> str:
+    """The query from its first word to its last: no comment, semicolon or space around it."""
+    text = query.encode()  # the tokenizer counts bytes
+    tokens = duckdb.tokenize(query)
+    ends = [start for start, _ in tokens[1:]] + [len(text)]
+    words = [
+        (start, end)
+        for (start, kind), end in zip(tokens, ends, strict=False)  # an empty text has an end and no token
+        if kind != duckdb.token_type.comment and text[start:end].decode(errors="ignore").replace(";", "").strip()
+    ]
+    if not words:
+        return ""
+    return text[words[0][0] : words[-1][1]].decode(errors="ignore").strip().rstrip(";").strip()
+
+
+def _tree(statement: str) -> dict:
+    """What DuckDB's parser makes of a SELECT; anything else is refused."""
+    parser = _parser().cursor()  # a cursor each, so that threads do not meet
+    answer = parser.execute("select json_serialize_sql(?)", [statement]).fetchone()[0]
+    tree = json.loads(answer)
+    if not tree["error"]:
+        if (count := len(tree["statements"])) != 1:
+            raise QueryRefused(f"one statement at a time: here are {count}")
+        return tree
+    if tree["error_type"] != "not implemented":
+        raise QueryRefused(_one_line(tree["error_message"]) + _place(statement, tree.get("position")))
+    try:
+        kinds = [found.type.name for found in parser.extract_statements(statement)]
+    except duckdb.Error:  # a PRAGMA or IMPORT that the locked parser may not even look up
+        kinds = [""]
+    if len(kinds) > 1 and "MULTI" not in kinds:
+        raise QueryRefused(f"one statement at a time: here are {len(kinds)}")
+    if kinds == ["MULTI"]:
+        raise QueryRefused("PIVOT … ON makes a type, so it is refused; write FROM t PIVOT (sum(x) FOR y IN (1))")
+    word = re.match(r"\w*", _trim(statement)).group().upper()
+    thing = kinds[0] if word == "WITH" else word
+    raise QueryRefused(f"{thing} is refused, a query can only read; write {ALLOWED}")
+
+
+def _nodes(tree: dict) -> Iterable[tuple[dict, frozenset[str]]]:
+    """Every node, in the order of the text, with the CTEs that can be seen from it.
+
+    Scope matters: outside of its WITH, and in its own body, a CTE's name means a table again, or a file.
+    """
+    stack: list[tuple[object, frozenset[str]]] = [(tree, frozenset())]  # no recursion: the tree can be deep
+    while stack:
+        node, ctes = stack.pop()
+        if isinstance(node, list):
+            stack.extend((child, ctes) for child in reversed(node))
+        if not isinstance(node, dict):
+            continue
+        yield node, ctes
+        bodies, inner = [], ctes
+        for entry in (node.get("cte_map") or {}).get("map", []):
+            bodies.append((entry["value"], inner))
+            inner |= {_fold(entry["key"])}
+        itself = {_fold(node["cte_name"])} if node.get("type") == "RECURSIVE_CTE_NODE" else set()
+        children = [
+            (child, inner | itself if key == "right" else inner) for key, child in node.items() if key != "cte_map"
+        ]
+        stack.extend(reversed(bodies + children))
+
+
+def _refuse_node(node: dict) -> None:
+    """Refuse what is neither a query nor a part of one that is known to be harmless."""
+    kind = node.get("class", node.get("type"))
+    if kind == "PARAMETER":
+        raise QueryRefused("? and $name are refused, there is no value for them; write the value")
+    if isinstance(kind, str) and not (_EXPRESSION if "class" in node else _NODE).fullmatch(kind):
+        word = kind.removesuffix("_QUERY_NODE").removesuffix("_NODE").replace("_", " ")
+        raise QueryRefused(f"{word} inside a query is refused, a query can only read; write {ALLOWED}")
+
+
+def _refuse_function(node: dict) -> None:
+    """Refuse functions that do more than compute, and all but a few that stand where a table does."""
+    if node.get("type") == "TABLE_FUNCTION":
+        name = node["function"]["function_name"]
+        if _fold(name) not in _TABLE_FUNCTIONS:
+            raise QueryRefused(
+                f"{name}() in FROM is refused; write a table or view, generate_series(), range() or unnest()"
+            )
+    elif node.get("class") in ("FUNCTION", "WINDOW"):
+        name = node["function_name"]
+        for reason, pattern in _REFUSED_FUNCTIONS.items():
+            if re.fullmatch(pattern, _fold(name)):
+                raise QueryRefused(f"{name}() is refused: it {reason}, a query can only read tables and views")
+
+
+def _refuse_table(
+    node: dict, ctes: frozenset[str], names: Collection[str], columns: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse a table that is neither in the warehouse nor a CTE."""
+    kind, show = node.get("type"), node.get("show_type", "")
+    if "class" in node or kind not in ("BASE_TABLE", "SHOW_REF") or show in ("DESCRIBE", "SUMMARY"):
+        return  # DESCRIBE and SUMMARIZE hold a query, which is looked at by itself
+    name, path = node["table_name"], [node["catalog_name"], node["schema_name"]]
+    path = node.get("qualified_name", {}).get("path", [])[:-1] or [part for part in path if part]
+    if show and show != "SHOW":
+        if name != '"tables"':
+            raise QueryRefused(f"SHOW {name.strip(chr(34))} is refused; write SHOW TABLES or DESCRIBE name")
+    elif any(path) and path != ["main"]:
+        whole = ".".join([*path, name])
+        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {_there_is(names)}")
+    elif _fold(name) not in {_fold(known) for known in names} and (path or show or _fold(name) not in ctes):
+        near = _nearest(name, [*names, *ctes])
+        owners = [table for table, found in columns.items() if _fold(name) in map(_fold, found)]
+        hint = f"did you mean {near}? " if near else f"it is a column of {', '.join(owners)}; " if owners else ""
+        raise QueryRefused(f"no table or view named {name}; {hint}{_there_is(names)}")
+
+
+def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], query: str = "") -> str:
+    """One line for an error of a query that passed `check`, with the nearest column of its tables."""
+    text = str(error).partition("\n\nLINE ")[0].partition("\n\tCandidate functions:")[0]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "the query needs more memory than it may use, and it may not spill to disk; add WHERE or LIMIT"
+    missing = re.search(
+        r'Referenced column "(.+?)" not found|have a column named "(.+?)"\n|Column "(.+?)" (?:in|does)', text
+    )
+    if not missing:
+        return _one_line(re.sub(r"^[\w ]+ Error: ", "", text))
+    name = next(filter(None, missing.groups()))
+    tables = [table for table in columns if _fold(table) in _tables_read(query)] or list(columns)
+    if near := _nearest(name, [column for table in tables for column in columns[table]]):
+        owners = ", ".join(table for table in tables if near in columns[table])
+        return f"no column named {name}; did you mean {near} (of {owners})?"
+    if len(tables) > 3:  # too many to list
+        return f"no column named {name}; write DESCRIBE name to see the columns of a table or view"
+    return f"no column named {name}; " + "; ".join(f"{table} has {', '.join(columns[table])}" for table in tables)
+
+
+def _tables_read(query: str) -> set[str]:
+    """Names after FROM and JOIN anywhere in a query, in lower case; none where it cannot be read."""
+    try:
+        found = [node for node, _ in _nodes(_tree(_trim(query)))]
+    except (QueryRefused, RecursionError):
+        return set()
+    return {_fold(node["table_name"]) for node in found if node.get("type") == "BASE_TABLE"}
+
+
+def _fold(name: str) -> str:
+    """DuckDB's idea of the same name: upper and lower case of the 26 letters are equal, of others not."""
+    return name.encode().lower().decode()
+
+
+def _nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that was probably meant, if any is near enough."""
+    folded = {_fold(choice): choice for choice in choices}
+    return next((folded[near] for near in difflib.get_close_matches(_fold(name), folded, n=1)), None)
+
+
+def _there_is(names: Collection[str]) -> str:
+    return "there is: " + (", ".join(sorted(names)) or "nothing yet")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _place(statement: str, position: str | None) -> str:
+    """Where a syntax error is, for people: lines and columns from 1; DuckDB counts bytes from 0."""
+    if position is None:
+        return ""
+    before = statement.encode()[: int(position)].decode(errors="ignore")
+    return f" (line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))})"
