@@ -358,3 +358,16 @@ def test_a_view_that_is_no_more_is_dropped_and_one_may_become_a_table_or_a_view(
         tiny.rows("select * from layer_choices")
     install(tiny.connection, list(all_views()))
     assert set(built(tiny)) == set(MATERIALIZED)
+
+
+def test_a_view_that_cannot_be_made_is_named_and_the_old_ones_stay(tiny):
+    for name in ("named_neurons", "neuron_labels"):
+        with pytest.raises(ViewError, match=rf"view {name} cannot be made: .*no_such_column"):
+            install(tiny.connection, changed((name, "select\n", "select no_such_column,\n")))
+        assert tiny.rows(f"select * from {name}").height > 0
+
+
+def test_a_view_of_the_users_own_outlives_a_change_of_ours(tiny):
+    tiny.connection.execute("create view mine as select concept from neuron_concepts")
+    install(tiny.connection, changed(("named_neurons", "neurons.unit,", "neurons.unit + 0 as unit,")))
+    assert tiny.rows("select * from mine").height == 8

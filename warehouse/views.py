@@ -115,13 +115,8 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
         connection.execute(_engine_functions())
         _drop_views(connection, {view.name for view in views if view.materialized})
         for view in views:
-            if not view.materialized:
-                connection.execute(f"create view {view.name} as {view.sql}")
-                connection.execute(f"comment on view {view.name} is {_quote(view.title)}")
-            elif texts.get(f"view:{view.name}") != _digest(view.sql):
-                connection.execute(f"create or replace table {view.name} as select * from ({view.sql}\n) limit 0")
-                connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
-                connection.execute("delete from view_builds where view = ?", [view.name])
+            if not view.materialized or texts.get(f"view:{view.name}") != _digest(view.sql):
+                _make(connection, view)
         connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
         connection.execute("insert into warehouse_info values ('views', ?)", [key])
         for view in views:
@@ -133,12 +128,25 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
         raise
 
 
+def _make(connection: duckdb.DuckDBPyConnection, view: View) -> None:
+    try:
+        if not view.materialized:
+            connection.execute(f"create or replace view {view.name} as {view.sql}")
+            connection.execute(f"comment on view {view.name} is {_quote(view.title)}")
+            return
+        connection.execute(f"create or replace table {view.name} as select * from ({view.sql}\n) limit 0")
+        connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
+        connection.execute("delete from view_builds where view = ?", [view.name])
+    except duckdb.Error as error:
+        raise ViewError(f"view {view.name} cannot be made: {error}") from error
+
+
 def _drop_views(connection: duckdb.DuckDBPyConnection, keep_tables: Collection[str]) -> None:
-    """Drop all views, and the tables of materialised views that are no more."""
+    """Drop our views and the tables of materialised views that are no more; a user's own views stay."""
     views = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
     known = connection.execute("select key[6:] from warehouse_info where key like 'view:%'").fetchall()
     tables = connection.execute("select table_name from duckdb_tables()").fetchall()
-    for (name,) in views:
+    for (name,) in {*known} & {*views}:
         connection.execute(f'drop view "{name}"')
     for (name,) in {*known} & {*tables}:
         if name not in keep_tables:
