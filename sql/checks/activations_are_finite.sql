@@ -1,0 +1,6 @@
+-- A row is a neuron with activations that are NULL, NaN or infinite: they would sort to the top of its images.
+
+select neuron_id, count(*) as activations
+from activations
+where value is null or not isfinite(value)
+group by neuron_id

@@ -1,0 +1,13 @@
+-- A row is a concept that a dissection asks for and its CLIP has no embedding of: no neuron could be called it.
+
+select
+    dissections.dissection_id,
+    concepts.concept_id,
+    concepts.concept
+from dissections
+inner join concepts on dissections.concept_set_id = concepts.concept_set_id
+left join concept_embeddings
+    on
+        concepts.concept_id = concept_embeddings.concept_id
+        and dissections.clip_id = concept_embeddings.clip_id
+where concept_embeddings.concept_id is null

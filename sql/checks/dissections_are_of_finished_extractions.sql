@@ -1,0 +1,33 @@
+-- A row is a dissection of which something is missing: image embeddings, predictions, or every layer.
+
+with
+
+needed as (
+
+    select dissection_id, split_id, network_id, clip_id, 'activations' as target
+    from dissections
+    union all
+    select dissection_id, split_id, network_id, clip_id, 'predictions' as target
+    from dissections
+    union all
+    select dissection_id, split_id, network_id, clip_id, 'image_embeddings' as target
+    from dissections
+
+)
+
+select needed.dissection_id, needed.target
+from needed
+where
+    not exists (
+        select 1
+        from finished_extractions
+        left join layers on finished_extractions.layer_id = layers.layer_id
+        where
+            finished_extractions.target = needed.target
+            and finished_extractions.split_id = needed.split_id
+            and (
+                (needed.target = 'activations' and layers.network_id = needed.network_id)
+                or (needed.target = 'predictions' and finished_extractions.network_id = needed.network_id)
+                or (needed.target = 'image_embeddings' and finished_extractions.clip_id = needed.clip_id)
+            )
+    )

@@ -1,0 +1,10 @@
+-- A row is a dissection that asks for more images or neurons than the views keep, or for fewer than one.
+--
+-- top_activations keeps 256 images a neuron, image_concepts 20 neurons an image.
+
+select dissection_id, top_k, accuracy_images, images_neurons
+from dissections
+where
+    top_k not between 1 and 256
+    or accuracy_images not between 1 and 256
+    or images_neurons not between 1 and 20

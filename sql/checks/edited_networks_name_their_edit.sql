@@ -1,0 +1,17 @@
+-- A row is an edited network without its edit or its original, of another original than its edit's, or one of
+-- several networks of one edit.
+
+select
+    networks.network_id,
+    networks.name,
+    networks.edit_id,
+    networks.parent_network_id,
+    edits.network_id as edited_network_id
+from networks
+left join edits on networks.edit_id = edits.edit_id
+where
+    (networks.edit_id is null) <> (networks.parent_network_id is null)
+    or networks.parent_network_id <> edits.network_id
+    or networks.edit_id in (
+        select edit_id from networks where edit_id is not null group by edit_id having count(*) > 1
+    )

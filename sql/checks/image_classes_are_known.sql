@@ -1,0 +1,16 @@
+-- A row is a class of images that is no class of their dataset.
+--
+-- Classes of concepts are another matter: a concept may stand for one that this dataset does not have.
+
+select
+    splits.dataset_id,
+    images.class,
+    count(*) as images
+from images
+inner join splits on images.split_id = splits.split_id
+left join classes
+    on
+        splits.dataset_id = classes.dataset_id
+        and images.class = classes.class
+where images.class is not null and classes.class is null
+group by splits.dataset_id, images.class

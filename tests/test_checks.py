@@ -1,0 +1,179 @@
+"""Every contract of sql/checks: a sound warehouse keeps it, and one that breaks it is told of that one alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from warehouse import Warehouse
+from warehouse.views import Contract, checks
+
+CONTRACTS = {contract.name: contract for contract in checks()}
+
+# What breaks exactly one contract, by name; a statement a line.
+MUTATIONS = {
+    "activations_are_finite": """
+        update activations set value = 'nan' where neuron_id = 1 and image_id = 1""",
+    "activations_are_of_known_neurons_and_images": """
+        insert into activations values (99, 1, 0.5)""",
+    "activations_match_the_ledger": """
+        delete from activations where neuron_id = 5 and image_id = 3""",
+    "confidence_is_the_highest_probability": """
+        update predictions set confidence = 0.5 where network_id = 1 and image_id = 2""",
+    "defective_images_are_left_out": """
+        insert into activations values (1, 9, 0.5)""",
+    "dissected_concepts_are_embedded": """
+        delete from concept_embeddings where concept_id = 2""",
+    "dissections_are_of_finished_extractions": """
+        delete from extraction_blocks
+        where extraction_id = (select extraction_id from extractions where clip_id = 1 and split_id = 1);
+        delete from image_embeddings where image_id <= 8""",
+    "dissections_ask_for_what_views_hold": """
+        update dissections set images_neurons = 21 where dissection_id = 1""",
+    "edit_scales_are_finite_and_not_negative": """
+        update edit_scales set scale = -1 where neuron_id = 1""",
+    "edit_scales_cover_their_layer": """
+        delete from edit_scales where neuron_id = 3""",
+    "edited_networks_name_their_edit": """
+        update networks set parent_network_id = null where network_id = 2""",
+    "edits_are_of_the_dissected_network": """
+        update edits set network_id = 2;
+        update layers set network_id = 2 where layer = 'conv';
+        update networks set parent_network_id = 2 where network_id = 2""",
+    "embeddings_have_unit_length": """
+        update image_embeddings set embedding = [1, 1, 0, 0] where image_id = 4""",
+    "embeddings_of_a_clip_have_one_width": """
+        update concept_embeddings set embedding = [1] where concept_id = 4""",
+    "extractions_are_not_repeated": """
+        insert into extractions select * replace (99 as extraction_id, 'new' as fingerprint)
+        from extractions where extraction_id = 1;
+        insert into extraction_blocks select * replace (99 as extraction_id)
+        from extraction_blocks where extraction_id = 1""",
+    "fingerprints_are_unique": """
+        update dissections set fingerprint = 'the same'""",
+    "image_classes_are_known": """
+        delete from classes where class = 'sad'""",
+    "keys_are_unique": """
+        insert into concept_classes select * from concept_classes where concept_id = 4""",
+    "layer_summary_adds_up": """
+        delete from neuron_labels where dead and dissection_id = 2""",
+    "ledger_blocks_have_no_gaps": """
+        update extraction_blocks set block = 2 where block = 1 and extraction_id = 1""",
+    "ledger_counts_sound_images": """
+        update extraction_blocks set images = images + 1 where block = 1 and extraction_id = 5""",
+    "live_neurons_have_one_label": """
+        update neuron_labels set concept_id = null where neuron_id = 1""",
+    "neurons_of_a_layer_are_contiguous": """
+        update neurons set unit = 7 where neuron_id = 8""",
+    "predicted_class_has_the_highest_probability": """
+        update predictions set class = 'happy' where network_id = 2 and image_id = 8""",
+    "predictions_match_the_ledger": """
+        insert into predictions select * from predictions where image_id = 3 and network_id = 2;
+        delete from predictions where image_id = 4 and network_id = 2""",
+    "image_embeddings_match_the_ledger": """
+        delete from extraction_blocks
+        where extraction_id = (select extraction_id from extractions where clip_id = 1 and split_id = 2)""",
+    "probabilities_have_one_per_class": """
+        update networks set classes = ['happy', 'sad', 'other'] where network_id = 2""",
+    "probabilities_sum_to_one": """
+        update predictions set probabilities = [0.2, 0.9] where network_id = 1 and image_id = 2""",
+    "references_exist": """
+        insert into concept_classes values (99, 'happy')""",
+    "similarities_are_finite": """
+        update soft_wpmi set similarity = 'inf' where neuron_id = 1 and concept_id = 1""",
+    "sound_images_are_not_repeated": """
+        update images set sha256 = 'the same' where image_id in (1, 11)""",
+}
+
+# Further ways to break a contract that has more than one way.
+MORE = [
+    ("activations_match_the_ledger", "insert into activations values (5, 3, 0.5)"),
+    (
+        "activations_match_the_ledger",
+        "update activations set image_id = 4 where neuron_id = 5 and image_id = 3",
+    ),
+    ("activations_match_the_ledger", "delete from activations where neuron_id between 6 and 8 and image_id > 8"),
+    ("activations_are_of_known_neurons_and_images", "insert into activations values (1, 99, 0.5)"),
+    ("activations_are_finite", "insert into activations values (1, 9, '-inf'); update images set defect = null"),
+    ("defective_images_are_left_out", "update images set defect = 'blank' where image_id = 16"),
+    (
+        "embeddings_have_unit_length",
+        "update concept_embeddings set embedding = ['nan'::float, 0, 0, 0] where concept_id = 1",
+    ),
+    ("edit_scales_are_finite_and_not_negative", "update edit_scales set scale = 'nan' where neuron_id = 1"),
+    ("edit_scales_cover_their_layer", "insert into edit_scales values (1, 8, 1.0)"),
+    ("edit_scales_cover_their_layer", "insert into edit_scales values (1, 3, 1.0)"),
+    ("edit_scales_cover_their_layer", "delete from edit_scales"),
+    ("edit_scales_cover_their_layer", "update edits set layer = 'head'"),
+    ("live_neurons_have_one_label", "update neuron_labels set concept_id = 1 where dead"),
+    ("probabilities_sum_to_one", "update predictions set probabilities = [1.2, -0.2]"),
+    ("ledger_blocks_have_no_gaps", "update extraction_blocks set images = 0"),
+    ("references_exist", "delete from clips"),
+    ("references_exist", "delete from splits where split_id = 2"),
+    ("references_exist", "update extraction_blocks set extraction_id = 77 where extraction_id = 1"),
+    ("neurons_of_a_layer_are_contiguous", "update neurons set neuron_id = 44 where neuron_id = 1"),
+]
+
+
+def broken(warehouse: Warehouse) -> set[str]:
+    return {name for name, contract in CONTRACTS.items() if warehouse.rows(contract.sql).height > 0}
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_file) -> Warehouse:
+    """One open warehouse; each test rolls its changes back."""
+    with Warehouse(tiny_file) as warehouse:
+        yield warehouse
+
+
+@pytest.fixture
+def sound(shared) -> Warehouse:
+    shared.connection.begin()
+    yield shared
+    shared.connection.rollback()
+
+
+def test_every_contract_has_a_mutation_and_the_other_way_round():
+    assert set(MUTATIONS) == set(CONTRACTS)
+
+
+def test_a_sound_warehouse_keeps_every_contract(sound):
+    assert broken(sound) == set()
+
+
+def test_a_new_and_empty_warehouse_keeps_every_contract(tmp_path):
+    with Warehouse(tmp_path / "empty.duckdb") as warehouse:
+        assert broken(warehouse) == set()
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_broken_contract_is_reported_and_no_other(sound, name):
+    sound.connection.execute(MUTATIONS[name])
+    assert broken(sound) == {name}
+
+
+@pytest.mark.parametrize(("name", "statement"), MORE)
+def test_a_contract_can_be_broken_in_more_ways_than_one(sound, name, statement):
+    sound.connection.execute(statement)
+    assert sound.rows(CONTRACTS[name].sql).height > 0
+
+
+def test_an_extraction_that_was_stopped_breaks_nothing(sound):
+    """The second block of a layer is not there yet, and a layer that no dissection needs has not begun."""
+    sound.connection.execute("""
+        delete from extraction_blocks where block = 1 and extraction_id = 3;
+        delete from activations where neuron_id between 6 and 8 and image_id between 6 and 8;
+        delete from extraction_blocks where extraction_id = 7;
+        delete from activations where neuron_id between 1 and 4 and image_id > 10""")
+    assert broken(sound) == set()
+
+
+def test_classes_of_concepts_need_not_occur_among_the_images(sound):
+    sound.connection.execute("insert into concept_classes values (1, 'a class of another dataset')")
+    assert broken(sound) == set()
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=lambda contract: contract.name)
+def test_a_check_says_what_a_row_of_it_means(contract: Contract):
+    assert contract.meaning.startswith("A row is ")
+    assert contract.meaning.endswith(".")
+    assert contract.sql.startswith("-- A row is ")
