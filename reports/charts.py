@@ -13,7 +13,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from reports.words import count, share
+from reports.words import count, number, plain, share
 
 PAPER, INK, MUTED, LINES = (
     "var(--paper, #ffffff)",
@@ -29,13 +29,31 @@ MEASURES = {  # column → name, colour, dashes and shape: three ways to tell th
     "uninterpretable_accuracy": ("right: others", ORANGE, [2, 3], "diamond"),
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+CONFIG = {
+    "background": "transparent",
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "gridColor": LINES,
+        "domainColor": LINES,
+        "tickColor": LINES,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+    },
+    "axisX": {"grid": True},
+    "legend": {"labelColor": INK, "labelFontSize": 12, "symbolSize": 70},
+}
 
 
 def layer_depth(layers: pl.DataFrame) -> alt.Chart:
     """Share of interpretable neurons, and how often labels are right, over the depth of the network."""
     names = pl.DataFrame({"measure": list(MEASURES), "name": [measure[0] for measure in MEASURES.values()]})
     points = (
-        layers.with_row_index("order")
+        _in_order(layers)
         .unpivot(on=list(MEASURES), index=["layer", "order"], variable_name="measure", value_name="share")
         .filter(pl.col("share").is_not_null())
         .join(names, on="measure", how="left", maintain_order="left")
@@ -65,7 +83,7 @@ def layer_depth(layers: pl.DataFrame) -> alt.Chart:
 def concept_bars(concepts: pl.DataFrame) -> alt.Chart:
     """How many right neurons carry each concept: columns concept, neurons, share."""
     labels = [f"{share(part)}  ·  {count(neurons)}" for part, neurons in concepts.select("share", "neurons").rows()]
-    rows = concepts.with_row_index("order").with_columns(label=pl.Series(labels, dtype=pl.String))
+    rows = _in_order(concepts).with_columns(label=pl.Series(labels, dtype=pl.String))
     is_long = pl.col("share") >= 0.6 * max(rows["share"])  # its text stands inside, so that a telephone has room
     base = alt.Chart().encode(
         y=_names_in_order("concept", 165),
@@ -88,7 +106,7 @@ def concept_bars(concepts: pl.DataFrame) -> alt.Chart:
 
 def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.Chart:
     """Behind one class's correct predictions: columns concept, images, share, low, high; x ends at `highest`."""
-    base = alt.Chart(concepts.with_row_index("order")).encode(
+    base = alt.Chart(_in_order(concepts)).encode(
         y=_names_in_order("concept", 150, extent=150),  # as wide in every class, so that the dots compare
         tooltip=[
             alt.Tooltip("concept:N"),
@@ -107,19 +125,19 @@ def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.Chart:
 
 def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest: float) -> alt.Chart:
     """How the neurons of one layer are spread over similarity: columns low, high, neurons; τ is a rule."""
-    rows = bars.with_columns(above=pl.col("low") >= tau)
+    span = highest - lowest
+    is_near = lowest - span <= tau <= highest + span  # a τ far away would leave no room for the bars
+    ends = [min(lowest, tau), max(highest, tau)] if is_near else [lowest, highest]
     colour = alt.condition("datum.above", alt.value(BLUE), alt.value("var(--faint, #a9b3bf)"))
-    ends = [min(lowest, tau), max(highest, tau)]
+    x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5).scale(domain=ends, nice=False)
+    y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
     counts = (
-        alt.Chart(rows)
+        alt.Chart(bars.with_columns(above=pl.col("low") >= tau))
         .mark_bar(binSpacing=1)
         .encode(
-            x=alt.X("low:Q", bin="binned").title(None).axis(tickCount=5).scale(domain=ends, nice=False),
+            x=x,
             x2="high:Q",
-            y=alt.Y("neurons:Q")
-            .title(None)
-            .axis(tickCount=3, format="~s", tickMinStep=1)
-            .scale(domain=[0, 1.25 * max(rows["neurons"])], nice=False),  # room for the word τ
+            y=y.scale(domain=[0, 1.25 * max(bars["neurons"])], nice=False),  # room for the word τ
             color=colour,
             tooltip=[
                 alt.Tooltip("low:Q", title="similarity from", format=".3g"),
@@ -128,21 +146,25 @@ def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest:
             ],
         )
     )
-    threshold = pl.DataFrame({"tau": [float(tau)], "text": [f"τ = {tau:g}"]})
-    near_right = tau > ends[0] + 0.7 * (ends[1] - ends[0])
-    rule = alt.Chart(threshold).mark_rule(color=ORANGE, strokeWidth=2).encode(x="tau:Q")
-    word = (
-        alt.Chart(threshold)
-        .mark_text(align="right" if near_right else "left", dx=-5 if near_right else 5, color=ORANGE, baseline="top")
-        .encode(x="tau:Q", y=alt.value(2), text="text:N")
-    )
-    return _styled(alt.layer(counts, rule, word), height=110)
+    return _styled(alt.layer(counts, *_threshold(tau, ends, is_near)), height=110)
+
+
+def _threshold(tau: float, ends: list[float], is_near: bool) -> list[alt.Chart]:
+    """τ as a rule with its name; only its name, at the end where it lies, when it is far beyond."""
+    is_right = tau > ends[0] + 0.7 * (ends[1] - ends[0])
+    text = f"τ = {number(tau)}"
+    if not is_near:
+        text = f"{text} →" if is_right else f"← {text}"
+    place = alt.Chart(pl.DataFrame({"tau": [min(max(tau, ends[0]), ends[1])], "text": [text]})).encode(x="tau:Q")
+    align, shift = ("right", -5) if is_right else ("left", 5)
+    word = place.mark_text(align=align, dx=shift, color=ORANGE, baseline="top").encode(y=alt.value(2), text="text:N")
+    return [place.mark_rule(color=ORANGE, strokeWidth=2), word] if is_near else [word]
 
 
 def edit_differences(results: pl.DataFrame) -> alt.Chart:
     """What each edit changed, per split: columns row, difference, low, high; zero is a rule."""
     widest = 1.15 * max(results.select(pl.max_horizontal(pl.col("low").abs(), pl.col("high").abs())).to_series())
-    base = alt.Chart(results.with_row_index("order")).encode(
+    base = alt.Chart(_in_order(results)).encode(
         y=_names_in_order("row", 190),
         tooltip=[
             alt.Tooltip("row:N", title="edit"),
@@ -169,21 +191,18 @@ def _names_in_order(field: str, limit: int, extent: int = 0) -> alt.Y:
     return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), axis=axis).title(None)
 
 
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with their number, and user text without characters that turn the text around them."""
+    texts = pl.col(pl.String).map_elements(plain, return_dtype=pl.String)
+    return frame.with_columns(texts).with_row_index("order")
+
+
 def _styled(chart: alt.LayerChart, height: int) -> alt.LayerChart:
     """As wide as its place on the page, in the page's font and colours, on no background of its own."""
-    return (
-        chart.properties(
-            width="container",
-            height=height,
-            autosize={"type": "fit-x", "contains": "padding"},
-            padding={"left": 0, "top": 4, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
-        )
-        .configure(background="transparent", font=FONT)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=MUTED, titleColor=MUTED, gridColor=LINES, domainColor=LINES, tickColor=LINES,
-            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", titlePadding=8,
-        )
-        .configure_axisX(grid=True)
-        .configure_legend(labelColor=INK, labelFontSize=12, symbolSize=70)
-    )  # fmt: skip
+    return chart.properties(
+        width="container",
+        height=height,
+        autosize={"type": "fit-x", "contains": "padding"},
+        padding={"left": 0, "top": 4, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
+        config=CONFIG,
+    )

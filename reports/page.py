@@ -1,6 +1,7 @@
 """The report: one HTML file that needs no network, from the rows of a few questions.
 
 rows = {name: warehouse.rows(query) for name, query in QUESTIONS.items()}
+write(rows, Path("report.html"))                    # or
 html = render(rows, generated_at=datetime.now())
 
 Nothing is fetched: the charts' library, styles and pictures are inside. A content-security policy forbids every
@@ -27,14 +28,13 @@ from reports import sections, sentences, words
 from reports.questions import QUESTIONS
 from reports.sections import Figure
 
-__all__ = ["QUESTIONS", "render"]
+__all__ = ["QUESTIONS", "render", "write"]
 
 HERE = Path(__file__).resolve().parent
+TITLE = "Network dissection"
 
 
-def render(
-    rows: Mapping[str, pl.DataFrame], *, title: str = "Network dissection", generated_at: datetime | None = None
-) -> str:
+def render(rows: Mapping[str, pl.DataFrame], *, title: str = TITLE, generated_at: datetime | None = None) -> str:
     """The page as HTML. rows: the answer to every one of QUESTIONS. Raises KeyError naming what is missing."""
     if missing := [name for name in QUESTIONS if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the report needs {', '.join(QUESTIONS)}")
@@ -71,6 +71,18 @@ def render(
         drawn=drawn,
         plural=words.plural,
     )
+
+
+def write(
+    rows: Mapping[str, pl.DataFrame], path: Path, *, title: str = TITLE, generated_at: datetime | None = None
+) -> None:
+    """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
+    html = render(rows, title=title, generated_at=generated_at or datetime.now())
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(html, encoding="utf-8", newline="\n")
+    unfinished.replace(path)
 
 
 def _content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:

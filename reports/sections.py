@@ -207,6 +207,8 @@ def similarities(rows: Rows) -> dict[str, Any]:
         return {"note": "No neuron has a label, so there is no similarity to draw."}
     [summary] = rows["summary"].to_dicts()
     lowest, highest = frame["low"].min(), frame["high"].max()
+    if highest - lowest < 1e-6:
+        return {"note": f"Every label has the same similarity, {number(lowest)}, so there is nothing to draw."}
     figures = []
     for bars in frame.partition_by("position", "layer", maintain_order=True):
         layer, neurons = bars["layer"][0], int(bars["neurons"].sum())
