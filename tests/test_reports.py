@@ -1,0 +1,534 @@
+"""The report over small warehouses: whole, with parts missing, and with names that mean harm."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import vl_convert
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from reports import questions, sentences, words
+from reports.page import QUESTIONS, render, write
+from warehouse.database import Warehouse
+
+NOON = datetime(2026, 1, 2, 12, 0)
+IMAGES = 24  # of each split; one more is left out of the first
+HOSTILE = [
+    '</script><script>alert("1")</script>',
+    "\"'><img src=x onerror=alert(2)>",
+    "\u202eright to left\u2066 \u2028 عربى {{ 7 * 7 }} &amp; <!--",
+    "x" * 300,
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a small warehouse holds; the default is one in which every part of the page has something to show."""
+
+    classes: tuple[str, ...] = ("happy", "sad", "surprise")
+    concepts: tuple[str, ...] = ("Smile", "Frown", "Wide Open Eyes", "Raised Brows")
+    layers: tuple[str, ...] = ("conv1", "lin1")
+    network: str = "vggnet"
+    clip: str = "face-clip"
+    splits: tuple[str, str] = ("validation", "test")
+    tau: float = -100.0
+    truth: bool = True
+    wrong: int = 4  # wrong predictions in each split
+    edits: int = 1
+    thumbnails: bool = True
+
+
+# ---------------------------------------------------------------- rows
+
+
+def picture(shade: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(file, "PNG")
+    return file.getvalue()
+
+
+def images(plan: Plan) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "image_id": number + 1,
+            "split_id": 1 + number // IMAGES,
+            "position": number,
+            "class": plan.classes[number % len(plan.classes)] if plan.truth else None,
+            "sha256": str(number),
+            "thumbnail": picture(number) if plan.thumbnails else None,
+            "defect": None,
+        }
+        for number in range(2 * IMAGES)
+    ]
+    left_out = {"image_id": 99, "split_id": 1, "position": 98, "sha256": "", "defect": "blank"}
+    return [*rows, left_out]
+
+
+def predictions(plan: Plan, network_id: int) -> list[dict[str, Any]]:
+    """The first images of each split are predicted wrongly; an edited network gets one of them right."""
+    rows = []
+    for number in range(2 * IMAGES):
+        is_wrong = network_id - 1 <= number % IMAGES < plan.wrong
+        rows.append(
+            {
+                "network_id": network_id,
+                "image_id": number + 1,
+                "class": plan.classes[(number + is_wrong) % len(plan.classes)],
+                "confidence": 0.5 + number / 200,
+                "loss": 1.25 if is_wrong else 0.25,
+                "probabilities": [1.0],
+            }
+        )
+    return rows
+
+
+def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """The tables of names: datasets, concepts, CLIP, networks, the dissection and its edits."""
+    network = {"architecture": "vgg", "preprocessing": "{}", "classes": list(plan.classes)}
+    edited = [
+        {"network_id": 2 + edit, "name": f"{plan.network}+{edit}", "parent_network_id": 1, "edit_id": 1 + edit}
+        for edit in range(plan.edits)
+    ]
+    originals = [{"network_id": 1, "name": plan.network, "parent_network_id": None, "edit_id": None}]
+    return {
+        "datasets": [{"dataset_id": 1, "name": "faces", "source": "x", "fingerprint": "x"}],
+        "splits": [
+            {"split_id": i, "dataset_id": 1, "split": split} for i, split in enumerate(plan.splits, start=1)
+        ],
+        "concept_sets": [{"concept_set_id": 1, "name": "parts", "templates": ["{}"], "fingerprint": "x"}],
+        "concepts": [
+            {"concept_id": i, "concept_set_id": 1, "position": i, "concept": concept}
+            for i, concept in enumerate(plan.concepts)
+        ],
+        "concept_classes": [
+            {"concept_id": i, "class": plan.classes[i % len(plan.classes)]} for i in range(len(plan.concepts))
+        ],
+        "clips": [
+            {"clip_id": 1, "name": plan.clip, "weights": "w.pt", "logit_scale": 100.0, "preprocessing": "{}",
+             "fingerprint": "x"}
+        ],
+        "networks": [row | network | {"fingerprint": row["name"]} for row in originals + edited],
+        "dissections": [
+            {"dissection_id": 1, "network_id": 1, "split_id": 1, "clip_id": 1, "concept_set_id": 1,
+             "scorer": "soft_wpmi", "top_k": 8, "softmax_scale": 10.0, "prior_weight": 1.0, "p_first": 0.998,
+             "p_last": 0.97, "include_dead": False, "tau": plan.tau, "accuracy_images": 5, "images_neurons": 2,
+             "created_at": NOON, "fingerprint": "x"}
+        ],
+        "edits": [
+            {"edit_id": 1 + edit, "name": f"{plan.layers[0]} twice", "network_id": 1, "dissection_id": 1,
+             "layer": plan.layers[0], "rule": "paper", "tau": 0.0, "factor": 1.5, "created_at": NOON,
+             "fingerprint": str(edit)}
+            for edit in range(plan.edits)
+        ],
+    }  # fmt: skip
+
+
+def embeddings(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """An image lies near the concepts of its class; the last unit of every embedding tells concepts apart."""
+    size = len(plan.classes)
+
+    def vector(class_number: int, extra: float) -> list[float]:
+        values = np.append(np.eye(size)[class_number % size], extra)
+        return (values / np.linalg.norm(values)).tolist()
+
+    return {
+        "image_embeddings": [
+            {"clip_id": 1, "image_id": i + 1, "embedding": vector(i, i / 90)} for i in range(2 * IMAGES)
+        ],
+        "concept_embeddings": [
+            {"clip_id": 1, "concept_id": i, "embedding": vector(i, i / 20)} for i in range(len(plan.concepts))
+        ],
+    }
+
+
+def activations(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Four neurons a layer: one for each of three classes, and one of noise; the ledger says all is there."""
+    noise = np.random.default_rng(0).normal(size=(len(plan.layers), 4, IMAGES)).astype(np.float32)
+    for number, layer in enumerate(plan.layers):
+        ids = [10 * number + unit for unit in range(4)]
+        prefers = [np.arange(IMAGES) % len(plan.classes) == unit for unit in range(4)]
+        values = noise[number] + 4 * np.array(prefers, dtype=np.float32)
+        extraction = {"extraction_id": number, "target": "activations", "split_id": 1, "layer_id": number,
+                      "device": "cpu", "precision": "float32", "versions": "{}", "started_at": NOON,
+                      "fingerprint": layer}  # fmt: skip
+        block = {"extraction_id": number, "block": 0, "images": IMAGES, "seconds": 0.1, "finished_at": NOON}
+        yield {
+            "layers": [{"layer_id": number, "network_id": 1, "layer": layer, "pooling": "avg",
+                        "position": number, "fingerprint": layer}],
+            "neurons": [{"neuron_id": i, "layer_id": number, "unit": i % 10, "weight_l1": 1.0} for i in ids],
+            "activations": pl.DataFrame(
+                {
+                    "neuron_id": np.repeat(np.array(ids, dtype=np.int32), IMAGES),
+                    "image_id": np.tile(np.arange(1, IMAGES + 1, dtype=np.int32), 4),
+                    "value": values.ravel(),
+                }
+            ),
+            "extractions": [extraction],
+            "extraction_blocks": [block],
+        }  # fmt: skip
+
+
+@contextmanager
+def filled(path: Path, plan: Plan) -> Iterator[Warehouse]:
+    with Warehouse(path) as warehouse:
+        warehouse.write(named(plan) | {"images": images(plan)} | embeddings(plan))
+        for unit in activations(plan):
+            warehouse.write(unit)
+        for network_id in range(1, 2 + plan.edits):
+            ledger = [
+                {"extraction_id": 100 * network_id + split_id, "target": "predictions", "split_id": split_id,
+                 "network_id": network_id, "device": "cpu", "precision": "float32", "versions": "{}",
+                 "started_at": NOON, "fingerprint": f"{network_id} {split_id}"}
+                for split_id in (1, 2)
+            ]  # fmt: skip
+            blocks = [
+                {"extraction_id": row["extraction_id"], "block": 0, "images": IMAGES, "seconds": 0.1,
+                 "finished_at": NOON}
+                for row in ledger
+            ]  # fmt: skip
+            warehouse.write(
+                {
+                    "predictions": predictions(plan, network_id),
+                    "extractions": ledger,
+                    "extraction_blocks": blocks,
+                }
+            )
+        list(warehouse.build())
+        yield warehouse
+
+
+Frames = dict[str, pl.DataFrame]
+
+
+def ask(warehouse: Warehouse) -> Frames:
+    return {name: warehouse.rows(query) for name, query in QUESTIONS.items()}
+
+
+@pytest.fixture(scope="module")
+def rows_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Frames]:
+    """The answers of a small warehouse that differs from the default one in what is named."""
+    known: dict[Plan, Frames] = {}
+
+    def make(**changes: Any) -> Frames:
+        plan = Plan(**changes)
+        if plan not in known:
+            with filled(tmp_path_factory.mktemp("report") / "warehouse.duckdb", plan) as warehouse:
+                known[plan] = ask(warehouse)
+        return known[plan]
+
+    return make
+
+
+# ---------------------------------------------------------------- reading a page
+
+
+@dataclass
+class Page(HTMLParser):
+    """A page as a browser would take it apart."""
+
+    html: str
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+    styles: list[str] = field(default_factory=list)
+    cells: list[str] = field(default_factory=list)
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.inside = ""
+        self.feed(self.html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag if tag in ("script", "style") else self.inside
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = "" if tag == self.inside else self.inside
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts.append(data)
+        elif self.inside == "style":
+            self.styles.append(data)
+        else:
+            self.words += data
+            if self.cells:
+                self.cells[-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words.split())
+
+    @property
+    def charts(self) -> dict[str, Any]:
+        return json.loads(self.scripts[0]) if self.scripts else {}
+
+    @property
+    def policy(self) -> str:
+        return next(attrs["content"] or "" for tag, attrs in self.tags if attrs.get("http-equiv"))
+
+    def count(self, tag: str) -> int:
+        return sum(found == tag for found, _ in self.tags)
+
+
+def page(rows: Frames) -> Page:
+    return Page(render(rows, generated_at=NOON))
+
+
+@pytest.fixture(scope="module")
+def whole(rows_of: Callable[..., Frames]) -> Page:
+    """The page of the default warehouse."""
+    return page(rows_of())
+
+
+def numbers_drawn(charts: dict[str, Any]) -> list[int]:
+    return [len(values) for chart in charts.values() for values in chart["datasets"].values()]
+
+
+# ---------------------------------------------------------------- the whole page
+
+
+def test_every_question_has_few_rows_and_the_default_warehouse_leaves_none_empty(rows_of):
+    for name, frame in rows_of().items():
+        assert 0 < len(frame) <= 5000, name
+
+
+def test_the_page_says_what_the_views_say(rows_of, whole):
+    rows, shown = rows_of(), whole
+    [summary] = rows["summary"].to_dicts()
+    own = rows["accuracies"].row(0, named=True)
+    assert (own["images"], own["correct"]) == (IMAGES, IMAGES - 4)
+    assert "vggnet is right on 83.3 % of 24 validation images of faces." in shown.text
+    assert "Labels by CLIP face-clip (w.pt)" in shown.text
+    assert f"{summary['images']} of faces, split validation; 1 left out (1 blank)" in shown.text
+    for layer in rows["layers"].to_dicts():
+        at = shown.cells.index(layer["layer"])
+        expected = [layer["neurons"], layer["num_interpretable"]]
+        assert shown.cells[at + 1 : at + 3] == [words.count(number) for number in expected]
+        assert shown.cells[at + 3] == words.share(layer["proportion_interpretable"])
+    first = rows["concepts_by_neuron"].row(0, named=True)
+    assert f"{first['neurons']} of the {first['num_neurons']} neurons of" in shown.text
+    assert "+1 of 24 test images, p = 1.00: no evidence that the edit helps." in shown.text
+    assert "20 are right before and 21 after, 1 gained and 0 lost" in shown.text
+
+
+def test_charts_draw_the_rows_of_the_views(rows_of, whole):
+    rows = rows_of()
+    drawn = [values for chart in whole.charts.values() for values in chart["datasets"].values()]
+    bars = next(values for values in drawn if "is_long" in values[0])
+    assert [(bar["concept"], bar["neurons"], bar["share"]) for bar in bars] == (
+        rows["concepts_by_neuron"].select("concept", "neurons", "share").rows()
+    )
+    intervals = [bar for values in drawn if "lift" in values[0] for bar in values]
+    assert len(intervals) == len(rows["concepts_by_prediction"])
+    histogram = [bar["neurons"] for values in drawn if "above" in values[0] for bar in values]
+    assert sum(histogram) == rows["layers"]["neurons"].sum() - rows["layers"]["num_dead"].sum()
+
+
+def test_every_chart_is_valid_small_and_told_in_words(whole):
+    assert len(whole.charts) >= 7
+    assert max(numbers_drawn(whole.charts)) <= 5000
+    for chart in whole.charts.values():
+        vl_convert.vegalite_to_vega(chart)
+    places = [attrs for _, attrs in whole.tags if attrs.get("class") == "chart"]
+    assert [attrs["id"] for attrs in places] == list(whole.charts)
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in places)
+
+
+def test_pictures_are_inside_and_few(whole):
+    most = questions.NEURONS * questions.IMAGES_PER_NEURON + 12  # the top of the page repeats twelve
+    assert most + 2 * questions.EXAMPLE_CLASSES * questions.EXAMPLES_PER_CLASS <= 150
+    sources = [attrs["src"] or "" for tag, attrs in whole.tags if tag == "img"]
+    assert sources
+    for source in sources:
+        kind, data = source.split(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+def test_nothing_is_asked_of_a_network(whole):
+    html = whole.html
+    library = max(whole.scripts, key=len)
+    assert "://" not in html.replace(library, "")
+    assert set(re.findall(r"https?://([\w.]+)", library)) <= {"www.w3.org", "vega.github.io", "github.com"}
+    assert not [tag for tag, attrs in whole.tags if tag in ("link", "iframe", "object", "base") or "href" in attrs]
+    assert len(html) < 2.5e6
+
+
+def test_the_policy_allows_the_scripts_of_the_page_by_hash_and_nothing_else(whole):
+
+    def hashes(texts: list[str]) -> str:
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    assert whole.policy.split("; ") == [
+        "default-src 'none'",
+        f"script-src {hashes(whole.scripts[1:])}",
+        f"style-src {hashes(whole.styles)}",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    assert not [attrs for _, attrs in whole.tags if "style" in attrs or any(key.startswith("on") for key in attrs)]
+
+
+def test_rendering_is_repeatable_and_writing_leaves_one_file(rows_of, whole, tmp_path):
+    rows = rows_of()
+    write(rows, tmp_path / "report.html", generated_at=NOON)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole.html
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(ValueError, match="there is no folder"):
+        write(rows, tmp_path / "nowhere" / "report.html")
+
+
+def test_a_missing_answer_is_named(rows_of):
+    with pytest.raises(KeyError, match="no rows for edits"):
+        render({name: frame for name, frame in rows_of().items() if name != "edits"})
+
+
+# ---------------------------------------------------------------- names that mean harm
+
+
+def test_hostile_names_stay_names(rows_of):
+    harmless = page(rows_of(classes=("a", "b", "c", "d"), concepts=("e", "f", "g", "h")))
+    one, two, three, _ = HOSTILE
+    rows = rows_of(
+        classes=tuple(HOSTILE), concepts=tuple(HOSTILE), layers=(one, two), network=one, clip=two, splits=(three, one)
+    )
+    shown = page(rows)
+    for tag in ("script", "img", "svg", "iframe", "p", "td", "style"):
+        assert shown.count(tag) == harmless.count(tag), tag
+    assert len(shown.charts) == len(harmless.charts)
+    assert not re.search(
+        "[\u202a-\u202e\u2066-\u2069\u2028]", shown.html + json.dumps(shown.charts, ensure_ascii=False)
+    )
+    assert one in shown.text
+    assert "{{ 7 * 7 }}" in shown.text
+    assert "x" * 300 in shown.cells  # whole in the tables,
+    assert "x" * 59 + "…" in shown.text  # cut in sentences
+    for chart in shown.charts.values():
+        vl_convert.vegalite_to_vega(chart)
+
+
+@given(st.text())
+def test_any_name_reads_as_itself(text):
+    assert Page(str(words.name(text, 10**6))).words == words.plain(text)
+
+
+# ---------------------------------------------------------------- parts that are missing
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"edits": 0}, ["No edit that rests on this dissection has been measured."]),
+        ({"tau": 1e6}, ["No neuron is interpretable: no label scores above τ = 1,000,000.", "none to show"]),
+        ({"layers": ("only",)}, ["One layer was looked at, so there is no depth to draw."]),
+        (
+            {"concepts": ("only",)},
+            ["The concept set holds one concept, so every label is the same.", "Every label has the same similarity"],
+        ),
+        ({"wrong": 0}, ["Every image of these classes was classified rightly", "no image changed sides"]),
+        (
+            {"truth": False},
+            [
+                "for which no true class or no prediction is stored",
+                "No image has both a true class and a prediction",
+                "predictions are neither right nor wrong",
+            ],
+        ),
+        ({"thumbnails": False}, ["no picture"]),
+    ],
+)
+def test_a_missing_part_is_a_sentence(rows_of, changes, expected):
+    shown = page(rows_of(**changes))
+    for sentence in expected:
+        assert sentence in shown.text
+    assert "None" not in shown.text
+    assert all(size > 0 for size in numbers_drawn(shown.charts))
+    for chart in shown.charts.values():
+        vl_convert.vegalite_to_vega(chart)
+
+
+def test_many_edits_are_told_together(rows_of):
+    shown = page(rows_of(edits=4))
+    assert "Of 4 edits on 24 validation images, the best" in shown.text
+    assert "no evidence that any edit helps" in shown.text
+
+
+def test_a_warehouse_without_a_dissection_says_how_to_make_one(tmp_path):
+    with Warehouse(tmp_path / "empty.duckdb") as warehouse:
+        list(warehouse.build())
+        shown = page(ask(warehouse))
+    assert "Nothing has been dissected yet" in shown.text
+    assert "dissectdb extract STUDY" in shown.text
+    assert not shown.scripts
+
+
+def test_what_is_not_built_yet_leaves_a_page(tmp_path):
+    plan = Plan()
+    with Warehouse(tmp_path / "started.duckdb") as warehouse:
+        warehouse.write(named(plan) | {"images": images(plan)})
+        list(warehouse.build())
+        shown = page(ask(warehouse))
+    assert "No layer has been labelled yet." in shown.text
+    assert "No prediction is stored for this network and split." in shown.text
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (words.count(3589), "3,589"),
+        (words.share(0.6942), "69.4 %"),
+        (words.share(0.0), "0.0 %"),
+        (words.share(0.0001), "< 0.1 %"),
+        (words.share(0.9999), "> 99.9 %"),
+        (words.share(1.0), "100.0 %"),
+        (words.share(None), "–"),
+        (words.p_value(0.119), "0.12"),
+        (words.p_value(0.0496), "0.050"),
+        (words.p_value(0.0004), "< 0.001"),
+        (words.signed(-3), "−3"),
+        (words.signed(0), "±0"),
+        (words.points(0.00209), "+0.21"),
+        (words.number(-38.6123), "−38.6"),
+        (words.several(["a", "b", "c"]), "a, b and c"),
+    ],
+)
+def test_numbers_read_well(written, expected):
+    assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p", "expected"),
+    [
+        (48, 33, 0.12, "no evidence that the edit helps"),
+        (33, 48, 0.12, "no evidence that the edit helps or harms"),
+        (48, 3, 0.001, "evidence that the edit helps"),
+        (3, 48, 0.001, "evidence that the edit harms"),
+        (0, 0, 1.0, "no image changed sides"),
+    ],
+)
+def test_a_verdict_goes_no_further_than_its_p(gained, lost, p, expected):
+    assert sentences.verdict({"gained": gained, "lost": lost, "p_corrected": p}) == expected
