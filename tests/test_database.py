@@ -8,15 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import NOON, sha
+from conftest import NOON, all_views, sha
 
-from warehouse import Warehouse, WarehouseError, WarehouseUnavailable
+from warehouse import Warehouse, WarehouseError, WarehouseUnavailable, views
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
@@ -46,9 +47,7 @@ def version(warehouse: Warehouse, table: str) -> int:
 def test_a_new_warehouse_has_every_table_and_view_and_no_rows(empty):
     assert empty.rows("select * from activations").shape == (0, 3)
     assert empty.rows("select * from layer_summary").height == 0
-    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == [
-        "1"
-    ]
+    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["1"]
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -274,3 +273,39 @@ def test_a_reader_changes_nothing(tiny):
         with pytest.raises(duckdb.Error, match="read-only"):
             reader.write({"classes": classes(5)})
     assert tiny.path.read_bytes() == before
+
+
+def test_loading_into_a_closed_warehouse_fails_and_does_not_hang(empty):
+    empty.connection.close()
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        empty.load({"classes": classes(i)} for i in range(3))
+
+
+# ---------------------------------------------------------------- what would be, and what has changed
+
+
+def test_a_preview_shows_what_would_be_and_writes_nothing(empty):
+    empty.write({"classes": classes(0)})
+    seen = empty.preview({"classes": classes(1)}, "select position from classes order by all")
+    assert seen["position"].to_list() == [0, 1]
+    assert positions(empty) == [0]
+    assert version(empty, "classes") == 1
+    with pytest.raises(duckdb.Error, match="nonsense"):
+        empty.preview({"classes": classes(1)}, "select nonsense from classes")
+    assert positions(empty) == [0]
+
+
+def test_a_warehouse_opened_with_a_changed_view_shows_it_empty_until_it_is_built(tiny, monkeypatch):
+    tiny.connection.close()
+    texts = [
+        replace(view, sql=view.sql.replace("dissections.tau", "dissections.tau + 99"))
+        if view.name == "neuron_labels"
+        else view
+        for view in all_views()
+    ]
+    monkeypatch.setattr(views, "load_views", lambda: texts)
+    with Warehouse(tiny.path) as changed:
+        assert changed.rows("select * from neuron_labels").height == 0
+        assert changed.rows("select * from layer_summary").height == 0
+        assert "neuron_labels" in [step.view for step in changed.build()]
+        assert changed.rows("select sum(num_interpretable)::int as n from layer_summary")["n"].to_list() == [0]

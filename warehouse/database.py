@@ -151,7 +151,8 @@ class Warehouse:
         """
         waiting: queue.Queue[Unit | None] = queue.Queue(maxsize=1)
         failures: list[BaseException] = []
-        writer = threading.Thread(target=self._write_all, args=(waiting, failures), daemon=True)
+        connection = self.connection.cursor()
+        writer = threading.Thread(target=self._write_all, args=(connection, waiting, failures), daemon=True)
         writer.start()
         try:
             for unit in units:
@@ -164,8 +165,13 @@ class Warehouse:
         if failures:
             raise failures[0]
 
-    def _write_all(self, waiting: queue.Queue[Unit | None], failures: list[BaseException]) -> None:
-        with self.connection.cursor() as connection:
+    def _write_all(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        waiting: queue.Queue[Unit | None],
+        failures: list[BaseException],
+    ) -> None:
+        with connection:
             while (unit := waiting.get()) is not None:
                 if failures:
                     continue  # keep emptying the queue, or the other side would wait for ever
