@@ -71,17 +71,19 @@ def extract(
 
     terminal.say("loading the network and CLIP")
     plan = jobs.make_plan(study)
-    with _open_to_write(_path(warehouse, study), dry_run) as opened:
-        steps = plan.steps(opened)
+    path = _path(warehouse, study)
+    with _open_to_write(path, dry_run) as opened:
         if dry_run:
-            terminal.show(steps, empty="nothing is stale")
+            terminal.show(plan.steps(opened), empty="nothing is stale")
             return
-        if steps:
+        if plan.is_done(opened):
+            print("nothing is stale: every block of this study is in the warehouse")
+        else:
             with terminal.Progress("extracting") as progress:
                 opened.load(jobs.run(plan, opened, progress))
-        else:
-            print("nothing is stale: every block of this study is in the warehouse")
         _build(opened)
+        dissection = plan.dissection_id(opened)
+    with _open_to_read(path, dissection) as opened:
         for name, query in terminal.AFTER_EXTRACT.items():
             terminal.show(opened.rows(query), title=name)
 
@@ -98,9 +100,7 @@ def build(
     Example: dissectdb build --select layer_summary
     """
     path = _path(warehouse)
-    if not path.exists():
-        _open_to_read(path)  # says that there is none
-    with _open_to_write(path, False) as opened:
+    with _open_to_read(path) if dry_run or not path.exists() else _open_to_write(path) as opened:
         _build(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
 
 
@@ -147,21 +147,25 @@ def modify(
     settings = edits.choose(study.edits, edit)
     path = _path(warehouse, study)
     with _open_to_read(path) as opened:
-        users_scales = {each.name: opened.ask(each.sql) for each in settings if each.sql is not None}
-    plan = jobs.make_plan(study)
-    with _open_to_write(path, False) as opened:
-        for each in settings:
-            planned = edits.plan_edit(opened, plan, each, users_scales.get(each.name))
-            checkpoint = edits.checkpoint_path(path.parent / "edits", plan, planned)
-            terminal.show(edits.describe(planned, checkpoint), title=f"Edit {each.name}")
-            if dry_run:
-                continue
-            with terminal.Progress(f"measuring {each.name}") as progress:
-                opened.load(edits.run_edit(opened, plan, planned, checkpoint, progress))
-            parameters = {"edit_id": planned.row["edit_id"]}
-            terminal.show(opened.rows(terminal.AFTER_MODIFY, parameters), title="Before and after")
-        if not dry_run:
-            _build(opened)
+        plan = jobs.make_plan(study)
+        dissection = edits.find_dissection(opened, plan)
+    if not dry_run:
+        with _open_to_write(path) as opened:
+            _build(opened)  # the rules read views, and a run that was stopped may have left them stale
+    with _open_to_read(path, dissection) as opened:
+        planned = [edits.plan_edit(opened, plan, dissection, each) for each in settings]
+    checkpoints = [edits.checkpoint_path(path.parent / "edits", plan, each) for each in planned]
+    for each, checkpoint in zip(planned, checkpoints, strict=True):
+        terminal.show(edits.describe(each, checkpoint), title=f"Edit {each.settings.name}")
+    if dry_run:
+        return
+    with _open_to_write(path) as opened:
+        for each, checkpoint in zip(planned, checkpoints, strict=True):
+            with terminal.Progress(f"measuring {each.settings.name}") as progress:
+                opened.load(edits.run_edit(opened, plan, each, checkpoint, progress))
+            parameters = {"edit_id": opened.find("edits", each.row["fingerprint"])}
+            terminal.show(opened.rows(terminal.AFTER_MODIFY, parameters), title=f"Before and after {each.settings.name}")
+        _build(opened)
 
 
 @app.command()
@@ -174,11 +178,11 @@ def report(
 
     Example: dissectdb report -o report.html
     """
-    from reports import page, terminal
+    from reports import page
 
     with _open_to_read(_path(warehouse), dissection) as opened:
         rows = {name: opened.rows(question) for name, question in page.QUESTIONS.items()}
-    terminal.save(page.render(rows).encode(), output)
+    page.write(rows, output)
     print(f"report: {output.resolve()}")
 
 
@@ -263,7 +267,7 @@ def _open_to_read(path: Path, dissection: int | None = None) -> Warehouse:
     return Warehouse(path, read_only=True, dissection=dissection)
 
 
-def _open_to_write(path: Path, dry_run: bool) -> Warehouse:
+def _open_to_write(path: Path, dry_run: bool = False) -> Warehouse:
     """For a dry run: what is there, read only, or an empty one in memory where there is none."""
     from warehouse import Warehouse
 

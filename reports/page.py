@@ -27,6 +27,7 @@ from markupsafe import Markup
 from reports import sections, sentences, words
 from reports.questions import QUESTIONS
 from reports.sections import Figure
+from reports.terminal import save
 
 __all__ = ["QUESTIONS", "render", "write"]
 
@@ -77,12 +78,8 @@ def write(
     rows: Mapping[str, pl.DataFrame], path: Path, *, title: str = TITLE, generated_at: datetime | None = None
 ) -> None:
     """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise."""
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
     html = render(rows, title=title, generated_at=generated_at or datetime.now())
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(html, encoding="utf-8", newline="\n")
-    unfinished.replace(path)
+    save(html.encode(), path)
 
 
 def _content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
