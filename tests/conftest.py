@@ -41,9 +41,7 @@ def all_views() -> tuple[views.View, ...]:
 def views_read_once() -> Iterator[None]:
     """Parsing the views takes most of opening a small warehouse; the files do not change during a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            views, "load_views", lambda *folder: load_views(*folder) if folder else list(all_views())
-        )
+        patch.setattr(views, "load_views", lambda *folder: load_views(*folder) if folder else list(all_views()))
         yield
 
 
@@ -78,17 +76,13 @@ def concept_rows(concepts: Mapping[str, Sequence[str]], concept_set_id: int, fir
             for position, (i, concept) in enumerate(zip(ids, concepts, strict=True))
         ],
         concept_classes=[
-            dict(concept_id=i, class_=name)
-            for i, names in zip(ids, concepts.values(), strict=True)
-            for name in names
+            dict(concept_id=i, class_=name) for i, names in zip(ids, concepts.values(), strict=True) for name in names
         ],
     )
 
 
 def embedding_rows(key: str, ids: Sequence[int], embeddings: np.ndarray) -> list[dict[str, Any]]:
-    return [
-        {"clip_id": 1, key: int(i), "embedding": row.tolist()} for i, row in zip(ids, embeddings, strict=True)
-    ]
+    return [{"clip_id": 1, key: int(i), "embedding": row.tolist()} for i, row in zip(ids, embeddings, strict=True)]
 
 
 def layer_rows(
@@ -125,8 +119,7 @@ def finished(layer_ids: Sequence[int], images: Mapping[int, int]) -> Tables:
             for i, (layer_id, split_id) in enumerate(pairs, 1)
         ],
         extraction_blocks=[
-            dict(extraction_id=i, block=0, images=images[split_id])
-            for i, (_, split_id) in enumerate(pairs, 1)
+            dict(extraction_id=i, block=0, images=images[split_id]) for i, (_, split_id) in enumerate(pairs, 1)
         ],
     )
 
@@ -157,9 +150,7 @@ def probe(
         ],
         networks=[dict(network_id=1, name="net")],
         image_embeddings=embedding_rows("image_id", ids, images),
-        concept_embeddings=embedding_rows(
-            "concept_id", [row["concept_id"] for row in words["concepts"]], concepts
-        ),
+        concept_embeddings=embedding_rows("concept_id", [row["concept_id"] for row in words["concepts"]], concepts),
         dissections=[dissection_row(**(dissection or {}))],
     )
     layers = layer_rows(activations, ids)
@@ -312,9 +303,7 @@ def tiny_networks() -> Tables:
             **shared,
         ),
     ]
-    return layers | dict(
-        networks=networks, predictions=tiny_predictions(1, BEFORE) + tiny_predictions(2, AFTER)
-    )
+    return layers | dict(networks=networks, predictions=tiny_predictions(1, BEFORE) + tiny_predictions(2, AFTER))
 
 
 def tiny_predictions(network_id: int, shares: Sequence[float]) -> list[dict[str, Any]]:

@@ -121,9 +121,7 @@ def test_splits_are_counted_apart_and_images_without_a_class_do_not_count():
         predictions=predictions(1, [True, False, True, True, True], 0.5)
         + predictions(2, [True, True, False, False, True], 0.5),
     )
-    counted = [
-        (row["split"], row["images"], row["correct_before"], row["gained"], row["lost"]) for row in rows
-    ]
+    counted = [(row["split"], row["images"], row["correct_before"], row["gained"], row["lost"]) for row in rows]
     assert counted == [("train", 2, 1, 1, 0), ("test", 2, 1, 1, 1)]
 
 

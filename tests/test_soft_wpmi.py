@@ -95,8 +95,7 @@ class Case:
     def __init__(self, seed: int, asked: list[dict[str, Any]]) -> None:
         random = np.random.default_rng(seed)
         self.asked = [
-            row | dict(network_id=int(random.integers(1, 3)), split_id=int(random.integers(1, 3)))
-            for row in asked
+            row | dict(network_id=int(random.integers(1, 3)), split_id=int(random.integers(1, 3))) for row in asked
         ]
         self.splits = np.sort(random.integers(1, 3, size=random.integers(6, 40)))
         self.images = random_embeddings(random, len(self.splits))
@@ -178,9 +177,7 @@ def test_the_score_of_a_layer_does_not_change_when_another_layer_is_added():
     alone = scores_of({"conv": first}, top_k=5)
     together = scores_of({"conv": first, "head": second}, top_k=5)
     mine = [row for row in together if row["neuron_id"] <= 4]
-    assert [row["similarity"] for row in mine] == pytest.approx(
-        [row["similarity"] for row in alone], abs=1e-12
-    )
+    assert [row["similarity"] for row in mine] == pytest.approx([row["similarity"] for row in alone], abs=1e-12)
 
 
 def test_a_lone_neuron_has_nothing_beyond_its_layer_and_takes_the_first_concept():
