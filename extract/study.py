@@ -1,7 +1,7 @@
 """The study file: what to look at, with which network, CLIP and concepts, and what to edit.
 
 study = Study.load("studies/demo.toml")
-study = Study.load("studies/fer2013.toml", {"dataset.path": "faces.csv"})  # a flag overrides the file
+study = Study.load("studies/fer2013.toml", {"dataset.path": "faces.csv", "edits[0].factor": "2"})  # flags override it
 
 A study is data. Every key is described in studies/demo.toml and studies/fer2013.toml; a key or value that is
 not allowed is an error that names the file, the key and what is allowed. Paths are relative to the study file.
@@ -11,16 +11,19 @@ Imports no torch, so that commands which only need its names start at once.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -34,27 +37,57 @@ class StudyError(ValueError):
     exit_code = 2
 
 
-def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
-    return (info.context["folder"] / path.expanduser()) if info.context else path
+def _beside_the_study(value: Any, info: ValidationInfo) -> Path:
+    """A path as the study file gives it, from the folder of that file."""
+    if not isinstance(value, str | Path):
+        raise ValueError(f"must be text, a path beside the study file, not {_brief(value)}")
+    if not str(value) or "\0" in str(value):
+        raise ValueError(f"{_brief(str(value))} is no path")
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{_brief(str(value))} names the home of a user who is not here") from None
+    return info.context["folder"] / path if info.context else path
 
 
-StudyPath = Annotated[Path, AfterValidator(_beside_the_study)]
+def _if_file_beside_the_study(value: str, info: ValidationInfo) -> str:
+    """A name has no dot and no slash; anything else is a file."""
+    return str(_beside_the_study(value, info)) if "/" in value or "." in value else value
+
+
+def _not_empty(values: tuple) -> tuple:
+    if not values:
+        raise ValueError("is an empty list; at least one is needed")
+    return values
+
+
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
+AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
+Name = Annotated[str, Field(min_length=1)]
+NameOrFile = Annotated[Name, AfterValidator(_if_file_beside_the_study)]
+StudyPath = Annotated[Path, BeforeValidator(_beside_the_study)]
+Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
 Pooling = Literal["avg", "max", "cls"]
 Resize = Literal["squash", "shortest"]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    """A table of a study: no other keys than its own, no number from text, no NaN, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Dataset(Settings):
-    name: str = Field(min_length=1)
+    """The images, and how they fall into train, validation and test."""
+
+    name: Name
     kind: Literal["fer2013", "folder", "demo"]
     path: StudyPath | None = None
     probing_split: Literal["train", "validation", "test"] = "train"
     validation_share: float = Field(0.1, gt=0, lt=1)
-    images: int | None = Field(None, ge=1)
-    seed: int = 0
+    images: int | None = Field(None, ge=1, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
     def _names_what_its_kind_needs(self) -> Dataset:
@@ -66,13 +99,13 @@ class Dataset(Settings):
 class Input(Settings):
     """What an image becomes before the network sees it."""
 
-    size: int = Field(ge=1)
+    size: int = Field(ge=1, le=4096)
     mode: Literal["grey", "rgb"] = "rgb"
     resize: Resize = "squash"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     rounding: bool = True
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: Several[Threshold] = ()
+    std: Several[Annotated[float, Field(ge=1e-6, le=1e6)]] = ()
 
     @model_validator(mode="after")
     def _statistics_fit_the_channels(self) -> Input:
@@ -80,26 +113,28 @@ class Input(Settings):
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (0, channels):
                 raise ValueError(f"{name} has {len(getattr(self, name))} numbers; mode {self.mode!r} has {channels}")
-        if any(value <= 0 for value in self.std):
-            raise ValueError("std must be positive")
         return self
 
 
 class Layer(Settings):
-    name: str
+    """A module of the network whose outputs are recorded."""
+
+    name: Name
     pooling: Pooling = "avg"
     layout: Literal["auto", "channels_last"] = "auto"
 
 
 class Network(Settings):
-    name: str = Field(min_length=1)
-    architecture: str = Field(min_length=1)
+    """The network that is probed."""
+
+    name: Name
+    architecture: Name
     arguments: dict[str, Any] = {}
-    weights: Literal["pretrained"] | StudyPath | None = None
-    classes: tuple[str, ...] = ()
+    weights: Path | Literal["pretrained"] | None = None
+    classes: Several[Name] = ()
     input: Input
     pooling: Pooling = "avg"
-    layers: tuple[Layer, ...] = Field(min_length=1)
+    layers: AtLeastOne[Layer]
 
     @model_validator(mode="before")
     @classmethod
@@ -107,45 +142,56 @@ class Network(Settings):
         """A layer may be just its name; it then takes the pooling of the network."""
         if isinstance(values, dict) and isinstance(values.get("layers"), list):
             pooling = values.get("pooling", "avg")
+            inherited = {"pooling": pooling} if pooling in get_args(Pooling) else {}  # else one error, not one a layer
             layers = [{"name": layer} if isinstance(layer, str) else layer for layer in values["layers"]]
-            layers = [{"pooling": pooling, **layer} if isinstance(layer, dict) else layer for layer in layers]
+            layers = [{**inherited, **layer} if isinstance(layer, dict) else layer for layer in layers]
             values = {**values, "layers": layers}
         return values
 
     @field_validator("layers")
     @classmethod
     def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        names = [layer.name for layer in layers]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is listed twice")
+        _refuse_twice([layer.name for layer in layers])
         return layers
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        _refuse_twice(classes)
+        return classes
+
+    @field_validator("weights", mode="plain")
+    @classmethod
+    def _pretrained_or_file(cls, weights: Any, info: ValidationInfo) -> Path | str | None:
+        if weights is None or weights == "pretrained":
+            return weights
+        if not isinstance(weights, str | Path):
+            raise ValueError(f'must be "pretrained" or the path of a checkpoint, not {_brief(weights)}')
+        return _beside_the_study(weights, info)
 
     @field_validator("architecture")
     @classmethod
     def _file_beside_the_study(cls, architecture: str, info: ValidationInfo) -> str:
         file, colon, function = architecture.rpartition(":")
-        if colon and file.endswith(".py") and info.context:
-            return f"{info.context['folder'] / Path(file).expanduser()}:{function}"
+        if colon and file.endswith(".py"):
+            return f"{_beside_the_study(file, info)}:{function}"
         return architecture
 
 
 class Clip(Settings):
-    architecture: str = Field(min_length=1)
-    weights: str
-    config: StudyPath | None = None
+    """The CLIP model that images and concepts are compared in."""
 
-    @field_validator("weights")
-    @classmethod
-    def _file_beside_the_study(cls, weights: str, info: ValidationInfo) -> str:
-        """A pretrained tag of open_clip has no dot and no slash; anything else is a file."""
-        is_file = "/" in weights or "." in weights
-        return str(info.context["folder"] / Path(weights).expanduser()) if is_file and info.context else weights
+    architecture: Name
+    weights: NameOrFile  # a pretrained tag of open_clip has no dot and no slash
+    config: StudyPath | None = None
 
 
 class ConceptSet(Settings):
-    name: str = Field(min_length=1)
-    source: str = Field(min_length=1)
-    templates: tuple[str, ...] = ("{}",)
+    """The words that a neuron's label is chosen from, and the prompts that they are put in."""
+
+    name: Name
+    source: NameOrFile
+    templates: Several[str] = ("{}",)
 
     @field_validator("templates")
     @classmethod
@@ -156,13 +202,6 @@ class ConceptSet(Settings):
             raise ValueError(f"{bad[0]!r} must hold {{}} once, where the concept goes")
         return templates
 
-    @field_validator("source")
-    @classmethod
-    def _file_beside_the_study(cls, source: str, info: ValidationInfo) -> str:
-        """The name of a shipped set has no dot and no slash; anything else is a file."""
-        is_file = "/" in source or "." in source
-        return str(info.context["folder"] / Path(source).expanduser()) if is_file and info.context else source
-
 
 class Dissection(Settings):
     """Defaults are those of CLIP-Dissect (arXiv 2204.10965)."""
@@ -170,12 +209,12 @@ class Dissection(Settings):
     concepts: str
     scorer: Literal["soft_wpmi"] = "soft_wpmi"
     top_k: int = Field(100, ge=1, le=256)
-    softmax_scale: float = Field(10.0, gt=0)
-    prior_weight: float = Field(1.0, ge=0)
+    softmax_scale: float = Field(10.0, gt=0, le=1e4)
+    prior_weight: float = Field(1.0, ge=0, le=1e6)
     p_first: float = Field(0.998, gt=0, lt=1)
     p_last: float = Field(0.97, gt=0, lt=1)
     include_dead: bool = False
-    tau: float = 0.0
+    tau: Threshold = 0.0
     accuracy_images: int = Field(5, ge=1)
     images_neurons: int = Field(5, ge=1, le=20)
 
@@ -187,12 +226,14 @@ class Dissection(Settings):
 
 
 class Edit(Settings):
-    name: str = Field(min_length=1)
+    """A rule that scales the weight rows of one layer."""
+
+    name: Name
     rule: Literal["paper", "sql"] = "paper"
     layer: str | None = None
-    tau: float = 0.0
-    factor: float = Field(1.5, gt=0)
-    sql: str | None = None
+    tau: Threshold = 0.0
+    factor: float = Field(1.5, ge=1e-6, le=1e6)
+    sql: Name | None = None
 
     @model_validator(mode="after")
     def _rule_has_what_it_needs(self) -> Edit:
@@ -200,82 +241,171 @@ class Edit(Settings):
             raise ValueError("rule = 'sql' and the key sql belong together: a query that yields layer, unit, scale")
         if self.rule == "sql" and self.layer is None:
             raise ValueError("rule = 'sql' needs layer, the layer whose weights are scaled")
+        if self.rule == "sql" and (unused := {"tau", "factor"} & self.model_fields_set):
+            raise ValueError(
+                f"{' and '.join(sorted(unused))} would do nothing: with rule = 'sql' the query says the scale"
+            )
         return self
 
 
 class Study(Settings):
+    """A whole study file."""
+
     warehouse: StudyPath | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dataset: Dataset
     network: Network
     clip: Clip
-    concept_sets: tuple[ConceptSet, ...] = Field(min_length=1)
-    dissections: tuple[Dissection, ...] = Field(min_length=1)
-    edits: tuple[Edit, ...] = ()
+    concept_sets: AtLeastOne[ConceptSet]
+    dissections: AtLeastOne[Dissection]
+    edits: Several[Edit] = ()
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
         sets = [concept_set.name for concept_set in self.concept_sets]
-        for dissection in self.dissections:
-            if dissection.concepts not in sets:
-                raise ValueError(f"dissections: no concept set {dissection.concepts!r}; there is {', '.join(sets)}")
+        for place, dissection in enumerate(self.dissections):
+            _refuse_unknown(f"dissections[{place}].concepts", "concept set", dissection.concepts, sets)
+            if (first := self.dissections.index(dissection)) < place:
+                raise ValueError(f"dissections[{place}]: is dissections[{first}] once more")
         layers = [layer.name for layer in self.network.layers]
-        for edit in self.edits:
-            if edit.layer is not None and edit.layer not in layers:
-                raise ValueError(f"edits: no layer {edit.layer!r} in network.layers; there is {', '.join(layers)}")
+        for place, edit in enumerate(self.edits):
+            if edit.layer is not None:
+                _refuse_unknown(f"edits[{place}].layer", "layer", edit.layer, layers)
         for kind, names in (("concept_sets", sets), ("edits", [edit.name for edit in self.edits])):
-            if twice := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{kind}: the name {', '.join(sorted(twice))} is used twice")
+            _refuse_twice(names, f"{kind}: the name ")
         return self
 
     @classmethod
     def load(cls, path: Path | str, overrides: Mapping[str, str] | None = None) -> Study:
-        """Read a study file; `overrides` maps dotted keys to TOML values (or bare strings) that replace its own.
+        """Read a study file; `overrides` maps keys to TOML values (or bare strings) that replace its own.
 
-        Raises StudyError, one line per mistake.
+        A key is written as errors write it: network.weights, edits[0].factor. Raises StudyError, one line per mistake.
         """
         path = Path(path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise StudyError(f"{path}: no such study file") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StudyError(f"{path}: not a readable TOML file: {error}") from error
         for key, text in (overrides or {}).items():
             _override(values, key, text)
         try:
             return cls.model_validate(values, context={"folder": path.parent})
         except ValidationError as error:
-            raise StudyError("\n".join(_explain(path, line) for line in error.errors())) from None
+            raise StudyError("\n".join(_explain(path, line, overrides or ()) for line in error.errors())) from None
+
+
+def _refuse_twice(names: Sequence[str], what: str = "") -> None:
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
+
+
+def _refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{key}: there is no {what} {name!r}; {_did_you_mean(name, known)}there is {', '.join(known)}")
+
+
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+_PART = r"[^.\[\]\s]+(\[[0-9]{1,9}\])*"
+_KEY = re.compile(rf"{_PART}(\.{_PART})*")
 
 
 def _override(values: dict[str, Any], key: str, text: str) -> None:
-    """Set a dotted key. The text is read as TOML where it is TOML, and as a plain string elsewhere."""
+    """Set a key such as edits[0].factor. The text is read as TOML where it is TOML, and as a plain string elsewhere."""
+    if not _KEY.fullmatch(key):
+        raise StudyError(f"--set {key!r}: no key; write it like network.weights or edits[0].factor")
+    parts = [int(part[1:-1]) if part[0] == "[" else part for part in re.findall(r"[^.\[\]]+|\[[0-9]+\]", key)]
+    inside: Any = values
+    for place, part in enumerate(parts):
+        _refuse_no_place(inside, part, key, _dotted(parts[:place]))
+        if place == len(parts) - 1:
+            inside[part] = _value(text)
+        elif isinstance(inside, dict):
+            inside = inside.setdefault(part, [] if isinstance(parts[place + 1], int) else {})
+        else:
+            inside = inside[part]
+
+
+def _refuse_no_place(inside: Any, part: str | int, key: str, name: str) -> None:
+    if isinstance(part, int):
+        if not isinstance(inside, list):
+            raise StudyError(f"--set {key}: {name} is no list")
+        if part >= len(inside):
+            raise StudyError(f"--set {key}: {name} has {len(inside)} entries, the first of them is {name}[0]")
+    elif not isinstance(inside, dict):
+        if isinstance(inside, list):
+            raise StudyError(f"--set {key}: {name} is a list; name one entry, as {name}[0], or replace the list")
+        raise StudyError(f"--set {key}: {name} is no table")
+
+
+def _value(text: str) -> Any:
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.split(".")
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise StudyError(f"--set {key}: {table} is no table of single settings; edit the study file instead")
-    values[last] = value
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return table["value"] if len(table) == 1 else text
 
 
-def _explain(path: Path, error: Any) -> str:
+def _dotted(place: Sequence[str | int]) -> str:
+    return ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in place).replace(".[", "[")
+
+
+WRONG_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+
+
+def _explain(path: Path, error: Any, overrides: Collection[str]) -> str:
     """One line for one mistake: the file, the key, what is wrong and what is allowed."""
-    place = tuple(part for part in error["loc"] if part not in ("literal['pretrained']", "function-after[_beside"))
-    key = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in place).replace(".[", "[")
+    place = error["loc"]
+    key = _dotted(place)
+    message = _message(error)
+    flag = next((flag for flag in overrides if _touches(flag, key or message.partition(":")[0])), None)
+    where = f"{path} with {flag} from the command line" if flag else str(path)
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(place[:-1]))
-        close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"{path}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
+        hint = _did_you_mean(str(place[-1]), allowed)
+        return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
-        return f"{path}: {key} is missing"
+        return f"{where}: {key} is missing"
+    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+
+
+def _touches(flag: str, key: str) -> bool:
+    """Whether one of two keys is the other or lies within it."""
+    return any(a == b or a.startswith((f"{b}.", f"{b}[")) for a, b in ((flag, key), (key, flag)))
+
+
+def _message(error: Any) -> str:
+    """pydantic's message in our words."""
+    kind, given = error["type"], error["input"]
+    if kind in WRONG_TYPES:
+        return f"must be {WRONG_TYPES[kind]}, not {_brief(given)}"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return (
+            f"{_brief(given)} is none of the allowed; {_did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
+        )
+    if kind == "string_too_short":
+        return "must not be empty"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{path}: {key}: {message}" if key else f"{path}: {message}"
+    return f"{message.replace('Input should', 'must')}, not {_brief(given)}" if "Input should" in message else message
 
 
 def _settings_at(place: tuple[str | int, ...]) -> list[str]:
