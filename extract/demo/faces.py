@@ -140,7 +140,7 @@ def _controls(uniforms: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
     habit = (unit[:, :, 2] < habit_often) * habit_most * (0.4 + 0.6 * unit[:, :, 3])
     flutter = 0.10 * unit[:, :, 3] ** 2 * (habit_most < 1)  # nobody's face is at exact rest
     units = _settle(np.maximum(np.maximum(moved, habit), flutter).clip(0, 1))
-    rest = uniforms[:, end:].reshape(len(uniforms), -1, _PER_TRAIT)
+    rest = uniforms[:, end:].reshape(len(uniforms), len(CONTROLS) - len(ACTION_UNITS), _PER_TRAIT)
     traits = rest.mean(axis=2) * 2 - 1  # three uniforms: a bell without tails
     traits = _style(traits * 1.35, rest[:, :, 0])
     sigma = (0.004 + 0.020 * uniforms[:, 5] ** 2).astype(np.float32)
@@ -167,9 +167,7 @@ def _habit_arrays() -> tuple[Floats, Floats]:
 def _settle(units: Floats) -> Floats:
     """Take back what a face cannot do at once: a pressed mouth is shut, closed lids are not raised."""
     units = units.copy()
-    column = {
-        name.split("_", 1)[0]: units[:, at] for at, name in enumerate(ACTION_UNITS)
-    }  # views into `units`
+    column = {name.split("_", 1)[0]: units[:, at] for at, name in enumerate(ACTION_UNITS)}  # views into `units`
     pressed = column["au24"] > 0.3
     column["au25"][pressed] *= 0.05
     column["au26"][pressed] *= 0.3
