@@ -57,15 +57,7 @@ def _folds(p: SimpleNamespace, u: Array, v: Array, across: Array) -> Array:
     """Creases: beside the mouth, between the brows, on the forehead, on the nose, on the chin."""
     run = ((v - 0.18) / 0.32).clip(0, 1)
     fold = across - 0.145 - (0.15 + 0.05 * p.au12) * run
-    depth = (
-        0.010
-        + 0.010 * p.age
-        + 0.030 * p.au12
-        + 0.027 * p.au10
-        + 0.020 * p.au9
-        + 0.010 * p.au20
-        + 0.012 * p.tension
-    )
+    depth = 0.010 + 0.010 * p.age + 0.030 * p.au12 + 0.027 * p.au10 + 0.020 * p.au9 + 0.010 * p.au20 + 0.012 * p.tension
     out = -depth * line(fold, 0.042) * edge(v - 0.16, 0.10) * edge(0.56 - v, 0.14)
     between = line(v + 0.34, 0.11)
     out -= 0.040 * p.au4 * line(across - 0.055, 0.024) * between

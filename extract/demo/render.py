@@ -132,16 +132,12 @@ def _backdrop_and_head(p: SimpleNamespace, x: Array, y: Array, u: Array, v: Arra
     skin, hair = skin_tone(p), 0.15 + 0.13 * p.hair_shade
     strands = 1 + 0.20 * np.sin(26 * x + 7 * p.parting + 8 * y * x) * np.sin(7 * y + 9 * x + 11 * p.parting)
     fall = 0.80 + 0.07 * p.fringe + 0.16 * p.hair_length * y.clip(0)
-    long = edge(1 - np.sqrt((x / fall) ** 2 + (y.clip(-2, 0) / 1.12) ** 2), 0.06) * edge(
-        p.hair_length * 1.5 - y, 0.1
-    )
+    long = edge(1 - np.sqrt((x / fall) ** 2 + (y.clip(-2, 0) / 1.12) ** 2), 0.06) * edge(p.hair_length * 1.5 - y, 0.1)
     paint(canvas, long * (p.hair_length > 0), hair * strands * 0.8)
     neck = edge(0.40 + 0.03 * p.jaw_width - np.abs(x), 0.05) * edge(y - 0.45)
     paint(canvas, neck, skin * (0.55 - 0.12 * p.tension * line(np.abs(x) - 0.17, 0.04)))
     paint(canvas, edge(y - 1.0 - 0.4 * np.abs(x) * 0.3, 0.05), 0.25 + 0.15 * p.fringe)
-    ears = edge(
-        1 - np.sqrt(((np.abs(x) - 0.72 - 0.045 * p.face_width) / 0.09) ** 2 + ((y + 0.02) / 0.2) ** 2), 0.2
-    )
+    ears = edge(1 - np.sqrt(((np.abs(x) - 0.72 - 0.045 * p.face_width) / 0.09) ** 2 + ((y + 0.02) / 0.2) ** 2), 0.2)
     paint(canvas, ears * edge(0.35 - p.hair_length, 0.2), skin * 0.72)
     paint(canvas, edge(outline), skin * (0.80 + 0.20 * edge(outline - 0.05, 0.16)))
     if p.beard.max() > 0:
@@ -207,9 +203,7 @@ def _paint_eye(p: SimpleNamespace, canvas: Array, out: Array, down: Array, side:
     paint(canvas, line(down - lower, 0.014) * edge(arch, 0.2) * 0.35, skin * 0.3)
     feet_u, feet_v = out - half - 0.02, down + 0.01  # crow's feet: three rays from the outer corner
     angle, reach = np.arctan2(feet_v, feet_u.clip(1e-3)), np.hypot(feet_u, feet_v)
-    rays = (
-        np.cos(angle * 4) ** 4 * line(reach - 0.11, 0.07) * (np.abs(angle) < 1.2) * edge(feet_u + 0.01, 0.03)
-    )
+    rays = np.cos(angle * 4) ** 4 * line(reach - 0.11, 0.07) * (np.abs(angle) < 1.2) * edge(feet_u + 0.01, 0.03)
     paint(canvas, rays * (0.65 * p.au6 + 0.08 * p.age.clip(0)).clip(0, 0.85), skin * 0.18)
 
 
@@ -296,7 +290,5 @@ def _paint_glasses(p: SimpleNamespace, canvas: Array, u: Array, v: Array) -> Non
     """Dark rims around both eyes, a bridge and temples."""
     across = np.abs(u)
     ring = np.sqrt(((across - 0.335) / 0.25) ** 2 + ((v + 0.12) / 0.19) ** 2) - 1
-    bridge = line(v + 0.16, 0.018) * edge(0.10 - across) + line(v + 0.16, 0.02) * edge(across - 0.57) * (
-        across < 0.8
-    )
+    bridge = line(v + 0.16, 0.018) * edge(0.10 - across) + line(v + 0.16, 0.02) * edge(across - 0.57) * (across < 0.8)
     paint(canvas, np.minimum(line(ring, 0.09) + bridge, 1) * 0.8 * (p.glasses > 0), np.float32(0.07))
