@@ -14,9 +14,7 @@ from extract.train import augment, fit, predict, prepare
 def splits(count: int = 96) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Dark images with a bright bar at the top (0) or at the bottom (1); a flip does not change the class."""
     labels = torch.arange(count) % 2
-    images = torch.randint(
-        0, 60, (count, 12, 12), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
-    )
+    images = torch.randint(0, 60, (count, 12, 12), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     images[labels == 0, 1:4] += 150
     images[labels == 1, 8:11] += 150
     return (images[:64], labels[:64]), (images[64:], labels[64:])
