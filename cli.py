@@ -164,7 +164,9 @@ def modify(
             with terminal.Progress(f"measuring {each.settings.name}") as progress:
                 opened.load(edits.run_edit(opened, plan, each, checkpoint, progress))
             parameters = {"edit_id": opened.find("edits", each.row["fingerprint"])}
-            terminal.show(opened.rows(terminal.AFTER_MODIFY, parameters), title=f"Before and after {each.settings.name}")
+            terminal.show(
+                opened.rows(terminal.AFTER_MODIFY, parameters), title=f"{each.settings.name}, before and after"
+            )
         _build(opened)
 
 

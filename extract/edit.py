@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from extract import catalog, fingerprints, jobs, networks, study
+from extract import catalog, fingerprints, hooks, jobs, networks, study
 from extract.blocks import Networks
 from extract.jobs import Plan, Target
 from extract.study import StudyError
@@ -32,7 +33,10 @@ JUDGED_ON = ("validation", "test")
 
 @dataclass(frozen=True)
 class PlannedEdit:
-    """An edit with its scales: (neuron_id, unit, scale) of every neuron of the layer. row: as in `edits`."""
+    """An edit with its scales: (neuron_id, unit, scale) of every neuron of the layer.
+
+    row: as in `edits`, but for edit_id, which is only kept free until the edit is entered.
+    """
 
     settings: study.Edit
     row: dict[str, Any]
@@ -76,33 +80,24 @@ def describe(planned: PlannedEdit, checkpoint: Path) -> list[dict[str, Any]]:
     ]
 
 
-def edit_row(
-    warehouse: Any, settings: study.Edit, dissection: Mapping[str, Any], dissection_fingerprint: str
-) -> dict[str, Any]:
-    """The row of `edits` for an edit of a study; it has a layer: the study's, or the first of layer_choices."""
-    layer = settings.layer
-    if layer is None:
-        choices = warehouse.rows(
-            "select layer from layer_choices where dissection_id = $id order by rank limit 1",
-            {"id": dissection["dissection_id"]},
-        )["layer"]
-        if len(choices) == 0:
-            raise StudyError(f"edit {settings.name}: no recorded layer has weights; add one to network.layers")
-        layer = choices[0]
-    asked = {"rule": settings.rule, "tau": settings.tau, "factor": settings.factor, "sql": settings.sql}
-    if settings.rule == "sql":
-        asked |= {"tau": None, "factor": None}
-    fingerprint = fingerprints.of_values(dissection_fingerprint, layer, asked)
-    return {
-        "edit_id": warehouse.find("edits", fingerprint) or warehouse.next_id("edits"),
-        "name": settings.name,
-        "network_id": dissection["network_id"],
-        "dissection_id": dissection["dissection_id"],
-        "layer": layer,
-        **asked,
-        "created_at": catalog.now(),
-        "fingerprint": fingerprint,
-    }
+def find_dissection(warehouse: Any, plan: Plan) -> int:
+    """The id of the dissection that a study's edits go by. Raises StudyError."""
+    dissection_id = plan.dissection_id(warehouse)
+    if dissection_id is None:
+        raise StudyError("this study has not been extracted as it stands; run: dissectdb extract STUDY")
+    return dissection_id
+
+
+def choose_layer(warehouse: Any, dissection_id: int, settings: study.Edit) -> str:
+    """The layer of an edit: the study's, or the first of layer_choices."""
+    if settings.layer is not None:
+        return settings.layer
+    choices = warehouse.rows(
+        "select layer from layer_choices where dissection_id = $id order by rank limit 1", {"id": dissection_id}
+    )["layer"]
+    if len(choices) == 0:
+        raise StudyError(f"edit {settings.name}: no recorded layer has weights; add one to network.layers")
+    return choices[0]
 
 
 def check_scales(
@@ -113,13 +108,14 @@ def check_scales(
     neurons: unit → neuron_id of the layer. scales: (unit, scale) as a rule yielded them.
     """
     units = [unit for unit, _ in scales]
-    if unknown := sorted(set(units) - set(neurons)):
+    if unknown := sorted(set(units) - set(neurons), key=str):
         raise StudyError(f"edit {edit}: {layer} has no unit {unknown[0]}; it has 0 to {len(neurons) - 1}")
-    if twice := {unit for unit in units if units.count(unit) > 1} if len(units) != len(set(units)) else set():
+    if twice := [unit for unit, times in Counter(units).items() if times > 1]:
         raise StudyError(f"edit {edit}: unit {min(twice)} of {layer} has more than one scale")
     if missing := sorted(set(neurons) - set(units)):
         raise StudyError(
-            f"edit {edit}: {len(missing)} unit(s) of {layer} have no scale, the first is {missing[0]}; 1 keeps one as it is"
+            f"edit {edit}: {len(missing)} unit(s) of {layer} have no scale, the first is {missing[0]}; "
+            "1 keeps one as it is"
         )
     for unit, scale in scales:
         if scale is None or not math.isfinite(scale) or scale < 0:
@@ -140,40 +136,70 @@ def layer_neurons(warehouse: Any, dissection_id: int, layer: str) -> dict[int, i
     return dict(rows.rows())
 
 
-def plan_edit(
-    warehouse: Any,
-    plan: Plan,
-    settings: study.Edit,
-    users_scales: pl.DataFrame | None,
-) -> PlannedEdit:
-    """What an edit would do; writes nothing. users_scales: layer, unit, scale of an edit whose rule is sql."""
-    fingerprint = plan.dissections()[-1][1]
-    dissection_id = warehouse.find("dissections", fingerprint)
-    if dissection_id is None:
-        raise StudyError("this study has not been extracted as it stands; run: dissectdb extract STUDY")
-    [dissection] = warehouse.rows(
-        "select dissection_id, network_id from dissections where dissection_id = $id", {"id": dissection_id}
-    ).to_dicts()
-    row = edit_row(warehouse, settings, dissection, fingerprint)
-    neurons = layer_neurons(warehouse, dissection_id, row["layer"])
-    if not isinstance(getattr(plan.network.model.get_submodule(row["layer"]), "weight", None), torch.Tensor):
-        raise StudyError(f"edit {settings.name}: {row['layer']} has no weights to scale")
-    if users_scales is None:
-        known = warehouse.find("edits", row["fingerprint"]) is not None
-        scales = warehouse.preview(
-            {} if known else {"edits": [row]},
-            "select unit, scale from weight_scales where edit_id = $edit_id order by unit",
-            {"edit_id": row["edit_id"]},
-        ).rows()
-    else:
-        if missing := {"layer", "unit", "scale"} - set(users_scales.columns):
-            raise StudyError(f"edit {settings.name}: its sql yields no column {', '.join(sorted(missing))}")
-        if elsewhere := sorted(set(users_scales["layer"]) - {row["layer"]}):
-            raise StudyError(
-                f"edit {settings.name}: its sql yields layer {elsewhere[0]}; the edit is of {row['layer']}"
-            )
-        scales = [(unit, float(scale)) for unit, scale in users_scales.select("unit", "scale").rows()]
-    return PlannedEdit(settings, row, check_scales(row["layer"], settings.name, neurons, scales))
+def plan_edit(warehouse: Any, plan: Plan, dissection_id: int, settings: study.Edit) -> PlannedEdit:
+    """What an edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
+    layer = choose_layer(warehouse, dissection_id, settings)
+    neurons = layer_neurons(warehouse, dissection_id, layer)
+    if not neurons:
+        raise StudyError(f"edit {settings.name}: {layer} is not extracted and built; run: dissectdb extract STUDY")
+    if not has_weight_rows(plan.network.model.get_submodule(layer), len(neurons)):
+        raise StudyError(f"edit {settings.name}: {layer} has no weights to scale, a row a unit; choose another layer")
+    by_query = settings.rule == "sql"
+    row = {
+        "edit_id": warehouse.next_id("edits"),
+        "name": settings.name,
+        "network_id": warehouse.find("networks", plan.network.fingerprint),
+        "dissection_id": dissection_id,
+        "layer": layer,
+        "rule": settings.rule,
+        "tau": None if by_query else settings.tau,
+        "factor": None if by_query else settings.factor,
+        "sql": settings.sql,
+        "created_at": catalog.now(),
+        "fingerprint": "not known before its scales",
+    }
+    scales = scales_of_query(warehouse, settings, layer) if by_query else scales_of_rule(warehouse, row)
+    scales = check_scales(layer, settings.name, neurons, scales)
+    # The scales are part of an edit: the same query over other rows is another edit.
+    asked = [row[key] for key in ("layer", "rule", "tau", "factor", "sql")]
+    row["fingerprint"] = fingerprints.of_values(plan.dissections()[-1][1], asked, [(u, s) for _, u, s in scales])
+    return PlannedEdit(settings, row, scales)
+
+
+def has_weight_rows(module: nn.Module, units: int) -> bool:
+    """Whether a row of the module's weight belongs to each unit; a weight computed from others does not count."""
+    return (
+        "weight" in dict(module.named_parameters(recurse=False)) and hooks.weight_norms(module, units)[0][0] is not None
+    )
+
+
+def scales_of_rule(warehouse: Any, row: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """(unit, scale) as the view weight_scales has them for an edit that is not there yet."""
+    rows = warehouse.preview(
+        {"edits": [dict(row)]},
+        "select unit, scale from weight_scales where edit_id = $edit_id order by unit",
+        {"edit_id": row["edit_id"]},
+    )
+    return rows.rows()
+
+
+def scales_of_query(warehouse: Any, settings: study.Edit, layer: str) -> list[tuple[int, float]]:
+    """(unit, scale) as the user's query yields them, by unit. Raises StudyError for other columns, types or layers."""
+    edit = f"edit {settings.name}: its sql"
+    try:
+        frame = warehouse.ask(settings.sql)
+    except ValueError as error:  # the warehouse's word on a query that it refuses
+        raise StudyError(f"{edit}: {error}") from error
+    if missing := {"layer", "unit", "scale"} - set(frame.columns):
+        raise StudyError(f"{edit} yields no column {', '.join(sorted(missing))}; it must yield layer, unit, scale")
+    if elsewhere := sorted(set(map(str, frame["layer"])) - {layer}):
+        raise StudyError(f"{edit} yields layer {elsewhere[0]}; the edit is of {layer}")
+    if not frame["unit"].dtype.is_integer() or not frame["scale"].dtype.is_numeric():
+        raise StudyError(
+            f"{edit} yields unit as {frame['unit'].dtype} and scale as {frame['scale'].dtype}; "
+            "unit must be a whole number, scale a number"
+        )
+    return frame.select("unit", pl.col("scale").cast(pl.Float64)).sort("unit").rows()
 
 
 def checkpoint_path(folder: Path, plan: Plan, planned: PlannedEdit) -> Path:
@@ -208,12 +234,13 @@ def enter_edit(warehouse: Any, planned: PlannedEdit, edited: networks.Network) -
     """The edit, its scales and the edited network, in one transaction."""
     if (known := warehouse.find("networks", edited.fingerprint)) is not None:
         return known
-    row = catalog.network_row(
-        warehouse, edited, parent_network_id=planned.row["network_id"], edit_id=planned.row["edit_id"]
+    edit_id = warehouse.next_id("edits")
+    row = catalog.network_row(warehouse, edited, parent_network_id=planned.row["network_id"], edit_id=edit_id)
+    warehouse.write(
+        {
+            "networks": [row],
+            "edits": [{**planned.row, "edit_id": edit_id}],
+            "edit_scales": catalog.scale_table(edit_id, planned.scales),
+        }
     )
-    unit: dict[str, Any] = {"networks": [row]}
-    if warehouse.find("edits", planned.row["fingerprint"]) is None:
-        unit["edits"] = [planned.row]
-        unit["edit_scales"] = catalog.scale_table(planned.row["edit_id"], planned.scales)
-    warehouse.write(unit)
     return row["network_id"]

@@ -135,10 +135,12 @@ class Warehouse:
         _write(self.connection, self.path, unit)
 
     def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """The rows of a query as if the unit had been written; nothing is."""
+        """The rows of a query as if the unit had been written; nothing is, so it works read_only too."""
         self.connection.begin()
         try:
             for table, rows in _pairs(unit):
+                # A temporary table of the same name stands before the other one, in views too.
+                self.connection.execute(f"create temp table {table} as from main.{table}")
                 _insert(self.connection, table, rows)
             return self.rows(query, parameters)
         finally:
