@@ -6,9 +6,11 @@ enters what is missing in one transaction, so that a kill leaves a thing whole o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -35,72 +37,88 @@ IMAGES = pa.schema(
 )
 NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")
 SPLITS = ("train", "validation", "test")
+IMAGES_AT_ONCE = 2048
 
 
 def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def enter_dataset(warehouse: Any, settings: study.Dataset, source: Source, fingerprint: str) -> int:
-    """Scan the images and enter them; a dataset with this content that is there already is not scanned again."""
+def enter_dataset(
+    warehouse: Any,
+    settings: study.Dataset,
+    source: Source,
+    fingerprint: str,
+    accept: Callable[[Counter[str]], None],
+) -> int:
+    """Scan the images and enter them; a dataset with this content that is there already is not scanned again.
+
+    accept: called with the number of sound images of each split; what it raises leaves the warehouse as it was.
+    """
     if (known := warehouse.find("datasets", fingerprint)) is not None:
         return known
     dataset_id = warehouse.next_id("datasets")
     first_split, first_image = warehouse.next_id("splits"), warehouse.next_id("images")
     split_ids = {split: first_split + place for place, split in enumerate(SPLITS)}
-    images = pa.RecordBatchReader.from_batches(IMAGES, _image_batches(source.scan(), first_image, split_ids))
     dataset = {
         "dataset_id": dataset_id,
         "name": settings.name,
         "source": str(settings.path) if settings.path else settings.kind,
         "fingerprint": fingerprint,
     }
-    warehouse.write(
-        {
-            "images": images,
-            "datasets": [dataset],
-            "classes": [
-                {"dataset_id": dataset_id, "position": place, "class": name}
-                for place, name in enumerate(source.classes)
-            ],
-            "splits": [
-                {"split_id": split_id, "dataset_id": dataset_id, "split": split}
-                for split, split_id in split_ids.items()
-            ],
-        }
-    )
+
+    def unit() -> Iterator[tuple[str, Any]]:
+        counts: Counter[str] = Counter()
+        scan = source.scan()
+        while some := list(islice(scan, IMAGES_AT_ONCE)):
+            counts.update(image.split for image in some if image.defect is None)
+            yield "images", _image_table(some, first_image, split_ids)
+        accept(counts)
+        yield "datasets", [dataset]
+        yield (
+            "classes",
+            [{"dataset_id": dataset_id, "position": place, "class": name} for place, name in enumerate(source.classes)],
+        )
+        yield (
+            "splits",
+            [{"split_id": split_id, "dataset_id": dataset_id, "split": split} for split, split_id in split_ids.items()],
+        )
+
+    warehouse.write(unit())
     return dataset_id
 
 
-def _image_batches(
-    images: Iterable[Image], first_image: int, split_ids: Mapping[str, int], at_once: int = 2048
-) -> Iterable[pa.RecordBatch]:
-    waiting: list[tuple] = []
-    for image in images:
-        waiting.append(
-            (
-                first_image + image.position,
-                split_ids[image.split],
-                image.position,
-                image.path,
-                image.class_name,
-                image.sha256,
-                image.width,
-                image.height,
-                image.thumbnail,
-                image.defect,
-            )
+def _image_table(images: Sequence[Image], first_image: int, split_ids: Mapping[str, int]) -> pa.Table:
+    rows = [
+        (
+            first_image + image.position,
+            split_ids[image.split],
+            image.position,
+            image.path,
+            image.class_name,
+            image.sha256,
+            image.width,
+            image.height,
+            image.thumbnail,
+            image.defect,
         )
-        if len(waiting) == at_once:
-            yield _batch(IMAGES, waiting)
-            waiting = []
-    if waiting:
-        yield _batch(IMAGES, waiting)
-
-
-def _batch(schema: pa.Schema, rows: list[tuple]) -> pa.RecordBatch:
+        for image in images
+    ]
     columns = zip(*rows, strict=True)
-    return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, IMAGES, strict=True)], schema=IMAGES)
+
+
+def sound_counts(warehouse: Any, dataset_id: int) -> Counter[str]:
+    """Images without a defect in each split of a dataset."""
+    rows = warehouse.rows(
+        """
+        select splits.split, count(images.image_id) as images
+        from splits left join images on splits.split_id = images.split_id and images.defect is null
+        where splits.dataset_id = $dataset_id group by splits.split
+        """,
+        {"dataset_id": dataset_id},
+    )
+    return Counter(dict(rows.rows()))
 
 
 def enter_network(

@@ -1,6 +1,6 @@
 """The extraction: one pass over the images feeds the network and CLIP, block by block.
 
-plan = make_plan(study, warehouse)         # loads the models, writes nothing
+plan = make_plan(study)                    # loads the models, writes nothing
 print(plan.steps(warehouse))               # what is stale, with images, rows and bytes
 warehouse.load(run(plan, warehouse))       # the missing blocks, each one a unit: its rows and its ledger entries
 
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -93,13 +94,12 @@ class Plan:
             counts = Counter(image.split for image in self.source.scan() if image.defect is None)
             steps = [Step("scan the images", counts.total(), counts.total(), counts.total() * 2e-3)]
         else:
-            counts, steps = Counter(sound_counts(warehouse, known)), []
+            counts, steps = catalog.sound_counts(warehouse, known), []
+        refuse_too_few(self, counts)
         steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
         for settings, classes_of, fingerprint in self.concept_sets:
-            set_id, clip_id = (
-                warehouse.find("concept_sets", fingerprint),
-                warehouse.find("clips", self.clip.fingerprint),
-            )
+            set_id = warehouse.find("concept_sets", fingerprint)
+            clip_id = warehouse.find("clips", self.clip.fingerprint)
             missing = len(classes_of)
             if set_id is not None and clip_id is not None:
                 missing = len(catalog.concepts_without_embedding(warehouse, clip_id, set_id))
@@ -109,6 +109,14 @@ class Plan:
             if warehouse.find("dissections", fingerprint) is None:
                 steps.append(Step(f"dissect by {settings.scorer} with {settings.concepts}", 0, 1, 0.0))
         return steps
+
+    def is_done(self, warehouse: Any) -> bool:
+        """Whether nothing is stale; without looking at images that the warehouse does not know."""
+        return warehouse.find("datasets", self.dataset) is not None and not self.steps(warehouse)
+
+    def dissection_id(self, warehouse: Any) -> int | None:
+        """The id of the study's last dissection, the one that its reports and edits are about."""
+        return warehouse.find("dissections", self.dissections()[-1][1])
 
     def _step(self, warehouse: Any, target: Target, count: int) -> Step | None:
         done = len(blocks_done(warehouse, target.fingerprint(self.dataset))) * BLOCK
@@ -156,9 +164,7 @@ def make_plan(study: Study) -> Plan:
     sets = [(settings, concepts.read(settings.source)) for settings in study.concept_sets]
     source = images.open_source(study.dataset)
     network = load_network(study, source)
-    channels = 1 if network.recipe.mode == "grey" else 3
-    shape = (channels, network.recipe.size, network.recipe.size)
-    taps = hooks.find_taps(network.model, study.network.layers, shape)
+    taps = hooks.find_taps(network.model, study.network.layers, image_shape(network))
     network.model.to(device)
     return Plan(
         study=study,
@@ -172,18 +178,23 @@ def make_plan(study: Study) -> Plan:
     )
 
 
+def image_shape(network: networks.Network) -> tuple[int, int, int]:
+    """(channel, height, width) of what the network is given."""
+    return (1 if network.recipe.mode == "grey" else 3, network.recipe.size, network.recipe.size)
+
+
 def load_network(study: Study, source: images.Source) -> networks.Network:
     """The study's network, its outputs named: by the study, else by the dataset's classes where they are as many."""
     network = networks.load(study.network)
-    channels = 1 if network.recipe.mode == "grey" else 3
-    with torch.inference_mode():
-        try:
-            logits = network.model(torch.zeros(2, channels, network.recipe.size, network.recipe.size))
-        except RuntimeError as error:
-            raise StudyError(
-                f"network.input: {network.architecture} does not take {channels} × {network.recipe.size} × "
-                f"{network.recipe.size} images: {str(error).splitlines()[0]}"
-            ) from error
+    shape = image_shape(network)
+    try:
+        with torch.inference_mode():
+            logits = network.model(torch.zeros(2, *shape))
+    except Exception as error:  # whatever a library's or a user's network raises
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise StudyError(
+            f"network.input: {network.architecture} does not take {' × '.join(map(str, shape))} images: {what}"
+        ) from error
     outputs = hooks.first_tensor(logits, "the network").shape[-1]
     if study.network.classes and len(study.network.classes) != outputs:
         raise StudyError(
@@ -195,19 +206,6 @@ def load_network(study: Study, source: images.Source) -> networks.Network:
     classes = source.classes if named else tuple(f"output {place}" for place in range(outputs))
     settings = study.network.model_copy(update={"classes": classes})
     return networks.describe(network.model, settings, network.recipe, network.weights)
-
-
-def sound_counts(warehouse: Any, dataset_id: int) -> dict[str, int]:
-    """Images without a defect in each split of a dataset."""
-    rows = warehouse.rows(
-        """
-        select splits.split, count(images.image_id) as images
-        from splits left join images on splits.split_id = images.split_id and images.defect is null
-        where splits.dataset_id = $dataset_id group by splits.split
-        """,
-        {"dataset_id": dataset_id},
-    )
-    return dict(rows.rows())
 
 
 def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
@@ -228,8 +226,9 @@ def run(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambd
 
     progress: called with the images done and those to do, counted once however much is computed of each.
     """
-    dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset)
-    refuse_too_few(plan, sound_counts(warehouse, dataset_id))
+    accept = partial(refuse_too_few, plan)
+    dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept)
+    accept(catalog.sound_counts(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
     clip_id = catalog.enter_clip(warehouse, plan.clip)
@@ -252,7 +251,7 @@ def run(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambd
         yield {"dissections": new}
 
 
-def refuse_too_few(plan: Plan, counts: dict[str, int]) -> None:
+def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     """Too few images for a scorer are an error before anything is computed."""
     split = plan.study.dataset.probing_split
     for settings in plan.study.dissections:
@@ -280,10 +279,11 @@ def run_targets(
     ids = split_ids(warehouse, dataset_id)
     passes = []
     for split in dict.fromkeys(target.split for target in targets):
+        if not (sound := sound_images(warehouse, ids[split])):
+            continue  # a dataset need not have all three splits
         wanted = [target for target in targets if target.split == split]
         extractions = {t: enter_extraction(warehouse, plan, t, ids[split], users) for t in wanted}
         done = {target: blocks_done(warehouse, target.fingerprint(plan.dataset)) for target in wanted}
-        sound = sound_images(warehouse, ids[split])
         missing = [
             (Block(number, sound[start : start + BLOCK]), [t for t in wanted if number not in done[t]])
             for number, start in enumerate(range(0, len(sound), BLOCK))
