@@ -8,12 +8,13 @@ is removed at the end.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from extract import images, jobs, networks
 from extract.preprocess import Recipe
@@ -40,24 +41,38 @@ def run(
     source = images.open_source(study.dataset)
     classes = study.network.classes or source.classes
     torch.manual_seed(seed)  # the first weights are drawn here
-    network = networks.load(study.network.model_copy(update={"weights": None, "classes": classes}))
+    settings = study.network.model_copy(update={"weights": None, "classes": classes})
+    network = jobs.load_network(study.model_copy(update={"network": settings}), source)
     train, validation = read_splits(source, classes)
     unfinished = output.with_name(f"{output.name}.training")
-    records = fit(
-        network.model,
-        train,
-        validation,
-        epochs=epochs,
-        device=str(jobs.choose_device(study.device)),
-        seed=seed,
-        label_smoothing=0.1,
-        size=study.network.input.size,
-        checkpoint=unfinished,
-        on_epoch=on_epoch,
-    )
-    networks.save_like(network.model, output, None)
+    try:
+        records = fit(
+            network.model,
+            train,
+            validation,
+            epochs=epochs,
+            device=str(jobs.choose_device(study.device)),
+            seed=seed,
+            label_smoothing=0.1,
+            size=study.network.input.size,
+            checkpoint=unfinished,
+            on_epoch=on_epoch,
+        )
+    except ValueError as error:  # it diverged, or what was begun is of other settings or images
+        raise StudyError(f"train: {error}") from error
+    save(network.model, output)
     unfinished.unlink(missing_ok=True)
     return records
+
+
+def save(model: nn.Module, output: Path) -> None:
+    """Write the weights in the format that the file's name promises, never half-written."""
+    if output.suffix == ".safetensors":
+        networks.save_like(model, output, None)
+        return
+    half = output.with_name(f"{output.name}.unfinished")
+    torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, half)
+    os.replace(half, output)
 
 
 def read_splits(source: images.Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
