@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import time
@@ -32,7 +33,12 @@ AFTER_EXTRACT = {
             count(*) filter (where defect like 'unreadable%') as unreadable
         from images
         inner join splits on images.split_id = splits.split_id
-        where splits.dataset_id = (select max(dataset_id) from splits)
+        where splits.dataset_id in (
+            select probed.dataset_id
+            from shown_dissection
+            inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+            inner join splits as probed on dissections.split_id = probed.split_id
+        )
         group by splits.split, splits.split_id
         order by splits.split_id
     """,
@@ -120,6 +126,24 @@ def as_text(frame: pl.DataFrame) -> str:
         return str(frame)
 
 
+def as_json(frame: pl.DataFrame) -> str:
+    """A frame as a JSON list of objects; bytes in base 64, numbers of any kind as numbers."""
+    whole = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal) and kind.scale == 0]
+    frame = frame.with_columns(pl.col(whole).cast(pl.Int64, strict=False)).cast({pl.Decimal: pl.Float64})
+    return frame.with_columns(pl.col(pl.Binary).bin.encode("base64")).write_json()
+
+
+def as_csv(frame: pl.DataFrame) -> str:
+    """A frame as CSV; bytes in base 64, lists and structs as JSON."""
+    frame = frame.with_columns(pl.col(pl.Binary).bin.encode("base64"))
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    texts = [
+        pl.Series(name, [None if value is None else json.dumps(value, default=str) for value in frame[name].to_list()])
+        for name in nested
+    ]
+    return frame.with_columns(texts).write_csv()
+
+
 def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
     """A frame in one of FORMATS, to a file or to stdout."""
     if format == "parquet":
@@ -128,7 +152,7 @@ def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
         frame.write_parquet(content)
         save(content.getvalue(), output)
         return
-    text = {"table": as_text, "json": pl.DataFrame.write_json, "csv": pl.DataFrame.write_csv}[format](frame)
+    text = {"table": as_text, "json": as_json, "csv": as_csv}[format](frame)
     if output is not None:
         save((text if text.endswith("\n") else f"{text}\n").encode(), output)
     else:
