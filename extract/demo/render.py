@@ -24,7 +24,7 @@ from extract.demo.strokes import Array, bump, edge, halve, line, paint
 
 SIZE = 48  # pixels, as in FER2013
 FINE = 2 * SIZE  # albedo is painted at this size
-CHUNK = 8  # faces at a time: the working set then stays in the processor's cache
+CHUNK = 4  # faces at a time: the working set then stays in the processor's cache
 
 ACTION_UNITS = (
     "au1_inner_brow_raiser",
