@@ -30,9 +30,7 @@ Record = dict[str, float]
 def prepare(images: Tensor, size: int) -> Tensor:
     """uint8 (image, height, width) → float (image, 1, size, size), 0 to 1; bilinear, antialiased."""
     pixels = images[:, None].float() / 255
-    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False).clamp(
-        0, 1
-    )
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def augment(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -53,14 +51,10 @@ def augment(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def predict(
-    model: nn.Module, images: Tensor, *, size: int = 40, device: str = "cpu", batch: int = 512
-) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, size: int = 40, device: str = "cpu", batch: int = 512) -> Tensor:
     """Logits (image, class) on the CPU of uint8 images (image, height, width)."""
     model.eval()
-    parts = [
-        model(prepare(images[at : at + batch].to(device), size)).cpu() for at in range(0, len(images), batch)
-    ]
+    parts = [model(prepare(images[at : at + batch].to(device), size)).cpu() for at in range(0, len(images), batch)]
     return torch.cat(parts)
 
 
@@ -137,9 +131,7 @@ class _Run:
     def __init__(self, model: nn.Module, images: int, settings: dict) -> None:
         self.model, self.settings = model, settings
         peak = settings["learning_rate"]
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), peak, momentum=0.9, weight_decay=5e-4, nesterov=True
-        )
+        self.optimizer = torch.optim.SGD(model.parameters(), peak, momentum=0.9, weight_decay=5e-4, nesterov=True)
         steps = settings["epochs"] * math.ceil(images / settings["batch_size"])
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, one_cycle(steps))
         self.generator = torch.Generator().manual_seed(settings["seed"])
@@ -195,9 +187,7 @@ class _Run:
             "best_accuracy": self.best_accuracy,
             "generator": self.generator.get_state(),
             "random": torch.get_rng_state(),
-            "device_random": torch.cuda.get_rng_state(device)
-            if torch.device(device).type == "cuda"
-            else None,
+            "device_random": torch.cuda.get_rng_state(device) if torch.device(device).type == "cuda" else None,
         }
         temporary = path.with_name(path.name + ".tmp")
         torch.save(state, temporary)
