@@ -197,6 +197,19 @@ def test_a_hundred_images_of_an_unlikely_concept_do_not_underflow():
     assert min(row["similarity"] for row in rows) < -50
 
 
+def test_a_layer_that_is_a_thousand_nats_below_another_keeps_its_prior():
+    """conv sees only images of the first concept, head only those of the second; exp(-900) is zero to a double."""
+    first = np.arange(120) < 60
+    images = unit_length(np.where(first[:, None], [1, 0], [0, 1]))
+    noise = np.random.default_rng(7).normal(size=(120, 3))
+    layers = {"conv": (10 * first[:, None] + noise), "head": (-10 * first[:, None] + noise)}
+    asked = dict(top_k=60, softmax_scale=1000.0, prior_weight=1.0, p_first=1.0, p_last=1.0, include_dead=False)
+    concepts = unit_length([[1, 0], [0, 1]])
+    rows = run_view("soft_wpmi", **probe(layers, images, concepts, dissection=asked))
+    assert len(rows) == 12
+    assert [row["similarity"] for row in rows] == pytest.approx([0.0] * 12, abs=CLOSE)
+
+
 def test_a_dissection_of_fewer_images_than_top_k_labels_nothing():
     layers = {"conv": np.random.default_rng(3).normal(size=(8, 4))}
     assert scores_of(layers, top_k=9) == []

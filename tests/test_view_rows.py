@@ -186,7 +186,7 @@ def test_a_layer_that_is_half_recorded_is_not_dissected_and_the_last_recording_c
 
 def test_an_image_speaks_through_its_neuron_farthest_above_its_own_mean():
     """Neuron 0 is always loud; for image 1 the quiet neuron 1 is farther above its mean. Neuron 2 is not believed."""
-    tables = statistics([100, 101, 99, 100], [0.9, 0.1, 0.2, 0.1], [9, 0, 0, 0], images_neurons=1)
+    tables = statistics([101, 110, 89, 100], [0.9, 0.1, 0.2, 0.1], [9, 0, 0, 0], images_neurons=1)
     labels = [label(0, 1, 1.0), label(1, 2, 1.0), label(2, 3, -1.0)]
     rows = run_view("image_concepts", neuron_labels=labels, **tables)
     assert [(row["image_id"], row["concept_id"]) for row in rows] == [(1, 2), (2, 1), (3, 2), (4, 1)]
