@@ -335,7 +335,7 @@ class Demo(Source):
 
     def fingerprint(self) -> str:
         digest = _settings_hash(kind="demo", images=self.count, seed=self.seed)
-        for name in ("faces.py", "render.py"):  # another way of drawing is another dataset
+        for name in ("faces.py", "render.py", "relief.py", "strokes.py"):  # another way of drawing is another dataset
             digest.update(file_hash(Path(self.faces.__file__).with_name(name)))
         return digest.hexdigest()
 

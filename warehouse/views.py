@@ -22,6 +22,8 @@ from pathlib import Path
 
 import duckdb
 
+IMAGES_AT_ONCE = 4096  # of a view that is materialised by image
+
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
 
@@ -40,6 +42,7 @@ class View:
     title: str
     grain: tuple[str, ...]
     materialized: bool
+    by_image: bool
     reads: frozenset[str]
 
 
@@ -98,7 +101,8 @@ def _read(path: Path) -> View:
         sql=text.strip(),
         title=title,
         grain=tuple(column.strip() for column in grain[1].split(",")),
-        materialized="\n-- materialized: table\n" in text,
+        materialized="\n-- materialized: table" in text,
+        by_image="\n-- materialized: table by image\n" in text,
         reads=frozenset(table.name for table in tree.find_all(exp.Table)) - steps,
     )
 
@@ -209,7 +213,7 @@ def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint:
     started = time.perf_counter()
     connection.begin()
     try:
-        connection.execute(f"create or replace table {view.name} as {view.sql}")
+        _fill(connection, view)
         connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
         [(rows, content)] = connection.execute(
             f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
@@ -228,6 +232,21 @@ def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint:
         connection.rollback()
         raise
     return Built(view.name, rows, seconds), content
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
+    """The table of a view: in one go, or so many images at a time that a step's memory does not grow with them."""
+    if not view.by_image:
+        connection.execute(f"create or replace table {view.name} as {view.sql}")
+        return
+    connection.execute(f"create or replace table {view.name} as select * from ({view.sql}\n) limit 0")
+    bounds = "select coalesce(min(image_id), 0), coalesce(max(image_id), -1) + 1 from images"
+    [(first, end)] = connection.execute(bounds).fetchall()
+    for start in range(first, end, IMAGES_AT_ONCE):
+        connection.execute(
+            f"insert into {view.name} select * from ({view.sql}\n) where image_id >= ? and image_id < ?",
+            [start, start + IMAGES_AT_ONCE],
+        )
 
 
 def _engine_functions() -> str:

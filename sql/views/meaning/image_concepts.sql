@@ -1,9 +1,10 @@
 -- Which concepts stand behind an image: the labels of its most active interpretable neurons in each layer.
 -- grain: dissection_id, layer_id, image_id, concept_id
--- materialized: table
+-- materialized: table by image
 --
 -- Active means far above the neuron's own mean, in its standard deviations. 20 is the largest images_neurons
 -- that a study may ask for, a constant so that DuckDB keeps a heap per image instead of sorting everything.
+-- Images of other splits are ranked too and dropped at the end: asking sooner costs a join as large as the data.
 
 with
 
@@ -15,10 +16,8 @@ speakers as (
         neuron_labels.layer_id,
         neuron_labels.concept_id,
         dissected_neurons.mean,
-        dissected_neurons.sd,
-        dissections.split_id
+        dissected_neurons.sd
     from neuron_labels
-    inner join dissections on neuron_labels.dissection_id = dissections.dissection_id
     inner join dissected_neurons
         on
             neuron_labels.dissection_id = dissected_neurons.dissection_id
@@ -39,11 +38,7 @@ most_active as (
             order by ((activations.value - speakers.mean) / speakers.sd, -activations.neuron_id) desc
         ) as rank
     from activations
-    inner join images on activations.image_id = images.image_id
-    inner join speakers
-        on
-            activations.neuron_id = speakers.neuron_id
-            and images.split_id = speakers.split_id
+    inner join speakers on activations.neuron_id = speakers.neuron_id
     qualify
         row_number() over (
             partition by speakers.dissection_id, speakers.layer_id, activations.image_id
@@ -59,4 +54,8 @@ select distinct
     most_active.concept_id
 from most_active
 inner join dissections on most_active.dissection_id = dissections.dissection_id
+inner join images
+    on
+        most_active.image_id = images.image_id
+        and dissections.split_id = images.split_id
 where most_active.rank <= dissections.images_neurons
