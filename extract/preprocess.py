@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's convert("L")
+GREY = (19595, 38470, 7471)  # ITU-R 601 in parts of 65,536, as PIL's convert("L") has it
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,11 @@ class Recipe:
         height, width = pixels.shape[-2:]
         if self.resize == "squash":
             return self._scale(pixels, self.size, self.size)
-        side = min(height, width) if self.resize == "shortest" else max(height, width)
-        # Truncated, as torchvision's Resize does; the side that sets the scale comes out exact.
-        rows, columns = (self.size if edge == side else int(self.size * edge / side) for edge in (height, width))
-        scaled = self._scale(pixels, max(rows, 1), max(columns, 1))
-        if self.resize == "shortest":
-            return functional.center_crop(scaled, [self.size, self.size])
+        if self.resize == "shortest":  # the longer side truncated, as torchvision's Resize does
+            rows, columns = (int(self.size * edge / min(height, width)) for edge in (height, width))
+            return functional.center_crop(self._scale(pixels, rows, columns), [self.size, self.size])
+        ratio = max(height, width) / self.size  # the shorter side rounded, as open_clip does
+        scaled = self._scale(pixels, max(round(height / ratio), 1), max(round(width / ratio), 1))
         top, left = (self.size - scaled.shape[-2]) // 2, (self.size - scaled.shape[-1]) // 2
         bottom, right = self.size - scaled.shape[-2] - top, self.size - scaled.shape[-1] - left
         return functional.pad(scaled, [left, top, right, bottom], fill=self.fill)
@@ -79,8 +78,8 @@ class Recipe:
             return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
         if pixels.shape[1] == 1:
             return pixels
-        weights = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
-        return (pixels.float() * weights).sum(1, keepdim=True).round().clamp(0, 255).to(torch.uint8)
+        weights = torch.tensor(GREY, dtype=torch.int32, device=pixels.device).view(1, 3, 1, 1)
+        return ((pixels * weights).sum(1, keepdim=True) + 32768 >> 16).to(torch.uint8)
 
     def _scale(self, pixels: Tensor, rows: int, columns: int) -> Tensor:
         if tuple(pixels.shape[-2:]) == (rows, columns):
