@@ -115,7 +115,7 @@ def as_text(frame: pl.DataFrame) -> str:
         tbl_rows=-1,
         tbl_cols=-1,
         tbl_width_chars=-1,
-        fmt_str_lengths=60,
+        fmt_str_lengths=200,
         tbl_formatting="ASCII_BORDERS_ONLY_CONDENSED",
         tbl_hide_column_data_types=True,
         tbl_hide_dataframe_shape=True,
