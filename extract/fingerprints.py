@@ -18,6 +18,7 @@ def of_values(*values: Any) -> str:
 
 
 def of_file(path: Path) -> str:
+    """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

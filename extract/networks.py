@@ -14,12 +14,14 @@ import importlib.util
 import json
 import os
 import pickle
-from collections.abc import Mapping
+import re
+import sys
+import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -48,7 +50,7 @@ def load(settings: study.Network) -> Network:
     model = _build(settings)
     if isinstance(settings.weights, Path):
         load_weights(model, settings.weights)
-    _refuse_nan(model, settings)
+    refuse_nan(model, f"network {settings.name}", settings.weights)
     recipe = Recipe(**settings.input.model_dump())
     return describe(model.eval(), settings, recipe, str(settings.weights) if settings.weights else None)
 
@@ -96,23 +98,35 @@ def _build(settings: study.Network) -> nn.Module:
         elif library == "torchvision":
             import torchvision
 
+            _refuse_unknown(architecture, name.lower(), torchvision.models.list_models())
             model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None, **arguments)
         elif library == "timm":
             import timm
 
+            plain = name.partition(".")[0]  # what follows is a tag of its weights
+            if ":" not in name and not timm.is_model(plain):
+                _refuse_unknown(architecture, plain, timm.list_models())
             model = timm.create_model(name, pretrained=pretrained, **arguments)
         else:
+            close = difflib.get_close_matches(library, ("vggnet", "torchvision", "timm"), n=1)
             raise StudyError(
                 f"network.architecture: {architecture!r} is none of vggnet, torchvision:NAME, timm:NAME, "
-                "path/to/file.py:function"
+                f"path/to/file.py:function{f'; did you mean {close[0]}?' if close else ''}"
             )
     except StudyError:
         raise
     except Exception as error:  # whatever a library or a user's function raises, the study named it
-        raise StudyError(f"network {settings.name}: {architecture} could not be built: {error}") from error
+        raise StudyError(f"network {settings.name}: {architecture} could not be built: {_first_line(error)}") from error
     if pretrained and library not in ("torchvision", "timm"):
         raise StudyError(f"network.weights: 'pretrained' is for torchvision: and timm:; {architecture} needs a file")
     return model.float()
+
+
+def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        close = ", ".join(difflib.get_close_matches(name, known, n=3))
+        hint = f"; did you mean {close}?" if close else ""
+        raise StudyError(f"network.architecture: {architecture}: no such network{hint}")
 
 
 def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> nn.Module:
@@ -120,12 +134,15 @@ def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> 
     path = Path(file)
     if not path.is_file():
         raise StudyError(f"network.architecture: {path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # a path that ends in .py always has both
+    spec = importlib.util.spec_from_file_location(f"dissectdb_user_{path.stem}", path)
+    assert spec is not None  # a path that ends in .py always has a loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     if not hasattr(module, function):
-        raise StudyError(f"network.architecture: {path} has no function {function}")
+        close = difflib.get_close_matches(function, vars(module), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise StudyError(f"network.architecture: {path} has no function {function}{hint}")
     model = getattr(module, function)(**arguments)
     if not isinstance(model, nn.Module):
         raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, no torch module")
@@ -134,6 +151,8 @@ def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """The state dict of a file, and the key that it stands under (None: at the top). Runs no code of the file."""
+    if path.is_dir():
+        raise StudyError(f"{path}: is a folder, not a checkpoint")
     if not path.is_file():
         close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -141,16 +160,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path), None
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StudyError(
-            f"{path}: holds more than tensors, and loading it could run code; save its state_dict() only"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise StudyError(f"{path}: not a readable checkpoint: {error}") from error
+        with warnings.catch_warnings(action="ignore"):  # about old pickles
+            values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its reader of pickles stumbles over
+        raise StudyError(f"{path}: {why_unreadable(error)}") from error
     key = next((key for key in NESTED_KEYS if isinstance(values, dict) and isinstance(values.get(key), dict)), None)
     state = values[key] if key else values
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise StudyError(f"{path}: no state dict, neither at the top nor under {', '.join(NESTED_KEYS)}")
     return dict(state), key
 
@@ -180,24 +196,44 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _refuse_nan(model: nn.Module, settings: study.Network) -> None:
+def refuse_nan(model: nn.Module, what: str, weights: str | Path | None) -> None:
+    """Raises StudyError that names the first weight that is NaN or infinite."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise StudyError(f"network {settings.name}: {name} holds NaN or infinity in {settings.weights}")
+            raise StudyError(f"{what}: {name} holds NaN or infinity{f' in {weights}' if weights else ''}")
 
 
 def save_like(model: nn.Module, path: Path, example: Path | None) -> None:
     """Write the weights in the format of an example checkpoint (safetensors without one), never half-written."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Cloned, because safetensors refuses weights that share memory; a checkpoint names each of them anyway.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    key = None if example is None or example.suffix == ".safetensors" else read_checkpoint(example)[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
-    if example is None or example.suffix == ".safetensors":
-        save_file(state, unfinished)
-    else:
-        key = read_checkpoint(example)[1]
-        torch.save({key: state} if key else state, unfinished)
-    os.replace(unfinished, path)
+    try:
+        if example is None or example.suffix == ".safetensors":
+            save_file(state, unfinished)
+        else:
+            torch.save({key: state} if key else state, unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def why_unreadable(error: Exception) -> str:
+    """What reading a file of weights failed of, in one line."""
+    if found := re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error)):
+        what = found[1] or found[2]
+        return f"holds more than tensors ({what}), and loading it could run code; save its state_dict() only"
+    if isinstance(error, pickle.UnpicklingError):  # whose own words advise to run the code
+        return "not a readable checkpoint: it holds more or other things than tensors; save its state_dict() only"
+    return f"not a readable checkpoint: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def recipe_json(recipe: Recipe) -> str:
+    """The recipe as text, the same for the same recipe."""
     return json.dumps(recipe.as_dict(), sort_keys=True)
