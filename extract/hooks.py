@@ -6,7 +6,8 @@ with record(model, taps) as seen:
 seen["lin1"]   # (image, unit), on the device
 
 Maps are pooled over space and tokens over their axis, so that each unit of each layer is one number per image.
-The hooks are gone after the block, whatever happened in it.
+A module that runs more than once in a forward pass counts with its last run. The hooks are gone after the block,
+whatever happened in it.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def pool(output: Tensor, tap: Tap) -> Tensor:
     """(image, unit) of a layer's output."""
     output = output.movedim((tap.image_axis, tap.unit_axis), (0, 1))
     if output.ndim == 2:
-        return output
+        return output.clone()  # a ReLU that works in place comes right after many a linear layer
     output = output.flatten(2)  # (image, unit, place)
     if tap.pooling == "cls":
-        return output[:, :, 0]
+        return output[:, :, 0].clone()
     return output.amax(2) if tap.pooling == "max" else output.mean(2)
 
 
@@ -103,6 +104,7 @@ def _output_shapes(model: nn.Module, names: Sequence[str], shape: tuple[int, ...
 
     def keep(name: str):
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            shapes.pop(name, None)
             shapes[name] = tuple(first_tensor(output, name).shape)
 
         return hook
@@ -113,10 +115,13 @@ def _output_shapes(model: nn.Module, names: Sequence[str], shape: tuple[int, ...
     try:
         with torch.inference_mode():
             model(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
-    except RuntimeError as error:
+    except StudyError:
+        raise
+    except Exception as error:  # networks check their input in many ways, timm's with an assertion
         channels, height, width = shape[1:]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise StudyError(
-            f"network.input: {type(model).__name__} does not take {channels} × {height} × {width} images: {error}"
+            f"network.input: {type(model).__name__} does not take {channels} × {height} × {width} images: {reason}"
         ) from error
     finally:
         for handle in handles:
@@ -134,12 +139,27 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
         return Tap(layer.name, two[places[0]], "none", image_axis, places[0])
     if len(two) not in (3, 4, 5):
         raise StudyError(f"network.layers: {layer.name} has outputs {two}; a neuron needs maps, tokens or units")
-    tokens = len(two) == 3
+    first = isinstance(module, CHANNELS_FIRST)
+    tokens = len(two) == 3 and not first
     if layer.pooling == "cls" and not tokens:
         raise StudyError(f"network.layers: {layer.name} has maps {two}; pooling 'cls' is for tokens, use avg or max")
-    unit_axis = places[-1] if tokens or layer.layout == "channels_last" else places[0]
+    last = (
+        tokens or layer.layout == "channels_last" or isinstance(module, CHANNELS_LAST) or type(module) is nn.LayerNorm
+    )
+    sizes = [two[axis] for axis in places]
+    if len(places) == 3 and not (first or last) and sizes[0] == sizes[1] != sizes[2]:
+        # Images are square, and so are maps: two equal axes are height and width.
+        raise StudyError(
+            f"network.layers: {layer.name} has outputs {two}, which end in channels; set layout = 'channels_last'"
+        )
+    unit_axis = places[-1] if last else places[0]
     _agree_with_module(layer, module, two, unit_axis)
     return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis)
+
+
+# Modules whose units are always on the same side; timm's LayerNorm2d, a LayerNorm, has them on the other.
+CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.Embedding)
 
 
 def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], unit_axis: int) -> None:
@@ -160,5 +180,6 @@ def weight_norms(module: nn.Module, units: int) -> list[tuple[float | None, floa
     if not isinstance(weight, Tensor) or transposed or weight.ndim == 0 or len(weight) != units:
         return [(None, None, None)] * units
     rows = weight.detach().double().reshape(units, -1)
-    biases = bias.detach().double().tolist() if isinstance(bias, Tensor) else [None] * units
+    fits = isinstance(bias, Tensor) and bias.shape == (units,)
+    biases = bias.detach().double().tolist() if fits else [None] * units
     return list(zip(rows.abs().sum(1).tolist(), rows.norm(dim=1).tolist(), biases, strict=True))
