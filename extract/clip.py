@@ -11,7 +11,9 @@ your own described by a model config as open_clip has them.
 from __future__ import annotations
 
 import difflib
+import json
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract import fingerprints, study
+from extract import fingerprints, networks, study
 from extract.preprocess import Recipe
 from extract.study import StudyError
 
@@ -44,6 +46,7 @@ class Clip:
 
     @property
     def precision(self) -> str:
+        """What images are embedded in; concepts always in float32."""
         return "float16" if self.device.type == "cuda" else "float32"
 
     @torch.inference_mode()
@@ -56,18 +59,18 @@ class Clip:
     @torch.inference_mode()
     def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:
         """(concept, dimension) float32 of unit length on the CPU: the mean over templates of unit embeddings."""
-        means = []
-        for concept in concepts:
-            texts = [template.replace("{}", concept) for template in templates]
-            parts = [
-                F.normalize(
-                    self.model.encode_text(self.tokenize(texts[start : start + TEXTS_AT_ONCE]).to(self.device)).float(),
-                    dim=-1,
-                )
-                for start in range(0, len(texts), TEXTS_AT_ONCE)
-            ]
-            means.append(F.normalize(torch.cat(parts).mean(0), dim=0))
-        return torch.stack(means).cpu()
+        sums: Tensor | None = None  # a sum points where the mean does
+        texts = len(concepts) * len(templates)
+        for start in range(0, texts, TEXTS_AT_ONCE):
+            places = [divmod(text, len(templates)) for text in range(start, min(start + TEXTS_AT_ONCE, texts))]
+            prompts = [templates[template].replace("{}", concepts[concept]) for concept, template in places]
+            embeddings = self.model.encode_text(self.tokenize(prompts).to(self.device)).float()
+            if sums is None:
+                sums = embeddings.new_zeros(len(concepts), embeddings.shape[1])
+            owners = torch.tensor([concept for concept, _ in places], device=sums.device)
+            sums.index_add_(0, owners, F.normalize(embeddings, dim=-1))
+        assert sums is not None, "neither concepts nor templates are ever empty"
+        return F.normalize(sums, dim=-1).cpu()
 
 
 def load(settings: study.Clip, device: torch.device) -> Clip:
@@ -75,28 +78,36 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     if settings.config is not None:
         _add_config(settings.config, settings.architecture)
     _check_names(settings)
+    # OpenAI's weights were trained with a quick GELU; of a mismatch with the architecture open_clip only warns.
+    quick_gelu = bool((open_clip.get_pretrained_cfg(settings.architecture, settings.weights) or {}).get("quick_gelu"))
     try:
         # A local file holds the weights; open_clip's own cautions about untagged weights say nothing new.
         logging.disable(logging.WARNING)
         model, _, _ = open_clip.create_model_and_transforms(
-            settings.architecture, pretrained=settings.weights, device=device, weights_only=True
+            settings.architecture,
+            pretrained=settings.weights,
+            device=device,
+            weights_only=True,
+            force_quick_gelu=quick_gelu,
         )
+        tokenize = open_clip.get_tokenizer(settings.architecture)
     except Exception as error:  # open_clip raises whatever the reading of a file or a hub raises
-        raise StudyError(f"clip: {settings.architecture} could not take {settings.weights}: {error}") from error
+        raise StudyError(f"clip: {settings.architecture} could not take {settings.weights}: {_why(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
+    networks.refuse_nan(model, f"clip {settings.architecture}", settings.weights)
     recipe = _recipe(model)
     bias = getattr(model, "logit_bias", None)
     return Clip(
         name=settings.architecture,
         weights=settings.weights,
         model=model.eval(),
-        tokenize=open_clip.get_tokenizer(settings.architecture),
+        tokenize=tokenize,
         recipe=recipe,
         logit_scale=float(model.logit_scale.detach().exp()),
         logit_bias=None if bias is None else float(bias.detach()),
         fingerprint=fingerprints.of_values(
-            open_clip.get_model_config(settings.architecture),
+            open_clip.get_model_config(settings.architecture) | ({"quick_gelu": True} if quick_gelu else {}),
             recipe.as_dict(),
             fingerprints.of_weights(model.state_dict()),
         ),
@@ -109,26 +120,42 @@ def _add_config(config: Path, architecture: str) -> None:
         raise StudyError(f"clip.config: {config}: no such file")
     if config.stem != architecture:
         raise StudyError(f"clip.architecture is {architecture!r}, but open_clip names {config} {config.stem!r}")
-    if architecture not in open_clip.list_models():
-        open_clip.add_model_config(config)
-    if architecture not in open_clip.list_models():
-        raise StudyError(f"clip.config: {config} is no model config of open_clip (embed_dim, vision_cfg, text_cfg)")
+    try:
+        parts = json.loads(config.read_text(encoding="utf-8")) if config.suffix == ".json" else None
+    except (ValueError, RecursionError) as error:
+        raise StudyError(f"clip.config: {config}: not readable as JSON: {error}") from error
+    if not isinstance(parts, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= parts.keys():
+        raise StudyError(
+            f"clip.config: {config} is no model config of open_clip, a .json with embed_dim, vision_cfg, text_cfg"
+        )
+    open_clip.add_model_config(config)  # each time, because a file of that name may have been another one
+
+
+def _why(error: Exception) -> str:
+    """The error in one line: of weights that do not fit, the first keys that do not."""
+    if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+        return networks.why_unreadable(error)
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} …"
 
 
 def _check_names(settings: study.Clip) -> None:
     models = open_clip.list_models()
-    if settings.architecture not in models and ":" not in settings.architecture:
+    if settings.architecture not in models:
         close = ", ".join(difflib.get_close_matches(settings.architecture, models, n=3))
         hint = f"did you mean {close}? " if close else ""
         raise StudyError(f"clip.architecture: open_clip has no {settings.architecture!r}; {hint}or give clip.config")
     if "/" in settings.weights or "." in settings.weights:
-        if not Path(settings.weights).is_file():
-            raise StudyError(f"clip.weights: {settings.weights}: no such file")
+        path = Path(settings.weights)
+        if not path.is_file():
+            raise StudyError(f"clip.weights: {path}: {'is a folder' if path.is_dir() else 'no such file'}")
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:
+        close = difflib.get_close_matches(settings.weights, tags, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
         raise StudyError(
-            f"clip.weights: {settings.architecture} has no pretrained tag {settings.weights!r}; "
+            f"clip.weights: {settings.architecture} has no pretrained tag {settings.weights!r}; {hint}"
             f"it has {', '.join(tags) or 'none'}; or name a file"
         )
 
@@ -144,7 +171,7 @@ def _recipe(model: nn.Module) -> Recipe:
         size=width,
         mode="rgb",
         resize=settings["resize_mode"],
-        interpolation=settings["interpolation"],
+        interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",  # as open_clip reads it
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
         fill=float(settings.get("fill_color", 0)),

@@ -1,0 +1,283 @@
+"""CLIP through open_clip, on tiny models with random weights; nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from extract import clip, study
+from extract.study import StudyError
+
+CPU = torch.device("cpu")
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
+}
+
+
+def write(folder: Path, name: str, config: dict[str, Any] = TINY, seed: int = 0, **attributes: float) -> study.Clip:
+    """A config and random weights beside it; attributes: numbers set in the model before it is saved."""
+    (folder / f"{name}.json").write_text(json.dumps(config))
+    torch.manual_seed(seed)
+    model = (open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP)(
+        **{key: value for key, value in config.items() if key != "custom_text"}
+    )
+    for attribute, value in attributes.items():
+        getattr(model, attribute).data.fill_(value)
+    save_file(model.state_dict(), folder / f"{name}.safetensors")
+    return settings_of(folder, name)
+
+
+def settings_of(folder: Path, name: str, **changes: Any) -> study.Clip:
+    values = {"architecture": name, "weights": str(folder / f"{name}.safetensors"), "config": folder / f"{name}.json"}
+    return study.Clip.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clip")
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> clip.Clip:
+    return clip.load(write(folder, "tiny-clip"), CPU)
+
+
+def mistake(call: Callable[[], object]) -> str:
+    with pytest.raises(StudyError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def pictures() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    shapes = [(48, 48), (60, 41, 3), (33, 70, 3), (32, 32, 3)]
+    small = [random.integers(0, 256, (6, 6, 3), dtype=np.uint8) for _ in shapes]
+    whole = [np.array(Image.fromarray(s).resize(h[1::-1], 3)) for s, h in zip(small, shapes, strict=True)]
+    return [image if len(shape) == 3 else image[..., 0] for image, shape in zip(whole, shapes, strict=True)]
+
+
+# ---------------------------------------------------------------- embeddings
+
+
+@pytest.mark.parametrize("preprocess", ["shortest", "squash", "longest"])
+def test_images_are_embedded_as_by_the_models_own_transform(
+    tiny: clip.Clip, preprocess: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**tiny.model.visual.preprocess_cfg, "resize_mode": preprocess}
+    monkeypatch.setattr(tiny.model.visual, "preprocess_cfg", settings)
+    transform = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**settings), is_train=False)
+    images = pictures()
+    ours = tiny.embed_images(clip._recipe(tiny.model).apply(images, CPU))
+    with torch.no_grad():
+        theirs = tiny.model.encode_image(torch.stack([transform(Image.fromarray(image)) for image in images]))
+    assert torch.cosine_similarity(ours, theirs).min() > 0.999
+    torch.testing.assert_close(ours.norm(dim=1), torch.ones(len(images)))
+
+
+def test_the_recipe_is_the_models_own_preprocessing(tiny: clip.Clip) -> None:
+    assert tiny.recipe == clip.Recipe(
+        size=32,
+        mode="rgb",
+        resize="shortest",
+        interpolation="bicubic",
+        mean=open_clip.OPENAI_DATASET_MEAN,
+        std=open_clip.OPENAI_DATASET_STD,
+    )
+
+
+def test_a_concept_is_the_mean_over_templates_of_unit_embeddings(tiny: clip.Clip) -> None:
+    templates = ["{}", "a face with {}", "a photo of a face with {}, close"]
+    ours = tiny.embed_concepts(["Smile", "Frown"], templates)
+    with torch.no_grad():
+        for row, concept in zip(ours, ["Smile", "Frown"], strict=True):
+            tokens = tiny.tokenize([template.replace("{}", concept) for template in templates])
+            mean = F.normalize(tiny.model.encode_text(tokens), dim=1).mean(0)
+            torch.testing.assert_close(row, mean / mean.norm())
+    torch.testing.assert_close(ours.norm(dim=1), torch.ones(2))
+
+
+def test_many_concepts_are_embedded_in_few_batches_and_each_as_if_alone(
+    tiny: clip.Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    encode = tiny.model.encode_text
+    monkeypatch.setattr(tiny.model, "encode_text", lambda tokens: sizes.append(len(tokens)) or encode(tokens))
+    monkeypatch.setattr(clip, "TEXTS_AT_ONCE", 4)
+    names, templates = [f"concept {number}" for number in range(7)], ["{}", "a {}", "{} here"]
+    together = tiny.embed_concepts(names, templates)
+    assert sizes == [4, 4, 4, 4, 4, 1]
+    alone = torch.cat([tiny.embed_concepts([name], templates) for name in names])
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_concept_with_braces_goes_into_the_template_as_it_is(tiny: clip.Clip) -> None:
+    torch.testing.assert_close(tiny.embed_concepts(["{} {0}"], ["a {}"]), tiny.embed_concepts(["a {} {0}"], ["{}"]))
+
+
+# ---------------------------------------------------------------- scale and bias
+
+
+def test_the_logit_scale_is_the_factor_on_cosines(folder: Path) -> None:
+    loaded = clip.load(write(folder, "tiny-scaled", logit_scale=float(np.log(50))), CPU)
+    assert loaded.logit_scale == pytest.approx(50)
+    assert loaded.logit_bias is None
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+def test_a_siglip_model_keeps_its_bias(folder: Path, custom_text: bool) -> None:
+    config = {**TINY, "init_logit_bias": -10, "custom_text": custom_text}
+    loaded = clip.load(write(folder, f"tiny-sigmoid-{custom_text}", config, logit_bias=-7.5), CPU)
+    assert loaded.logit_bias == -7.5
+    assert loaded.embed_concepts(["a", "b"], ["{}"]).shape == (2, 8)
+
+
+def test_openais_tags_get_the_quick_gelu_that_they_were_trained_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = write(folder, "tiny-gelu")
+    plain = clip.load(settings, CPU)
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-gelu", {"openai": {"quick_gelu": True, "url": "x"}})
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **options: settings.weights)
+    quick = clip.load(settings.model_copy(update={"weights": "openai"}), CPU)
+    kinds = {type(module).__name__ for module in quick.model.modules()}
+    assert "QuickGELU" in kinds
+    assert "GELU" not in kinds
+    assert quick.fingerprint != plain.fingerprint
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def test_the_fingerprint_is_of_weights_and_config_not_of_files(folder: Path, tmp_path: Path) -> None:
+    first = clip.load(write(folder, "tiny-print"), CPU).fingerprint
+    state = load_file(folder / "tiny-print.safetensors")
+    torch.save({"state_dict": state}, tmp_path / "other.pt")
+    as_pt = settings_of(folder, "tiny-print", weights=str(tmp_path / "other.pt"))
+    assert clip.load(as_pt, CPU).fingerprint == first
+    state["logit_scale"].view(-1).view(torch.uint8)[0] ^= 1
+    torch.save(state, tmp_path / "other.pt")
+    assert clip.load(as_pt, CPU).fingerprint != first
+    config = {**TINY, "quick_gelu": True}
+    assert clip.load(write(folder, "tiny-print", config), CPU).fingerprint != first
+
+
+def test_an_edited_config_of_the_same_name_counts(folder: Path) -> None:
+    clip.load(write(folder, "tiny-edited"), CPU)
+    wider = {**TINY, "embed_dim": 12}
+    assert clip.load(write(folder, "tiny-edited", wider), CPU).embed_concepts(["a"], ["{}"]).shape == (1, 12)
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def builtin(**changes: str) -> study.Clip:
+    return study.Clip.model_validate({"architecture": "ViT-B-16", "weights": "openai"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (builtin(architecture="ViT-B-61"), "clip.architecture: open_clip has no 'ViT-B-61'; did you mean ViT-B-16"),
+        (builtin(architecture="hf-hub:a/b"), "clip.architecture: open_clip has no 'hf-hub:a/b'; or give clip.config"),
+        (
+            builtin(weights="opnai"),
+            "clip.weights: ViT-B-16 has no pretrained tag 'opnai'; did you mean openai? it has ",
+        ),
+        (builtin(weights="none.pt"), "clip.weights: none.pt: no such file"),
+        (builtin(weights="./"), "clip.weights: .: is a folder"),
+        (builtin(config="none.json"), "clip.config: none.json: no such file"),
+    ],
+)
+def test_a_name_that_is_not_there_is_an_error_with_what_is(settings: study.Clip, message: str) -> None:
+    assert mistake(lambda: clip.load(settings, CPU)).startswith(message)
+
+
+def test_a_config_is_named_like_the_architecture(folder: Path) -> None:
+    write(folder, "tiny-named")
+    other = settings_of(folder, "tiny-named", architecture="another")
+    assert mistake(lambda: clip.load(other, CPU)).startswith("clip.architecture is 'another', but open_clip names ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not readable as JSON"),
+        ("\xff", "not readable as JSON"),
+        ("[1]", "is no model config of open_clip"),
+        ('{"embed_dim": 8}', "is no model config of open_clip"),
+    ],
+)
+def test_a_config_that_is_none_is_an_error_and_harms_no_later_one(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.json").write_text(text, encoding="latin-1")
+    assert message in mistake(lambda: clip.load(settings_of(tmp_path, "bad"), CPU))
+    clip.load(write(tmp_path, "tiny-later"), CPU)
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(folder: Path, tmp_path: Path) -> None:
+    write(folder, "tiny-trap")
+    path = tmp_path / "trap.pt"
+    torch.save({"state_dict": load_file(folder / "tiny-trap.safetensors"), "trap": Trap(tmp_path / "sprung")}, path)
+    said = mistake(lambda: clip.load(settings_of(folder, "tiny-trap", weights=str(path)), CPU))
+    assert said == (
+        f"clip: tiny-trap could not take {path}: holds more than tensors (posix.mkdir), and loading it could run code; "
+        "save its state_dict() only"
+    )
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_of_another_model_are_an_error_of_readable_length(folder: Path, tmp_path: Path) -> None:
+    write(folder, "tiny-other")
+    save_file({"visual.head": torch.zeros(1), "logit_scale": torch.zeros(())}, tmp_path / "other.safetensors")
+    settings = settings_of(folder, "tiny-other", weights=str(tmp_path / "other.safetensors"))
+    said = mistake(lambda: clip.load(settings, CPU))
+    assert "Missing key(s)" in said
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x03\x04"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
+def test_a_file_that_holds_no_weights_is_an_error(folder: Path, tmp_path: Path, content: bytes, suffix: str) -> None:
+    if not (folder / "tiny-empty.json").exists():
+        write(folder, "tiny-empty")
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    said = mistake(lambda: clip.load(settings_of(folder, "tiny-empty", weights=str(path)), CPU))
+    assert said.startswith(f"clip: tiny-empty could not take {path}: ")
+
+
+def test_weights_with_nan_are_refused_by_name(folder: Path) -> None:
+    settings = write(folder, "tiny-nan", logit_scale=float("nan"))
+    assert mistake(lambda: clip.load(settings, CPU)) == (
+        f"clip tiny-nan: logit_scale holds NaN or infinity in {settings.weights}"
+    )
+
+
+def test_images_that_are_not_square_are_refused(folder: Path) -> None:
+    config = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": [32, 16]}}
+    assert mistake(lambda: clip.load(write(folder, "tiny-oblong", config), CPU)).endswith(
+        "only square ones are supported"
+    )
