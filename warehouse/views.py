@@ -16,7 +16,6 @@ import hashlib
 import re
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -212,29 +211,19 @@ def _with_inputs(views: list[View], select: Collection[str]) -> set[str]:
 def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint: str) -> tuple[Built, str]:
     """Replace the table of a view and its record; returns what was built and a hash of the content."""
     started = time.perf_counter()
-    with _transaction(connection, view):
+    connection.begin()
+    try:
         _fill(connection, view)
         connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
+        [(rows, content)] = connection.execute(
+            f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
+        ).fetchall()
+        seconds = time.perf_counter() - started
         connection.execute("delete from view_builds where view = ?", [view.name])
-    # Counted after the commit: DuckDB 2.0 sees no rows that were inserted into a table made in the same
-    # transaction. Killed in between, the view has no record and is built again.
-    [(rows, content)] = connection.execute(
-        f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
-    ).fetchall()
-    seconds = time.perf_counter() - started
-    with _transaction(connection, view):
         connection.execute(
             "insert into view_builds values (?, ?, ?, ?, ?, now()::timestamp)",
             [view.name, fingerprint, content, rows, seconds],
         )
-    return Built(view.name, rows, seconds), content
-
-
-@contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection, view: View) -> Iterator[None]:
-    connection.begin()
-    try:
-        yield
         connection.commit()
     except duckdb.Error as error:
         connection.rollback()
@@ -242,6 +231,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection, view: View) -> Iterator[
     except BaseException:
         connection.rollback()
         raise
+    return Built(view.name, rows, seconds), content
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
@@ -249,7 +239,11 @@ def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
     if not view.by_image:
         connection.execute(f"create or replace table {view.name} as {view.sql}")
         return
-    connection.execute(f"create or replace table {view.name} as select * from ({view.sql}\n) limit 0")
+    # Not "as select … limit 0": DuckDB 2.0 takes a table that was made so for empty, whatever is inserted into it in
+    # the same transaction, until the file is opened again.
+    columns = connection.execute(f"describe {view.sql}").fetchall()
+    names_and_types = ", ".join(f'"{name}" {kind}' for name, kind, *_ in columns)
+    connection.execute(f"create or replace table {view.name} ({names_and_types})")
     bounds = "select coalesce(min(image_id), 0), coalesce(max(image_id), -1) + 1 from images"
     [(first, end)] = connection.execute(bounds).fetchall()
     for start in range(first, end, IMAGES_AT_ONCE):
