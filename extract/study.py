@@ -11,6 +11,7 @@ Imports no torch, so that commands which only need its names start at once.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -47,7 +48,7 @@ def _beside_the_study(value: Any, info: ValidationInfo) -> Path:
         path = Path(value).expanduser()
     except RuntimeError:
         raise ValueError(f"{_brief(str(value))} names the home of a user who is not here") from None
-    return info.context["folder"] / path if info.context else path
+    return Path(os.path.normpath(info.context["folder"] / path)) if info.context else path
 
 
 def _if_file_beside_the_study(value: str, info: ValidationInfo) -> str:

@@ -16,12 +16,14 @@ EXAMPLE_CLASSES, EXAMPLES_PER_CLASS = 7, 3  # of either kind: right and wrong
 EDITS = 200
 
 QUESTIONS: dict[str, str] = {
-    # One row, or none: the warehouse holds no dissection.
-    "summary": """
+    # One row, or none: the warehouse holds no dissection. Files by name only: a report is sent to others.
+    "summary": r"""
         select
-            dissection_summary.* exclude (shown),
-            networks.architecture,
-            networks.weights,
+            dissection_summary.* exclude (shown) replace (
+                regexp_replace(dissection_summary.clip_weights, '^.*[/\\]', '') as clip_weights
+            ),
+            regexp_replace(networks.architecture, '^.*[/\\]', '') as architecture,
+            regexp_replace(networks.weights, '^.*[/\\]', '') as weights,
             parents.name as parent,
             dissections.accuracy_images,
             dissections.images_neurons
