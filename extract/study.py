@@ -88,7 +88,7 @@ class Dataset(Settings):
     probing_split: Literal["train", "validation", "test"] = "train"
     validation_share: float = Field(0.1, gt=0, lt=1)
     images: int | None = Field(None, ge=1, le=2**31 - 1)
-    seed: int = Field(0, ge=0, le=2**32 - 1)
+    seed: int = Field(0, le=2**32 - 1)  # a negative one is refused where it is used
 
     @model_validator(mode="after")
     def _names_what_its_kind_needs(self) -> Dataset:

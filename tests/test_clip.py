@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(folder: Path) -> clip.Clip:
-    return clip.load(write(folder, "tiny-clip"), CPU)
+    return clip.load(write(folder, "mini-clip"), CPU)
 
 
 def mistake(call: Callable[[], object]) -> str:
@@ -132,7 +132,7 @@ def test_a_concept_with_braces_goes_into_the_template_as_it_is(tiny: clip.Clip) 
 
 
 def test_the_logit_scale_is_the_factor_on_cosines(folder: Path) -> None:
-    loaded = clip.load(write(folder, "tiny-scaled", logit_scale=float(np.log(50))), CPU)
+    loaded = clip.load(write(folder, "mini-scaled", logit_scale=float(np.log(50))), CPU)
     assert loaded.logit_scale == pytest.approx(50)
     assert loaded.logit_bias is None
 
@@ -140,7 +140,7 @@ def test_the_logit_scale_is_the_factor_on_cosines(folder: Path) -> None:
 @pytest.mark.parametrize("custom_text", [False, True])
 def test_a_siglip_model_keeps_its_bias(folder: Path, custom_text: bool) -> None:
     config = {**TINY, "init_logit_bias": -10, "custom_text": custom_text}
-    loaded = clip.load(write(folder, f"tiny-sigmoid-{custom_text}", config, logit_bias=-7.5), CPU)
+    loaded = clip.load(write(folder, f"mini-sigmoid-{custom_text}", config, logit_bias=-7.5), CPU)
     assert loaded.logit_bias == -7.5
     assert loaded.embed_concepts(["a", "b"], ["{}"]).shape == (2, 8)
 
@@ -148,9 +148,9 @@ def test_a_siglip_model_keeps_its_bias(folder: Path, custom_text: bool) -> None:
 def test_openais_tags_get_the_quick_gelu_that_they_were_trained_with(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = write(folder, "tiny-gelu")
+    settings = write(folder, "mini-gelu")
     plain = clip.load(settings, CPU)
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-gelu", {"openai": {"quick_gelu": True, "url": "x"}})
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "mini-gelu", {"openai": {"quick_gelu": True, "url": "x"}})
     monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **options: settings.weights)
     quick = clip.load(settings.model_copy(update={"weights": "openai"}), CPU)
     kinds = {type(module).__name__ for module in quick.model.modules()}
@@ -163,22 +163,22 @@ def test_openais_tags_get_the_quick_gelu_that_they_were_trained_with(
 
 
 def test_the_fingerprint_is_of_weights_and_config_not_of_files(folder: Path, tmp_path: Path) -> None:
-    first = clip.load(write(folder, "tiny-print"), CPU).fingerprint
-    state = load_file(folder / "tiny-print.safetensors")
+    first = clip.load(write(folder, "mini-print"), CPU).fingerprint
+    state = load_file(folder / "mini-print.safetensors")
     torch.save({"state_dict": state}, tmp_path / "other.pt")
-    as_pt = settings_of(folder, "tiny-print", weights=str(tmp_path / "other.pt"))
+    as_pt = settings_of(folder, "mini-print", weights=str(tmp_path / "other.pt"))
     assert clip.load(as_pt, CPU).fingerprint == first
     state["logit_scale"].view(-1).view(torch.uint8)[0] ^= 1
     torch.save(state, tmp_path / "other.pt")
     assert clip.load(as_pt, CPU).fingerprint != first
     config = {**TINY, "quick_gelu": True}
-    assert clip.load(write(folder, "tiny-print", config), CPU).fingerprint != first
+    assert clip.load(write(folder, "mini-print", config), CPU).fingerprint != first
 
 
 def test_an_edited_config_of_the_same_name_counts(folder: Path) -> None:
-    clip.load(write(folder, "tiny-edited"), CPU)
+    clip.load(write(folder, "mini-edited"), CPU)
     wider = {**TINY, "embed_dim": 12}
-    assert clip.load(write(folder, "tiny-edited", wider), CPU).embed_concepts(["a"], ["{}"]).shape == (1, 12)
+    assert clip.load(write(folder, "mini-edited", wider), CPU).embed_concepts(["a"], ["{}"]).shape == (1, 12)
 
 
 # ---------------------------------------------------------------- mistakes
@@ -207,8 +207,8 @@ def test_a_name_that_is_not_there_is_an_error_with_what_is(settings: study.Clip,
 
 
 def test_a_config_is_named_like_the_architecture(folder: Path) -> None:
-    write(folder, "tiny-named")
-    other = settings_of(folder, "tiny-named", architecture="another")
+    write(folder, "mini-named")
+    other = settings_of(folder, "mini-named", architecture="another")
     assert mistake(lambda: clip.load(other, CPU)).startswith("clip.architecture is 'another', but open_clip names ")
 
 
@@ -224,7 +224,7 @@ def test_a_config_is_named_like_the_architecture(folder: Path) -> None:
 def test_a_config_that_is_none_is_an_error_and_harms_no_later_one(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.json").write_text(text, encoding="latin-1")
     assert message in mistake(lambda: clip.load(settings_of(tmp_path, "bad"), CPU))
-    clip.load(write(tmp_path, "tiny-later"), CPU)
+    clip.load(write(tmp_path, "mini-later"), CPU)
 
 
 class Trap:
@@ -238,21 +238,21 @@ class Trap:
 
 
 def test_weights_that_carry_code_are_refused_and_the_code_is_not_run(folder: Path, tmp_path: Path) -> None:
-    write(folder, "tiny-trap")
+    write(folder, "mini-trap")
     path = tmp_path / "trap.pt"
-    torch.save({"state_dict": load_file(folder / "tiny-trap.safetensors"), "trap": Trap(tmp_path / "sprung")}, path)
-    said = mistake(lambda: clip.load(settings_of(folder, "tiny-trap", weights=str(path)), CPU))
+    torch.save({"state_dict": load_file(folder / "mini-trap.safetensors"), "trap": Trap(tmp_path / "sprung")}, path)
+    said = mistake(lambda: clip.load(settings_of(folder, "mini-trap", weights=str(path)), CPU))
     assert said == (
-        f"clip: tiny-trap could not take {path}: holds more than tensors (posix.mkdir), and loading it could run code; "
+        f"clip: mini-trap could not take {path}: holds more than tensors (posix.mkdir), and loading it could run code; "
         "save its state_dict() only"
     )
     assert not (tmp_path / "sprung").exists()
 
 
 def test_weights_of_another_model_are_an_error_of_readable_length(folder: Path, tmp_path: Path) -> None:
-    write(folder, "tiny-other")
+    write(folder, "mini-other")
     save_file({"visual.head": torch.zeros(1), "logit_scale": torch.zeros(())}, tmp_path / "other.safetensors")
-    settings = settings_of(folder, "tiny-other", weights=str(tmp_path / "other.safetensors"))
+    settings = settings_of(folder, "mini-other", weights=str(tmp_path / "other.safetensors"))
     said = mistake(lambda: clip.load(settings, CPU))
     assert "Missing key(s)" in said
     assert len(said) < 600
@@ -261,23 +261,23 @@ def test_weights_of_another_model_are_an_error_of_readable_length(folder: Path, 
 @pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x03\x04"])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
 def test_a_file_that_holds_no_weights_is_an_error(folder: Path, tmp_path: Path, content: bytes, suffix: str) -> None:
-    if not (folder / "tiny-empty.json").exists():
-        write(folder, "tiny-empty")
+    if not (folder / "mini-empty.json").exists():
+        write(folder, "mini-empty")
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(content)
-    said = mistake(lambda: clip.load(settings_of(folder, "tiny-empty", weights=str(path)), CPU))
-    assert said.startswith(f"clip: tiny-empty could not take {path}: ")
+    said = mistake(lambda: clip.load(settings_of(folder, "mini-empty", weights=str(path)), CPU))
+    assert said.startswith(f"clip: mini-empty could not take {path}: ")
 
 
 def test_weights_with_nan_are_refused_by_name(folder: Path) -> None:
-    settings = write(folder, "tiny-nan", logit_scale=float("nan"))
+    settings = write(folder, "mini-nan", logit_scale=float("nan"))
     assert mistake(lambda: clip.load(settings, CPU)) == (
-        f"clip tiny-nan: logit_scale holds NaN or infinity in {settings.weights}"
+        f"clip mini-nan: logit_scale holds NaN or infinity in {settings.weights}"
     )
 
 
 def test_images_that_are_not_square_are_refused(folder: Path) -> None:
     config = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": [32, 16]}}
-    assert mistake(lambda: clip.load(write(folder, "tiny-oblong", config), CPU)).endswith(
+    assert mistake(lambda: clip.load(write(folder, "mini-oblong", config), CPU)).endswith(
         "only square ones are supported"
     )

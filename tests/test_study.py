@@ -112,7 +112,7 @@ def test_paths_are_relative_to_the_study_file(tmp_path: Path) -> None:
     assert loaded.clip.weights == str(tmp_path / "clip.pt")
     assert loaded.clip.config == tmp_path / "clip.json"
     assert loaded.concept_sets[0].source == str(tmp_path / "words.txt")
-    assert loaded.warehouse == tmp_path / "../w.duckdb"
+    assert loaded.warehouse == tmp_path.parent / "w.duckdb"
 
 
 def test_absolute_paths_and_paths_from_home_stay_what_they_are(tmp_path: Path) -> None:
