@@ -68,8 +68,9 @@ class Warehouse:
                 self._name_dissection(dissection)
             if read_only:
                 guard.lock_down(self.connection)  # the file may be somebody else's
-        except BaseException:
+        except BaseException as error:
             self.connection.close()
+            _refuse_a_full_disk(error, self.path)
             raise
 
     def __enter__(self) -> Warehouse:
@@ -111,7 +112,10 @@ class Warehouse:
 
     def columns(self) -> dict[str, list[str]]:
         """The columns of every table and view, by name."""
-        query = "select table_name, list(column_name order by column_index) from duckdb_columns() where not internal group by all"
+        query = """
+            select table_name, list(column_name order by column_index)
+            from duckdb_columns() where not internal group by all
+        """
         return dict(self.connection.execute(query).fetchall())
 
     def checks(self) -> list[views.Contract]:
@@ -144,7 +148,7 @@ class Warehouse:
                 _insert(self.connection, table, rows)
             return self.rows(query, parameters)
         finally:
-            _roll_back(self.connection)
+            self.connection.rollback()
 
     def load(self, units: Iterable[Unit]) -> None:
         """Write units as they come, in order, while the next one is computed; an error stops both sides.
@@ -184,7 +188,11 @@ class Warehouse:
 
     def build(self, **options: Any) -> Iterator[views.Built]:
         """Rebuild what is stale; options as in views.build."""
-        return views.build(self.connection, views.load_views(), **options)
+        try:
+            yield from views.build(self.connection, views.load_views(), **options)
+        except views.ViewError as error:
+            _refuse_a_full_disk(error, self.path)
+            raise
 
 
 class _Stream:
@@ -204,10 +212,14 @@ class _Stream:
 def _connect(path: Path, read_only: bool, memory_limit: str) -> duckdb.DuckDBPyConnection:
     if not path.parent.is_dir():
         raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
+    existed = path.exists()
     try:
         return duckdb.connect(str(path), read_only=read_only, config={"memory_limit": memory_limit})
     except duckdb.Error as error:
         text = str(error)
+        if not existed:
+            path.unlink(missing_ok=True)  # half a header, which would be taken for somebody's file the next time
+        _refuse_a_full_disk(error, path)
         if "Could not set lock" in text:  # not "lock" alone: the path is in the text too
             holder = re.search(r"PID (\d+)", text)
             who = f"process {holder[1]}" if holder else "another process"
@@ -233,40 +245,35 @@ def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:
     """Tables and views where they are missing or changed; the warehouse's own version."""
-    connection.begin()
-    try:
+    with views.transaction(connection):
         connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8"))
         known = connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall()
         if not known:
             values = ["schema_version", str(SCHEMA_VERSION)]
             connection.execute("insert into warehouse_info values (?, ?)", values)
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
     views.install(connection, views.load_views())
 
 
 def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> None:
     written: set[str] = set()
-    connection.begin()
     try:
-        for table, rows in _pairs(unit):
-            _insert(connection, table, rows)
-            written.add(table)
-        for table in sorted(written):
-            _count_up(connection, table)
-        connection.commit()
+        with views.transaction(connection):
+            for table, rows in _pairs(unit):
+                _insert(connection, table, rows)
+                written.add(table)
+            for table in sorted(written):
+                _count_up(connection, table)
     except duckdb.Error as error:
-        _roll_back(connection)
-        if "No space left" in str(error):
-            raise WarehouseError(
-                f"no space left for {path}: free some and run the same command again; what was committed is kept"
-            ) from error
+        _refuse_a_full_disk(error, path)
         raise
-    except BaseException:
-        _roll_back(connection)
-        raise
+
+
+def _refuse_a_full_disk(error: BaseException, path: Path) -> None:
+    """What DuckDB and the views say of a disk that is full, of a quota or of a largest file, in one line."""
+    if re.search("No space left|Disk quota exceeded|File too large", str(error)):
+        raise WarehouseError(
+            f"no space left for {path}: free some and run the same command again; what was committed is kept"
+        ) from error
 
 
 def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -279,12 +286,6 @@ def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:
 
 def _pairs(unit: Unit) -> Iterable[tuple[str, Any]]:
     return unit.items() if isinstance(unit, Mapping) else unit
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """A failed commit has already rolled back; a second rollback would hide the first error."""
-    with contextlib.suppress(duckdb.Error):
-        connection.rollback()
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Any) -> None:

@@ -16,6 +16,7 @@ import hashlib
 import re
 import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -107,6 +108,19 @@ def _read(path: Path) -> View:
     )
 
 
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All of the block's changes or none; the first error is the one that is raised."""
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):  # a failed commit has rolled back already, and that must not hide its error
+            connection.rollback()
+        raise
+
+
 def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
     """Make every view queryable, in one transaction; materialised ones whose text changed start empty."""
     key = _digest(_engine_functions(), *(view.name + view.sql for view in views))
@@ -114,8 +128,7 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
     if stored == [(key,)]:
         return
     texts = dict(connection.execute("select key, value from warehouse_info where key like 'view:%'").fetchall())
-    connection.begin()
-    try:
+    with transaction(connection):
         connection.execute(_engine_functions())
         _drop_views(connection, {view.name for view in views if view.materialized})
         for view in views:
@@ -126,10 +139,6 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
         for view in views:
             digest = [f"view:{view.name}", _digest(view.sql)]
             connection.execute("insert into warehouse_info values (?, ?)", digest)
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
 
 
 def _make(connection: duckdb.DuckDBPyConnection, view: View) -> None:
@@ -211,26 +220,21 @@ def _with_inputs(views: list[View], select: Collection[str]) -> set[str]:
 def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint: str) -> tuple[Built, str]:
     """Replace the table of a view and its record; returns what was built and a hash of the content."""
     started = time.perf_counter()
-    connection.begin()
     try:
-        _fill(connection, view)
-        connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
-        [(rows, content)] = connection.execute(
-            f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
-        ).fetchall()
-        seconds = time.perf_counter() - started
-        connection.execute("delete from view_builds where view = ?", [view.name])
-        connection.execute(
-            "insert into view_builds values (?, ?, ?, ?, ?, now()::timestamp)",
-            [view.name, fingerprint, content, rows, seconds],
-        )
-        connection.commit()
+        with transaction(connection):
+            _fill(connection, view)
+            connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
+            [(rows, content)] = connection.execute(
+                f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
+            ).fetchall()
+            seconds = time.perf_counter() - started
+            connection.execute("delete from view_builds where view = ?", [view.name])
+            connection.execute(
+                "insert into view_builds values (?, ?, ?, ?, ?, now()::timestamp)",
+                [view.name, fingerprint, content, rows, seconds],
+            )
     except duckdb.Error as error:
-        connection.rollback()
         raise ViewError(f"view {view.name} could not be built: {error}") from error
-    except BaseException:
-        connection.rollback()
-        raise
     return Built(view.name, rows, seconds), content
 
 
