@@ -2,7 +2,8 @@
 
 read("facial_expressions")      # a set that ships with dissectdb
 read("my/concepts.txt")         # UTF-8, one concept a line; blank lines and lines that start with # do not count
-read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for
+read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for; a table
+                                # [provenance] may say who made it, and counts for nothing
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def _from_lines(path: Path, text: str) -> dict[str, tuple[str, ...]]:
 def _from_toml(path: Path, text: str) -> dict[str, tuple[str, ...]]:
     tables = tomllib.loads(text)
     table = tables.pop("concepts", None)
+    if isinstance(tables.get("provenance"), dict):
+        del tables["provenance"]
     if not isinstance(table, dict) or tables:
         lost = f"; {', '.join(map(repr, tables))} is not in it" if tables else ""
         raise StudyError(f'{path}: needs one table, [concepts], with lines such as "Smile" = ["happy"]{lost}')

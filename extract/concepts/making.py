@@ -1,0 +1,236 @@
+"""Make a concept set with a language model: a new one for some classes, or the classes of a given list.
+
+made = generate(endpoint, ["angry", "happy"], number=25, about="faces")
+made = label(endpoint, ["Smile", "Frown"], ["angry", "happy"])
+as_toml(made)     # the text of a file that extract.concepts reads
+
+A model's words go into files, prompts and terminals: they are short, printable and escaped, or refused.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import tomllib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from extract.concepts import _from_toml, _same, chat
+from extract.concepts.chat import Endpoint, EndpointError
+from extract.study import StudyError
+
+LONGEST = 100  # letters of a concept; CLIP reads some 70 words
+MOST = 2000  # concepts of an answer
+
+GENERATE = """\
+A vision network sorts images into classes. The images show: {about}
+The classes, as JSON: {classes}
+
+Name {number} visual concepts that help to tell these classes apart. A concept is one to five words for something \
+that can be seen in a single image: a part, a shape, a texture, a colour, a pose. Name no concept twice, not even in \
+other words, and use no class name as a concept. For each concept list the classes that it stands for: at least one, \
+several where it is typical of several, spelled exactly as above.
+
+{shape}"""
+
+LABEL = """\
+A vision network sorts images into classes. The images show: {about}
+The classes, as JSON: {classes}
+Visual concepts, as JSON: {concepts}
+
+For each of these {number} concepts list the classes that it stands for: those whose images show it more often than \
+the images of the other classes. List several where it is typical of several, and none where it tells nothing. Answer \
+with every concept once, in this order, and with no other; spell concepts and classes exactly as above.
+
+{shape}"""
+
+SHAPE = 'Answer with JSON only, of this shape: {"concepts": [{"concept": "…", "classes": ["…"]}]}'
+
+
+class Labelled(BaseModel):
+    """A concept and the classes that it stands for, in a model's answer."""
+
+    concept: str = Field(max_length=10 * LONGEST)
+    classes: list[str]
+
+
+class Answer(BaseModel):
+    """What a model is asked for."""
+
+    concepts: list[Labelled] = Field(max_length=MOST)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A concept set, and who made it, how and when."""
+
+    concepts: dict[str, tuple[str, ...]]
+    provenance: dict[str, str | datetime.date]
+
+
+def generate(endpoint: Endpoint, classes: Sequence[str], number: int, about: str) -> Made:
+    """Ask for a concept set. Raises EndpointError."""
+    prompt = generate_prompt(classes, number, about)
+    answer = chat.ask(endpoint, prompt, schema(classes), Answer)
+    return Made(accepted(endpoint.model, answer, classes), provenance(endpoint, prompt))
+
+
+def label(endpoint: Endpoint, concepts: Sequence[str], classes: Sequence[str], about: str) -> Made:
+    """Ask which classes each of these concepts stands for; their order stays. Raises EndpointError."""
+    prompt = label_prompt(concepts, classes, about)
+    answered = accepted(endpoint.model, chat.ask(endpoint, prompt, schema(classes), Answer), classes)
+    by_name = {_same(concept): named for concept, named in answered.items()}
+    known = {_same(concept) for concept in concepts}
+    dropped = [concept for concept in concepts if _same(concept) not in by_name]
+    added = [concept for concept in answered if _same(concept) not in known]
+    lists = [f"{what} {_listed(names)}" for what, names in (("dropped", dropped), ("added", added)) if names]
+    if lists:
+        raise EndpointError(f"{endpoint.model} {' and '.join(lists)}; it was asked for the given concepts, each once")
+    return Made({concept: by_name[_same(concept)] for concept in concepts}, provenance(endpoint, prompt))
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """The classes of --classes angry,happy. Raises StudyError."""
+    names = [name.strip() for name in text.split(",")]
+    if bad := [name for name in names if not _is_plain(name)]:
+        raise StudyError(f"--classes: {bad[0]!r} is no name of a class; write them as angry,happy,sad")
+    if twice := {name for name in names if [_same(other) for other in names].count(_same(name)) > 1}:
+        raise StudyError(f"--classes: {', '.join(sorted(twice))} is there twice")
+    if len(names) < 2:
+        raise StudyError("--classes: at least two are needed; write them as angry,happy,sad")
+    return tuple(names)
+
+
+def generate_prompt(classes: Sequence[str], number: int, about: str) -> str:
+    """The prompt for a new concept set."""
+    return GENERATE.format(about=_sentence(about), classes=_json(classes), number=number, shape=SHAPE)
+
+
+def label_prompt(concepts: Sequence[str], classes: Sequence[str], about: str) -> str:
+    """The prompt for the classes of given concepts."""
+    return LABEL.format(
+        about=_sentence(about),
+        classes=_json(classes),
+        concepts=_json(concepts),
+        number=len(concepts),
+        shape=SHAPE,
+    )
+
+
+def schema(classes: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema of an Answer about these classes, in the subset that strict endpoints take."""
+    concept = {
+        "type": "object",
+        "properties": {
+            "concept": {"type": "string"},
+            "classes": {"type": "array", "items": {"type": "string", "enum": list(classes)}},
+        },
+        "required": ["concept", "classes"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"concepts": {"type": "array", "items": concept}},
+        "required": ["concepts"],
+        "additionalProperties": False,
+    }
+
+
+def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Concept → its classes, in the order of the answer. Raises EndpointError for what no concept set may hold."""
+    spelled = {_same(name): name for name in classes}
+    concepts: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
+    for each in answer.concepts:
+        concept = each.concept.strip()
+        if not _is_plain(concept):
+            shown = ascii(concept if len(concept) <= LONGEST else f"{concept[:LONGEST]}…")
+            raise EndpointError(f"{model} answered {shown}, which is no concept: empty, too long, or not plain text")
+        if twin := seen.get(_same(concept)):
+            raise EndpointError(f"{model} answered the same concept twice: {twin!r} and {concept!r}")
+        if unknown := [name for name in each.classes if _same(name.strip()) not in spelled]:
+            raise EndpointError(
+                f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; there is {', '.join(classes)}"
+            )
+        seen[_same(concept)] = concept
+        concepts[concept] = tuple(dict.fromkeys(spelled[_same(name.strip())] for name in each.classes))
+    if len(concepts) < 2:
+        raise EndpointError(f"{model} answered {len(concepts)} concept(s); a set needs at least two")
+    return concepts
+
+
+def provenance(endpoint: Endpoint, prompt: str) -> dict[str, str | datetime.date]:
+    """Who made a set, how and when; of the endpoint only its host, and never the key."""
+    try:
+        version = importlib.metadata.version("dissectdb")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    today = datetime.datetime.now(datetime.UTC).date()
+    return {
+        "model": endpoint.model,
+        "endpoint": endpoint.host,
+        "date": today,
+        "dissectdb": version,
+        "prompt": prompt,
+    }
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Raises StudyError where a set must not be written; to be asked before the model is."""
+    if path.suffix.lower() != ".toml":
+        raise StudyError(f"{path}: a concept set with classes is a .toml file")
+    if not path.parent.is_dir():
+        raise StudyError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir() or (path.exists() and not force):
+        raise StudyError(f"{path} is there already{'' if path.is_dir() else '; --force overwrites it'}")
+
+
+def as_toml(made: Made) -> str:
+    """A concept set as the text of a file, which reads back as it was."""
+    lines = ["# A language model made this set: read it before you believe it.", "", "[concepts]"]
+    lines += [f"{_quoted(concept)} = [{', '.join(map(_quoted, of))}]" for concept, of in made.concepts.items()]
+    lines += ["", "[provenance]"]
+    for key, value in made.provenance.items():
+        lines.append(f"{key} = {_quoted(value) if isinstance(value, str) else value.isoformat()}")
+    text = "\n".join([*lines, ""])
+    if _from_toml(Path("concepts.toml"), text) != made.concepts or tomllib.loads(text)["provenance"] != made.provenance:
+        raise AssertionError("a concept set does not read back as it was written")
+    return text
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: JSON's escapes are TOML's, but for DEL. A text of several lines stays so."""
+    escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if "\n" not in text:
+        return escaped
+    lines = [json.dumps(line, ensure_ascii=False)[1:-1].replace("\x7f", "\\u007F") for line in text.split("\n")]
+    return '"""\n' + "\n".join(lines) + '"""'
+
+
+def _json(words: Sequence[str]) -> str:
+    return json.dumps(list(words), ensure_ascii=False)
+
+
+def _sentence(about: str) -> str:
+    """One line, so that it cannot pass for another part of the prompt."""
+    text = " ".join(about.split())
+    if not text or not text.isprintable():
+        raise StudyError("--about must be a few plain words on what the images show")
+    return text if text.endswith(".") else f"{text}."
+
+
+def _is_plain(text: str) -> bool:
+    """Short, not empty, and of letters that are seen: no control, no direction mark, no half of a character."""
+    unseen = any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in text)
+    return 0 < len(text) <= LONGEST and not unseen
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

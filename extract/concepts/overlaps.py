@@ -1,0 +1,122 @@
+"""What CLIP makes of the words of a concept set: near-duplicates, and concepts that are nearer to another class.
+
+reader = load(study)                                     # the study's CLIP, and its prompts
+near_duplicates(reader.embed(words), words, 0.95)
+nearer_elsewhere(classes_of, reader.embed(words), reader.embed(classes), classes)
+
+A hint, not a judgement: how near CLIP puts two texts says what it can tell apart, not what is true of them. The
+view concept_class_similarities says the same of the concept sets of a warehouse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from extract import clip as clips
+from extract import concepts
+from extract.jobs import choose_device
+from extract.study import Study
+
+ROWS = 1024  # of all pairs at once
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A study's CLIP, which reads words in the prompts that the study has for them."""
+
+    study: Study
+    clip: clips.Clip
+
+    def embed(self, words: Sequence[str]) -> Tensor:
+        """(word, dimension) of unit length."""
+        return self.clip.embed_concepts(words, templates_for(self.study, words))
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two concepts that CLIP hardly tells apart. similarity: cosine of their texts."""
+
+    concept: str
+    other: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class NearerElsewhere:
+    """A concept whose text is nearer to a class that it does not stand for than to any that it does."""
+
+    concept: str
+    stands_for: str
+    similarity: float
+    nearer_to: str
+    its_similarity: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is worth a second look in a concept set."""
+
+    near_duplicates: list[NearDuplicate]
+    nearer_elsewhere: list[NearerElsewhere]
+
+
+def load(study: Study) -> Reader:
+    """Load a study's CLIP, and nothing else of it. Raises StudyError."""
+    return Reader(study, clips.load(study.clip, choose_device(study.device)))
+
+
+def check(reader: Reader, classes_of: Mapping[str, Sequence[str]], threshold: float) -> Found:
+    """Look through a concept set, {concept: the classes that it stands for}."""
+    words, classes = list(classes_of), classes_to_compare(reader.study, classes_of)
+    embeddings = reader.embed(words)
+    elsewhere = nearer_elsewhere(classes_of, embeddings, reader.embed(classes), classes) if classes else []
+    return Found(near_duplicates(embeddings, words, threshold), elsewhere)
+
+
+def near_duplicates(embeddings: Tensor, names: Sequence[str], threshold: float) -> list[NearDuplicate]:
+    """The pairs of concepts whose embeddings (concept, dimension) of unit length have a cosine above the threshold."""
+    found = []
+    for start in range(0, len(names), ROWS):
+        cosines = embeddings[start : start + ROWS] @ embeddings.T
+        later = torch.ones_like(cosines, dtype=torch.bool).triu(start + 1)  # each pair once, none with itself
+        found += [
+            NearDuplicate(names[start + row], names[column], float(cosines[row, column]))
+            for row, column in torch.nonzero((cosines > threshold) & later).tolist()
+        ]
+    return sorted(found, key=lambda pair: -pair.similarity)
+
+
+def nearer_elsewhere(
+    classes_of: Mapping[str, Sequence[str]], embeddings: Tensor, class_embeddings: Tensor, classes: Sequence[str]
+) -> list[NearerElsewhere]:
+    """The concepts that are nearest to a class which they do not stand for; those of no class are left out."""
+    found = []
+    for (concept, mapped), cosines in zip(classes_of.items(), embeddings @ class_embeddings.T, strict=True):
+        similarities = dict(zip(classes, cosines.tolist(), strict=True))
+        nearest = max(similarities, key=similarities.__getitem__)
+        if not mapped or nearest in mapped:
+            continue
+        best = max(mapped, key=similarities.__getitem__)
+        if similarities[best] < similarities[nearest]:
+            found.append(
+                NearerElsewhere(concept, ", ".join(mapped), similarities[best], nearest, similarities[nearest])
+            )
+    return sorted(found, key=lambda row: row.similarity - row.its_similarity)
+
+
+def classes_to_compare(study: Study, classes_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """The classes of the study's network, as far as it names them, then all that a concept stands for."""
+    mapped = [name for names in classes_of.values() for name in names]
+    return list(dict.fromkeys([*study.network.classes, *mapped]))
+
+
+def templates_for(study: Study, words: Sequence[str]) -> tuple[str, ...]:
+    """The templates of the study's first concept set that holds all these words; the plain words where none does."""
+    for settings in study.concept_sets:
+        if set(words) <= concepts.read(settings.source).keys():
+            return settings.templates
+    return ("{}",)
