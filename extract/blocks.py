@@ -45,6 +45,7 @@ class Block:
     images: Sequence[ProbingImage]
 
     def image_ids(self) -> np.ndarray:
+        """The ids of its images, in order."""
         return np.fromiter((image.image_id for image in self.images), np.int32, len(self.images))
 
 
@@ -57,6 +58,7 @@ class Networks:
     layers: Sequence[EnteredLayer] = ()
 
     def layer(self, name: str) -> EnteredLayer:
+        """The entered layer of this name."""
         return next(layer for layer in self.layers if layer.tap.layer == name)
 
 

@@ -41,6 +41,7 @@ IMAGES_AT_ONCE = 2048
 
 
 def now() -> datetime:
+    """The time in UTC, as the tables keep it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -160,6 +161,7 @@ class EnteredLayer:
 
 
 def layer_fingerprint(network: Network, tap: Tap) -> str:
+    """Of the network and of how the layer's output becomes one number a unit."""
     return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis)
 
 
@@ -204,6 +206,7 @@ def _enter_layer(warehouse: Any, network_id: int, tap: Tap, modules: Mapping[str
 
 
 def enter_clip(warehouse: Any, clip: Clip) -> int:
+    """The row of a CLIP."""
     if (known := warehouse.find("clips", clip.fingerprint)) is not None:
         return known
     clip_id = warehouse.next_id("clips")
@@ -221,12 +224,14 @@ def enter_clip(warehouse: Any, clip: Clip) -> int:
 
 
 def concept_set_fingerprint(settings: study.ConceptSet, classes_of: Mapping[str, Sequence[str]]) -> str:
+    """Of concepts, their classes and the templates, in order; the name is not part of it."""
     return fingerprints.of_values(list(classes_of.items()), settings.templates)
 
 
 def enter_concept_set(
     warehouse: Any, settings: study.ConceptSet, classes_of: Mapping[str, Sequence[str]], fingerprint: str
 ) -> int:
+    """A concept set with its concepts and their classes."""
     if (known := warehouse.find("concept_sets", fingerprint)) is not None:
         return known
     set_id, first = warehouse.next_id("concept_sets"), warehouse.next_id("concepts")

@@ -47,6 +47,7 @@ class Target:
     wide: int
 
     def fingerprint(self, dataset: str) -> str:
+        """Of everything that its rows depend on; its name is not part of it."""
         return fingerprints.of_values(EXTRACTION_VERSION, self.kind, self.thing, dataset, self.split)
 
 
@@ -128,6 +129,7 @@ class Plan:
         return Step(f"{target.kind.replace('_', ' ')} {target.name} {target.split}", left, rows, size / 1e6)
 
     def dissections(self) -> list[tuple[Any, str]]:
+        """Each of the study's dissections with its fingerprint."""
         sets = {settings.name: fingerprint for settings, _, fingerprint in self.concept_sets}
         split = self.study.dataset.probing_split
         return [
@@ -263,6 +265,7 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
 
 
 def split_ids(warehouse: Any, dataset_id: int) -> dict[str, int]:
+    """split → split_id of a dataset."""
     rows = warehouse.rows("select split, split_id from splits where dataset_id = $id", {"id": dataset_id})
     return dict(rows.rows())
 
@@ -307,6 +310,7 @@ def run_targets(
 
 
 def batch_size(device: torch.device) -> int:
+    """Images that go through a network at once."""
     return 128 if device.type == "cpu" else 1024
 
 
