@@ -62,7 +62,9 @@ class Warehouse:
         self.connection = _connect(self.path, read_only, memory_limit)
         try:
             _check_version(self.connection, self.path)
-            if not read_only:
+            if read_only:
+                _check_is_whole(self.connection, self.path)
+            else:
                 _install(self.connection)
             if dissection is not None:
                 self._name_dissection(dissection)
@@ -106,6 +108,7 @@ class Warehouse:
         columns = self.columns()
         statement = guard.check(query, columns, columns)
         try:
+            _refuse_what_frames_cannot_hold(self.connection.sql(statement))
             return self.rows(statement)
         except duckdb.Error as error:
             raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
@@ -195,6 +198,15 @@ class Warehouse:
             raise
 
 
+def _refuse_what_frames_cannot_hold(relation: duckdb.DuckDBPyRelation) -> None:
+    """Polars has no two columns of one name, and no type for an interval."""
+    for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
+        if name in relation.columns[:place]:
+            raise guard.QueryRefused(f"two columns are called {name}; give one of them another name with AS")
+        if "INTERVAL" in str(kind):
+            raise guard.QueryRefused(f"column {name} holds intervals, which have no form here; cast it to VARCHAR")
+
+
 class _Stream:
     """A result through the Arrow C interface, which unlike .pl() does without pyarrow: 0.2 s sooner.
 
@@ -241,6 +253,13 @@ def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise WarehouseUnavailable(
             f"{path} was made by a newer dissectdb (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
         )
+
+
+def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Whoever made the file may have been stopped before its tables and views were in it."""
+    tables = connection.execute("select 1 from duckdb_tables() where table_name = 'warehouse_info'").fetchall()
+    if not tables or not connection.execute("select 1 from warehouse_info where key = 'views'").fetchall():
+        raise WarehouseUnavailable(f"{path} was never finished; run: dissectdb extract STUDY")
 
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:
