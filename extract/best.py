@@ -7,10 +7,11 @@ values, found = best.of_layer(layer.neurons)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from extract.scoring import Layer, Settings
 
-PIECE = 1 << 16  # elements whose float32 fits a core's level-2 cache several times
+PIECE = 32_000  # elements: float32 of them fits a core's level-2 cache several times, and torch does not split them
 ROWS = 2048  # images that are multiplied, or summed in float32, at a time
 NEURONS = 512  # neurons whose activations are asked for at a time, at most
 
@@ -81,7 +82,7 @@ class Job:
 
     def width(self, fixed: int, each: int) -> int:
         """How many concepts go into a chunk, where one takes `each` bytes and the rest `fixed`."""
-        fixed += self.words.vectors.nbytes + 50 * self.layer.neurons * self.keep + 8 * PIECE * 8
+        fixed += self.words.vectors.nbytes + 50 * self.layer.neurons * self.keep + 16 * PIECE * 16
         if fixed + each > self.budget:
             raise ValueError(f"budget_bytes = {self.budget:,} is too little; this layer needs {fixed + each:,}")
         return min((self.budget - fixed) // each, len(self.words.vectors))
@@ -101,7 +102,7 @@ class Best:
     def update(self, scores: Tensor, first_concept: int, first_row: int = 0) -> None:
         """Take note of `scores` (n, c), of rows from first_row and of concepts from first_concept on."""
         keep = self.values.shape[1]
-        for rows in pieces(len(scores), max(1, 8 * PIECE // scores.shape[1])):
+        for rows in pieces(len(scores), max(1, 16 * PIECE // scores.shape[1])):
             values, found = highest(scores[rows], min(keep, scores.shape[1]))
             mine = slice(first_row + rows.start, first_row + rows.stop)
             values = torch.cat([self.values[mine], values.double()], dim=1)  # the earlier concepts first
@@ -133,3 +134,20 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def pieces(count: int, size: int) -> Iterator[slice]:
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
+
+
+def in_threads(work: Callable[[Any], None], items: Sequence[Any], device: torch.device | None = None) -> None:
+    """`work` on every item, on all cores; on a GPU one after another. The first exception is raised.
+
+    Threads that each take their own small pieces never wait for one another, as torch's do at the end of each
+    operation: on a busy machine that wait takes most of the time.
+    """
+    threads = min(len(items), torch.get_num_threads()) if device is None or device.type == "cpu" else 1
+
+    def take(share: Sequence[Any]) -> None:
+        with torch.inference_mode():  # which a new thread does not inherit
+            for item in share:
+                work(item)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(take, (items[share :: 4 * threads] for share in range(4 * threads))))

@@ -9,6 +9,7 @@ Formulas: methods.md §2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract.best import PIECE, ROWS, Best, Job, Words, pieces
+from extract.best import PIECE, ROWS, Best, Job, Words, in_threads, pieces
 
 if TYPE_CHECKING:
     from extract.scoring import Settings
@@ -39,7 +40,12 @@ def likelihoods(job: Job) -> Best:
     lists = torch.from_numpy((np.cumsum(seen) - 1)[lists]).to(job.device)
     images = job.images[torch.from_numpy(np.flatnonzero(seen))].to(job.device) * settings.softmax_scale
     tilts, constant = _tilts(settings)
-    fixed = 2 * images.nbytes + 4 * lists.nbytes + 16 * block_elements(job.device) + 4 * ROWS * ROWS
+    fixed = (
+        2 * images.nbytes
+        + 4 * lists.nbytes
+        + 16 * torch.get_num_threads() * block_elements(job.device)
+        + 4 * ROWS * ROWS
+    )
     width = job.width(fixed, 4 * len(images) + 8 * len(lists))
     store = torch.empty(len(lists) * width, dtype=torch.float64, device=job.device)
     for first, shares in share_chunks(images, job.words, width):
@@ -68,7 +74,7 @@ def _tilts(settings: Settings) -> tuple[list[float], float]:
 
 def block_elements(device: torch.device) -> int:
     """Elements to work on at a time: what fits a core's level-2 cache, and on a GPU what keeps it busy."""
-    return 1 << 22 if device.type == "cuda" else PIECE * torch.get_num_threads()
+    return PIECE if device.type == "cpu" else 1 << 22
 
 
 def log_products(shares: Tensor, lists: Tensor, tilts: Sequence[float], out: Tensor) -> None:
@@ -77,21 +83,26 @@ def log_products(shares: Tensor, lists: Tensor, tilts: Sequence[float], out: Ten
     As many factors are multiplied in float32 as cannot overflow, so that there is one logarithm for 5 to 20 of them.
     """
     width = shares.shape[1]
-    for block in pieces(len(lists), max(1, block_elements(shares.device) // width)):
+
+    def fill(block: slice) -> None:
         ranks = lists[block].T.contiguous()
         product = shares.new_ones(ranks.shape[1], width)
         rows = torch.empty_like(product)
         sums = out[block].zero_()
         room = LARGEST
         for images, tilt in zip(ranks, tilts, strict=True):
-            if room < np.log1p(tilt):
+            growth = math.log1p(tilt)
+            if room < growth:
                 sums += product.log_()
                 product.fill_(1)
                 room = LARGEST
             torch.index_select(shares, 0, images, out=rows)
             product.addcmul_(product, rows, value=tilt)
-            room -= np.log1p(tilt)
+            room -= growth
         sums += product.log_()
+
+    size = max(1, block_elements(shares.device) // width)
+    in_threads(fill, list(pieces(len(lists), size)), shares.device)
 
 
 def log_mean_exp(sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,8 +112,13 @@ def log_mean_exp(sums: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = sums.amax(dim=0)
     total = torch.zeros_like(largest)
-    for rows in pieces(len(sums), max(1, PIECE // sums.shape[1])):
-        total += (sums[rows] - largest).float().exp_().sum(dim=0, dtype=torch.float64)
+
+    def add(columns: slice) -> None:
+        for rows in pieces(len(sums), max(1, block_elements(sums.device) // (columns.stop - columns.start))):
+            some = (sums[rows, columns] - largest[columns]).float().exp_()
+            total[columns] += some.sum(dim=0, dtype=torch.float64)
+
+    in_threads(add, list(pieces(sums.shape[1], ROWS)), sums.device)
     return largest, (total / len(sums)).log()
 
 
@@ -124,8 +140,7 @@ def share_chunks(images: Tensor, words: Words, width: int) -> Iterator[tuple[int
         shares = store[: len(images) * len(some)].view(len(images), len(some))
         if first:
             multiply(images, some, shares)
-        for rows in pieces(len(images), max(1, block_elements(images.device) // len(some))):
-            shares[rows].sub_(totals[rows, None]).exp_()
+        subtract_exp(shares, totals)
         yield first, shares
 
 
@@ -151,10 +166,22 @@ def log_totals(images: Tensor, vectors: Tensor, counts: np.ndarray, first_chunk:
 def _log_sum_exp(logits: Tensor, repeats: Tensor | None) -> Tensor:
     """ln Σ exp along the rows, a few at a time: its temporaries then stay in the cache."""
     totals = logits.new_empty(len(logits))
-    for rows in pieces(len(logits), max(1, block_elements(logits.device) // logits.shape[1])):
+
+    def fill(rows: slice) -> None:
         some = logits[rows] if repeats is None else logits[rows] + repeats
-        torch.logsumexp(some, dim=1, out=totals[rows])
+        totals[rows] = some.logsumexp(dim=1)
+
+    in_threads(fill, list(pieces(len(logits), max(1, block_elements(logits.device) // logits.shape[1]))), logits.device)
     return totals
+
+
+def subtract_exp(logits: Tensor, totals: Tensor) -> None:
+    """logits (N, c) become exp(logits - totals), in place, a few rows at a time."""
+
+    def fill(rows: slice) -> None:
+        logits[rows].sub_(totals[rows, None]).exp_()
+
+    in_threads(fill, list(pieces(len(logits), max(1, block_elements(logits.device) // logits.shape[1]))), logits.device)
 
 
 def multiply(images: Tensor, vectors: Tensor, out: Tensor) -> None:

@@ -10,15 +10,13 @@ tie-break packed into one integer is sorted ten times faster than a stable arg s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from extract.best import NEURONS, ROWS, Best, Job, different_rows, pieces
+from extract.best import NEURONS, ROWS, Best, Job, different_rows, in_threads, pieces
 
 TILE = 1 << 16  # elements that a thread works on at a time: a few arrays of them fit its level-2 cache
 COLUMNS = 16  # neurons that are transposed at a time
@@ -45,7 +43,7 @@ def top_lists(columns: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
             indices[neuron] = _top(row, k)
             values[neuron] = row[indices[neuron]]
 
-    _in_threads(fill, range(0, neurons, COLUMNS))
+    in_threads(fill, range(0, neurons, COLUMNS))
     return indices, values
 
 
@@ -60,14 +58,6 @@ def _top(row: np.ndarray, k: int) -> np.ndarray:
     packed = (~keys[found].astype(np.int64) << 32) | found
     packed.sort()
     return packed & 0xFFFFFFFF
-
-
-def _in_threads(work: Callable[[int], None], items: range) -> None:
-    """`work` on every item, on all cores; the first exception is raised."""
-    threads = min(len(items), torch.get_num_threads(), os.cpu_count() or 1)
-    shares = [items[share :: 4 * threads] for share in range(4 * threads)]
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(lambda share: [work(item) for item in share], shares))
 
 
 # ---------------------------------------------------------------- rank_reorder
@@ -163,7 +153,7 @@ def baselines(values: np.ndarray, permutations: np.ndarray, power: float) -> np.
         rising = values[neuron, ::-1]
         chance[neuron] = _mean_power(rising.take(permutations[neuron]) - rising, power).mean()
 
-    _in_threads(fill, range(len(values)))
+    in_threads(fill, range(len(values)))
     return chance
 
 
@@ -183,7 +173,7 @@ def rank_table(cosines: np.ndarray, n: int) -> np.ndarray:
         np.cumsum(sorted_[1:] != sorted_[:-1], out=ranks[1:])
         table[concept, order] = ranks << shift
 
-    _in_threads(fill, range(len(cosines)))
+    in_threads(fill, range(len(cosines)))
     return table
 
 
@@ -210,7 +200,7 @@ def reorder_errors(table: np.ndarray, indices: np.ndarray, values: np.ndarray, p
             keys &= mask
             errors[neuron, first : first + tile] = _mean_power(falling.take(keys) - rising, power)
 
-    _in_threads(fill, range(len(indices)))
+    in_threads(fill, range(len(indices)))
     return errors
 
 
@@ -229,7 +219,7 @@ def mean_cosines(cosines: np.ndarray, indices: np.ndarray) -> np.ndarray:
     def fill(neuron: int) -> None:
         means[neuron] = cosines.take(indices[neuron], axis=1).mean(axis=1)
 
-    _in_threads(fill, range(len(indices)))
+    in_threads(fill, range(len(indices)))
     return means
 
 
