@@ -27,8 +27,12 @@ NEURONS = 512  # neurons whose activations are asked for at a time, at most
 
 def different_rows(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Index of the first row of each content, in order, and for every row the number of its content."""
+    values = rows.cpu().contiguous().numpy()
+    beginnings = np.sort(np.ascontiguousarray(values[:, :2]).view(np.int64 if values.shape[1] > 1 else np.int32)[:, 0])
+    if (beginnings[1:] != beginnings[:-1]).all():  # nearly always, and a hundred times faster to see
+        return np.arange(len(rows)), np.arange(len(rows))
     seen: dict[bytes, int] = {}
-    digests = (blake2b(row, digest_size=16).digest() for row in rows.cpu().contiguous().numpy())
+    digests = (blake2b(row, digest_size=16).digest() for row in values)
     inverse = np.fromiter((seen.setdefault(digest, len(seen)) for digest in digests), np.int64, len(rows))
     return np.unique(inverse, return_index=True)[1], inverse
 
