@@ -296,40 +296,6 @@ def embed_concept_set(warehouse: Any, clip: Clip, clip_id: int, set_id: int, tem
     return len(missing)
 
 
-def dissection_fingerprint(
-    settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str
-) -> str:
-    """Of everything that a dissection's numbers depend on; the name of the concept set is not part of it."""
-    return fingerprints.of_values(settings.model_dump(exclude={"concepts"}), network, dataset, split, clip, concept_set)
-
-
-def dissection_rows(
-    warehouse: Any,
-    dissections: Sequence[tuple[study.Dissection, str]],
-    set_ids: Mapping[str, int],
-    *,
-    network_id: int,
-    split_id: int,
-    clip_id: int,
-) -> list[dict[str, Any]]:
-    """Rows of `dissections` for those (settings, fingerprint) that are not there yet."""
-    new = [(s, fingerprint) for s, fingerprint in dissections if warehouse.find("dissections", fingerprint) is None]
-    first = warehouse.next_id("dissections")
-    return [
-        {
-            "dissection_id": first + place,
-            "network_id": network_id,
-            "split_id": split_id,
-            "clip_id": clip_id,
-            "concept_set_id": set_ids[settings.concepts],
-            **settings.model_dump(exclude={"concepts"}),
-            "created_at": now(),
-            "fingerprint": fingerprint,
-        }
-        for place, (settings, fingerprint) in enumerate(new)
-    ]
-
-
 def scale_table(edit_id: int, scales: Sequence[tuple[int, int, float]]) -> pa.Table:
     """Rows of `edit_scales` for (neuron_id, unit, scale)."""
     return pa.table(

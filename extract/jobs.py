@@ -26,7 +26,7 @@ import numpy as np
 import open_clip
 import torch
 
-from extract import catalog, clip, concepts, fingerprints, hooks, images, networks
+from extract import catalog, clip, concepts, dissections, fingerprints, hooks, images, networks
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute
 from extract.study import ConceptSet, Study, StudyError
 
@@ -135,7 +135,7 @@ class Plan:
         return [
             (
                 settings,
-                catalog.dissection_fingerprint(
+                dissections.fingerprint(
                     settings,
                     self.network.fingerprint,
                     self.dataset,
@@ -145,6 +145,15 @@ class Plan:
                 ),
             )
             for settings in self.study.dissections
+        ]
+
+    def sized_dissections(self, counts: Counter[str]) -> list[tuple[Any, str, dissections.Size]]:
+        """Each dissection with its fingerprint and its size, for so many sound images in each split."""
+        concepts_in = {settings.name: len(classes_of) for settings, classes_of, _ in self.concept_sets}
+        images, neurons = counts[self.study.dataset.probing_split], sum(tap.units for tap in self.taps)
+        return [
+            (settings, fingerprint, dissections.Size(images, neurons, concepts_in[settings.concepts]))
+            for settings, fingerprint in self.dissections()
         ]
 
 
@@ -241,16 +250,16 @@ def run(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambd
     users = (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id))
     yield from run_targets(warehouse, plan, dataset_id, plan.targets(), users, progress)
     # A unit of its own, after the last block: a dissection is there only when all that it reads is.
-    new = catalog.dissection_rows(
+    new = dissections.rows(
         warehouse,
-        plan.dissections(),
+        plan.sized_dissections(catalog.sound_counts(warehouse, dataset_id)),
         set_ids,
         network_id=network_id,
         split_id=split_ids(warehouse, dataset_id)[plan.study.dataset.probing_split],
         clip_id=clip_id,
     )
     if new:
-        yield {"dissections": new}
+        yield new
 
 
 def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
@@ -261,6 +270,11 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
             raise StudyError(
                 f"the probing split {split} has {counts[split]} sound images, fewer than top_k = {settings.top_k}; "
                 "add images, choose another dataset.probing_split or lower top_k"
+            )
+        if settings.scorer == "rank_reorder" and settings.rank_fraction * counts[split] < 2:
+            raise StudyError(
+                f"rank_reorder orders rank_fraction = {settings.rank_fraction} of {counts[split]} images, which is "
+                "fewer than two; add images or raise rank_fraction"
             )
 
 

@@ -31,11 +31,9 @@ from pydantic import (
     model_validator,
 )
 
+from extract.overrides import StudyError, dotted, override
 
-class StudyError(ValueError):
-    """The study file, or something that it names, is not as it must be."""
-
-    exit_code = 2
+__all__ = ["Dissection", "Study", "StudyError"]
 
 
 def _beside_the_study(value: Any, info: ValidationInfo) -> Path:
@@ -204,25 +202,55 @@ class ConceptSet(Settings):
         return templates
 
 
+SCORER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "soft_wpmi": {},
+    # WPMI is soft-WPMI with every image at full weight.
+    "wpmi": {"top_k": 28, "softmax_scale": 2.0, "prior_weight": 0.6, "p_first": 1.0, "p_last": 1.0},
+    "cos": {},
+    "cos_cubed": {},
+    "rank_reorder": {},
+    "pearson": {},
+}
+
+
 class Dissection(Settings):
-    """Defaults are those of CLIP-Dissect (arXiv 2204.10965)."""
+    """One labelling of the neurons. Defaults are those of CLIP-Dissect (arXiv 2204.10965) for each scorer."""
 
     concepts: str
-    scorer: Literal["soft_wpmi"] = "soft_wpmi"
+    scorer: Literal["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson"] = "soft_wpmi"
+    engine: Literal["auto", "sql", "kernel"] = "auto"
     top_k: int = Field(100, ge=1, le=256)
     softmax_scale: float = Field(10.0, gt=0, le=1e4)
     prior_weight: float = Field(1.0, ge=0, le=1e6)
-    p_first: float = Field(0.998, gt=0, lt=1)
-    p_last: float = Field(0.97, gt=0, lt=1)
+    p_first: float = Field(0.998, gt=0, le=1)
+    p_last: float = Field(0.97, gt=0, le=1)
+    rank_fraction: float = Field(0.05, gt=0, le=1)
+    rank_power: float = Field(3.0, gt=0, le=100)
+    rank_scale: float = Field(0.5, ge=0, le=100)
     include_dead: bool = False
+    kept_concepts: int = Field(100, ge=2, le=10_000)
+    null_draws: int = Field(100_000, ge=100, le=10_000_000)
+    bootstraps: int = Field(0, ge=0, le=10_000)
+    seed: int = Field(0, ge=0, lt=2**31)
+    rule: Literal["tau", "q"] = "tau"
     tau: Threshold = 0.0
+    q_limit: float = Field(0.05, gt=0, lt=1)
     accuracy_images: int = Field(5, ge=1)
     images_neurons: int = Field(5, ge=1, le=20)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_scorer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("scorer"), str):
+            return {**SCORER_DEFAULTS.get(values["scorer"], {}), **values}
+        return values
 
     @model_validator(mode="after")
     def _judged_on_images_that_are_kept(self) -> Dissection:
         if self.accuracy_images > self.top_k:
             raise ValueError(f"accuracy_images = {self.accuracy_images} is more than top_k = {self.top_k}")
+        if self.scorer == "wpmi" and (self.p_first, self.p_last) != (1.0, 1.0):
+            raise ValueError("wpmi weighs every image fully: p_first and p_last are 1; others make it soft_wpmi")
         return self
 
 
@@ -290,7 +318,7 @@ class Study(Settings):
         except (OSError, ValueError, RecursionError) as error:
             raise StudyError(f"{path}: not a readable TOML file: {error}") from error
         for key, text in (overrides or {}).items():
-            _override(values, key, text)
+            override(values, key, text)
         try:
             return cls.model_validate(values, context={"folder": path.parent})
         except ValidationError as error:
@@ -317,50 +345,6 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-_PART = r"[^.\[\]\s]+(\[[0-9]{1,9}\])*"
-_KEY = re.compile(rf"{_PART}(\.{_PART})*")
-
-
-def _override(values: dict[str, Any], key: str, text: str) -> None:
-    """Set a key such as edits[0].factor. The text is read as TOML where it is TOML, and as a plain string elsewhere."""
-    if not _KEY.fullmatch(key):
-        raise StudyError(f"--set {key!r}: no key; write it like network.weights or edits[0].factor")
-    parts = [int(part[1:-1]) if part[0] == "[" else part for part in re.findall(r"[^.\[\]]+|\[[0-9]+\]", key)]
-    inside: Any = values
-    for place, part in enumerate(parts):
-        _refuse_no_place(inside, part, key, _dotted(parts[:place]))
-        if place == len(parts) - 1:
-            inside[part] = _value(text)
-        elif isinstance(inside, dict):
-            inside = inside.setdefault(part, [] if isinstance(parts[place + 1], int) else {})
-        else:
-            inside = inside[part]
-
-
-def _refuse_no_place(inside: Any, part: str | int, key: str, name: str) -> None:
-    if isinstance(part, int):
-        if not isinstance(inside, list):
-            raise StudyError(f"--set {key}: {name} is no list")
-        if part >= len(inside):
-            raise StudyError(f"--set {key}: {name} has {len(inside)} entries, the first of them is {name}[0]")
-    elif not isinstance(inside, dict):
-        if isinstance(inside, list):
-            raise StudyError(f"--set {key}: {name} is a list; name one entry, as {name}[0], or replace the list")
-        raise StudyError(f"--set {key}: {name} is no table")
-
-
-def _value(text: str) -> Any:
-    try:
-        table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-    return table["value"] if len(table) == 1 else text
-
-
-def _dotted(place: Sequence[str | int]) -> str:
-    return ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in place).replace(".[", "[")
-
-
 WRONG_TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -375,7 +359,7 @@ WRONG_TYPES = {
 def _explain(path: Path, error: Any, overrides: Collection[str]) -> str:
     """One line for one mistake: the file, the key, what is wrong and what is allowed."""
     place = error["loc"]
-    key = _dotted(place)
+    key = dotted(place)
     message = _message(error)
     flag = next((flag for flag in overrides if _touches(flag, key or message.partition(":")[0])), None)
     where = f"{path} with {flag} from the command line" if flag else str(path)

@@ -202,13 +202,23 @@ create table if not exists dissections (
     clip_id integer not null,
     concept_set_id integer not null,
     scorer varchar not null,
+    engine varchar not null,
     top_k integer not null,
     softmax_scale double not null,
     prior_weight double not null,
     p_first double not null,
     p_last double not null,
+    rank_fraction double not null,
+    rank_power double not null,
+    rank_scale double not null,
     include_dead boolean not null,
+    kept_concepts integer not null,
+    null_draws integer not null,
+    bootstraps integer not null,
+    seed integer not null,
+    rule varchar not null,
     tau double not null,
+    q_limit double not null,
     accuracy_images integer not null,
     images_neurons integer not null,
     created_at timestamp not null,
@@ -216,16 +226,81 @@ create table if not exists dissections (
 );
 comment on table dissections is 'One labelling of the neurons of a network: everything that its numbers depend on';
 comment on column dissections.split_id is 'The probing set';
-comment on column dissections.scorer is 'soft_wpmi';
-comment on column dissections.top_k is 'm: images per neuron that the scorer looks at';
+comment on column dissections.scorer is 'soft_wpmi, wpmi, cos, cos_cubed, rank_reorder or pearson';
+comment on column dissections.engine is 'Who scores: sql (the views) or kernel (torch, into kernel_scores)';
+comment on column dissections.top_k is 'm: images per neuron that soft_wpmi and wpmi look at; fewer distinct values are a dead neuron';
 comment on column dissections.softmax_scale is 'a: factor on cosines before the softmax over concepts';
 comment on column dissections.prior_weight is 'lambda: weight of the prior over neurons of the layer';
-comment on column dissections.p_first is 'p0: weight of the most active image';
-comment on column dissections.p_last is 'p1: weight approached at the end of the top_k';
+comment on column dissections.p_first is 'p0: weight of the most active image; 1 for wpmi';
+comment on column dissections.p_last is 'p1: weight approached at the end of the top_k; 1 for wpmi';
+comment on column dissections.rank_fraction is 'rank_reorder: share of the images that are reordered';
+comment on column dissections.rank_power is 'rank_reorder: p, the power of differences';
+comment on column dissections.rank_scale is 'rank_reorder: q, the power of the mean cosine';
 comment on column dissections.include_dead is 'Whether dead neurons count in the prior, as in CLIP-Dissect';
-comment on column dissections.tau is 'A neuron is interpretable when its label''s score is above this';
+comment on column dissections.kept_concepts is 'Best concepts of a neuron that the kernel keeps; SQL keeps all';
+comment on column dissections.null_draws is 'Draws of the null distribution that p is read from';
+comment on column dissections.bootstraps is 'Resamples of the probing images behind bootstrap_share; 0: none';
+comment on column dissections.seed is 'Of every random draw of this dissection';
+comment on column dissections.rule is 'What interpretable means: tau (score above tau) or q (q at most q_limit)';
+comment on column dissections.tau is 'Limit on the score';
+comment on column dissections.q_limit is 'Limit on the false-discovery share';
 comment on column dissections.accuracy_images is 'Top images whose class judges a neuron (5)';
 comment on column dissections.images_neurons is 'Most active interpretable neurons that speak for an image, per layer';
+
+create table if not exists rank_permutations (
+    dissection_id integer not null,
+    permutation integer not null,
+    place integer not null,
+    taken integer not null
+);
+comment on table rank_permutations is 'rank_reorder measures a neuron against these orders of its best images';
+comment on column rank_permutations.place is 'From 0: the least active of the best images';
+comment on column rank_permutations.taken is 'The place whose activation stands there after permuting';
+
+-- ---------------------------------------------------------------- what torch computes about them
+
+create table if not exists kernel_scores (
+    dissection_id integer not null,
+    neuron_id integer not null,
+    concept_id integer not null,
+    similarity double not null,
+    z double
+);
+comment on table kernel_scores is 'Scores of dissections whose engine is kernel: the same numbers as the views give, for more concepts';
+
+create table if not exists null_samples (
+    dissection_id integer not null,
+    layer_id integer not null,
+    concept_id integer not null,
+    mean double not null,
+    sd double not null
+);
+comment on table null_samples is 'What rank_reorder scores when images are drawn at random: its null has no formula';
+
+create table if not exists null_quantiles (
+    dissection_id integer not null,
+    layer_id integer not null,
+    z double not null,
+    p double not null
+);
+comment on table null_quantiles is 'How often a neuron unrelated to the images gets a label with at least this z';
+comment on column null_quantiles.p is 'Falls with z; a label''s p is that of the largest z here that it reaches';
+
+create table if not exists label_checks (
+    dissection_id integer not null,
+    neuron_id integer not null,
+    concept_id integer not null,
+    z_within_class double,
+    split_half_agrees boolean not null,
+    bootstrap_share double
+);
+comment on table label_checks is 'Whether a label hangs on the classes of images, or on which images there were';
+comment on column label_checks.concept_id is 'The label that was checked';
+comment on column label_checks.z_within_class is
+    'z when images change places only within their class; NULL without classes, and for rank_reorder';
+comment on column label_checks.split_half_agrees is 'The even and the odd probing images give the same label';
+comment on column label_checks.bootstrap_share is
+    'Share of resamples of the probing images that give the label; NULL where none were drawn';
 
 -- ---------------------------------------------------------------- edits
 

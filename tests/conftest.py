@@ -1,6 +1,7 @@
 """Small warehouses for the tests: `tiny`, complete and written by hand, and rows made from arrays.
 
 def test_x(tiny): tiny.rows("select * from layer_summary")
+def test_y(scored): scored.rows("select * from cos")  # tiny, asked by every scorer and with a null distribution
 run_view("layer_summary", shown_dissection=[…], …)  # one view over exactly the rows that a test writes
 probe({"conv": activations}, images, concepts)      # tables around arrays (image, unit) and embeddings
 """
@@ -60,8 +61,10 @@ def unit_length(rows: Any) -> np.ndarray:
 def dissection_row(dissection_id: int = 1, **changes: Any) -> dict[str, Any]:
     row = dict(
         dissection_id=dissection_id, network_id=1, split_id=1, clip_id=1, concept_set_id=1,
-        scorer="soft_wpmi", top_k=3, softmax_scale=10.0, prior_weight=1.0, p_first=0.998, p_last=0.97,
-        include_dead=False, tau=0.0, accuracy_images=3, images_neurons=2, created_at=NOON,
+        scorer="soft_wpmi", engine="sql", top_k=3, softmax_scale=10.0, prior_weight=1.0, p_first=0.998, p_last=0.97,
+        rank_fraction=0.05, rank_power=3.0, rank_scale=0.5, include_dead=False,
+        kept_concepts=100, null_draws=1000, bootstraps=0, seed=0, rule="tau", tau=0.0, q_limit=0.05,
+        accuracy_images=3, images_neurons=2, created_at=NOON,
     )  # fmt: skip
     row.update(changes)
     return row | dict(fingerprint=sha(*row.values()))
@@ -356,10 +359,78 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+OTHER_SCORERS = {
+    3: dict(scorer="wpmi", p_first=1.0, p_last=1.0),
+    4: dict(scorer="cos"),
+    5: dict(scorer="cos_cubed"),
+    6: dict(scorer="rank_reorder", rank_fraction=0.5),  # four images
+    7: dict(scorer="pearson"),
+    8: dict(engine="kernel", rule="q"),  # the newest, which the public views show
+}
+
+
+def scored_rows(warehouse: Warehouse) -> Tables:
+    """Every other scorer, and a kernel that says what the views say of dissection 1; each layer with its null."""
+    kernel = warehouse.rows("select * replace (8 as dissection_id) from soft_wpmi where dissection_id = 1")
+    layers = [dict(dissection_id=d, layer_id=layer) for d in OTHER_SCORERS for layer in (1, 2, 3)]
+    return dict(
+        dissections=[dissection_row(i, **settings) for i, settings in OTHER_SCORERS.items()],
+        rank_permutations=[
+            dict(dissection_id=6, permutation=i, place=place, taken=taken)
+            for i, order in enumerate([(1, 0, 3, 2), (3, 2, 1, 0)])
+            for place, taken in enumerate(order)
+        ],
+        kernel_scores=kernel.to_dicts(),
+        null_samples=[
+            dict(dissection_id=6, layer_id=layer, concept_id=concept, mean=-1.5, sd=0.5)
+            for layer in (1, 2, 3)
+            for concept in (1, 2, 3, 4)
+        ],
+        null_quantiles=[row | dict(z=z, p=p) for row in layers for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))],
+    )
+
+
+def checked_labels(warehouse: Warehouse) -> Tables:
+    """The labels of the newest dissection with their checks, which neurons 1 to 4 pass."""
+    labels = warehouse.rows("select neuron_id, concept_id from neuron_labels where dissection_id = 8 and not dead")
+    return dict(
+        label_checks=[
+            dict(dissection_id=8, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
+                 split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
+            for neuron, concept in labels.rows()
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def scored_file(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scored") / "warehouse.duckdb"
+    shutil.copy(tiny_file, path)
+    with Warehouse(path) as warehouse:
+        warehouse.write(unit_of(scored_rows(warehouse)))
+        list(warehouse.build())
+        warehouse.write(unit_of(checked_labels(warehouse)))
+        list(warehouse.build())
+    return path
+
+
+@contextmanager
+def copied(file: Path, folder: Path) -> Iterator[Warehouse]:
+    path = folder / "copy.duckdb"
+    shutil.copy(file, path)
+    with Warehouse(path) as warehouse:
+        yield warehouse
+
+
 @pytest.fixture
 def tiny(tiny_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
     """A small complete warehouse of the test's own, to read and to spoil."""
-    path = tmp_path / "tiny.duckdb"
-    shutil.copy(tiny_file, path)
-    with Warehouse(path) as warehouse:
+    with copied(tiny_file, tmp_path) as warehouse:
+        yield warehouse
+
+
+@pytest.fixture
+def scored(scored_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
+    """tiny with a dissection by every scorer, of the test's own."""
+    with copied(scored_file, tmp_path) as warehouse:
         yield warehouse

@@ -27,6 +27,8 @@ MUTATIONS = {
         delete from extraction_blocks
         where extraction_id = (select extraction_id from extractions where clip_id = 1 and split_id = 1);
         delete from image_embeddings where image_id <= 8""",
+    "dissections_ask_for_what_exists": """
+        update dissections set rule = 'guess' where dissection_id = 1""",
     "dissections_ask_for_what_views_hold": """
         update dissections set images_neurons = 21 where dissection_id = 1""",
     "edit_scales_are_finite_and_not_negative": """
@@ -52,6 +54,8 @@ MUTATIONS = {
         update dissections set fingerprint = 'the same'""",
     "image_classes_are_known": """
         delete from classes where class = 'sad'""",
+    "kernel_scores_are_of_kernel_dissections": """
+        insert into kernel_scores values (1, 1, 1, 0.5, null)""",
     "keys_are_unique": """
         insert into concept_classes select * from concept_classes where concept_id = 4""",
     "layer_summary_adds_up": """
@@ -64,6 +68,8 @@ MUTATIONS = {
         update neuron_labels set concept_id = null where neuron_id = 1""",
     "neurons_of_a_layer_are_contiguous": """
         update neurons set unit = 7 where neuron_id = 8""",
+    "null_quantiles_fall": """
+        insert into null_quantiles values (1, 1, 1.0, 0.1), (1, 1, 2.0, 0.2)""",
     "predicted_class_has_the_highest_probability": """
         update predictions set class = 'happy' where network_id = 2 and image_id = 8""",
     "predictions_match_the_ledger": """
@@ -76,6 +82,8 @@ MUTATIONS = {
         update networks set classes = ['happy', 'sad', 'other'] where network_id = 2""",
     "probabilities_sum_to_one": """
         update predictions set probabilities = [0.2, 0.9] where network_id = 1 and image_id = 2""",
+    "rank_permutations_are_permutations": """
+        insert into rank_permutations values (1, 0, 0, 0), (1, 0, 1, 0)""",
     "references_exist": """
         insert into concept_classes values (99, 'happy')""",
     "similarities_are_finite": """
@@ -111,6 +119,18 @@ MORE = [
     ("references_exist", "delete from splits where split_id = 2"),
     ("references_exist", "update extraction_blocks set extraction_id = 77 where extraction_id = 1"),
     ("neurons_of_a_layer_are_contiguous", "update neurons set neuron_id = 44 where neuron_id = 1"),
+    ("similarities_are_finite", "update soft_wpmi set z = 'nan' where neuron_id = 1 and concept_id = 1"),
+    ("similarities_are_finite", "insert into kernel_scores values (1, 1, 1, 'nan', null)"),
+    ("dissections_ask_for_what_exists", "update dissections set engine = 'auto'"),
+    ("dissections_ask_for_what_exists", "update dissections set scorer = 'mine'"),
+    ("live_neurons_have_one_label", "delete from soft_wpmi; update neuron_labels set concept_id = null"),
+    ("rank_permutations_are_permutations", "update dissections set scorer = 'rank_reorder'"),
+    ("rank_permutations_are_permutations", "insert into rank_permutations values (1, 0, 1, 1), (1, 0, 2, 2)"),
+    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0)"),
+    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 'nan', 0.5)"),
+    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0.5), (1, 1, 1.0, 0.5)"),
+    ("keys_are_unique", "insert into kernel_scores select 1, 1, 1, 0.5, null from range(2)"),
+    ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null)"),
 ]
 
 
@@ -138,6 +158,24 @@ def test_every_contract_has_a_mutation_and_the_other_way_round():
 
 def test_a_sound_warehouse_keeps_every_contract(sound):
     assert broken(sound) == set()
+
+
+def test_a_warehouse_of_every_scorer_keeps_every_contract(scored):
+    assert broken(scored) == set()
+
+
+def test_a_neuron_that_rank_reorder_cannot_score_has_no_label_and_breaks_nothing(scored):
+    scored.connection.execute("""
+        delete from rank_reorder where neuron_id = 1 and dissection_id = 6;
+        update neuron_labels set concept_id = null where neuron_id = 1 and dissection_id = 6""")
+    assert broken(scored) == set()
+
+
+def test_a_dissection_whose_kernel_has_not_scored_yet_breaks_nothing(scored):
+    scored.connection.execute("delete from kernel_scores")
+    list(scored.build())
+    scored.connection.execute("update neuron_labels set concept_id = null where dissection_id = 8")
+    assert broken(scored) == set()
 
 
 def test_a_new_and_empty_warehouse_keeps_every_contract(tmp_path):

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 import vl_convert
+from conftest import dissection_row
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -125,10 +126,7 @@ def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         ],
         "networks": [row | network | {"fingerprint": row["name"]} for row in originals + edited],
         "dissections": [
-            {"dissection_id": 1, "network_id": 1, "split_id": 1, "clip_id": 1, "concept_set_id": 1,
-             "scorer": "soft_wpmi", "top_k": 8, "softmax_scale": 10.0, "prior_weight": 1.0, "p_first": 0.998,
-             "p_last": 0.97, "include_dead": False, "tau": plan.tau, "accuracy_images": 5, "images_neurons": 2,
-             "created_at": NOON, "fingerprint": "x"}
+            dissection_row(top_k=8, tau=plan.tau, accuracy_images=5, images_neurons=2)
         ],
         "edits": [
             {"edit_id": 1 + edit, "name": f"{plan.layers[0]} twice", "network_id": 1, "dissection_id": 1,

@@ -36,7 +36,8 @@ def words(**classes: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 def label(neuron_id: int, concept_id: int | None, similarity: float | None, **more: Any) -> dict[str, Any]:
     row = dict(dissection_id=1, neuron_id=neuron_id, layer_id=neuron_id // 10, concept_id=concept_id)
-    row |= dict(similarity=similarity, interpretable=bool(similarity and similarity > 0), dead=concept_id is None)
+    above = bool(similarity and similarity > 0)
+    row |= dict(similarity=similarity, interpretable=above, above_tau=above, calibrated=False, dead=concept_id is None)
     return row | more
 
 
@@ -199,8 +200,8 @@ def test_equal_scores_go_to_the_first_concept_and_tau_itself_is_not_above_tau():
         "neuron_labels",
         **tables,
         concepts=[dict(concept_id=i, concept_set_id=1, position=3 - i) for i in range(3)],
-        soft_wpmi=[
-            dict(dissection_id=1, neuron_id=n, concept_id=c, similarity=s)
+        concept_scores=[
+            dict(dissection_id=1, neuron_id=n, concept_id=c, similarity=s, z=None)
             for n, row in scores.items()
             for c, s in enumerate(row)
         ],

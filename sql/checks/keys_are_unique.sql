@@ -94,3 +94,23 @@ select 'edits' as table_name, 'edit_id' as key, cast(edit_id as varchar) as valu
 from edits
 group by edit_id
 having count(*) > 1
+union all
+select 'rank_permutations' as table_name, 'dissection_id, permutation, place' as key, cast(dissection_id as varchar) || ', ' || cast(permutation as varchar) || ', ' || cast(place as varchar) as value, count(*) as times
+from rank_permutations
+group by dissection_id, permutation, place
+having count(*) > 1
+union all
+select 'kernel_scores' as table_name, 'dissection_id, neuron_id, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(neuron_id as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
+from kernel_scores
+group by dissection_id, neuron_id, concept_id
+having count(*) > 1
+union all
+select 'null_samples' as table_name, 'dissection_id, layer_id, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
+from null_samples
+group by dissection_id, layer_id, concept_id
+having count(*) > 1
+union all
+select 'label_checks' as table_name, 'dissection_id, neuron_id, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(neuron_id as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
+from label_checks
+group by dissection_id, neuron_id, concept_id
+having count(*) > 1

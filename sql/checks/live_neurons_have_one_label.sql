@@ -1,4 +1,7 @@
 -- A row is a live neuron without exactly one label, or a dead one with a label.
+--
+-- rank_reorder alone may have no score for a live neuron, whose best images are all equally active or unlike all
+-- concepts; such a neuron has no label. Nor has one whose kernel has not scored yet.
 
 with
 
@@ -8,6 +11,13 @@ labels as (
     from neuron_labels
     group by dissection_id, neuron_id
 
+),
+
+scored as (
+
+    select distinct dissection_id, neuron_id
+    from concept_scores
+
 )
 
 select
@@ -16,8 +26,22 @@ select
     dissected_neurons.dead,
     coalesce(labels.labels, 0) as labels
 from dissected_neurons
+inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
+left join scored
+    on
+        dissected_neurons.dissection_id = scored.dissection_id
+        and dissected_neurons.neuron_id = scored.neuron_id
 left join labels
     on
         dissected_neurons.dissection_id = labels.dissection_id
         and dissected_neurons.neuron_id = labels.neuron_id
-where coalesce(labels.labels, 0) <> case when dissected_neurons.dead then 0 else 1 end
+where
+    coalesce(labels.labels, 0) <> case
+        when dissected_neurons.dead then 0
+        when dissections.scorer = 'rank_reorder' and scored.neuron_id is null then 0
+        when
+            dissections.engine = 'kernel'
+            and dissections.dissection_id not in (select dissection_id from kernel_scores)
+            then 0
+        else 1
+    end

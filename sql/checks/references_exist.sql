@@ -139,3 +139,63 @@ select 'edit_scales' as table_name, 'neuron_id' as key, neuron_id as id, count(*
 from edit_scales
 where neuron_id is not null and neuron_id not in (select neuron_id from neurons)
 group by neuron_id
+union all
+select 'rank_permutations' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from rank_permutations
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'kernel_scores' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from kernel_scores
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'kernel_scores' as table_name, 'neuron_id' as key, neuron_id as id, count(*) as times
+from kernel_scores
+where neuron_id is not null and neuron_id not in (select neuron_id from neurons)
+group by neuron_id
+union all
+select 'kernel_scores' as table_name, 'concept_id' as key, concept_id as id, count(*) as times
+from kernel_scores
+where concept_id is not null and concept_id not in (select concept_id from concepts)
+group by concept_id
+union all
+select 'null_samples' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from null_samples
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'null_samples' as table_name, 'layer_id' as key, layer_id as id, count(*) as times
+from null_samples
+where layer_id is not null and layer_id not in (select layer_id from layers)
+group by layer_id
+union all
+select 'null_samples' as table_name, 'concept_id' as key, concept_id as id, count(*) as times
+from null_samples
+where concept_id is not null and concept_id not in (select concept_id from concepts)
+group by concept_id
+union all
+select 'null_quantiles' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from null_quantiles
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'null_quantiles' as table_name, 'layer_id' as key, layer_id as id, count(*) as times
+from null_quantiles
+where layer_id is not null and layer_id not in (select layer_id from layers)
+group by layer_id
+union all
+select 'label_checks' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from label_checks
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'label_checks' as table_name, 'neuron_id' as key, neuron_id as id, count(*) as times
+from label_checks
+where neuron_id is not null and neuron_id not in (select neuron_id from neurons)
+group by neuron_id
+union all
+select 'label_checks' as table_name, 'concept_id' as key, concept_id as id, count(*) as times
+from label_checks
+where concept_id is not null and concept_id not in (select concept_id from concepts)
+group by concept_id

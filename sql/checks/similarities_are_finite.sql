@@ -1,5 +1,5 @@
--- A row is a similarity between neuron and concept that is NULL, NaN or infinite: it would win every label.
+-- A row is a score of a neuron and a concept that is NULL, NaN or infinite, and would win every label, or has such a z.
 
-select dissection_id, neuron_id, concept_id, similarity
-from soft_wpmi
-where similarity is null or not isfinite(similarity)
+select dissection_id, neuron_id, concept_id, similarity, z
+from concept_scores
+where similarity is null or not isfinite(similarity) or not isfinite(z)

@@ -9,11 +9,24 @@ select
     neuron_labels.similarity,
     runners_up.concept as runner_up,
     neuron_labels.margin,
+    neuron_labels.z,
+    neuron_labels.p,
+    neuron_labels.q,
     neuron_labels.interpretable,
+    neuron_labels.above_tau,
+    neuron_labels.calibrated,
+    label_checks.z_within_class,
+    label_checks.split_half_agrees,
+    label_checks.bootstrap_share,
     neuron_labels.dead,
     neuron_labels.dissection_id
 from shown_dissection
 inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id
 inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
+left join label_checks
+    on
+        neuron_labels.dissection_id = label_checks.dissection_id
+        and neuron_labels.neuron_id = label_checks.neuron_id
+        and neuron_labels.concept_id = label_checks.concept_id
 left join concepts as labels on neuron_labels.concept_id = labels.concept_id
 left join concepts as runners_up on neuron_labels.runner_up_id = runners_up.concept_id

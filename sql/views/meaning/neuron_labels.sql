@@ -3,22 +3,25 @@
 -- materialized: table
 --
 -- Equal scores go to the concept that stands first in its set. A dead neuron keeps its row, without a label.
+-- p is how often a neuron that has nothing to do with the images gets a label with at least this z; q is the share
+-- of false labels among all of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
 
 with
 
 ranked as (
 
     select
-        soft_wpmi.dissection_id,
-        soft_wpmi.neuron_id,
-        soft_wpmi.concept_id,
-        soft_wpmi.similarity,
+        concept_scores.dissection_id,
+        concept_scores.neuron_id,
+        concept_scores.concept_id,
+        concept_scores.similarity,
+        concept_scores.z,
         row_number() over (
-            partition by soft_wpmi.dissection_id, soft_wpmi.neuron_id
-            order by soft_wpmi.similarity desc, concepts.position
+            partition by concept_scores.dissection_id, concept_scores.neuron_id
+            order by concept_scores.similarity desc, concepts.position
         ) as rank
-    from soft_wpmi
-    inner join concepts on soft_wpmi.concept_id = concepts.concept_id
+    from concept_scores
+    inner join concepts on concept_scores.concept_id = concepts.concept_id
 
 ),
 
@@ -29,11 +32,69 @@ best_two as (
         neuron_id,
         max(concept_id) filter (where rank = 1) as concept_id,
         max(similarity) filter (where rank = 1) as similarity,
+        max(z) filter (where rank = 1) as z,
         max(concept_id) filter (where rank = 2) as runner_up_id,
         max(similarity) filter (where rank = 2) as runner_up_similarity
     from ranked
     where rank <= 2
     group by dissection_id, neuron_id
+
+),
+
+null_layers as (
+
+    select distinct dissection_id, layer_id
+    from null_quantiles
+
+),
+
+tested as (
+
+    select
+        best_two.dissection_id,
+        best_two.neuron_id,
+        dissected_neurons.layer_id,
+        coalesce(min(null_quantiles.p), 1) as p
+    from best_two
+    inner join dissected_neurons
+        on
+            best_two.dissection_id = dissected_neurons.dissection_id
+            and best_two.neuron_id = dissected_neurons.neuron_id
+    inner join null_layers
+        on
+            best_two.dissection_id = null_layers.dissection_id
+            and dissected_neurons.layer_id = null_layers.layer_id
+    left join null_quantiles
+        on
+            best_two.dissection_id = null_quantiles.dissection_id
+            and dissected_neurons.layer_id = null_quantiles.layer_id
+            and best_two.z >= null_quantiles.z
+    group by best_two.dissection_id, best_two.neuron_id, dissected_neurons.layer_id
+
+),
+
+stepped as (
+
+    select
+        *,
+        p * count(*) over (partition by dissection_id, layer_id)
+        / row_number() over (partition by dissection_id, layer_id order by p, neuron_id) as step
+    from tested
+
+),
+
+corrected as (
+
+    select
+        dissection_id,
+        neuron_id,
+        p,
+        min(step) over (
+            partition by dissection_id, layer_id
+            order by p, neuron_id
+            rows between current row and unbounded following
+        ) as q
+    from stepped
 
 )
 
@@ -45,7 +106,15 @@ select
     best_two.similarity,
     best_two.runner_up_id,
     best_two.similarity - best_two.runner_up_similarity as margin,
-    coalesce(best_two.similarity > dissections.tau, false) as interpretable,
+    best_two.z,
+    corrected.p,
+    corrected.q,
+    coalesce(best_two.similarity > dissections.tau, false) as above_tau,
+    coalesce(corrected.q <= dissections.q_limit, false) as calibrated,
+    case dissections.rule
+        when 'q' then coalesce(corrected.q <= dissections.q_limit, false)
+        else coalesce(best_two.similarity > dissections.tau, false)
+    end as interpretable,
     dissected_neurons.dead
 from dissected_neurons
 inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
@@ -53,3 +122,7 @@ left join best_two
     on
         dissected_neurons.dissection_id = best_two.dissection_id
         and dissected_neurons.neuron_id = best_two.neuron_id
+left join corrected
+    on
+        dissected_neurons.dissection_id = corrected.dissection_id
+        and dissected_neurons.neuron_id = corrected.neuron_id

@@ -1,5 +1,7 @@
 -- For each probing image, how CLIP divides one over the concepts of the set: a softmax of scaled cosines.
 -- grain: dissection_id, image_id, concept_id
+--
+-- Only for the scorers that ask for it.
 
 with
 
@@ -20,6 +22,7 @@ logits as (
         on
             image_concept_similarities.image_id = images.image_id
             and dissections.split_id = images.split_id
+    where dissections.engine = 'sql' and dissections.scorer in ('soft_wpmi', 'wpmi', 'pearson')
 
 ),
 

@@ -1,6 +1,8 @@
 -- How near CLIP puts each probing image to each concept.
 -- grain: clip_id, image_id, concept_id
 -- materialized: table
+--
+-- Only for what the views score: where a kernel does, the pairs are too many to store.
 
 with
 
@@ -8,6 +10,7 @@ asked as (
 
     select distinct clip_id, split_id, concept_set_id
     from dissections
+    where engine = 'sql'
 
 )
 

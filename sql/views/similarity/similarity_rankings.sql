@@ -6,13 +6,13 @@ select
     named_neurons.layer,
     named_neurons.unit,
     row_number() over (
-        partition by soft_wpmi.neuron_id
-        order by soft_wpmi.similarity desc, concepts.position
+        partition by concept_scores.neuron_id
+        order by concept_scores.similarity desc, concepts.position
     ) as rank,
     concepts.concept,
-    soft_wpmi.similarity,
-    soft_wpmi.dissection_id
+    concept_scores.similarity,
+    concept_scores.dissection_id
 from shown_dissection
-inner join soft_wpmi on shown_dissection.dissection_id = soft_wpmi.dissection_id
-inner join named_neurons on soft_wpmi.neuron_id = named_neurons.neuron_id
-inner join concepts on soft_wpmi.concept_id = concepts.concept_id
+inner join concept_scores on shown_dissection.dissection_id = concept_scores.dissection_id
+inner join named_neurons on concept_scores.neuron_id = named_neurons.neuron_id
+inner join concepts on concept_scores.concept_id = concepts.concept_id

@@ -1,11 +1,12 @@
--- Soft-WPMI (CLIP-Dissect, arXiv 2204.10965): how far a neuron's best images speak for a concept, beyond what
--- the layer's neurons do on the whole.
+-- Soft-WPMI and WPMI (CLIP-Dissect, arXiv 2204.10965): how far a neuron's best images speak for a concept,
+-- beyond what the layer's neurons do on the whole.
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table
 --
--- L = sum over ranks r of ln(1 + p_r (P - 1) + 1e-7), p_r falling from p_first towards p_last;
--- similarity = L - prior_weight * ln(mean over the layer's neurons of exp L).
--- The mean is over the live neurons of the whole layer, so that no score depends on which neurons share a call.
+-- L = sum over ranks r of ln(1 + p_r (P - 1) + 1e-7), p_r falling from p_first towards p_last; WPMI is the case
+-- p_first = p_last = 1. similarity = L - prior_weight * ln(mean over the layer's neurons of exp L): the mean is
+-- over the live neurons of the whole layer, so that no score depends on which neurons share a call.
+-- z is how far L lies above its mean for a neuron that has nothing to do with the images, in standard deviations.
 
 with
 
@@ -35,7 +36,7 @@ log_likelihoods as (
         on
             top_activations.image_id = image_concept_probabilities.image_id
             and dissections.dissection_id = image_concept_probabilities.dissection_id
-    where dissections.scorer = 'soft_wpmi'
+    where dissections.scorer in ('soft_wpmi', 'wpmi') and dissections.engine = 'sql'
     group by
         dissections.dissection_id,
         top_activations.neuron_id,
@@ -84,9 +85,14 @@ scored as (
 )
 
 select
-    dissection_id,
-    neuron_id,
-    concept_id,
-    log_likelihood - prior_weight * prior as similarity
+    scored.dissection_id,
+    scored.neuron_id,
+    scored.concept_id,
+    scored.log_likelihood - scored.prior_weight * scored.prior as similarity,
+    (scored.log_likelihood - null_moments.mean) / sqrt(nullif(null_moments.variance, 0)) as z
 from scored
-where not dead
+inner join null_moments
+    on
+        scored.dissection_id = null_moments.dissection_id
+        and scored.concept_id = null_moments.concept_id
+where not scored.dead

@@ -1,0 +1,20 @@
+-- A row is a step of a null distribution whose p is no probability above 0, or does not fall where z rises.
+
+with
+
+steps as (
+
+    select
+        dissection_id,
+        layer_id,
+        z,
+        p,
+        lag(p) over (partition by dissection_id, layer_id order by z) as previous_p,
+        lag(z) over (partition by dissection_id, layer_id order by z) as previous_z
+    from null_quantiles
+
+)
+
+select dissection_id, layer_id, z, p
+from steps
+where not isfinite(z) or not isfinite(p) or p <= 0 or p > 1 or p > previous_p or z = previous_z

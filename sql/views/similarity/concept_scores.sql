@@ -1,0 +1,14 @@
+-- Every score of every dissection, whoever computed it.
+-- grain: dissection_id, neuron_id, concept_id
+
+select dissection_id, neuron_id, concept_id, similarity, z from soft_wpmi
+union all
+select dissection_id, neuron_id, concept_id, similarity, z from cos
+union all
+select dissection_id, neuron_id, concept_id, similarity, z from cos_cubed
+union all
+select dissection_id, neuron_id, concept_id, similarity, z from rank_reorder
+union all
+select dissection_id, neuron_id, concept_id, similarity, z from pearson
+union all
+select dissection_id, neuron_id, concept_id, similarity, z from kernel_scores

@@ -1,0 +1,55 @@
+-- Cosine (CLIP-Dissect, arXiv 2204.10965) of a neuron's activations and a concept's similarities over all images,
+-- not centred.
+-- grain: dissection_id, neuron_id, concept_id
+-- materialized: table
+--
+-- z is from the exact mean and variance of the sum of products when images are permuted; NULL for a concept that is
+-- equally near to all images, which has no variance.
+
+with
+
+sums as (
+
+    select
+        dissected_neurons.dissection_id,
+        dissected_neurons.neuron_id,
+        image_concept_similarities.concept_id,
+        count(*) as images,
+        sum(cast(activations.value as double) * image_concept_similarities.similarity) as product,
+        sum(cast(activations.value as double) * activations.value) as activation_square,
+        sum(cast(image_concept_similarities.similarity as double) * image_concept_similarities.similarity)
+            as similarity_square,
+        case
+            when
+                stddev_pop(image_concept_similarities.similarity)
+                > 1e-6 * abs(avg(image_concept_similarities.similarity))
+                then corr(activations.value, image_concept_similarities.similarity)
+        end as correlation
+    from dissections
+    inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
+    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join images
+        on
+            activations.image_id = images.image_id
+            and dissections.split_id = images.split_id
+    inner join concepts on dissections.concept_set_id = concepts.concept_set_id
+    inner join image_concept_similarities
+        on
+            activations.image_id = image_concept_similarities.image_id
+            and concepts.concept_id = image_concept_similarities.concept_id
+            and dissections.clip_id = image_concept_similarities.clip_id
+    where dissections.scorer = 'cos' and dissections.engine = 'sql' and not dissected_neurons.dead
+    group by
+        dissected_neurons.dissection_id,
+        dissected_neurons.neuron_id,
+        image_concept_similarities.concept_id
+
+)
+
+select
+    dissection_id,
+    neuron_id,
+    concept_id,
+    coalesce(product / nullif(sqrt(activation_square * similarity_square), 0), 0) as similarity,
+    correlation * sqrt(images - 1) as z
+from sums

@@ -1,0 +1,98 @@
+-- Cosine cubed (CLIP-Dissect, arXiv 2204.10965): activations and similarities are centred over the images, cubed and
+-- compared by their cosine.
+-- grain: dissection_id, neuron_id, concept_id
+-- materialized: table
+--
+-- The cubes let the extremes decide. Lengths count as at least 0.001. z is from the exact mean and variance of the sum
+-- when images are permuted; NULL for a concept that is equally near to all images, which has no variance.
+
+with
+
+concept_means as (
+
+    select
+        dissections.dissection_id,
+        image_concept_similarities.concept_id,
+        avg(cast(image_concept_similarities.similarity as double)) as mean,
+        stddev_pop(image_concept_similarities.similarity) as sd
+    from dissections
+    inner join concepts on dissections.concept_set_id = concepts.concept_set_id
+    inner join image_concept_similarities
+        on
+            concepts.concept_id = image_concept_similarities.concept_id
+            and dissections.clip_id = image_concept_similarities.clip_id
+    inner join images
+        on
+            image_concept_similarities.image_id = images.image_id
+            and dissections.split_id = images.split_id
+    where dissections.scorer = 'cos_cubed' and dissections.engine = 'sql'
+    group by dissections.dissection_id, image_concept_similarities.concept_id
+
+),
+
+centred as (
+
+    select
+        dissected_neurons.dissection_id,
+        dissected_neurons.neuron_id,
+        concept_means.concept_id,
+        activations.value - dissected_neurons.mean as activation,
+        image_concept_similarities.similarity - concept_means.mean as similarity
+    from dissections
+    inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
+    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join images
+        on
+            activations.image_id = images.image_id
+            and dissections.split_id = images.split_id
+    inner join concept_means on dissections.dissection_id = concept_means.dissection_id
+    inner join image_concept_similarities
+        on
+            activations.image_id = image_concept_similarities.image_id
+            and concept_means.concept_id = image_concept_similarities.concept_id
+            and dissections.clip_id = image_concept_similarities.clip_id
+    where not dissected_neurons.dead
+
+),
+
+cubed as (
+
+    select
+        dissection_id,
+        neuron_id,
+        concept_id,
+        activation * activation * activation as activation,
+        similarity * similarity * similarity as similarity
+    from centred
+
+),
+
+sums as (
+
+    select
+        dissection_id,
+        neuron_id,
+        concept_id,
+        count(*) as images,
+        sum(activation * similarity) as product,
+        greatest(sqrt(sum(activation * activation)), 0.001) as activation_length,
+        greatest(sqrt(sum(similarity * similarity)), 0.001) as similarity_length,
+        corr(activation, similarity) as correlation
+    from cubed
+    group by dissection_id, neuron_id, concept_id
+
+)
+
+select
+    sums.dissection_id,
+    sums.neuron_id,
+    sums.concept_id,
+    sums.product / (sums.activation_length * sums.similarity_length) as similarity,
+    case
+        when concept_means.sd > 1e-6 * abs(concept_means.mean) then sums.correlation * sqrt(sums.images - 1)
+    end as z
+from sums
+inner join concept_means
+    on
+        sums.dissection_id = concept_means.dissection_id
+        and sums.concept_id = concept_means.concept_id

@@ -1,0 +1,111 @@
+-- What the log-likelihood of soft-WPMI or WPMI comes to for a neuron that has nothing to do with the images.
+-- grain: dissection_id, concept_id
+-- materialized: table
+--
+-- Such a neuron's best images are a random ordered sample of top_k different ones of all N. With the gain
+-- g_r(i) = ln(1 + p_r (P - 1) + 1e-7) of image i at rank r,
+-- mean = sum over r of mean g_r;
+-- variance = sum over r of var g_r - (var of sum over r of g_r - sum over r of var g_r) / (N - 1).
+-- What is only rounding, as for the one concept of a set, counts as 0.
+
+with
+
+ranks as (
+
+    select distinct
+        dissections.dissection_id,
+        top_activations.rank,
+        dissections.p_first
+        - (top_activations.rank - 1) / dissections.top_k * (dissections.p_first - dissections.p_last) as weight
+    from dissections
+    inner join top_activations
+        on
+            dissections.split_id = top_activations.split_id
+            and dissections.top_k >= top_activations.rank
+    where dissections.scorer in ('soft_wpmi', 'wpmi') and dissections.engine = 'sql'
+
+),
+
+gains as (
+
+    select
+        ranks.dissection_id,
+        ranks.rank,
+        image_concept_probabilities.image_id,
+        image_concept_probabilities.concept_id,
+        ln(1 + ranks.weight * (image_concept_probabilities.probability - 1) + 1e-7) as gain
+    from ranks
+    inner join image_concept_probabilities
+        on ranks.dissection_id = image_concept_probabilities.dissection_id
+
+),
+
+by_rank as (
+
+    select
+        dissection_id,
+        concept_id,
+        avg(gain) as mean,
+        var_pop(gain) as variance
+    from gains
+    group by dissection_id, concept_id, rank
+
+),
+
+over_ranks as (
+
+    select
+        dissection_id,
+        concept_id,
+        sum(mean) as mean,
+        sum(variance) as variance
+    from by_rank
+    group by dissection_id, concept_id
+
+),
+
+by_image as (
+
+    select
+        dissection_id,
+        concept_id,
+        sum(gain) as gain
+    from gains
+    group by dissection_id, concept_id, image_id
+
+),
+
+over_images as (
+
+    select
+        dissection_id,
+        concept_id,
+        count(*) as images,
+        var_pop(gain) as variance
+    from by_image
+    group by dissection_id, concept_id
+
+),
+
+moments as (
+
+    select
+        over_ranks.dissection_id,
+        over_ranks.concept_id,
+        over_ranks.mean,
+        over_ranks.variance
+        - (over_images.variance - over_ranks.variance) / nullif(over_images.images - 1, 0) as variance
+    from over_ranks
+    inner join over_images
+        on
+            over_ranks.dissection_id = over_images.dissection_id
+            and over_ranks.concept_id = over_images.concept_id
+
+)
+
+select
+    dissection_id,
+    concept_id,
+    mean,
+    case when variance > 1e-20 * mean * mean then variance else 0 end as variance
+from moments

@@ -1,0 +1,44 @@
+-- Pearson correlation, over all images, of a neuron's activations and a concept's probabilities.
+-- grain: dissection_id, neuron_id, concept_id
+-- materialized: table
+--
+-- z = r √N: r's standard deviation is 1 / √N for a neuron that has nothing to do with the images. A concept of the
+-- same probability for all images, such as the only one of its set, has r = 0 and no z.
+
+with
+
+correlations as (
+
+    select
+        dissected_neurons.dissection_id,
+        dissected_neurons.neuron_id,
+        image_concept_probabilities.concept_id,
+        count(*) as images,
+        case
+            when
+                stddev_pop(image_concept_probabilities.probability)
+                > 1e-6 * avg(image_concept_probabilities.probability)
+                then corr(activations.value, image_concept_probabilities.probability)
+        end as correlation
+    from dissections
+    inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
+    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join image_concept_probabilities
+        on
+            activations.image_id = image_concept_probabilities.image_id
+            and dissections.dissection_id = image_concept_probabilities.dissection_id
+    where dissections.scorer = 'pearson' and dissections.engine = 'sql' and not dissected_neurons.dead
+    group by
+        dissected_neurons.dissection_id,
+        dissected_neurons.neuron_id,
+        image_concept_probabilities.concept_id
+
+)
+
+select
+    dissection_id,
+    neuron_id,
+    concept_id,
+    coalesce(correlation, 0) as similarity,
+    correlation * sqrt(images) as z
+from correlations

@@ -1,0 +1,173 @@
+-- Rank reorder (CLIP-Dissect, arXiv 2204.10965): how little a neuron's highest activations change places when its
+-- best images are put in the order of a concept.
+-- grain: dissection_id, neuron_id, concept_id
+-- materialized: table
+--
+-- error = mean of |v - v reordered|^p over the n best images; chance = the same for random orders;
+-- similarity = -error / chance / (mean cosine)^q. A concept whose mean cosine is not above 0 has no score, where
+-- the original gives NaN, and a neuron whose best images are all equally active has none at all.
+-- z is over the scores of random images, sampled per layer.
+
+with
+
+sizes as (
+
+    select
+        dissections.dissection_id,
+        dissections.split_id,
+        dissections.clip_id,
+        dissections.concept_set_id,
+        dissections.rank_power,
+        dissections.rank_scale,
+        floor(dissections.rank_fraction * count(*)) as n
+    from dissections
+    inner join images on dissections.split_id = images.split_id
+    where dissections.scorer = 'rank_reorder' and dissections.engine = 'sql' and images.defect is null
+    group by
+        dissections.dissection_id,
+        dissections.split_id,
+        dissections.clip_id,
+        dissections.concept_set_id,
+        dissections.rank_power,
+        dissections.rank_scale,
+        dissections.rank_fraction
+
+),
+
+ranked as (
+
+    select
+        sizes.dissection_id,
+        dissected_neurons.neuron_id,
+        activations.image_id,
+        cast(activations.value as double) as activation,
+        sizes.n - row_number() over (
+            partition by sizes.dissection_id, dissected_neurons.neuron_id
+            order by activations.value desc, activations.image_id
+        ) as place
+    from sizes
+    inner join dissected_neurons on sizes.dissection_id = dissected_neurons.dissection_id
+    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join images
+        on
+            activations.image_id = images.image_id
+            and sizes.split_id = images.split_id
+    where not dissected_neurons.dead
+
+),
+
+best as (
+
+    -- Place 0 is the least active of the n best. On a scale from 0 to 1 no power overflows; error / chance stays.
+    select
+        dissection_id,
+        neuron_id,
+        image_id,
+        place,
+        (activation - min(activation) over (partition by dissection_id, neuron_id))
+        / nullif(
+            max(activation) over (partition by dissection_id, neuron_id)
+            - min(activation) over (partition by dissection_id, neuron_id),
+            0
+        ) as value
+    from ranked
+    where place >= 0
+
+),
+
+chances as (
+
+    -- What a random order costs: mean over the stored permutations and places.
+    select
+        best.dissection_id,
+        best.neuron_id,
+        avg(pow(abs(best.value - permuted.value), sizes.rank_power)) as chance
+    from best
+    inner join sizes on best.dissection_id = sizes.dissection_id
+    inner join rank_permutations
+        on
+            best.dissection_id = rank_permutations.dissection_id
+            and best.place = rank_permutations.place
+    inner join best as permuted
+        on
+            best.dissection_id = permuted.dissection_id
+            and best.neuron_id = permuted.neuron_id
+            and rank_permutations.taken = permuted.place
+    group by best.dissection_id, best.neuron_id
+
+),
+
+by_concept as (
+
+    select
+        best.dissection_id,
+        best.neuron_id,
+        concepts.concept_id,
+        best.value,
+        image_concept_similarities.similarity,
+        -- The least similar image takes the lowest activation; of equals the more active one does.
+        row_number() over (
+            partition by best.dissection_id, best.neuron_id, concepts.concept_id
+            order by image_concept_similarities.similarity, best.place desc
+        ) - 1 as new_place
+    from best
+    inner join sizes on best.dissection_id = sizes.dissection_id
+    inner join concepts on sizes.concept_set_id = concepts.concept_set_id
+    inner join image_concept_similarities
+        on
+            best.image_id = image_concept_similarities.image_id
+            and concepts.concept_id = image_concept_similarities.concept_id
+            and sizes.clip_id = image_concept_similarities.clip_id
+
+),
+
+errors as (
+
+    select
+        by_concept.dissection_id,
+        by_concept.neuron_id,
+        by_concept.concept_id,
+        avg(pow(abs(by_concept.value - reordered.value), sizes.rank_power)) as error,
+        avg(cast(by_concept.similarity as double)) as mean_cosine
+    from by_concept
+    inner join sizes on by_concept.dissection_id = sizes.dissection_id
+    inner join best as reordered
+        on
+            by_concept.dissection_id = reordered.dissection_id
+            and by_concept.neuron_id = reordered.neuron_id
+            and by_concept.new_place = reordered.place
+    group by by_concept.dissection_id, by_concept.neuron_id, by_concept.concept_id
+
+),
+
+scored as (
+
+    -- A power of 0 leaves the mean cosine out, whatever its sign.
+    select
+        errors.dissection_id,
+        errors.neuron_id,
+        errors.concept_id,
+        -errors.error / chances.chance / pow(errors.mean_cosine, sizes.rank_scale) as similarity
+    from errors
+    inner join sizes on errors.dissection_id = sizes.dissection_id
+    inner join chances
+        on
+            errors.dissection_id = chances.dissection_id
+            and errors.neuron_id = chances.neuron_id
+    where chances.chance > 0 and (errors.mean_cosine > 0 or sizes.rank_scale = 0)
+
+)
+
+select
+    scored.dissection_id,
+    scored.neuron_id,
+    scored.concept_id,
+    scored.similarity,
+    (scored.similarity - null_samples.mean) / nullif(null_samples.sd, 0) as z
+from scored
+inner join neurons on scored.neuron_id = neurons.neuron_id
+left join null_samples
+    on
+        scored.dissection_id = null_samples.dissection_id
+        and scored.concept_id = null_samples.concept_id
+        and neurons.layer_id = null_samples.layer_id
