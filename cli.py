@@ -81,7 +81,7 @@ def extract(
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
     study = _load_study(study_file, overrides, device)
-    from extract import jobs  # torch loads here, so that the other commands start at once
+    from extract import jobs, labels  # torch loads here, so that the other commands start at once
     from reports import terminal
 
     terminal.say("loading the network and CLIP")
@@ -96,6 +96,8 @@ def extract(
         else:
             with terminal.Progress("extracting") as progress:
                 opened.load(jobs.run(plan, opened, progress))
+        _build(opened, select=labels.READS)
+        opened.load(labels.run(opened, plan.device))
         _build(opened)
         dissection = plan.dissection_id(opened)
     with _open_to_read(path, dissection) as opened:

@@ -136,6 +136,7 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def pieces(count: int, size: int) -> Iterator[slice]:
+    """Slices of `size` that cover 0 to `count`, the last one shorter at need."""
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
 

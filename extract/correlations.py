@@ -21,6 +21,7 @@ MIN_NORM = 1e-3  # of the cubes, in cos_cubed
 
 
 def correlations(job: Job) -> Best:
+    """The best concepts of each neuron by cos, cos_cubed or pearson."""
     scorer, count = job.settings.scorer, len(job.words.vectors)
     if scorer == "cos":
         return cosines(job) if count > job.images.shape[1] else products(job, to_unit_length)

@@ -185,4 +185,5 @@ def subtract_exp(logits: Tensor, totals: Tensor) -> None:
 
 
 def multiply(images: Tensor, vectors: Tensor, out: Tensor) -> None:
+    """The products (N, c) of image and concept vectors, into `out`."""
     torch.mm(images, vectors.T, out=out)

@@ -26,9 +26,7 @@ from extract.study import Dataset, StudyError
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data"
 
-quickly = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quickly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -82,9 +80,7 @@ def test_a_line_of_the_csv_is_an_image(tmp_path):
         assert (shown(image) == face).all()
 
 
-@pytest.mark.parametrize(
-    "header", ["Usage,pixels,emotion", " Usage, pixels,emotion", '"usage","Pixels","EMOTION"']
-)
+@pytest.mark.parametrize("header", ["Usage,pixels,emotion", " Usage, pixels,emotion", '"usage","Pixels","EMOTION"'])
 def test_columns_may_be_in_any_order(tmp_path, header):
     row = ",".join(reversed(line(noise(0), 4).split(",")))
     source = fer2013(tmp_path / "f.csv", row, header=header)
@@ -270,8 +266,7 @@ def bomb(side: int) -> bytes:
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
 
 
@@ -298,9 +293,7 @@ def test_bad_files_among_good_ones_are_kept_as_unreadable(tmp_path):
     assert sorted(bad) == sorted(
         ["cut.jpg", "empty.png", "text.png", "script.png", "huge.png", "immense.png", "dead.jpg"]
     )
-    assert all(
-        image.defect.startswith("unreadable: ") and " at 0x" not in image.defect for image in bad.values()
-    )
+    assert all(image.defect.startswith("unreadable: ") and " at 0x" not in image.defect for image in bad.values())
     assert "10000 × 10000 pixels" in bad["huge.png"].defect
     assert "truncated" in bad["cut.jpg"].defect
     assert bad["text.png"].sha256 == hashlib.sha256(b"hello").hexdigest()
@@ -555,9 +548,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 def test_a_limit_keeps_the_first_images_of_each_split(tmp_path):
     usages = ["Training"] * 4 + ["PublicTest"] * 1 + ["PrivateTest"] * 4
-    source = fer2013(
-        tmp_path / "f.csv", *[line(noise(n), 3, usage) for n, usage in enumerate(usages)], images=2
-    )
+    source = fer2013(tmp_path / "f.csv", *[line(noise(n), 3, usage) for n, usage in enumerate(usages)], images=2)
     images = list(source.scan())
     assert [image.position for image in images] == [0, 1, 2, 3, 4]
     assert [image.path.split(":")[1] for image in images] == ["2", "3", "6", "7", "8"]
@@ -597,9 +588,7 @@ def test_a_fingerprint_ignores_what_changes_nothing(tmp_path):
     before = folder(tmp_path / "set").fingerprint()
     (tmp_path / "set/train/notes.txt").write_text("hello")
     (tmp_path / "set").rename(tmp_path / "moved")
-    assert (
-        folder(tmp_path / "moved", validation_share=0.3).fingerprint() == before
-    )  # it has a validation part
+    assert folder(tmp_path / "moved", validation_share=0.3).fingerprint() == before  # it has a validation part
 
 
 def test_the_fingerprint_of_a_csv_is_its_bytes_and_the_limit(tmp_path):
@@ -620,9 +609,7 @@ def test_the_demo_draws_faces_and_splits_them(sources):
     assert Counter(image.split for image in images) == {"train": 180, "validation": 45, "test": 75}
     assert source.classes == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert {image.class_name for image in images} == set(source.classes)
-    assert all(
-        (image.width, image.height, image.path, image.defect) == (48, 48, None, None) for image in images
-    )
+    assert all((image.width, image.height, image.path, image.defect) == (48, 48, None, None) for image in images)
 
 
 def test_the_demo_depends_on_its_seed_and_size():
@@ -653,9 +640,7 @@ def test_a_missing_path_suggests_a_near_name(tmp_path):
 def test_a_set_of_which_nothing_can_be_read_is_an_error(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/1.png").write_bytes(b"no")
-    with pytest.raises(
-        StudyError, match=r"no readable image: the first one, a/1\.png, is unreadable: not a picture"
-    ):
+    with pytest.raises(StudyError, match=r"no readable image: the first one, a/1\.png, is unreadable: not a picture"):
         list(folder(tmp_path).scan())
     with pytest.raises(StudyError, match="no readable image: there is none"):
         list(fer2013(tmp_path / "f.csv").scan())
@@ -671,9 +656,7 @@ def test_images_load_no_torch():
 
 @pytest.mark.skipif(not (REAL / "unpack.py").exists(), reason="needs ../shared/data")
 def test_fer2013_has_its_known_classes_and_defects(tmp_path):
-    subprocess.run(
-        [sys.executable, REAL / "unpack.py", tmp_path, "--layout", "csv", "--limit", "1500"], check=True
-    )
+    subprocess.run([sys.executable, REAL / "unpack.py", tmp_path, "--layout", "csv", "--limit", "1500"], check=True)
     source = open_source(Dataset(name="FER2013", kind="fer2013", path=tmp_path / "fer2013.csv"))
     images = list(source.scan())
     assert Counter(image.split for image in images) == {"train": 1500, "validation": 1500, "test": 1500}

@@ -1,0 +1,314 @@
+"""What torch adds to a dissection: scores past the size for views, and the null that its p is read from.
+
+for unit in run(warehouse, device): ...     # one unit a dissection that has none yet
+
+Reads the rows that extraction left and the views top_activations and dissected_neurons, runs no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from extract import correlations, likelihoods, nulls, ranking, robustness, scoring
+from extract.nulls import Null, Spread
+from extract.scoring import Scores, Settings
+
+READS = ("dissected_neurons", "top_activations")  # views that must be built
+STORED = 256  # images of each neuron in top_activations
+LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The CLIP side of a dissection, in the order of image and concept ids. images (N, D), concepts (C, D)."""
+
+    image_ids: np.ndarray
+    images: Tensor
+    concept_ids: np.ndarray
+    concepts: Tensor
+    classes: np.ndarray | None  # (N,) numbers; None: an image has no class
+
+
+@dataclass
+class StoredLayer:
+    """A layer as the warehouse holds it; see scoring.Layer. Its neurons are first_neuron, first_neuron + 1, …"""
+
+    warehouse: Any
+    layer_id: int
+    split_id: int
+    first_neuron: int
+    dead: np.ndarray
+    image_ids: np.ndarray
+
+    @property
+    def neurons(self) -> int:
+        return len(self.dead)
+
+    @property
+    def images(self) -> int:
+        return len(self.image_ids)
+
+    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        if k > min(STORED, self.images):
+            return ranking.top_lists(self.block(first, last), k)
+        rows = self.warehouse.rows(
+            """
+            select image_id, value from top_activations
+            where split_id = $split and neuron_id >= $first and neuron_id < $last and rank <= $k
+            order by neuron_id, rank
+            """,
+            {"split": self.split_id, "first": self.first_neuron + first, "last": self.first_neuron + last, "k": k},
+        )
+        shape = (last - first, k)
+        indices = np.searchsorted(self.image_ids, rows["image_id"].to_numpy())
+        return indices.reshape(shape), rows["value"].to_numpy().reshape(shape)
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        rows = self.warehouse.rows(
+            """
+            select value from activations
+            inner join images on activations.image_id = images.image_id
+            where neuron_id >= $first and neuron_id < $last and split_id = $split
+            order by neuron_id, activations.image_id
+            """,
+            {"first": self.first_neuron + first, "last": self.first_neuron + last, "split": self.split_id},
+        )
+        return np.ascontiguousarray(rows["value"].to_numpy().reshape(last - first, self.images).T)
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Mean and standard deviation of the activations of the live neurons."""
+        rows = self.warehouse.rows(
+            """
+            select mean, sd from neuron_statistics
+            where split_id = $split and neuron_id >= $first and neuron_id < $last order by neuron_id
+            """,
+            {"split": self.split_id, "first": self.first_neuron, "last": self.first_neuron + self.neurons},
+        )
+        return Spread(rows["mean"].to_numpy(), rows["sd"].to_numpy())
+
+    @cached_property
+    def cube_spread(self) -> Spread:
+        """The same of the centred cubes."""
+        means, sds = np.empty(self.neurons), np.empty(self.neurons)
+        for first in range(0, self.neurons, 256):
+            last = min(first + 256, self.neurons)
+            block = self.block(first, last).astype(np.float64)
+            cubes = (block - block.mean(axis=0)) ** 3
+            means[first:last], sds[first:last] = cubes.mean(axis=0), cubes.std(axis=0)
+        return Spread(means, sds)
+
+
+def outstanding(warehouse: Any) -> pl.DataFrame:
+    """The dissections that nothing was computed for yet."""
+    return warehouse.rows(
+        """
+        select * from dissections
+        where dissection_id not in (select dissection_id from null_quantiles)
+        order by dissection_id
+        """
+    )
+
+
+def run(warehouse: Any, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield what each outstanding dissection lacks, as one unit."""
+    for row in outstanding(warehouse).to_dicts():
+        layers = read_layers(warehouse, row)
+        if layers:
+            yield label(row, read_evidence(warehouse, row), layers, device)
+
+
+def label(
+    row: dict[str, Any], evidence: Evidence, layers: Sequence[StoredLayer], device: torch.device
+) -> dict[str, Any]:
+    """A unit for one dissection: its null, and its scores where the kernel gives them."""
+    names = {field.name for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in row.items() if name in names})
+    null = draw_null(settings, evidence, layers, row["null_draws"], row["seed"])
+    unit = {"null_quantiles": quantile_table(row, layers, null)}
+    if settings.scorer == "rank_reorder":
+        unit["null_samples"] = sample_table(row, layers, evidence, null)
+    scored, checked = [], []
+    kernel = row["engine"] == "kernel"
+    for place, layer in enumerate(layers):
+        keep = row["kept_concepts"] if kernel else 1
+        scores = scoring.score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
+        if kernel:
+            z = z_of_scores(settings, layer, place, scores, null, len(evidence.image_ids))
+            scored.append(score_table(row, layer, evidence, scores, z))
+        checked.append(check_table(row, layer, evidence, settings, scores.concepts[:, 0]))
+    unit["label_checks"] = pa.concat_tables(checked)
+    return unit | ({"kernel_scores": pa.concat_tables(scored)} if kernel else {})
+
+
+def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[StoredLayer], draws: int, seed: int) -> Null:
+    """What the labels of unrelated neurons come to in each layer, for this scorer."""
+    with torch.inference_mode():
+        if settings.scorer in ("soft_wpmi", "wpmi"):
+            lists = [prior_lists(settings, layer) for layer in layers]
+            return nulls.likelihood_null(settings, lists, evidence.images, evidence.concepts, draws, seed)
+        if settings.scorer == "rank_reorder":
+            return nulls.reorder_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
+        ratios = [_ratio(settings, layer) for layer in layers]
+        return nulls.linear_null(settings, ratios, evidence.images, evidence.concepts, draws, seed)
+
+
+def prior_lists(settings: Settings, layer: StoredLayer) -> np.ndarray:
+    """The best images (K, top_k) of the neurons that the prior is the mean over."""
+    lists = layer.top(settings.top_k, 0, layer.neurons)[0]
+    return lists if settings.include_dead else lists[~layer.dead]
+
+
+def _ratio(settings: Settings, layer: StoredLayer) -> Spread:
+    """Of live neurons, the mean of what is multiplied in units of its standard deviation."""
+    if settings.scorer == "pearson":
+        return Spread(np.zeros(1), np.ones(1))
+    spread = layer.cube_spread if settings.scorer == "cos_cubed" else layer.spread
+    live = ~layer.dead & (spread.sd > 0)
+    return (
+        Spread(spread.mean[live] / spread.sd[live], np.ones(live.sum()))
+        if live.any()
+        else Spread(np.zeros(1), np.ones(1))
+    )
+
+
+def z_of_scores(
+    settings: Settings, layer: StoredLayer, place: int, scores: Scores, null: Null, images: int
+) -> np.ndarray:
+    """z (K, keep) of kept scores, from the same moments as the views'; NaN where there is no score."""
+    found, values = scores.concepts, np.where(scores.concepts >= 0, scores.similarities, np.nan)
+    if settings.scorer in ("soft_wpmi", "wpmi"):
+        _, constant = likelihoods._tilts(settings)
+        prior = settings.prior_weight * null.priors[place][found] - (1 - settings.prior_weight) * constant
+        return (values + prior - null.mean[0][found]) / null.sd[0][found]
+    if settings.scorer == "rank_reorder":
+        return (values - null.mean[place][found]) / null.sd[place][found]
+    if settings.scorer == "pearson":
+        return values * images**0.5
+    spread = layer.cube_spread if settings.scorer == "cos_cubed" else layer.spread
+    mean, sd = spread.mean[:, None], np.where(spread.sd > 0, spread.sd, np.nan)[:, None]
+    least = correlations.MIN_NORM if settings.scorer == "cos_cubed" else 0.0
+    norm = np.maximum(np.hypot(mean, sd) * images**0.5, least)
+    other = np.maximum(np.hypot(null.mean[0], null.sd[0]) * images**0.5, least)[found]
+    product = values * norm * other / images  # mean of the products
+    return (product - mean * null.mean[0][found]) / (sd * null.sd[0][found]) * (images - 1) ** 0.5
+
+
+# ---------------------------------------------------------------- rows
+
+
+def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
+    """The embeddings of the probing images and of the concepts, and the classes of the images."""
+    images = warehouse.rows(
+        """
+        select image_embeddings.image_id, embedding, class from image_embeddings
+        inner join images on image_embeddings.image_id = images.image_id
+        where clip_id = $clip and split_id = $split order by image_embeddings.image_id
+        """,
+        {"clip": row["clip_id"], "split": row["split_id"]},
+    )
+    concepts = warehouse.rows(
+        """
+        select concepts.concept_id, embedding from concepts
+        inner join concept_embeddings on concepts.concept_id = concept_embeddings.concept_id
+        where clip_id = $clip and concept_set_id = $concepts order by position
+        """,
+        {"clip": row["clip_id"], "concepts": row["concept_set_id"]},
+    )
+    classes = None
+    if images["class"].null_count() == 0:
+        classes = np.unique(images["class"].to_numpy(), return_inverse=True)[1]
+    return Evidence(
+        images["image_id"].to_numpy(), _matrix(images), concepts["concept_id"].to_numpy(), _matrix(concepts), classes
+    )
+
+
+def _matrix(rows: pl.DataFrame) -> Tensor:
+    flat = rows["embedding"].explode().to_numpy()
+    return torch.from_numpy(np.array(flat, dtype=np.float32).reshape(len(rows), -1))
+
+
+def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
+    """The layers of a dissection that have a live neuron, nearest the image first."""
+    neurons = warehouse.rows(
+        "select layer_id, neuron_id, dead from dissected_neurons where dissection_id = $id order by neuron_id",
+        {"id": row["dissection_id"]},
+    )
+    images = warehouse.rows(
+        "select image_id from images where split_id = $split and defect is null order by image_id",
+        {"split": row["split_id"]},
+    )["image_id"].to_numpy()
+    return [
+        StoredLayer(warehouse, layer_id, row["split_id"], group["neuron_id"][0], group["dead"].to_numpy(), images)
+        for (layer_id,), group in neurons.group_by("layer_id", maintain_order=True)
+        if not group["dead"].all()
+    ]
+
+
+def quantile_table(row: dict[str, Any], layers: Sequence[StoredLayer], null: Null) -> pa.Table:
+    """Rows of null_quantiles."""
+    tables = []
+    for layer, draws in zip(layers, null.labels, strict=True):
+        z, p = nulls.steps(draws, row["null_draws"])
+        tables.append(_table(row, len(z), layer_id=np.full(len(z), layer.layer_id, np.int32), z=z, p=p))
+    return pa.concat_tables(tables)
+
+
+def sample_table(row: dict[str, Any], layers: Sequence[StoredLayer], evidence: Evidence, null: Null) -> pa.Table:
+    """Rows of null_samples."""
+    tables = []
+    for layer, mean, sd in zip(layers, null.mean, null.sd, strict=True):
+        known = np.isfinite(mean)
+        columns = {"concept_id": evidence.concept_ids[known], "mean": mean[known], "sd": sd[known]}
+        tables.append(_table(row, known.sum(), layer_id=np.full(known.sum(), layer.layer_id, np.int32), **columns))
+    return pa.concat_tables(tables)
+
+
+def score_table(row: dict[str, Any], layer: StoredLayer, evidence: Evidence, scores: Scores, z: np.ndarray) -> pa.Table:
+    """Rows of kernel_scores for one layer."""
+    neurons = np.repeat(np.arange(layer.neurons, dtype=np.int32) + layer.first_neuron, scores.concepts.shape[1])
+    there = scores.concepts.ravel() >= 0
+    return _table(
+        row,
+        there.sum(),
+        neuron_id=neurons[there],
+        concept_id=evidence.concept_ids[scores.concepts.ravel()[there]],
+        similarity=scores.similarities.ravel()[there],
+        z=pa.array(z.ravel()[there], mask=~np.isfinite(z.ravel()[there])),
+    )
+
+
+def check_table(
+    row: dict[str, Any], layer: StoredLayer, evidence: Evidence, settings: Settings, labels: np.ndarray
+) -> pa.Table:
+    """Rows of label_checks: one for each neuron with a label."""
+    there = labels >= 0
+    images, concepts = evidence.images, evidence.concepts
+    z = np.full(len(labels), np.nan)
+    if evidence.classes is not None and evidence.images.shape[0] * len(concepts) <= LARGEST_TABLE:
+        z = robustness.within_class(settings, layer, images, concepts, labels, evidence.classes)
+    share = np.full(len(labels), np.nan)
+    if row["bootstraps"] and settings.scorer in robustness.LIKELIHOODS:
+        share = robustness.bootstrap(settings, layer, images, concepts, labels, row["bootstraps"], row["seed"])
+    return _table(
+        row,
+        there.sum(),
+        neuron_id=np.flatnonzero(there).astype(np.int32) + layer.first_neuron,
+        concept_id=evidence.concept_ids[labels[there]],
+        z_within_class=pa.array(z[there], mask=np.isnan(z[there])),
+        split_half_agrees=robustness.split_half(settings, layer, images, concepts)[there],
+        bootstrap_share=pa.array(share[there], mask=np.isnan(share[there])),
+    )
+
+
+def _table(row: dict[str, Any], count: int, **columns: Any) -> pa.Table:
+    return pa.table({"dissection_id": np.full(count, row["dissection_id"], np.int32), **columns})

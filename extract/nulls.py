@@ -1,0 +1,274 @@
+"""What the label of a neuron that has nothing to do with the images would look like.
+
+null = likelihood_null(settings, lists, images, concepts, draws, seed)     # soft_wpmi, wpmi
+null = linear_null(settings, spreads, images, concepts, draws, seed)       # cos, cos_cubed, pearson
+null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
+z, p = steps(null.labels[layer])                                           # how rare each z is
+
+Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
+layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
+all concepts, which methods often take, is larger: the label is the concept of the best *score*.) The draws are
+shared by all neurons of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extract import correlations, likelihoods, ranking
+from extract.best import Words, pieces
+from extract.scoring import Layer, Settings
+
+NODES = 12  # of the interpolation over ranks; its error is below 1e-6 of the mean
+WIDTH_BYTES = 4e8  # of image × concept values at a time
+LEAST_DRAWS = 1000
+LIKELIHOOD_PRODUCTS, LINEAR_PRODUCTS = 4e9, 1e11  # what all draws of a null may take
+REORDER_DRAWS = 4000  # each of them is a neuron to score
+TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
+OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
+SMALLEST_P = 1e-6  # that a fitted tail may say
+
+
+@dataclass
+class Null:
+    """labels: layer → z of the label, one a draw. mean, sd: of each concept's statistic, (layer or 1, concept)."""
+
+    labels: list[np.ndarray]
+    mean: np.ndarray
+    sd: np.ndarray
+    priors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (layer, concept), of the likelihoods
+
+
+def affordable(draws: int, each: float, limit: float) -> int:
+    """As many draws as were asked for, or as the limit allows at `each` products a draw, but LEAST_DRAWS."""
+    return int(min(draws, max(LEAST_DRAWS, limit / each)))
+
+
+# ---------------------------------------------------------------- soft_wpmi and wpmi
+
+
+def likelihood_null(
+    settings: Settings, lists: Sequence[np.ndarray], images: Tensor, concepts: Tensor, draws: int, seed: int
+) -> Null:
+    """lists: the top images (K, top_k) of the neurons in the prior of each layer. images (N, D), concepts (C, D)."""
+    tilts, _ = likelihoods._tilts(settings)
+    random = random_lists(affordable(draws, settings.top_k * len(concepts), LIKELIHOOD_PRODUCTS), settings.top_k,
+                          len(images), seed)  # fmt: skip
+    own = [torch.from_numpy(np.ascontiguousarray(each)) for each in lists]
+    rows = len(random) + sum(map(len, own))
+    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * rows))))
+    words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
+    best = [torch.full((len(random),), -torch.inf, dtype=torch.float64) for _ in own]
+    labels = [torch.zeros(len(random), dtype=torch.float64) for _ in own]
+    mean, sd, priors = np.empty(len(concepts)), np.empty(len(concepts)), np.empty((len(own), len(concepts)))
+    for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
+        some = slice(first, first + shares.shape[1])
+        moments = null_moments(shares, tilts)
+        mean[some], sd[some] = (moment.numpy() for moment in moments)
+        sums = torch.empty(len(random), shares.shape[1], dtype=torch.float64)
+        likelihoods.log_products(shares, random, tilts, sums)
+        z = (sums - moments[0]) / moments[1].clamp(min=1e-12)
+        for layer, neurons in enumerate(own):
+            likely = torch.empty(len(neurons), shares.shape[1], dtype=torch.float64)
+            likelihoods.log_products(shares, neurons, tilts, likely)
+            prior = sum(likelihoods.log_mean_exp(likely))
+            priors[layer, some] = prior.numpy()
+            scores, found = (sums - settings.prior_weight * prior).max(dim=1)
+            better = scores > best[layer]
+            best[layer] = torch.where(better, scores, best[layer])
+            labels[layer] = torch.where(better, z.gather(1, found[:, None])[:, 0], labels[layer])
+    return Null([each.numpy() for each in labels], mean[None], sd[None], priors)
+
+
+def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
+    """(count, length): each row different images in random order, all such rows equally likely."""
+    random = torch.Generator().manual_seed(seed)
+    if length**2 > 2 * images:  # too many rows would repeat an image
+        rows = [torch.randperm(images, generator=random)[:length] for _ in range(count)]
+        return torch.stack(rows)
+    lists = torch.randint(images, (count, length), generator=random)
+    while (again := (lists.sort(dim=1)[0].diff(dim=1) == 0).any(dim=1).nonzero()[:, 0]).numel():
+        lists[again] = torch.randint(images, (len(again), length), generator=random)
+    return lists
+
+
+def null_moments(shares: Tensor, tilts: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of Σ_r ln(1 + t_r P[i_r]) over random ordered samples of different images.
+
+    mean = Σ_r mean_i g_r;  variance = Σ_r var_i g_r - (var_i Σ_r g_r - Σ_r var_i g_r) / (N - 1), with
+    g_r(i) = ln(1 + t_r P[i]). g is smooth in the logarithm of 1 + t_r, so that what is summed over the ranks needs to
+    be computed at a few nodes only.
+    """
+    nodes, weights = _nodes(np.log1p(np.asarray(tilts)))
+    mean = torch.zeros(shares.shape[1], dtype=torch.float64)
+    variance = torch.zeros_like(mean)
+    total = torch.zeros(shares.shape, dtype=torch.float32)
+    for node, weight in zip(nodes, weights, strict=True):
+        gains = torch.log1p(shares * float(np.expm1(node)))
+        average = gains.mean(dim=0, dtype=torch.float64)
+        mean += weight * average
+        variance += weight * (gains - average.float()).square_().mean(dim=0, dtype=torch.float64)
+        total += float(weight) * gains
+    spread = (total - total.mean(dim=0)).square_().mean(dim=0, dtype=torch.float64)
+    variance -= (spread - variance) / max(len(shares) - 1, 1)
+    return mean, variance.clamp(min=0).sqrt()
+
+
+def _nodes(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chebyshev nodes and weights with which Σ_r f(positions_r) ≈ Σ_j weights_j f(nodes_j) for smooth f."""
+    low, high = positions.min(), positions.max()
+    if high - low < 1e-12:
+        return np.array([low]), np.array([float(len(positions))])
+    if len(positions) <= NODES:
+        return positions, np.ones(len(positions))
+    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+    basis = np.ones((NODES, len(positions)))
+    for j in range(NODES):
+        for other in np.delete(nodes, j):
+            basis[j] *= (positions - other) / (nodes[j] - other)
+    return nodes, basis.sum(axis=1)
+
+
+# ---------------------------------------------------------------- cos, cos_cubed, pearson
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (K,) of the live neurons' activations, of their centred cubes for cos_cubed."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+
+def linear_null(
+    settings: Settings, spreads: Sequence[Spread], images: Tensor, concepts: Tensor, draws: int, seed: int
+) -> Null:
+    """A sum of products over permuted images is normal for many images, with the concepts' own correlations.
+
+    mean, sd: those of the columns that activations are multiplied with: s, its centred cube, or P.
+    """
+    random = torch.Generator().manual_seed(seed)
+    count = affordable(draws, len(images) * len(concepts), LINEAR_PRODUCTS)
+    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
+    at_once = count if width < len(concepts) else 2048  # drawn once where the columns must be made anew
+    at_once = int(min(at_once, max(1, WIDTH_BYTES // (4 * len(images)))))
+    mean, sd = np.empty(len(concepts)), np.empty(len(concepts))
+    labels: list[list[np.ndarray]] = [[] for _ in spreads]
+    for some in pieces(count if at_once > 1 else 1, at_once):
+        noise = torch.randn(some.stop - some.start, len(images), generator=random)
+        mine = [each.mean[_pick(len(each.mean), len(noise), random)] for each in spreads]
+        best = [torch.full((len(noise),), -torch.inf, dtype=torch.float64) for _ in spreads]
+        found = [torch.zeros(len(noise), dtype=torch.float64) for _ in spreads]
+        for first, columns in _columns(settings, images, concepts, width):
+            here = slice(first, first + columns.shape[1])
+            mean[here], sd[here] = columns.mean(0, dtype=torch.float64).numpy(), columns.std(0, correction=0).numpy()
+            centred = columns - columns.mean(0)
+            z = (noise @ (centred / centred.norm(dim=0).clamp(min=1e-12))).double()
+            norm = torch.from_numpy(np.hypot(mean[here], sd[here]).clip(1e-12))
+            for layer in range(len(spreads)):
+                ratio = torch.from_numpy(mine[layer])[:, None]  # mean over sd of each draw's neuron
+                scores = (
+                    ratio * torch.from_numpy(mean[here]) * len(images) ** 0.5 + z * torch.from_numpy(sd[here])
+                ) / norm
+                highest, place = scores.max(dim=1)
+                better = highest > best[layer]
+                best[layer] = torch.where(better, highest, best[layer])
+                found[layer] = torch.where(better, z.gather(1, place[:, None])[:, 0], found[layer])
+        for layer, each in enumerate(found):
+            labels[layer].append(each.numpy())
+    return Null([np.concatenate(each) for each in labels], mean[None], sd[None])
+
+
+def _pick(neurons: int, count: int, random: torch.Generator) -> np.ndarray:
+    return torch.randint(neurons, (count,), generator=random).numpy()
+
+
+def _columns(settings: Settings, images: Tensor, concepts: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
+    """What activations are multiplied with, (N, c), for `width` concepts after another."""
+    words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
+    if settings.scorer == "pearson":
+        yield from likelihoods.share_chunks(images * settings.softmax_scale, words, width)
+        return
+    for first, columns in correlations.cosine_chunks(images, words, width):
+        if settings.scorer == "cos_cubed":
+            columns = (columns - columns.mean(0)) ** 3
+        yield first, columns
+
+
+# ---------------------------------------------------------------- rank_reorder
+
+
+def reorder_null(
+    settings: Settings, layers: Sequence[Layer], images: Tensor, concepts: Tensor, draws: int, seed: int
+) -> Null:
+    """The scores of each layer's own activations on random images; no formula is known for them."""
+    n = int(settings.rank_fraction * len(images))
+    count = min(draws, REORDER_DRAWS)
+    orders = ranking.draw_permutations(settings.permutations, n, settings.seed)
+    measure = ranking.reorder_measure(images, concepts, n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES))
+    random = np.random.default_rng(seed)
+    labels, means, sds = [], [], []
+    for layer in layers:
+        some = min(layer.neurons, OWN_ACTIVATIONS)
+        values = ranking.scaled(layer.top(n, 0, some)[1][~layer.dead[:some]])
+        chance = ranking.baselines(values, orders, settings.rank_power)
+        values, chance = values[chance > 0], chance[chance > 0]
+        scores = []
+        for some in pieces(count, 512) if len(values) else ():
+            picked = random.integers(len(values), size=some.stop - some.start)
+            indices = np.stack([random.permutation(len(images))[:n] for _ in picked])
+            errors, cosines = measure(indices, values[picked])
+            scores.append(ranking.reorder_scores(errors, cosines, chance[picked], settings.rank_scale).numpy())
+        drawn = np.concatenate(scores) if scores else np.full((1, len(concepts)), -np.inf)
+        finite = np.where(np.isfinite(drawn), drawn, np.nan)
+        with np.errstate(invalid="ignore"):
+            mean, sd = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
+        z = (drawn - mean) / np.where(sd > 0, sd, np.nan)
+        z = z[np.arange(len(drawn)), drawn.argmax(axis=1)]
+        labels.append(z[np.isfinite(z)])
+        means.append(mean)
+        sds.append(sd)
+    return Null(labels, np.array(means), np.array(sds))
+
+
+# ---------------------------------------------------------------- from draws to p
+
+
+def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
+    """z and p, both along falling p: how often a draw reaches each z.
+
+    p = (1 + draws that reach z) / (1 + draws). Where fewer were drawn than `asked`, the highest tenth follows a
+    generalised Pareto distribution that is fitted to them by probability-weighted moments (Hosking & Wallis 1987).
+    """
+    falling = np.sort(draws)[::-1]
+    count = len(falling)
+    if count == 0:
+        return np.zeros(0), np.zeros(0)
+    ranks = np.unique(np.geomspace(1, count, 600).round().astype(int))  # within 2 % of every p, and never below it
+    z, p = falling[ranks - 1], (1 + ranks) / (1 + count)
+    beyond = np.nextafter(falling[0], np.inf)
+    z, p = np.append(z, beyond), np.append(p, 1 / (1 + count))
+    if count < asked and count >= 10 / TAIL_SHARE:
+        tail = int(count * TAIL_SHARE)
+        scale, shape = _pareto(falling[:tail] - falling[tail])
+        chances = np.geomspace(TAIL_SHARE, SMALLEST_P, 300)
+        heights = -np.log(chances / TAIL_SHARE) if abs(shape) < 1e-6 else ((chances / TAIL_SHARE) ** -shape - 1) / shape
+        body = p > TAIL_SHARE
+        z, p = np.append(z[body], falling[tail] + scale * heights), np.append(p[body], chances)
+    order = np.argsort(z, kind="stable")
+    return z[order], np.minimum.accumulate(p[order])
+
+
+def _pareto(excesses: np.ndarray) -> tuple[float, float]:
+    """Scale and shape of a generalised Pareto distribution with survival (1 + shape x / scale)^(-1/shape)."""
+    rising = np.sort(excesses)
+    mean = rising.mean()
+    weighted = (rising * (1 - (np.arange(1, len(rising) + 1) - 0.35) / len(rising))).mean()
+    if mean <= 2 * weighted:
+        return max(mean, 1e-12), 0.0
+    return 2 * mean * weighted / (mean - 2 * weighted), 2 - mean / (mean - 2 * weighted)

@@ -1,0 +1,201 @@
+"""Does a label hang on which images there were, or on their class?
+
+agree = split_half(settings, layer, images, concepts)                 # (K,) bool
+share = bootstrap(settings, layer, images, concepts, labels, 100, 0)  # (K,): of resamples that give the label
+z = within_class(settings, layer, images, concepts, labels, classes)  # (K,): beyond what the class explains
+
+The likelihoods look at the best images of a neuron only, so that halves and resamples of the images are halves and
+resamples of its list, of which 256 are stored: enough for any top_k up to about 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extract import likelihoods, scoring
+from extract.best import Words, pieces
+from extract.nulls import WIDTH_BYTES, _nodes
+from extract.scoring import Layer, Settings
+
+LISTED = 256  # images of a neuron that a half or a resample is taken from
+NEURONS = 256  # whose activations are asked for at a time
+LIKELIHOODS = ("soft_wpmi", "wpmi")
+
+
+class Half:
+    """Every other image of a layer; see scoring.Layer."""
+
+    def __init__(self, layer: Layer, chosen: np.ndarray) -> None:
+        self.layer, self.chosen = layer, chosen
+        self.neurons, self.images, self.dead = layer.neurons, len(chosen), layer.dead
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        """Activations of neurons first … last - 1: (N / 2, n)."""
+        return self.layer.block(first, last)[self.chosen]
+
+    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Their most activating images, as scoring.Layer has them."""
+        return scoring.Array(self.block(first, last)).top(k, 0, last - first)
+
+
+def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor) -> np.ndarray:
+    """Whether the even and the odd images give a neuron the same label: (K,) bool, False for a dead neuron."""
+    if settings.scorer in LIKELIHOODS:
+        lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
+        halves = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
+        versions = [expand(lists, half, settings.top_k) for half in halves]
+        even, odd = label_lists(settings, layer, images, concepts, versions)
+    else:
+        even, odd = (_label_half(settings, layer, images, concepts, start) for start in (0, 1))
+    return (even == odd) & (even >= 0) & ~layer.dead
+
+
+def _label_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, start: int) -> np.ndarray:
+    half = np.arange(start, layer.images, 2)
+    scores = scoring.score_layer(settings, Half(layer, half), images[torch.from_numpy(half)], concepts, keep=1)
+    return scores.concepts[:, 0]
+
+
+def bootstrap(
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, labels: np.ndarray, count: int, seed: int
+) -> np.ndarray:
+    """Share of `count` resamples of the images, with replacement, that give a neuron its label: (K,)."""
+    random = np.random.default_rng(seed)
+    lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
+    same = np.zeros(layer.neurons)
+    for some in pieces(count, 16):
+        drawn = random.integers(layer.images, size=(some.stop - some.start, layer.images))
+        weights = [np.bincount(each, minlength=layer.images) for each in drawn]
+        resampled = [expand(lists, weight, settings.top_k) for weight in weights]
+        for given in label_lists(settings, layer, images, concepts, resampled):
+            same += given == labels
+    return same / count
+
+
+def expand(lists: np.ndarray, weights: np.ndarray, top_k: int) -> np.ndarray:
+    """The first top_k of each list (K, n) when image i stands there weights[i] times; the last is repeated at need."""
+    counts = weights[lists]
+    counts[:, -1] = np.maximum(counts[:, -1], 1)
+    lengths = counts.sum(axis=1)
+    flat = np.repeat(lists.ravel(), counts.ravel())
+    starts = np.cumsum(lengths) - lengths
+    places = np.minimum(np.arange(top_k), lengths[:, None] - 1)
+    return flat[starts[:, None] + places]
+
+
+def label_lists(
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, lists: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The label (K,) of each neuron for each of several versions of the best images (K, top_k)."""
+    tilts, _ = likelihoods._tilts(settings)
+    tensors = [torch.from_numpy(np.ascontiguousarray(each)) for each in lists]
+    prior = torch.from_numpy(np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead)
+    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * layer.images + 8 * layer.neurons))))
+    words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
+    best = [torch.full((layer.neurons,), -torch.inf, dtype=torch.float64) for _ in tensors]
+    found = [torch.full((layer.neurons,), -1, dtype=torch.int64) for _ in tensors]
+    for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
+        for version, each in enumerate(tensors):
+            sums = torch.empty(layer.neurons, shares.shape[1], dtype=torch.float64)
+            likelihoods.log_products(shares, each, tilts, sums)
+            sums -= settings.prior_weight * sum(likelihoods.log_mean_exp(sums[prior]))
+            highest, place = sums.max(dim=1)
+            better = highest > best[version]
+            best[version] = torch.where(better, highest, best[version])
+            found[version] = torch.where(better, place + first, found[version])
+    return [each.numpy() for each in found]
+
+
+def within_class(
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, labels: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """z (K,) of each label when images change places only with images of their own class; NaN where that is undefined.
+
+    classes: (N,) numbers. "Smile" must beat "is a happy image". Not defined for rank_reorder.
+    """
+    if settings.scorer == "rank_reorder":
+        return np.full(layer.neurons, np.nan)
+    shares = _columns_of_labels(settings, images, concepts)
+    if settings.scorer in LIKELIHOODS:
+        return _likelihood_within(settings, layer, shares, labels, classes)
+    return _correlation_within(settings, layer, shares, labels, classes)
+
+
+def _columns_of_labels(settings: Settings, images: Tensor, concepts: Tensor) -> np.ndarray:
+    """(N, C) of P, or of cosines, float32."""
+    cosines = images @ concepts.T
+    if settings.scorer in ("cos", "cos_cubed"):
+        return cosines.numpy()
+    return (cosines * settings.softmax_scale).softmax(dim=1).numpy()
+
+
+def _likelihood_within(
+    settings: Settings, layer: Layer, shares: np.ndarray, labels: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """(L - mean) / sd, where rank r draws an image from the class of the image that stands there.
+
+    mean = Σ_r mean of g_r in that class. variance = Σ over classes of Σ_r var g_r less the correction for drawing
+    without replacement, ((Σ_r sd g_r)² - Σ_r var g_r) / (n - 1): the gains of two ranks correlate almost fully.
+    """
+    tilts = np.asarray(likelihoods._tilts(settings)[0])
+    nodes, _ = _nodes(np.log1p(tilts))
+    weights = _interpolation(np.log1p(tilts), nodes)  # (rank, node)
+    lists = layer.top(settings.top_k, 0, layer.neurons)[0]
+    known = np.unique(classes)
+    z = np.full(layer.neurons, np.nan)
+    for concept in np.unique(labels[(labels >= 0) & ~layer.dead]):
+        gains = np.log1p(shares[:, concept, None].astype(np.float64) * np.expm1(nodes))  # (image, node)
+        means = np.stack([gains[classes == name].mean(axis=0) for name in known]) @ weights.T  # (class, rank)
+        spreads = np.stack([gains[classes == name].std(axis=0) for name in known]) @ weights.T
+        sizes = np.array([(classes == name).sum() for name in known])
+        mine = np.flatnonzero((labels == concept) & ~layer.dead)
+        own = np.searchsorted(known, classes[lists[mine]])  # (neuron, rank)
+        ranks = np.arange(settings.top_k)
+        likely = np.log1p(shares[lists[mine], concept].astype(np.float64) * tilts).sum(axis=1)
+        mean, sd = means[own, ranks].sum(axis=1), spreads[own, ranks]
+        variance = (sd**2).sum(axis=1)
+        for place, size in enumerate(sizes):
+            here = np.where(own == place, sd, 0)
+            variance -= (here.sum(axis=1) ** 2 - (here**2).sum(axis=1)) / max(size - 1, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z[mine] = np.where(variance > 0, (likely - mean) / np.sqrt(variance), np.nan)
+    return z
+
+
+def _interpolation(positions: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """(position, node): weights with which values at the nodes give those at the positions (Lagrange)."""
+    basis = np.ones((len(positions), len(nodes)))
+    for j, node in enumerate(nodes):
+        for other in np.delete(nodes, j):
+            basis[:, j] *= (positions - other) / (node - other)
+    return basis
+
+
+def _correlation_within(
+    settings: Settings, layer: Layer, columns: np.ndarray, labels: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Correlation of what is multiplied, centred within each class, times the root of its degrees of freedom."""
+    _, own, counts = np.unique(classes, return_inverse=True, return_counts=True)
+
+    def centre(values: np.ndarray) -> np.ndarray:
+        values = values.astype(np.float64)
+        if settings.scorer == "cos_cubed":
+            values = (values - values.mean(axis=0)) ** 3
+        totals = np.zeros((len(counts), values.shape[1]))
+        np.add.at(totals, own, values)
+        return values - (totals / counts[:, None])[own]
+
+    centred = centre(columns)
+    z = np.full(layer.neurons, np.nan)
+    for some in pieces(layer.neurons, NEURONS):
+        block = centre(layer.block(some.start, some.stop))
+        mine = centred[:, np.maximum(labels[some], 0)]
+        norm = np.sqrt((block**2).sum(axis=0) * (mine**2).sum(axis=0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z[some] = (block * mine).sum(axis=0) / norm * np.sqrt(len(own) - len(counts))
+    z[(labels < 0) | layer.dead | ~np.isfinite(z)] = np.nan
+    return z
