@@ -12,6 +12,7 @@ pairs; a unit is committed whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import threading
@@ -45,7 +46,8 @@ class Warehouse:
     """A DuckDB file with the tables of sql/tables.sql and the views of sql/views.
 
     read_only: take no write lock, change nothing. dissection: what the public views show instead of the newest.
-    memory_limit: what DuckDB may hold before it spills to disk, e.g. "2GB".
+    memory_limit: what DuckDB may hold before it spills to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 1 GB: twice
+    as much made the build of 280 million activations no faster.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class Warehouse:
         *,
         read_only: bool = False,
         dissection: int | None = None,
-        memory_limit: str = "2500MB",
+        memory_limit: str | None = None,
     ) -> None:
         self.path = Path(path)
         if read_only and not self.path.exists():
             raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
-        self.connection = _connect(self.path, read_only, memory_limit)
+        self.connection = _connect(self.path, read_only, memory_limit or os.environ.get("DISSECTDB_MEMORY") or "1GB")
         try:
             _check_version(self.connection, self.path)
             if read_only:
