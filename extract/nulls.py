@@ -89,8 +89,10 @@ def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
     """(count, length): each row different images in random order, all such rows equally likely."""
     random = torch.Generator().manual_seed(seed)
     if length**2 > 2 * images:  # too many rows would repeat an image
-        rows = [torch.randperm(images, generator=random)[:length] for _ in range(count)]
-        return torch.stack(rows)
+        lists = torch.empty(count, length, dtype=torch.int64)
+        for some in pieces(count, max(1, (1 << 22) // images)):
+            lists[some] = torch.rand(some.stop - some.start, images, generator=random).topk(length, dim=1).indices
+        return lists
     lists = torch.randint(images, (count, length), generator=random)
     while (again := (lists.sort(dim=1)[0].diff(dim=1) == 0).any(dim=1).nonzero()[:, 0]).numel():
         lists[again] = torch.randint(images, (len(again), length), generator=random)
