@@ -2,7 +2,8 @@
 -- grain: dissection_id, neuron_id
 -- materialized: table
 --
--- Equal scores go to the concept that stands first in its set. A dead neuron keeps its row, without a label.
+-- Equal scores go to the concept that stands first in its set; those that float32 cannot tell apart are equal, since
+-- the last bits of a sum differ from build to build. A dead neuron keeps its row, without a label.
 -- p is how often a neuron that has nothing to do with the images gets a label with at least this z; q is the share
 -- of false labels among all of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
 
@@ -18,7 +19,7 @@ ranked as (
         concept_scores.z,
         row_number() over (
             partition by concept_scores.dissection_id, concept_scores.neuron_id
-            order by concept_scores.similarity desc, concepts.position
+            order by cast(concept_scores.similarity as float) desc, concepts.position
         ) as rank
     from concept_scores
     inner join concepts on concept_scores.concept_id = concepts.concept_id
@@ -105,7 +106,9 @@ select
     best_two.concept_id,
     best_two.similarity,
     best_two.runner_up_id,
-    best_two.similarity - best_two.runner_up_similarity as margin,
+    case
+        when best_two.runner_up_id is not null then greatest(best_two.similarity - best_two.runner_up_similarity, 0)
+    end as margin,
     best_two.z,
     corrected.p,
     corrected.q,

@@ -7,7 +7,7 @@ select
     named_neurons.unit,
     row_number() over (
         partition by concept_scores.neuron_id
-        order by concept_scores.similarity desc, concepts.position
+        order by cast(concept_scores.similarity as float) desc, concepts.position
     ) as rank,
     concepts.concept,
     concept_scores.similarity,
