@@ -88,7 +88,7 @@ def likelihood_null(
 def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
     """(count, length): each row different images in random order, all such rows equally likely."""
     random = torch.Generator().manual_seed(seed)
-    if length**2 > 2 * images:  # too many rows would repeat an image
+    if length**2 > 8 * images:  # nearly every row would repeat an image
         lists = torch.empty(count, length, dtype=torch.int64)
         for some in pieces(count, max(1, (1 << 22) // images)):
             lists[some] = torch.rand(some.stop - some.start, images, generator=random).topk(length, dim=1).indices
