@@ -94,8 +94,11 @@ def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
             lists[some] = torch.rand(some.stop - some.start, images, generator=random).topk(length, dim=1).indices
         return lists
     lists = torch.randint(images, (count, length), generator=random)
-    while (again := (lists.sort(dim=1)[0].diff(dim=1) == 0).any(dim=1).nonzero()[:, 0]).numel():
-        lists[again] = torch.randint(images, (len(again), length), generator=random)
+    doubtful = torch.arange(count)
+    while len(doubtful):
+        repeats = (lists[doubtful].sort(dim=1)[0].diff(dim=1) == 0).any(dim=1)
+        doubtful = doubtful[repeats]
+        lists[doubtful] = torch.randint(images, (len(doubtful), length), generator=random)
     return lists
 
 
