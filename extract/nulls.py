@@ -96,8 +96,8 @@ def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
     lists = torch.randint(images, (count, length), generator=random)
     doubtful = torch.arange(count)
     while len(doubtful):
-        repeats = (lists[doubtful].sort(dim=1)[0].diff(dim=1) == 0).any(dim=1)
-        doubtful = doubtful[repeats]
+        rows = np.sort(lists[doubtful].int().numpy(), axis=1)  # ten times as fast as torch's
+        doubtful = doubtful[torch.from_numpy((rows[:, 1:] == rows[:, :-1]).any(axis=1))]
         lists[doubtful] = torch.randint(images, (len(doubtful), length), generator=random)
     return lists
 
