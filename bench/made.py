@@ -1,0 +1,169 @@
+"""Made-up probing sets whose truth is known, and how the labels of their neurons are judged.
+
+world = embeddings(5000, 25, seed=0)               # unit vectors of images and concepts, cosines as CLIP's
+judged = judge("soft_wpmi", layer, world, seed=0)  # label, score, z, p and q of every neuron of a Layer
+
+Everything goes the way of a dissection (extract.labels, extract.nulls, extract.scoring), with arrays in place of rows;
+p is looked up and q computed as the view neuron_labels does.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from extract import labels, nulls, scoring
+from extract.nulls import Spread
+from extract.scoring import Settings
+
+DIMENSIONS, CENTRES = 256, 40
+LEVEL = 0.22  # mean cosine of an image and a concept: CLIP's own is 0.15 to 0.3
+Q_LIMIT, P_LIMIT = 0.05, 0.05
+
+
+@dataclass(frozen=True)
+class World:
+    """images (N, D), concepts (C, D), of unit length; shown (N, C): which image shows what."""
+
+    images: np.ndarray
+    concepts: np.ndarray
+    shown: np.ndarray
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """The rows, scaled to length one."""
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def embeddings(
+    images: int,
+    concepts: int,
+    seed: int,
+    *,
+    dimensions: int = DIMENSIONS,
+    shares: Sequence[float] | None = None,
+    lean: float = 0.0,
+) -> World:
+    """Images around a few dozen centres, concepts anywhere, and a direction that all share.
+
+    shares: the part of all images that shows each concept, none if not given. lean: by about how much the cosine of
+    an image with a concept is higher where the image shows it.
+    """
+    random = np.random.default_rng((seed, 1))
+    words = unit(random.standard_normal((concepts, dimensions), dtype=np.float32))
+    centres = unit(random.standard_normal((CENTRES, dimensions), dtype=np.float32))
+    own = unit(random.standard_normal((images, dimensions), dtype=np.float32))
+    faces = 0.7 * centres[random.integers(CENTRES, size=images)] + 0.7 * own
+    shown = np.zeros((images, concepts), bool)
+    for concept, share in enumerate(() if shares is None else shares):
+        shown[random.choice(images, round(share * images), replace=False), concept] = True
+    rest = (1 - LEVEL) ** 0.5
+    faces = np.concatenate([np.full((images, 1), LEVEL**0.5, np.float32), rest * unit(faces)], axis=1)
+    words = np.concatenate([np.full((concepts, 1), LEVEL**0.5, np.float32), rest * words], axis=1)
+    if shown.any():
+        faces[:, 1:] += lean / rest**2 * (shown @ words[:, 1:])
+    return World(unit(faces), unit(words), shown)
+
+
+class Layer(scoring.Array):
+    """A layer in memory, with what extract.labels asks of a stored one. dead: as in dissected_neurons."""
+
+    def __init__(self, activations: np.ndarray, settings: Settings) -> None:
+        few = [k for k, column in enumerate(activations.T) if len(np.unique(column[:1000])) < settings.top_k]
+        dead = np.zeros(activations.shape[1], bool)
+        for k in few:
+            values = len(np.unique(activations[:, k]))
+            dead[k] = values == 1 or values < settings.top_k
+        super().__init__(activations, dead)
+
+    @property
+    def spread(self) -> Spread:
+        """Mean and standard deviation of each neuron."""
+        return Spread(*_moments(self.activations, centred_cubes=False))
+
+    @property
+    def cube_spread(self) -> Spread:
+        """The same of the centred cubes."""
+        return Spread(*_moments(self.activations, centred_cubes=True))
+
+
+def _moments(activations: np.ndarray, centred_cubes: bool) -> tuple[np.ndarray, np.ndarray]:
+    means, sds = np.empty(activations.shape[1]), np.empty(activations.shape[1])
+    for first in range(0, len(means), 256):
+        block = activations[:, first : first + 256].astype(np.float64)
+        if centred_cubes:
+            block = (block - block.mean(axis=0)) ** 3
+        means[first : first + 256], sds[first : first + 256] = block.mean(axis=0), block.std(axis=0)
+    return means, sds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One entry a neuron; a dead one has label -1 and p = q = 1."""
+
+    label: np.ndarray
+    score: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    draws: int
+    seconds: float
+
+
+def judge(settings: Settings, activations: np.ndarray, world: World, draws: int, seed: int) -> Judged:
+    """Label every neuron and hold it against noise, as `dissectdb extract` does."""
+    start = time.perf_counter()
+    layer = Layer(activations, settings)
+    images, concepts = torch.from_numpy(world.images), torch.from_numpy(world.concepts)
+    evidence = labels.Evidence(np.arange(len(images)), images, np.arange(len(concepts)), concepts, None)
+    null = labels.draw_null(settings, evidence, [layer], draws, seed)
+    scores = scoring.score_layer(settings, layer, images, concepts, keep=1)
+    z = labels.z_of_scores(settings, layer, 0, scores, null, len(images))[:, 0]
+    live = ~layer.dead & (scores.concepts[:, 0] >= 0)
+    p, q = np.ones(len(z)), np.ones(len(z))
+    p[live] = look_up(*nulls.steps(null.labels[0], draws), z[live])
+    q[live] = benjamini_hochberg(p[live])
+    seconds = time.perf_counter() - start
+    return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, len(null.labels[0]), seconds)
+
+
+def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """As neuron_labels: the p of the largest step that z reaches; 1 where it reaches none, or is unknown."""
+    reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
+    return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """q of each p."""
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * len(p) / np.arange(1, len(p) + 1)
+    q = np.empty(len(p))
+    q[order] = np.minimum.accumulate(steps[::-1])[::-1]
+    return q
+
+
+def show(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table in Markdown, row by row as they come."""
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(map(text, row))} |")
+        sys.stdout.flush()
+
+
+def text(value: object) -> str:
+    """A number as a person reads it."""
+    if isinstance(value, (bool, str)):
+        return str(value)
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
+    return f"{value:.2f}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage."""
+    return "–" if np.isnan(share) else f"{100 * share:.2f} %"
