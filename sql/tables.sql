@@ -343,3 +343,6 @@ create table if not exists view_builds (
     built_at timestamp not null
 );
 comment on table view_builds is 'The materialised views: what they were built from and a hash of what came out';
+
+create table if not exists view_parts (view varchar not null, dissection_id integer not null, fingerprint varchar not null);
+comment on table view_parts is 'The materialised views that are kept by dissection: what each part was built from';

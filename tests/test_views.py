@@ -387,3 +387,31 @@ def test_a_view_of_the_users_own_outlives_a_change_of_ours(tiny):
     tiny.connection.execute("create view mine as select concept from neuron_concepts")
     install(tiny.connection, changed(("named_neurons", "neurons.unit,", "neurons.unit + 0 as unit,")))
     assert tiny.rows("select * from mine").height == 8
+
+
+def test_a_new_dissection_leaves_the_rows_of_the_others_where_they_are(tiny):
+    row = tiny.rows("select * from dissections where dissection_id = 1").to_dicts()[0]
+    tiny.connection.execute("update soft_wpmi set similarity = 12345 where dissection_id = 1")
+    tiny.write({"dissections": [{**row, "dissection_id": 77, "top_k": row["top_k"] - 1, "fingerprint": "another"}]})
+    list(build(tiny.connection, all_views()))
+    assert tiny.rows("select distinct similarity from soft_wpmi where dissection_id = 1")["similarity"].to_list() == [
+        12345
+    ]
+    assert tiny.rows("select * from soft_wpmi where dissection_id = 77").height > 0
+    list(build(tiny.connection, all_views(), full_refresh=True))
+    assert tiny.rows("select * from soft_wpmi where similarity = 12345").height == 0
+
+
+def test_what_is_kept_by_dissection_is_what_its_query_says(tiny):
+    row = tiny.rows("select * from dissections where dissection_id = 1").to_dicts()[0]
+    tiny.write({"dissections": [{**row, "dissection_id": 77, "tau": -9.0, "fingerprint": "another"}]})
+    list(build(tiny.connection, all_views()))
+    for view in all_views():
+        if view.by_dissection:
+            kept, asked = (tiny.rows(f"select * from {source}") for source in (view.name, f"({view.sql}\n)"))
+            keys = [column for column in kept.columns if not kept[column].dtype.is_float()]
+            assert sorted(kept.select(keys).rows()) == sorted(asked.select(keys).rows())
+    tiny.connection.execute("delete from dissections where dissection_id = 77")
+    tiny.connection.execute("update table_versions set version = version + 1 where table_name = 'dissections'")
+    list(build(tiny.connection, all_views()))
+    assert tiny.rows("select * from soft_wpmi where dissection_id = 77").height == 0

@@ -7,7 +7,7 @@ build(connection, load_views())      # recompute the materialised ones whose inp
 
 A materialised view is stale when its text, the engine functions, a table that it reads or the *content* of a
 materialised view that it reads has changed. So a new dissection that asks for nothing new of the top images
-leaves everything built on them alone.
+leaves everything built on them alone; and a view that is kept by dissection is made for the new one only.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class View:
     title: str
     grain: tuple[str, ...]
     materialized: bool
+    by_dissection: bool
     by_image: bool
     reads: frozenset[str]
 
@@ -97,13 +98,17 @@ def _read(path: Path) -> View:
     if not isinstance(tree, exp.Query):
         raise ViewError(f"{path}: not one SELECT")
     steps = {step.alias for step in tree.find_all(exp.CTE)}
+    kept = re.search(
+        r"^-- materialized: table( by dissection| by image| by dissection and image|)$", text, re.MULTILINE
+    )
     return View(
         name=path.stem,
         sql=text.strip(),
         title=title,
         grain=tuple(column.strip() for column in grain[1].split(",")),
-        materialized="\n-- materialized: table" in text,
-        by_image="\n-- materialized: table by image\n" in text,
+        materialized=kept is not None,
+        by_dissection=kept is not None and "dissection" in kept[1],
+        by_image=kept is not None and "image" in kept[1],
         reads=frozenset(table.name for table in tree.find_all(exp.Table)) - steps,
     )
 
@@ -150,6 +155,7 @@ def _make(connection: duckdb.DuckDBPyConnection, view: View) -> None:
         connection.execute(f"create or replace table {view.name} as select * from ({view.sql}\n) limit 0")
         connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
         connection.execute("delete from view_builds where view = ?", [view.name])
+        connection.execute("delete from view_parts where view = ?", [view.name])
     except duckdb.Error as error:
         raise ViewError(f"view {view.name} cannot be made: {error}") from error
 
@@ -185,6 +191,7 @@ def build(
     builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
     stored = {view: (fingerprint, content, rows) for view, fingerprint, content, rows in builds}
     functions = _engine_functions()
+    by_name = {view.name: view for view in views}
     for view in views:
         inputs = [f"{name}={versions.get(name, '0')}" for name in sorted(view.reads)]
         fingerprint = _digest(view.sql, functions, *inputs)
@@ -199,7 +206,8 @@ def build(
             versions[view.name] = "to be built"
             yield Built(view.name, rows, 0.0)
             continue
-        built, versions[view.name] = _materialize(connection, view, fingerprint)
+        parts = _parts(connection, view, by_name) if view.by_dissection else None
+        built, versions[view.name] = _materialize(connection, view, fingerprint, parts, full_refresh)
         yield built
 
 
@@ -217,12 +225,21 @@ def _with_inputs(views: list[View], select: Collection[str]) -> set[str]:
     return wanted
 
 
-def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint: str) -> tuple[Built, str]:
-    """Replace the table of a view and its record; returns what was built and a hash of the content."""
+def _materialize(
+    connection: duckdb.DuckDBPyConnection, view: View, fingerprint: str, parts: dict[int, str] | None, anew: bool
+) -> tuple[Built, str]:
+    """Bring the table of a view and its record up to date; returns what was built and a hash of the content.
+
+    parts: dissection → fingerprint of what its rows are made from; only those that changed are made again, unless
+    all is wanted anew. None: the view is made whole.
+    """
     started = time.perf_counter()
     try:
         with transaction(connection):
-            _fill(connection, view)
+            if parts is None:
+                _fill(connection, view)
+            else:
+                _refill(connection, view, parts, anew)
             connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
             [(rows, content)] = connection.execute(
                 f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
@@ -239,22 +256,74 @@ def _materialize(connection: duckdb.DuckDBPyConnection, view: View, fingerprint:
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
-    """The table of a view: in one go, or so many images at a time that a step's memory does not grow with them."""
-    if not view.by_image:
+    """The table of a view, made whole."""
+    if view.by_image:
+        _make_empty(connection, view)
+        _insert(connection, view, "true")
+    else:
         connection.execute(f"create or replace table {view.name} as {view.sql}")
-        return
+
+
+def _refill(connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, str], anew: bool) -> None:
+    """The table of a view, made again for the dissections whose parts changed."""
+    query = "select dissection_id, fingerprint from view_parts where view = ?"
+    known = {} if anew else dict(connection.execute(query, [view.name]).fetchall())
+    if not known:
+        _make_empty(connection, view)
+    stale = sorted(part for part, fingerprint in parts.items() if known.get(part) != fingerprint)
+    if gone := sorted({*stale, *(known.keys() - parts.keys())} & known.keys()):
+        connection.execute(f"delete from {view.name} where dissection_id in ({', '.join(map(str, gone))})")
+    if stale:
+        _insert(connection, view, f"dissection_id in ({', '.join(map(str, stale))})")
+    connection.execute("delete from view_parts where view = ?", [view.name])
+    for part, fingerprint in parts.items():
+        connection.execute("insert into view_parts values (?, ?, ?)", [view.name, part, fingerprint])
+
+
+def _make_empty(connection: duckdb.DuckDBPyConnection, view: View) -> None:
     # Not "as select … limit 0": DuckDB 2.0 takes a table that was made so for empty, whatever is inserted into it in
     # the same transaction, until the file is opened again.
     columns = connection.execute(f"describe {view.sql}").fetchall()
     names_and_types = ", ".join(f'"{name}" {kind}' for name, kind, *_ in columns)
     connection.execute(f"create or replace table {view.name} ({names_and_types})")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, view: View, condition: str) -> None:
+    """The rows of a view that meet a condition; so many images at a time that memory does not grow with them."""
+    query = f"insert into {view.name} select * from ({view.sql}\n) where {condition}"
+    if not view.by_image:
+        connection.execute(query)
+        return
     bounds = "select coalesce(min(image_id), 0), coalesce(max(image_id), -1) + 1 from images"
     [(first, end)] = connection.execute(bounds).fetchall()
     for start in range(first, end, IMAGES_AT_ONCE):
-        connection.execute(
-            f"insert into {view.name} select * from ({view.sql}\n) where image_id >= ? and image_id < ?",
-            [start, start + IMAGES_AT_ONCE],
-        )
+        connection.execute(f"{query} and image_id >= ? and image_id < ?", [start, start + IMAGES_AT_ONCE])
+
+
+def _parts(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> dict[int, str]:
+    """Dissection → fingerprint of all that its rows are made from.
+
+    That is what the tables that the view reads, directly or through other views, say of the dissection. Tables
+    without a dissection_id count for nothing: they are only added to, and what is added is no part of an older
+    dissection unless a table that says so, such as dissected_neurons, changes too.
+    """
+    has_part = "select distinct table_name from duckdb_columns() where column_name = 'dissection_id'"
+    divided = {name for (name,) in connection.execute(has_part).fetchall()}
+    tables, queue = set(), list(view.reads)
+    while queue:
+        name = queue.pop()
+        if name in by_name and not by_name[name].materialized:
+            queue.extend(by_name[name].reads)
+        elif name in divided:
+            tables.add(name)
+    ids = [part for (part,) in connection.execute("select dissection_id from dissections").fetchall()]
+    inputs: dict[int, list[str]] = {part: [view.sql, _engine_functions()] for part in ids}
+    for table in sorted(tables):
+        query = f"select dissection_id, sum(hash(rows)::hugeint)::varchar from {table} as rows group by dissection_id"
+        contents = dict(connection.execute(query).fetchall())
+        for part in ids:
+            inputs[part].append(f"{table}={contents.get(part)}")
+    return {part: _digest(*each) for part, each in inputs.items()}
 
 
 def _engine_functions() -> str:

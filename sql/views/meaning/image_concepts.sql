@@ -1,6 +1,6 @@
 -- Which concepts stand behind an image: the labels of its most active interpretable neurons in each layer.
 -- grain: dissection_id, layer_id, image_id, concept_id
--- materialized: table by image
+-- materialized: table by dissection and image
 --
 -- Active means far above the neuron's own mean, in its standard deviations. 20 is the largest images_neurons
 -- that a study may ask for, a constant so that DuckDB keeps a heap per image instead of sorting everything.

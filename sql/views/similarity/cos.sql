@@ -1,7 +1,7 @@
 -- Cosine (CLIP-Dissect, arXiv 2204.10965) of a neuron's activations and a concept's similarities over all images,
 -- not centred.
 -- grain: dissection_id, neuron_id, concept_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- z is from the exact mean and variance of the sum of products when images are permuted; NULL for a concept that is
 -- equally near to all images, which has no variance.

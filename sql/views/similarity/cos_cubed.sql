@@ -1,7 +1,7 @@
 -- Cosine cubed (CLIP-Dissect, arXiv 2204.10965): activations and similarities are centred over the images, cubed and
 -- compared by their cosine.
 -- grain: dissection_id, neuron_id, concept_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- The cubes let the extremes decide. Lengths count as at least 0.001. z is from the exact mean and variance of the sum
 -- when images are permuted; NULL for a concept that is equally near to all images, which has no variance.
@@ -51,7 +51,7 @@ centred as (
             activations.image_id = image_concept_similarities.image_id
             and concept_means.concept_id = image_concept_similarities.concept_id
             and dissections.clip_id = image_concept_similarities.clip_id
-    where not dissected_neurons.dead
+    where dissections.scorer = 'cos_cubed' and dissections.engine = 'sql' and not dissected_neurons.dead
 
 ),
 

@@ -1,6 +1,6 @@
 -- What the log-likelihood of soft-WPMI or WPMI comes to for a neuron that has nothing to do with the images.
 -- grain: dissection_id, concept_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- Such a neuron's best images are a random ordered sample of top_k different ones of all N. With the gain
 -- g_r(i) = ln(1 + p_r (P - 1) + 1e-7) of image i at rank r,

@@ -1,6 +1,6 @@
 -- Pearson correlation, over all images, of a neuron's activations and a concept's probabilities.
 -- grain: dissection_id, neuron_id, concept_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- z = r √N: r's standard deviation is 1 / √N for a neuron that has nothing to do with the images. A concept of the
 -- same probability for all images, such as the only one of its set, has r = 0 and no z.

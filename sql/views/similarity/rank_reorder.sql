@@ -1,7 +1,7 @@
 -- Rank reorder (CLIP-Dissect, arXiv 2204.10965): how little a neuron's highest activations change places when its
 -- best images are put in the order of a concept.
 -- grain: dissection_id, neuron_id, concept_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- error = mean of |v - v reordered|^p over the n best images; chance = the same for random orders;
 -- similarity = -error / chance / (mean cosine)^q. A concept whose mean cosine is not above 0 has no score, where

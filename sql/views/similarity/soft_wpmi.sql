@@ -1,7 +1,7 @@
 -- Soft-WPMI and WPMI (CLIP-Dissect, arXiv 2204.10965): how far a neuron's best images speak for a concept,
 -- beyond what the layer's neurons do on the whole.
 -- grain: dissection_id, neuron_id, concept_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- L = sum over ranks r of ln(1 + p_r (P - 1) + 1e-7), p_r falling from p_first towards p_last; WPMI is the case
 -- p_first = p_last = 1. similarity = L - prior_weight * ln(mean over the layer's neurons of exp L): the mean is
