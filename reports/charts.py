@@ -1,6 +1,6 @@
 """The charts: frames in, Altair charts out.
 
-layer_depth(layers)            # one line a measure, over the layers from image to output
+layer_depth(layers, RULES)     # one line a measure, over the layers from image to output
 concept_bars(concepts)         # one bar a concept, longest first
 
 A chart takes its colours from the page's style sheet, var(--c1) and so on, so that it follows light and dark mode
@@ -22,11 +22,16 @@ PAPER, INK, MUTED, LINES = (
     "var(--line, #d9dee5)",
 )
 BLUE, ORANGE = "var(--c1, #0b62a4)", "var(--c2, #c2560a)"
-MEASURES = {  # column → name, colour, dashes and shape: three ways to tell the lines apart
-    "proportion_interpretable": ("interpretable", BLUE, [1, 0], "circle"),
-    "overall_accuracy": ("right: all", "var(--c3, #57606a)", [6, 3], "square"),
-    "interpretable_accuracy": ("right: interpretable", "var(--c4, #00795c)", [1, 0], "triangle-up"),
-    "uninterpretable_accuracy": ("right: others", ORANGE, [2, 3], "diamond"),
+Measures = dict[str, tuple[str, str, list[int], str]]
+# column → name, colour, dashes and shape: three ways to tell the lines apart
+RULES: Measures = {
+    "share_calibrated": ("calibrated", BLUE, [1, 0], "circle"),
+    "share_above_tau": ("above τ", ORANGE, [2, 3], "diamond"),
+}
+ACCURACIES: Measures = {
+    "interpretable_accuracy": ("interpretable", "var(--c4, #00795c)", [1, 0], "triangle-up"),
+    "overall_accuracy": ("all", "var(--c3, #57606a)", [6, 3], "square"),
+    "uninterpretable_accuracy": ("others", ORANGE, [2, 3], "diamond"),
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {
@@ -49,18 +54,18 @@ CONFIG = {
 }
 
 
-def layer_depth(layers: pl.DataFrame) -> alt.Chart:
-    """Share of interpretable neurons, and how often labels are right, over the depth of the network."""
-    names = pl.DataFrame({"measure": list(MEASURES), "name": [measure[0] for measure in MEASURES.values()]})
+def layer_depth(layers: pl.DataFrame, measures: Measures) -> alt.LayerChart:
+    """Shares over the depth of the network: what the two rules accept, or how often labels are right."""
+    names = pl.DataFrame({"measure": list(measures), "name": [measure[0] for measure in measures.values()]})
     points = (
         _in_order(layers)
-        .unpivot(on=list(MEASURES), index=["layer", "order"], variable_name="measure", value_name="share")
+        .unpivot(on=list(measures), index=["layer", "order"], variable_name="measure", value_name="share")
         .filter(pl.col("share").is_not_null())
         .join(names, on="measure", how="left", maintain_order="left")
     )
-    drawn = [measure for column, measure in MEASURES.items() if column in points["measure"]]
+    drawn = [measure for column, measure in measures.items() if column in points["measure"]]
     scale = [measure[0] for measure in drawn]
-    legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=240, symbolStrokeWidth=0)
+    legend = alt.Legend(title=None, orient="top", columns=3, labelLimit=240, symbolStrokeWidth=0)
     base = alt.Chart(points).encode(
         x=alt.X("layer:N", sort=alt.EncodingSortField("order", op="min"))
         .title("layer, from the image to the output")
@@ -77,7 +82,7 @@ def layer_depth(layers: pl.DataFrame) -> alt.Chart:
     shape = alt.Shape("name:N", legend=legend).scale(domain=scale, range=[m[3] for m in drawn])
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
     marks = base.mark_point(size=52, filled=True, opacity=1).encode(shape=shape)
-    return _styled(alt.layer(lines, marks), height=260)
+    return _styled(alt.layer(lines, marks), height=230)
 
 
 def concept_bars(concepts: pl.DataFrame) -> alt.Chart:

@@ -25,7 +25,7 @@ import vl_convert
 from markupsafe import Markup
 
 from reports import sections, sentences, words
-from reports.questions import QUESTIONS
+from reports.questions import NEURONS_PER_LAYER, QUESTIONS
 from reports.sections import Figure
 from reports.terminal import save
 
@@ -60,6 +60,7 @@ def render(rows: Mapping[str, pl.DataFrame], *, title: str = TITLE, generated_at
         lstrip_blocks=True,
     )
     environment.filters |= {"count": words.count, "share": words.share, "number": words.number, "name": words.name}
+    environment.filters["p_value"] = words.p_value
     return environment.get_template("page.html.jinja").render(
         _content(rows),
         title=title,
@@ -93,14 +94,17 @@ def _content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         "headline": sentences.headline(summary, layers),
         "sentences": [
             sentences.accuracy(summary, rows["accuracies"].to_dicts()),
-            sentences.interpretability(summary, layers),
+            *sentences.interpretability(summary, layers),
             sentences.commonest_concept(summary, rows["concepts_by_neuron"].to_dicts()),
         ],
         "hero": sections.hero(cards),
+        "neurons_per_layer": NEURONS_PER_LAYER,
         "analysed": sections.analysed(rows),
         "accuracies": sections.accuracies(rows),
         "layers": sections.layers(rows),
+        "trust": sections.trust(rows),
         "most_interpretable": sentences.most_interpretable(layers),
+        "is_tested": sentences.is_tested(layers),
         "by_neuron": sections.concepts_by_neuron(rows),
         "by_prediction": sections.concepts_by_prediction(rows),
         "similarities": sections.similarities(rows),

@@ -6,7 +6,8 @@ under IMAGES whatever the size of the warehouse; the page says where it shows a 
 
 from __future__ import annotations
 
-LAYERS = 1000  # four lines of the chart each
+LAYERS = 1000  # five lines of the charts each
+WITHIN_CLASS = "cast(1.645 as double)"  # one in twenty unrelated neurons has a larger z; as in robust_labels
 HISTOGRAMS = 24  # layers whose similarities are drawn: those nearest the output
 CONCEPTS = 30
 CLASSES = 12
@@ -26,7 +27,8 @@ QUESTIONS: dict[str, str] = {
             regexp_replace(networks.weights, '^.*[/\\]', '') as weights,
             parents.name as parent,
             dissections.accuracy_images,
-            dissections.images_neurons
+            dissections.images_neurons,
+            dissections.bootstraps
         from dissection_summary
         inner join dissections on dissection_summary.dissection_id = dissections.dissection_id
         inner join networks on dissection_summary.network_id = networks.network_id
@@ -90,10 +92,50 @@ QUESTIONS: dict[str, str] = {
         order by images desc, class
         limit {CLASSES}
     """,
+    # Both rules, and what the labels that chance does not explain withstand; NULL: that was not tested.
     "layers": f"""
-        select *, count(*) over () as num_layers
+        with tested as (
+
+            select
+                layer,
+                count(p) as num_tested,
+                count(*) filter (where calibrated and split_half_agrees) as num_agreeing,
+                count(split_half_agrees) as num_halved,
+                count(*) filter (where calibrated and z_within_class > {WITHIN_CLASS}) as num_within_class,
+                count(z_within_class) as num_classed,
+                avg(bootstrap_share) filter (where calibrated) as bootstrap_share
+            from neuron_concepts
+            group by layer
+
+        ),
+
+        robust as (
+
+            select layer, count(*) as num_robust
+            from robust_labels
+            group by layer
+
+        )
+
+        select
+            layer_summary.* replace (
+                case when tested.num_tested > 0 then layer_summary.num_calibrated end as num_calibrated
+            ),
+            layer_summary.num_above_tau / layer_summary.neurons as share_above_tau,
+            case
+                when tested.num_tested > 0 then layer_summary.num_calibrated / layer_summary.neurons
+            end as share_calibrated,
+            case when tested.num_halved > 0 then tested.num_agreeing end as num_agreeing,
+            case when tested.num_classed > 0 then tested.num_within_class end as num_within_class,
+            tested.bootstrap_share,
+            case when tested.num_halved > 0 then coalesce(robust.num_robust, 0) end as num_robust,
+            case
+                when tested.num_halved > 0 then coalesce(robust.num_robust, 0) / layer_summary.neurons
+            end as share_robust
         from layer_summary
-        order by position, layer
+        inner join tested on layer_summary.layer = tested.layer
+        left join robust on layer_summary.layer = robust.layer
+        order by layer_summary.position, layer_summary.layer
         limit {LAYERS}
     """,
     # The figure of the original study: its layer is the one with most interpretable neurons.
@@ -159,16 +201,34 @@ QUESTIONS: dict[str, str] = {
         qualify dense_rank() over (order by position desc, layer) <= {HISTOGRAMS}
         order by position, layer, low
     """,
-    # The interpretable neurons with the highest similarity, not all of one layer, each with its best images.
+    # The strongest neurons whose label chance does not explain, each with its best images: a few of each layer, and
+    # of each concept in it one, so that they differ. Where no null was drawn, the interpretable ones by similarity.
     "top_neurons": f"""
-        with strongest as (
+        with of_concepts as (
 
-            select layer, unit, concept, similarity, runner_up
+            select layer, unit, concept, similarity, runner_up, z, q, z_within_class
             from neuron_concepts
-            where interpretable
+            where case when p is null then interpretable else calibrated end
             qualify
-                row_number() over (partition by layer order by similarity desc, unit) <= {NEURONS_PER_LAYER}
-            order by similarity desc, layer, unit
+                row_number() over (
+                    partition by layer, concept
+                    order by z desc nulls last, similarity desc, unit
+                ) = 1
+
+        ),
+
+        strongest as (
+
+            select
+                *,
+                row_number() over (order by z desc nulls last, similarity desc, layer, unit) as place
+            from of_concepts
+            qualify
+                row_number() over (
+                    partition by layer
+                    order by z desc nulls last, similarity desc, unit
+                ) <= {NEURONS_PER_LAYER}
+            order by place
             limit {NEURONS}
 
         )
@@ -179,6 +239,9 @@ QUESTIONS: dict[str, str] = {
             strongest.concept,
             strongest.similarity,
             strongest.runner_up,
+            strongest.z,
+            strongest.q,
+            strongest.z_within_class,
             neuron_accuracies.accuracy,
             top_images.rank,
             top_images.image_id,
@@ -197,7 +260,7 @@ QUESTIONS: dict[str, str] = {
                 strongest.layer = neuron_accuracies.layer
                 and strongest.unit = neuron_accuracies.unit
         where top_images.rank <= {IMAGES_PER_NEURON}
-        order by strongest.similarity desc, strongest.layer, strongest.unit, top_images.rank
+        order by strongest.place, top_images.rank
     """,
     # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
     "examples": f"""

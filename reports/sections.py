@@ -90,7 +90,7 @@ def analysed(rows: Rows) -> list[tuple[str, Markup]]:
         ("Concepts", Markup("{} of the set {}").format(count(summary["concepts"]), name(summary["concept_set"]))),
         ("Scorer", Markup("{} over the {} most activating images of a neuron").format(
             name(summary["scorer"]), count(summary["top_k"]))),
-        ("Interpretable", Markup("a neuron whose best concept scores above τ = {}").format(number(summary["tau"]))),
+        ("Interpretable", sentences.rule(summary)),
         ("Labelled on", Markup("{:%d %B %Y, %H:%M}").format(summary["created_at"])),
     ]  # fmt: skip
     return parts
@@ -112,31 +112,68 @@ def accuracies(rows: Rows) -> Table | None:
 
 
 def layers(rows: Rows) -> dict[str, Any]:
-    """The layer table, and its chart where there is a depth to draw."""
+    """The layer table, and its charts where there is a depth to draw."""
     found = rows["layers"].to_dicts()
     columns: list[Column] = [
         ("layer", "Layer", whole),
         ("neurons", "Neurons", count),
-        ("num_interpretable", "Interpretable", count),
-        ("proportion_interpretable", "Share", share),
+        ("num_calibrated", "Calibrated", count),
+        ("share_calibrated", "Share", share),
+        ("num_above_tau", "Above τ", count),
+        ("share_above_tau", "Share", share),
         ("overall_accuracy", "Label right, all", share),
         ("interpretable_accuracy", "… interpretable", share),
         ("uninterpretable_accuracy", "… others", share),
         ("mean_similarity", "Mean similarity", number),
         ("num_dead", "Dead", count),
     ]
-    figure = note = None
+    figures, note = [], None
     if not found:
         note = "No layer has been labelled yet."
     elif len(found) == 1:
         note = "One layer was looked at, so there is no depth to draw."
     else:
-        said = [f"{words.plain(row['layer'])} {share(row['proportion_interpretable'])}" for row in found[:60]]
-        figure = Figure(
-            charts.layer_depth(rows["layers"]),
-            f"Lines over {len(found)} layers from the image to the output. Share interpretable: {', '.join(said)}.",
-        )
-    return {"table": table(found, columns) if found else None, "figure": figure, "note": note}
+        figures = [
+            _depth_figure(rows["layers"], charts.RULES, "Neurons that each rule accepts"),
+            _depth_figure(rows["layers"], charts.ACCURACIES, "How often labels are right"),
+        ]
+    figures = [figure for figure in figures if figure]
+    return {"table": table(found, columns) if found else None, "figures": figures, "note": note}
+
+
+def _depth_figure(frame: pl.DataFrame, measures: charts.Measures, heading: str) -> Figure | None:
+    """Lines over the layers; None where no layer has any of the measures."""
+    drawn = {column: measure[0] for column, measure in measures.items() if frame[column].null_count() < len(frame)}
+    if not drawn:
+        return None
+    said = [
+        f"{words.plain(row['layer'])} "
+        + ", ".join(f"{called} {share(row[column])}" for column, called in drawn.items())
+        for row in frame.head(60).to_dicts()
+    ]
+    return Figure(
+        charts.layer_depth(frame, measures),
+        f"{heading}: lines over {len(frame)} layers from the image to the output. {'; '.join(said)}.",
+        Markup(heading),
+    )
+
+
+def trust(rows: Rows) -> dict[str, Any]:
+    """What the labels that chance does not explain withstand, layer by layer."""
+    found = rows["layers"].to_dicts()
+    if not any(row["num_calibrated"] is not None for row in found):
+        return {"note": "These labels were held against nothing: no null was drawn for this dissection."}
+    columns: list[Column] = [
+        ("layer", "Layer", whole),
+        ("neurons", "Neurons", count),
+        ("num_calibrated", "Calibrated", count),
+        ("num_agreeing", "… halves agree", count),
+        ("num_within_class", "… beyond the class", count),
+        ("num_robust", "Robust: all three", count),
+        ("share_robust", "Share", share),
+        ("bootstrap_share", "Same label in resamples", share),
+    ]
+    return {"table": table(found, columns), "sentence": sentences.robustness(found)}
 
 
 def concepts_by_neuron(rows: Rows) -> dict[str, Any]:

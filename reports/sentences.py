@@ -45,21 +45,73 @@ def most_interpretable(layers: list[Row]) -> Row | None:
     return best if best and best["num_interpretable"] else None
 
 
-def interpretability(summary: Row, layers: list[Row]) -> Markup:
-    """How much of the most interpretable layer has a label above τ."""
-    best = most_interpretable(layers)
-    tau = f"τ\u00a0=\u00a0{number(summary['tau'])}"
+def is_tested(layers: list[Row]) -> bool:
+    """Whether labels were held against chance: any of them has a p."""
+    return any(layer["num_calibrated"] is not None for layer in layers)
+
+
+def rule(summary: Row) -> Markup:
+    """What makes a neuron interpretable in this dissection."""
+    if summary["rule"] == "q":
+        return Markup(
+            "a neuron whose label chance does not explain: q ≤ {}, so that at most {} of a layer’s interpretable "
+            "neurons are expected to be chance hits"
+        ).format(number(summary["q_limit"]), _percent(summary))
+    text = "a neuron whose label scores above {}, as in the original study; neurons of pure noise pass that rule too"
+    return Markup(text).format(_tau(summary))
+
+
+def interpretability(summary: Row, layers: list[Row]) -> list[Markup]:
+    """How many neurons are interpretable, by which rule, and what the other rule says."""
     if not layers:
-        return Markup("No layer has been labelled yet.")
+        return [Markup("No layer has been labelled yet.")]
+    if summary["rule"] == "q":
+        if is_tested(layers):
+            return [_beyond_chance(summary, layers)]
+        return [Markup("No neuron is interpretable: the rule asks for q, and labels were not held against chance.")]
+    best = most_interpretable(layers)
     if best is None:
-        return Markup("No neuron is interpretable: no label scores above {}.").format(tau)
-    return Markup("{} of {} of {} {} interpretable: their label scores above {}.").format(
-        count(best["num_interpretable"]),
-        plural(best["neurons"], "neuron", "neurons"),
-        name(best["layer"]),
-        "is" if best["num_interpretable"] == 1 else "are",
-        tau,
+        said = Markup("No neuron is interpretable: no label scores above {}.").format(_tau(summary))
+    else:
+        said = Markup(
+            "{} of {} of {} {} interpretable by the original study’s rule: their label scores above {}. "
+            "Neurons of pure noise pass that rule too."
+        ).format(
+            count(best["num_interpretable"]),
+            plural(best["neurons"], "neuron", "neurons"),
+            name(best["layer"]),
+            "is" if best["num_interpretable"] == 1 else "are",
+            _tau(summary),
+        )
+    return [said, _beyond_chance(summary, layers)] if is_tested(layers) else [said]
+
+
+def _beyond_chance(summary: Row, layers: list[Row]) -> Markup:
+    calibrated = sum(layer["num_calibrated"] or 0 for layer in layers)
+    neurons = plural(sum(layer["neurons"] for layer in layers), "neuron", "neurons")
+    if not calibrated:
+        return Markup("None of {} has a label that chance does not explain.").format(neurons)
+    return Markup(
+        "{} of {} {} a label that chance does not explain: at most {} of these labels are expected to be chance hits."
+    ).format(count(calibrated), neurons, "has" if calibrated == 1 else "have", _percent(summary))
+
+
+def robustness(layers: list[Row]) -> Markup | None:
+    """How many labels withstand every test; None where only one test was made."""
+    if all(layer["num_robust"] is None for layer in layers):
+        return None
+    return Markup("<strong>{} of the {} labels that chance does not explain pass the other tests too.</strong>").format(
+        count(sum(layer["num_robust"] or 0 for layer in layers)),
+        count(sum(layer["num_calibrated"] or 0 for layer in layers)),
     )
+
+
+def _tau(summary: Row) -> str:
+    return f"τ\u00a0=\u00a0{number(summary['tau'])}"
+
+
+def _percent(summary: Row) -> str:
+    return f"{100 * summary['q_limit']:.3g}\u00a0%"
 
 
 def commonest_concept(summary: Row, concepts: list[Row]) -> Markup:
@@ -70,7 +122,7 @@ def commonest_concept(summary: Row, concepts: list[Row]) -> Markup:
         return Markup("No neuron's label could be confirmed by the true classes of its best images.")
     first = concepts[0]
     tied = len(concepts) > 1 and concepts[1]["neurons"] == first["neurons"]
-    return Markup("{} is {} there: {} of the {} of {} whose label is right, {}.").format(
+    return Markup("{} is {}: {} of the {} of {} whose label is right, {}.").format(
         name(first["concept"]),
         "one of the most frequent labels" if tied else "the most frequent label",
         count(first["neurons"]),

@@ -44,17 +44,21 @@ AFTER_EXTRACT = {
     """,
     "Layers": """
         select
-            layer, neurons, num_interpretable, num_uninterpretable, overall_accuracy, interpretable_accuracy,
-            uninterpretable_accuracy, proportion_interpretable, num_dead
+            layer, neurons, num_interpretable, num_above_tau, num_calibrated, overall_accuracy,
+            interpretable_accuracy, uninterpretable_accuracy, num_dead
         from layer_summary
         order by position
     """,
     "A few neurons": """
-        select layer, unit, concept, similarity, runner_up, margin
+        select layer, unit, concept, similarity, runner_up, margin, z, q
         from neuron_concepts
-        where interpretable
-        qualify row_number() over (partition by layer order by similarity desc, unit) <= 1
-        order by similarity desc
+        where calibrated or interpretable
+        qualify
+            row_number() over (
+                partition by layer
+                order by calibrated desc, z desc nulls last, similarity desc, unit
+            ) = 1
+        order by calibrated desc, z desc nulls last, similarity desc, layer
         limit 8
     """,
 }
@@ -77,7 +81,7 @@ STATUS = {
     "Dissections": """
         select
             dissection_id, network, dataset, probing_split, images, images_left_out, clip, concept_set, concepts,
-            scorer, shown
+            scorer, rule, shown
         from dissection_summary
         order by dissection_id
     """,

@@ -49,6 +49,8 @@ class Plan:
     clip: str = "face-clip"
     splits: tuple[str, str] = ("validation", "test")
     tau: float = -100.0
+    rule: str = "tau"
+    tested: bool = False  # labels were held against chance: all but the neurons of noise pass, and most other tests
     truth: bool = True
     wrong: int = 4  # wrong predictions in each split
     edits: int = 1
@@ -126,7 +128,7 @@ def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         ],
         "networks": [row | network | {"fingerprint": row["name"]} for row in originals + edited],
         "dissections": [
-            dissection_row(top_k=8, tau=plan.tau, accuracy_images=5, images_neurons=2)
+            dissection_row(top_k=8, tau=plan.tau, rule=plan.rule, accuracy_images=5, images_neurons=2)
         ],
         "edits": [
             {"edit_id": 1 + edit, "name": f"{plan.layers[0]} twice", "network_id": 1, "dissection_id": 1,
@@ -208,7 +210,28 @@ def filled(path: Path, plan: Plan) -> Iterator[Warehouse]:
                 }
             )
         list(warehouse.build())
+        if plan.tested:
+            warehouse.write(label_tests(warehouse))
+            list(warehouse.build())
         yield warehouse
+
+
+def label_tests(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
+    """A z that only some labels reach, and checks: halves disagree about unit 0, classes explain that of unit 1."""
+    labels = warehouse.rows("select * from neuron_labels order by z desc").to_dicts()
+    limit = labels[2 * len(labels) // 4 - 1]["z"]
+    return {
+        "null_quantiles": [
+            {"dissection_id": 1, "layer_id": layer_id, "z": limit, "p": 0.0001}
+            for layer_id in sorted({label["layer_id"] for label in labels})
+        ],
+        "label_checks": [
+            {"dissection_id": 1, "neuron_id": label["neuron_id"], "concept_id": label["concept_id"],
+             "z_within_class": 0.5 if label["neuron_id"] % 10 == 1 else 3.25,
+             "split_half_agrees": label["neuron_id"] % 10 != 0, "bootstrap_share": 0.75}
+            for label in labels
+        ],
+    }  # fmt: skip
 
 
 Frames = dict[str, pl.DataFrame]
@@ -319,9 +342,9 @@ def test_the_page_says_what_the_views_say(rows_of, whole):
     assert f"{summary['images']} of faces, split validation; 1 left out (1 blank)" in shown.text
     for layer in rows["layers"].to_dicts():
         at = shown.cells.index(layer["layer"])
-        expected = [layer["neurons"], layer["num_interpretable"]]
+        expected = [layer["neurons"], layer["num_above_tau"]]
         assert shown.cells[at + 1 : at + 3] == [words.count(number) for number in expected]
-        assert shown.cells[at + 3] == words.share(layer["proportion_interpretable"])
+        assert shown.cells[at + 3] == words.share(layer["share_above_tau"])
     first = rows["concepts_by_neuron"].row(0, named=True)
     assert f"{first['neurons']} of the {first['num_neurons']} neurons of" in shown.text
     assert "+1 of 24 test images, p = 1.00: no evidence that the edit helps." in shown.text
@@ -400,6 +423,73 @@ def test_rendering_is_repeatable_and_writing_leaves_one_file(rows_of, whole, tmp
 def test_a_missing_answer_is_named(rows_of):
     with pytest.raises(KeyError, match="no rows for edits"):
         render({name: frame for name, frame in rows_of().items() if name != "edits"})
+
+
+# ---------------------------------------------------------------- labels held against chance
+
+
+def test_labels_held_against_nothing_are_told_by_the_original_rule(whole):
+    assert "are interpretable by the original study’s rule: their label scores above τ = −100." in whole.text
+    assert "Neurons of pure noise pass that rule too." in whole.text
+    assert "no null was drawn for this dissection" in whole.text
+    assert "chance does not explain" not in whole.text
+    assert " q " not in whole.text
+
+
+def test_the_rule_q_is_told_in_plain_words(rows_of):
+    rows = rows_of(rule="q", tested=True)
+    shown, layers = page(rows), rows["layers"].to_dicts()
+    calibrated, robust = (sum(row[key] for row in layers) for key in ("num_calibrated", "num_robust"))
+    assert 0 < robust < calibrated < 8
+    assert f"{calibrated} of 8 neurons have a label that chance does not explain: at most 5 % of these" in shown.text
+    assert "original study’s rule: their label" not in shown.text
+    assert "In this dissection interpretable means calibrated." in shown.text
+    assert "a neuron whose label chance does not explain: q ≤ 0.05" in shown.text
+    assert f"{robust} of the {calibrated} labels that chance does not explain" in shown.text
+
+
+def test_both_rules_stand_side_by_side_whatever_the_rule(rows_of):
+    for rule in ("tau", "q"):
+        rows = rows_of(rule=rule, tested=True)
+        shown = page(rows)
+        layers = rows["layers"].to_dicts()
+        for layer in layers:
+            at = shown.cells.index(layer["layer"])
+            assert shown.cells[at + 1 : at + 6] == [
+                words.count(layer["neurons"]),
+                words.count(layer["num_calibrated"]),
+                words.share(layer["share_calibrated"]),
+                words.count(layer["num_above_tau"]),
+                words.share(layer["share_above_tau"]),
+            ]
+        drawn = [row for chart in shown.charts.values() for values in chart["datasets"].values() for row in values]
+        for measure in ("share_calibrated", "share_above_tau"):
+            assert [row["share"] for row in drawn if row.get("measure") == measure] == [row[measure] for row in layers]
+    assert "Neurons of pure noise pass that rule too." in page(rows_of(rule="tau", tested=True)).text
+
+
+def test_what_labels_withstand_is_what_the_views_say(rows_of):
+    rows = rows_of(rule="q", tested=True)
+    shown = page(rows)
+    for layer in rows["layers"].to_dicts():
+        keys = ("neurons", "num_calibrated", "num_agreeing", "num_within_class", "num_robust")
+        cells = [layer["layer"], *(words.count(layer[key]) for key in keys), words.share(layer["share_robust"])]
+        assert any(shown.cells[start : start + 7] == cells for start in range(len(shown.cells)))
+
+
+def test_the_strongest_neurons_are_calibrated_and_ordered_by_z(rows_of):
+    rows = rows_of(rule="tau", tested=True)
+    firsts = rows["top_neurons"].filter(pl.col("rank") == 1)
+    assert firsts["z"].to_list() == sorted(firsts["z"], reverse=True)
+    assert max(firsts["q"]) <= 0.05
+    assert firsts.select("layer", "concept").n_unique() == len(firsts)
+    assert f"q < 0.001 · z {words.number(firsts['z'][0])}, within class" in page(rows).text
+
+
+def test_a_rule_that_nothing_was_held_against_says_so(rows_of):
+    shown = page(rows_of(rule="q"))
+    assert "the rule asks for q, and labels were not held against chance" in shown.text
+    assert "None" not in shown.text
 
 
 # ---------------------------------------------------------------- names that mean harm
