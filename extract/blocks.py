@@ -151,7 +151,7 @@ def _tables(
     by_network, by_clip = users
     image_ids = block.image_ids()
     for layer in layers:
-        batches = _activation_batches(outputs.activations.pop(layer.tap.layer), image_ids, layer.first_neuron)
+        batches = activation_batches(outputs.activations.pop(layer.tap.layer), image_ids, layer.first_neuron)
         yield "activations", pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
     if "predictions" in kinds:
         yield "predictions", _predictions(block, by_network, torch.cat(outputs.logits), image_ids)
@@ -165,7 +165,7 @@ def _tables(
         yield "image_embeddings", pa.table(columns)
 
 
-def _activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: int) -> Iterator[pa.RecordBatch]:
+def activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: int) -> Iterator[pa.RecordBatch]:
     """(image, unit) → rows, neuron after neuron."""
     for start in range(0, values.shape[1], NEURONS_AT_ONCE):
         some = np.ascontiguousarray(values[:, start : start + NEURONS_AT_ONCE].T)

@@ -232,10 +232,16 @@ def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
     return set(rows["block"])
 
 
-def run(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Any]:
+def run(
+    plan: Plan,
+    warehouse: Any,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    fill: Callable[..., Iterator[Any]] | None = None,
+) -> Iterator[Any]:
     """Enter what is new, then yield the missing blocks as units.
 
     progress: called with the images done and those to do, counted once however much is computed of each.
+    fill: where the blocks come from, if not from run_targets.
     """
     accept = partial(refuse_too_few, plan)
     dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept)
@@ -248,7 +254,7 @@ def run(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambd
         set_ids[settings.name] = catalog.enter_concept_set(warehouse, settings, classes_of, fingerprint)
         catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_ids[settings.name], settings.templates)
     users = (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id))
-    yield from run_targets(warehouse, plan, dataset_id, plan.targets(), users, progress)
+    yield from (fill or run_targets)(warehouse, plan, dataset_id, plan.targets(), users, progress)
     # A unit of its own, after the last block: a dissection is there only when all that it reads is.
     new = dissections.rows(
         warehouse,
@@ -284,15 +290,13 @@ def split_ids(warehouse: Any, dataset_id: int) -> dict[str, int]:
     return dict(rows.rows())
 
 
-def run_targets(
-    warehouse: Any,
-    plan: Plan,
-    dataset_id: int,
-    targets: Sequence[Target],
-    users: tuple[Networks, Clips],
-    progress: Callable[[int, int], None],
-) -> Iterator[Any]:
-    """Yield the missing blocks of the targets, split by split; each image is decoded once for all of them."""
+Missing = tuple[dict[Target, int], list[tuple[Block, list[Target]]]]
+
+
+def missing_blocks(
+    warehouse: Any, plan: Plan, dataset_id: int, targets: Sequence[Target], users: tuple[Networks, Clips]
+) -> list[Missing]:
+    """For each split: the extraction_id of every target, and the blocks that are not done with what they lack."""
     ids = split_ids(warehouse, dataset_id)
     passes = []
     for split in dict.fromkeys(target.split for target in targets):
@@ -306,6 +310,19 @@ def run_targets(
             for number, start in enumerate(range(0, len(sound), BLOCK))
         ]
         passes.append((extractions, [(block, stale) for block, stale in missing if stale]))
+    return passes
+
+
+def run_targets(
+    warehouse: Any,
+    plan: Plan,
+    dataset_id: int,
+    targets: Sequence[Target],
+    users: tuple[Networks, Clips],
+    progress: Callable[[int, int], None],
+) -> Iterator[Any]:
+    """Yield the missing blocks of the targets, split by split; each image is decoded once for all of them."""
+    passes = missing_blocks(warehouse, plan, dataset_id, targets, users)
     total = sum(len(block.images) for _, missing in passes for block, _ in missing)
     finished = 0
     for extractions, missing in passes:
@@ -351,20 +368,13 @@ def _with_ledger(
 ) -> Iterator[Any]:
     """A unit: the rows of a block, then the word that they are there. Runs in the writer's thread."""
     yield from tables
-    finished_at = catalog.now()
-    yield (
-        "extraction_blocks",
-        [
-            {
-                "extraction_id": extraction_id,
-                "block": block.number,
-                "images": len(block.images),
-                "seconds": seconds,
-                "finished_at": finished_at,
-            }
-            for extraction_id in extraction_ids
-        ],
-    )
+    yield ledger_entries(block, extraction_ids, seconds)
+
+
+def ledger_entries(block: Block, extraction_ids: Sequence[int], seconds: float) -> tuple[str, list[dict[str, Any]]]:
+    """The table and rows that say that a block is done."""
+    entry = {"block": block.number, "images": len(block.images), "seconds": seconds, "finished_at": catalog.now()}
+    return "extraction_blocks", [{"extraction_id": extraction_id, **entry} for extraction_id in extraction_ids]
 
 
 def sound_images(warehouse: Any, split_id: int) -> list[ProbingImage]:
