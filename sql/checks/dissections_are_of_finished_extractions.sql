@@ -1,4 +1,6 @@
 -- A row is a dissection of which something is missing: image embeddings, predictions, or every layer.
+--
+-- A network without classes was given as arrays that hold no predictions.
 
 with
 
@@ -7,8 +9,10 @@ needed as (
     select dissection_id, split_id, network_id, clip_id, 'activations' as target
     from dissections
     union all
-    select dissection_id, split_id, network_id, clip_id, 'predictions' as target
+    select dissection_id, split_id, dissections.network_id, clip_id, 'predictions' as target
     from dissections
+    inner join networks on dissections.network_id = networks.network_id
+    where len(networks.classes) > 0
     union all
     select dissection_id, split_id, network_id, clip_id, 'image_embeddings' as target
     from dissections
