@@ -31,14 +31,11 @@ StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, 
 WarehousePath = Annotated[
     Path | None,
     typer.Option(
-        "--warehouse", "-w", metavar="PATH",
-        help="The warehouse file; else the study's, else $DISSECTDB_WAREHOUSE, else ./warehouse.duckdb",
+        "--warehouse", "-w", metavar="PATH", help="Else the study's, $DISSECTDB_WAREHOUSE, ./warehouse.duckdb"
     ),
-]  # fmt: skip
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv"),
 ]
+Override = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv")
+Overrides = Annotated[list[str] | None, Override]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
 Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
@@ -81,11 +78,12 @@ def extract(
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
     study = _load_study(study_file, overrides, device)
-    from extract import jobs, labels  # torch loads here, so that the other commands start at once
+    from extract import arrays, jobs, labels  # torch loads here, so that the other commands start at once
     from reports import terminal
 
-    terminal.say("loading the network and CLIP")
-    plan = jobs.make_plan(study)
+    work = arrays if study.arrays else jobs
+    terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
+    plan = work.make_plan(study)
     path = _path(warehouse, study)
     with _open_to_write(path, dry_run) as opened:
         if dry_run:
@@ -95,7 +93,7 @@ def extract(
             print("nothing is stale: every block of this study is in the warehouse")
         else:
             with terminal.Progress("extracting") as progress:
-                opened.load(jobs.run(plan, opened, progress))
+                opened.load(work.run(plan, opened, progress))
         _build(opened, select=labels.READS)
         opened.load(labels.run(opened, plan.device))
         _build(opened)
@@ -156,7 +154,7 @@ def modify(
 
     Example: dissectdb modify studies/demo.toml --edit paper
     """
-    study = _load_study(study_file, overrides, device)
+    study = _load_study(study_file, overrides, device, "modify")
     from extract import edit as edits
     from extract import jobs
     from reports import terminal
@@ -250,7 +248,7 @@ def train(
 
     Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
     """
-    study = _load_study(study_file, overrides, device)
+    study = _load_study(study_file, overrides, device, "train")
     from extract import training
     from reports import terminal
 
@@ -259,6 +257,23 @@ def train(
 
     training.run(study, output, epochs=epochs, seed=seed, on_epoch=on_epoch)
     print(f"checkpoint: {output.resolve()}")
+
+
+@app.command()
+def convert(
+    layer: Annotated[list[str], typer.Option(metavar="NAME=FILE", help="Activations of a layer (N × K); repeatable")],
+    images: Annotated[Path, typer.Option(metavar="FILE", help="CLIP's features of the images (N × D)")],
+    texts: Annotated[Path, typer.Option(metavar="FILE", help="Its features of the concepts (C × D)")],
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="The class of each image, a number")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("features.safetensors"),
+) -> None:
+    """Make the arrays that a study may name instead of a network from tensors that CLIP-Dissect saved.
+
+    Example: dissectdb convert --layer fc=target.pt --images clip.pt --texts text.pt
+    """
+    from extract.convert import convert as write
+
+    print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")
 
 
 @concepts_app.command("list")
@@ -287,7 +302,7 @@ def check_concepts(
     from reports import terminal
 
     classes_of = concepts.read(source)
-    study = _load_study(study_file, overrides, device)
+    study = _load_study(study_file, overrides, device, "concepts check")
     from extract.concepts import overlaps  # torch loads here
 
     found = overlaps.check(overlaps.load(study), classes_of, threshold)
@@ -324,7 +339,7 @@ def generate_concepts(
     target = chat.connect(model, endpoint, timeout)
     reader = None
     if study_file is not None:
-        study = _load_study(study_file, None, None)
+        study = _load_study(study_file, None, None, "concepts generate")
         from extract.concepts import overlaps
 
         reader = overlaps.load(study)  # before asking, so that a mistake in the study costs no answer
@@ -366,16 +381,13 @@ def label_concepts(
     _keep_concepts(making.label(chat.connect(model, endpoint, timeout), given, names, about), output)
 
 
-def _load_study(path: Path, overrides: list[str] | None, device: str | None) -> Study:
-    from extract.study import Study, StudyError
+def _load_study(path: Path, overrides: list[str] | None, device: str | None, command: str | None = None) -> Study:
+    """command: one that needs a network."""
+    from extract.overrides import pairs
+    from extract.study import Study
 
-    pairs = {}
-    for text in overrides or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise StudyError(f"--set {text}: write KEY=VALUE, e.g. --set network.weights=vgg.pt")
-        pairs[key.strip()] = value.strip()
-    return Study.load(path, pairs | ({"device": device} if device else {}))
+    study = Study.load(path, pairs(overrides or []) | ({"device": device} if device else {}))
+    return study if command is None else study.with_network(command)
 
 
 def _keep_concepts(made: Made, output: Path) -> None:

@@ -22,6 +22,17 @@ _PART = r"[^.\[\]\s]+(\[[0-9]{1,9}\])*"
 _KEY = re.compile(rf"{_PART}(\.{_PART})*")
 
 
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Key → value of texts such as network.weights=vgg.pt."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise StudyError(f"--set {text}: write KEY=VALUE, e.g. --set network.weights=vgg.pt")
+        found[key.strip()] = value.strip()
+    return found
+
+
 def override(values: dict[str, Any], key: str, text: str) -> None:
     """Set a key such as edits[0].factor. The text is read as TOML where it is TOML, and as a plain string elsewhere."""
     if not _KEY.fullmatch(key):

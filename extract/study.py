@@ -60,10 +60,16 @@ def _not_empty(values: tuple) -> tuple:
     return values
 
 
+def _different(values: tuple) -> tuple:
+    _refuse_twice(values)
+    return values
+
+
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
 Name = Annotated[str, Field(min_length=1)]
+Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
 NameOrFile = Annotated[Name, AfterValidator(_if_file_beside_the_study)]
 StudyPath = Annotated[Path, BeforeValidator(_beside_the_study)]
 Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -130,7 +136,7 @@ class Network(Settings):
     architecture: Name
     arguments: dict[str, Any] = {}
     weights: Path | Literal["pretrained"] | None = None
-    classes: Several[Name] = ()
+    classes: Classes = ()
     input: Input
     pooling: Pooling = "avg"
     layers: AtLeastOne[Layer]
@@ -152,12 +158,6 @@ class Network(Settings):
     def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         _refuse_twice([layer.name for layer in layers])
         return layers
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        _refuse_twice(classes)
-        return classes
 
     @field_validator("weights", mode="plain")
     @classmethod
@@ -183,6 +183,14 @@ class Clip(Settings):
     architecture: Name
     weights: NameOrFile  # a pretrained tag of open_clip has no dot and no slash
     config: StudyPath | None = None
+
+
+class Arrays(Settings):
+    """Activations and embeddings that were computed elsewhere, instead of [dataset], [network] and [clip]."""
+
+    path: StudyPath
+    name: Name
+    classes: Classes = ()
 
 
 class ConceptSet(Settings):
@@ -282,12 +290,30 @@ class Study(Settings):
 
     warehouse: StudyPath | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dataset: Dataset
-    network: Network
-    clip: Clip
+    dataset: Dataset | None = None
+    network: Network | None = None
+    clip: Clip | None = None
+    arrays: Arrays | None = None
     concept_sets: AtLeastOne[ConceptSet]
     dissections: AtLeastOne[Dissection]
     edits: Several[Edit] = ()
+
+    @model_validator(mode="after")
+    def _has_a_network_or_arrays(self) -> Study:
+        given = [name for name in ("dataset", "network", "clip") if getattr(self, name) is not None]
+        if self.arrays is None:
+            if missing := [name for name in ("dataset", "network", "clip") if name not in given]:
+                raise ValueError(
+                    f"{', '.join(missing)} missing; a study has dataset, network and clip, or arrays instead"
+                )
+            return self
+        if given:
+            raise ValueError(f"arrays: stands instead of dataset, network and clip; take out {', '.join(given)}")
+        if self.edits:
+            raise ValueError("edits: arrays have no weights that could be scaled")
+        if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
+            raise ValueError("concept_sets: arrays bring the embeddings of one set, without templates")
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
@@ -296,12 +322,18 @@ class Study(Settings):
             _refuse_unknown(f"dissections[{place}].concepts", "concept set", dissection.concepts, sets)
             if (first := self.dissections.index(dissection)) < place:
                 raise ValueError(f"dissections[{place}]: is dissections[{first}] once more")
-        layers = [layer.name for layer in self.network.layers]
+        layers = [layer.name for layer in self.network.layers] if self.network else []
         for place, edit in enumerate(self.edits):
             if edit.layer is not None:
                 _refuse_unknown(f"edits[{place}].layer", "layer", edit.layer, layers)
         for kind, names in (("concept_sets", sets), ("edits", [edit.name for edit in self.edits])):
             _refuse_twice(names, f"{kind}: the name ")
+        return self
+
+    def with_network(self, command: str) -> Study:
+        """The study itself, which a command asks to have a network. Raises StudyError."""
+        if self.arrays is not None:
+            raise StudyError(f"{command} runs a network; this study has [arrays], which is only what one computed")
         return self
 
     @classmethod
