@@ -23,7 +23,7 @@ from pathlib import Path
 
 import duckdb
 
-IMAGES_AT_ONCE = 4096  # of a view that is materialised by image
+AT_ONCE = 4096  # images or neurons of a slice
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
@@ -44,7 +44,7 @@ class View:
     grain: tuple[str, ...]
     materialized: bool
     by_dissection: bool
-    by_image: bool
+    slices: str | None  # image or neuron: so many of them at a time, lest memory grow with their number
     reads: frozenset[str]
 
 
@@ -98,17 +98,16 @@ def _read(path: Path) -> View:
     if not isinstance(tree, exp.Query):
         raise ViewError(f"{path}: not one SELECT")
     steps = {step.alias for step in tree.find_all(exp.CTE)}
-    kept = re.search(
-        r"^-- materialized: table( by dissection| by image| by dissection and image|)$", text, re.MULTILINE
-    )
+    by = r"(?: by (dissection)?(?: and )?(image|neuron)?)?"
+    kept = re.search(rf"^-- materialized: table{by}$", text, re.MULTILINE)
     return View(
         name=path.stem,
         sql=text.strip(),
         title=title,
         grain=tuple(column.strip() for column in grain[1].split(",")),
         materialized=kept is not None,
-        by_dissection=kept is not None and "dissection" in kept[1],
-        by_image=kept is not None and "image" in kept[1],
+        by_dissection=kept is not None and kept[1] is not None,
+        slices=kept[2] if kept is not None else None,
         reads=frozenset(table.name for table in tree.find_all(exp.Table)) - steps,
     )
 
@@ -257,7 +256,7 @@ def _materialize(
 
 def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
     """The table of a view, made whole."""
-    if view.by_image:
+    if view.slices:
         _make_empty(connection, view)
         _insert(connection, view, "true")
     else:
@@ -273,8 +272,9 @@ def _refill(connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, 
     stale = sorted(part for part, fingerprint in parts.items() if known.get(part) != fingerprint)
     if gone := sorted({*stale, *(known.keys() - parts.keys())} & known.keys()):
         connection.execute(f"delete from {view.name} where dissection_id in ({', '.join(map(str, gone))})")
-    if stale:
-        _insert(connection, view, f"dissection_id in ({', '.join(map(str, stale))})")
+    # One at a time where memory is short, else the activations are read once for all of them.
+    for some in [[part] for part in stale] if view.slices else [stale] if stale else []:
+        _insert(connection, view, f"dissection_id in ({', '.join(map(str, some))})")
     connection.execute("delete from view_parts where view = ?", [view.name])
     for part, fingerprint in parts.items():
         connection.execute("insert into view_parts values (?, ?, ?)", [view.name, part, fingerprint])
@@ -289,15 +289,16 @@ def _make_empty(connection: duckdb.DuckDBPyConnection, view: View) -> None:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, view: View, condition: str) -> None:
-    """The rows of a view that meet a condition; so many images at a time that memory does not grow with them."""
+    """The rows of a view that meet a condition, slice by slice where the view is made so."""
     query = f"insert into {view.name} select * from ({view.sql}\n) where {condition}"
-    if not view.by_image:
+    if view.slices is None:
         connection.execute(query)
         return
-    bounds = "select coalesce(min(image_id), 0), coalesce(max(image_id), -1) + 1 from images"
+    key = f"{view.slices}_id"
+    bounds = f"select coalesce(min({key}), 0), coalesce(max({key}), -1) + 1 from {view.slices}s"
     [(first, end)] = connection.execute(bounds).fetchall()
-    for start in range(first, end, IMAGES_AT_ONCE):
-        connection.execute(f"{query} and image_id >= ? and image_id < ?", [start, start + IMAGES_AT_ONCE])
+    for start in range(first, end, AT_ONCE):
+        connection.execute(f"{query} and {key} >= ? and {key} < ?", [start, start + AT_ONCE])
 
 
 def _parts(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> dict[int, str]:

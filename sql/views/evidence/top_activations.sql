@@ -1,6 +1,6 @@
 -- The images of a probing set that activate each neuron most, best first, as far as any scorer may look.
 -- grain: split_id, neuron_id, rank
--- materialized: table
+-- materialized: table by neuron
 --
 -- 256 is the largest top_k that a study may ask for. It is a constant because DuckDB then keeps a heap per
 -- neuron instead of sorting everything; the pair (value, -image_id) breaks ties by the smaller image.
