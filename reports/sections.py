@@ -161,7 +161,9 @@ def _depth_figure(frame: pl.DataFrame, measures: charts.Measures, heading: str) 
 def trust(rows: Rows) -> dict[str, Any]:
     """What the labels that chance does not explain withstand, layer by layer."""
     found = rows["layers"].to_dicts()
-    if not any(row["num_calibrated"] is not None for row in found):
+    if not found:
+        return {"note": "No layer has been labelled yet."}
+    if not sentences.is_tested(found):
         return {"note": "These labels were held against nothing: no null was drawn for this dissection."}
     columns: list[Column] = [
         ("layer", "Layer", whole),
