@@ -97,15 +97,19 @@ def activation_blocks(activations: np.ndarray) -> Iterator[dict[str, Any]]:
         }
 
 
+def ask(warehouse: Warehouse, asked: study.Dissection) -> None:
+    """Enter a dissection of what fill() left."""
+    counts = [warehouse.rows(f"select count(*) from {name}").item() for name in ("images", "neurons", "concepts")]
+    question = [(asked, asked.model_dump_json(), dissections.Size(*counts))]
+    warehouse.write(dissections.rows(warehouse, question, {"made": 1}, network_id=1, split_id=1, clip_id=1))
+
+
 def measure(path: Path, scorer: str, engine: str) -> dict[str, float]:
     """Seconds to build what labels.READS names, and from there to a label for every neuron."""
     with duckdb.connect(str(path)) as connection:
         connection.execute("delete from dissections; delete from rank_permutations; delete from view_builds")
     with Warehouse(path) as warehouse:
-        asked = study.Dissection(concepts="made", scorer=scorer, engine=engine)
-        counts = [warehouse.rows(f"select count(*) from {name}").item() for name in ("images", "neurons", "concepts")]
-        question = [(asked, f"{scorer} {engine}", dissections.Size(*counts))]
-        warehouse.write(dissections.rows(warehouse, question, {"made": 1}, network_id=1, split_id=1, clip_id=1))
+        ask(warehouse, study.Dissection(concepts="made", scorer=scorer, engine=engine))
         start = time.perf_counter()
         list(warehouse.build(select=labels.READS))
         built = time.perf_counter() - start
