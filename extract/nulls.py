@@ -255,18 +255,19 @@ def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
     if count == 0:
         return np.zeros(0), np.zeros(0)
     ranks = np.unique(np.geomspace(1, count, 600).round().astype(int))  # within 2 % of every p, and never below it
-    z, p = falling[ranks - 1], (1 + ranks) / (1 + count)
-    beyond = np.nextafter(falling[0], np.inf)
-    z, p = np.append(z, beyond), np.append(p, 1 / (1 + count))
+    z = np.unique(falling[ranks - 1])
+    p = (1 + np.searchsorted(-falling, -z, side="right")) / (1 + count)  # draws that tie reach z together
+    z, p = np.append(z, np.nextafter(z[-1], np.inf)), np.append(p, 1 / (1 + count))
     if count < asked and count >= 10 / TAIL_SHARE:
         tail = int(count * TAIL_SHARE)
         scale, shape = _pareto(falling[:tail] - falling[tail])
         chances = np.geomspace(TAIL_SHARE, SMALLEST_P, 300)
         heights = -np.log(chances / TAIL_SHARE) if abs(shape) < 1e-6 else ((chances / TAIL_SHARE) ** -shape - 1) / shape
-        body = p > TAIL_SHARE
+        body = z < falling[tail]
         z, p = np.append(z[body], falling[tail] + scale * heights), np.append(p[body], chances)
-    order = np.argsort(z, kind="stable")
-    return z[order], np.minimum.accumulate(p[order])
+        z, first = np.unique(z, return_index=True)  # of equal z the largest p: a tail without spread has one step
+        p = p[first]
+    return z, np.minimum.accumulate(p)
 
 
 def _pareto(excesses: np.ndarray) -> tuple[float, float]:
