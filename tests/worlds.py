@@ -216,7 +216,8 @@ class World:
             built = {row["view"] for row in opened.rows("select view from view_builds").to_dicts()}
             names = opened.rows("select table_name from duckdb_tables()")["table_name"].to_list()
             return {
-                name: _sorted_rows(opened, name, columns[name]) for name in sorted(set(names) - built - {"view_builds", "view_parts"})
+                name: _sorted_rows(opened, name, columns[name])
+                for name in sorted(set(names) - built - {"view_builds", "view_parts"})
             }
 
     def counts(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 -- A row is a live neuron without exactly one label, or a dead one with a label.
 --
 -- rank_reorder alone may have no score for a live neuron, whose best images are all equally active or unlike all
--- concepts; such a neuron has no label. Nor has one whose kernel has not scored yet.
+-- concepts; such a neuron has no label. Nor has one whose kernel has not scored yet, or whose labels are not built.
 
 with
 
@@ -36,7 +36,8 @@ left join labels
         dissected_neurons.dissection_id = labels.dissection_id
         and dissected_neurons.neuron_id = labels.neuron_id
 where
-    coalesce(labels.labels, 0) <> case
+    dissected_neurons.dissection_id in (select dissection_id from labels)
+    and coalesce(labels.labels, 0) <> case
         when dissected_neurons.dead then 0
         when dissections.scorer = 'rank_reorder' and scored.neuron_id is null then 0
         when
