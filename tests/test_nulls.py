@@ -117,7 +117,6 @@ def test_steps_fall_and_are_never_below_the_share_of_draws(seed, count, asked, d
         assert (found <= empirical * 1.03 + 2 / (1 + count)).all(), "and hardly above"
 
 
-@pytest.mark.xfail(reason="steps() gives tied draws the p of the first of them, not of all", strict=False)
 def test_draws_that_tie_are_all_reached():
     z, p = nulls.steps(np.array([1.0, 1.0, 1.0, 0.0]), 4)
     assert look_up(z, p, np.array([1.0])) == [4 / 5]
