@@ -158,6 +158,8 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[StoredLay
             return nulls.likelihood_null(settings, lists, evidence.images, evidence.concepts, draws, seed)
         if settings.scorer == "rank_reorder":
             return nulls.reorder_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
+        if settings.scorer == "cos_cubed":
+            return nulls.cubed_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
         ratios = [_ratio(settings, layer) for layer in layers]
         return nulls.linear_null(settings, ratios, evidence.images, evidence.concepts, draws, seed)
 
@@ -172,7 +174,7 @@ def _ratio(settings: Settings, layer: StoredLayer) -> Spread:
     """Of live neurons, the mean of what is multiplied in units of its standard deviation."""
     if settings.scorer == "pearson":
         return Spread(np.zeros(1), np.ones(1))
-    spread = layer.cube_spread if settings.scorer == "cos_cubed" else layer.spread
+    spread = layer.spread
     live = ~layer.dead & (spread.sd > 0)
     return (
         Spread(spread.mean[live] / spread.sd[live], np.ones(live.sum()))

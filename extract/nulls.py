@@ -1,7 +1,8 @@
 """What the label of a neuron that has nothing to do with the images would look like.
 
 null = likelihood_null(settings, lists, images, concepts, draws, seed)     # soft_wpmi, wpmi
-null = linear_null(settings, spreads, images, concepts, draws, seed)       # cos, cos_cubed, pearson
+null = linear_null(settings, spreads, images, concepts, draws, seed)       # cos, pearson
+null = cubed_null(settings, layers, images, concepts, draws, seed)         # cos_cubed
 null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
 z, p = steps(null.labels[layer])                                           # how rare each z is
 
@@ -28,7 +29,7 @@ NODES = 12  # of the interpolation over ranks; its error is below 1e-6 of the me
 WIDTH_BYTES = 4e8  # of image × concept values at a time
 LEAST_DRAWS = 1000
 LIKELIHOOD_PRODUCTS, LINEAR_PRODUCTS = 4e9, 1e11  # what all draws of a null may take
-REORDER_DRAWS = 4000  # each of them is a neuron to score
+REORDER_DRAWS = CUBED_DRAWS = 4000  # each of them is a neuron to score
 TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
 OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
 SMALLEST_P = 1e-6  # that a fitted tail may say
@@ -139,12 +140,12 @@ def _nodes(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return nodes, basis.sum(axis=1)
 
 
-# ---------------------------------------------------------------- cos, cos_cubed, pearson
+# ---------------------------------------------------------------- cos, pearson, cos_cubed
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (K,) of the live neurons' activations, of their centred cubes for cos_cubed."""
+    """Mean and standard deviation (K,) of the live neurons' activations."""
 
     mean: np.ndarray
     sd: np.ndarray
@@ -155,7 +156,7 @@ def linear_null(
 ) -> Null:
     """A sum of products over permuted images is normal for many images, with the concepts' own correlations.
 
-    mean, sd: those of the columns that activations are multiplied with: s, its centred cube, or P.
+    mean, sd: those of the columns that activations are multiplied with: s, or P.
     """
     random = torch.Generator().manual_seed(seed)
     count = affordable(draws, len(images) * len(concepts), LINEAR_PRODUCTS)
@@ -187,6 +188,53 @@ def linear_null(
         for layer, each in enumerate(found):
             labels[layer].append(each.numpy())
     return Null([np.concatenate(each) for each in labels], mean[None], sd[None])
+
+
+def cubed_null(
+    settings: Settings, layers: Sequence[Layer], images: Tensor, concepts: Tensor, draws: int, seed: int
+) -> Null:
+    """A layer's own cubes on permuted images: a few of them decide the sum, which is therefore not normal.
+
+    mean, sd: those of the centred cubes of s.
+    """
+    count, width = min(draws, CUBED_DRAWS), int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
+    chunks = list(_columns(settings, images, concepts, width)) if width >= len(concepts) else None
+    mean, sd, labels = np.empty(len(concepts)), np.empty(len(concepts)), []
+    for layer in layers:
+        random = np.random.default_rng(seed)
+        cubes = _cubes(layer)
+        found = []
+        for some in pieces(count if cubes.shape[1] else 0, 256):
+            picked = random.integers(cubes.shape[1], size=some.stop - some.start)
+            drawn = torch.from_numpy(np.stack([random.permutation(cubes[:, k]) for k in picked]))
+            best = torch.full((len(drawn),), -torch.inf, dtype=torch.float64)
+            labelled = torch.zeros(len(drawn), dtype=torch.float64)
+            for first, columns in chunks or _columns(settings, images, concepts, width):
+                here = slice(first, first + columns.shape[1])
+                mean[here], sd[here] = (
+                    columns.mean(0, dtype=torch.float64).numpy(),
+                    columns.std(0, correction=0).numpy(),
+                )
+                products = (drawn @ columns).double()
+                scores, place = (products / columns.norm(dim=0).clamp(min=correlations.MIN_NORM)).max(dim=1)
+                expected = drawn.mean(1, dtype=torch.float64)[:, None] * torch.from_numpy(mean[here]) * len(images)
+                spread = drawn.std(1, correction=0).double()[:, None] * torch.from_numpy(sd[here]).clamp(min=1e-12)
+                z = (products - expected) / spread * (len(images) - 1) ** 0.5 / len(images)
+                better = scores > best
+                best = torch.where(better, scores, best)
+                labelled = torch.where(better, z.gather(1, place[:, None])[:, 0], labelled)
+            found.append(labelled.numpy())
+        labels.append(np.concatenate(found) if found else np.zeros(0))
+    return Null(labels, mean[None], sd[None])
+
+
+def _cubes(layer: Layer) -> np.ndarray:
+    """Centred cubes (N, n) float32 of live neurons of a layer, each in units of its standard deviation."""
+    some = min(layer.neurons, OWN_ACTIVATIONS)
+    block = layer.block(0, some)[:, ~layer.dead[:some]].astype(np.float64)
+    cubes = (block - block.mean(axis=0)) ** 3
+    spreads = cubes.std(axis=0)
+    return (cubes[:, spreads > 0] / spreads[spreads > 0]).astype(np.float32)
 
 
 def _pick(neurons: int, count: int, random: torch.Generator) -> np.ndarray:
