@@ -46,7 +46,7 @@ class Warehouse:
     """A DuckDB file with the tables of sql/tables.sql and the views of sql/views.
 
     read_only: take no write lock, change nothing. dissection: what the public views show instead of the newest.
-    memory_limit: what DuckDB may hold before it spills to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 700 MB, which
+    memory_limit: what DuckDB may hold before it spills to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 500 MB, which
     builds every view over 280 million activations.
     """
 
@@ -61,7 +61,7 @@ class Warehouse:
         self.path = Path(path)
         if read_only and not self.path.exists():
             raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
-        self.connection = _connect(self.path, read_only, memory_limit or os.environ.get("DISSECTDB_MEMORY") or "700MB")
+        self.connection = _connect(self.path, read_only, memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB")
         try:
             _check_version(self.connection, self.path)
             if read_only:
