@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pytest
 from conftest import Tables, dissection_row, filled, probe, run_view, unit_length
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from extract.ranking import draw_permutations
@@ -244,19 +244,35 @@ def in_sql(connection: duckdb.DuckDBPyConnection, concepts: int) -> tuple[dict[P
     return scores, labels
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, place: Place) -> None:
-    np.testing.assert_allclose(found, expected, atol=CLOSE, rtol=CLOSE, equal_nan=True, err_msg=str(place))
+def kernel_tolerance(s: np.ndarray, row: Row) -> np.ndarray:
+    """How near the kernel comes to the formula for each concept: CLOSE, but for one limit of pearson.
+
+    The kernel's shares are float32, off by up to 1e-6 of themselves. Of a concept that takes nearly all of every
+    image, little more than that varies, and so its correlation is off by more.
+    """
+    if row["scorer"] != "pearson":
+        return np.full(s.shape[1], CLOSE)
+    p = shares(s, row)
+    spread = p.std(axis=0) / p.mean(axis=0)
+    return np.where(spread > 1e-9, np.clip(1e-6 / np.maximum(spread, 1e-9), CLOSE, 2), CLOSE)
 
 
-def assert_is_best(label: int, scores: np.ndarray, concepts: np.ndarray) -> None:
+def assert_close(found: np.ndarray, expected: np.ndarray, place: Place, tolerance: Any = CLOSE) -> None:
+    assert (np.isnan(found) == np.isnan(expected)).all(), place
+    allowed = tolerance * np.maximum(1, np.abs(np.nan_to_num(expected)))
+    assert (np.nan_to_num(np.abs(found - expected)) <= allowed).all(), (place, found, expected)
+
+
+def assert_is_best(label: int, scores: np.ndarray, concepts: np.ndarray, tolerance: float = CLOSE) -> None:
     best = np.nanmax(scores)
-    assert scores[label] >= best - 2 * CLOSE * max(1, abs(best))
+    assert scores[label] >= best - 2 * tolerance * max(1, abs(best))
     twins = np.flatnonzero((concepts == concepts[label]).all(axis=1))
     assert label == twins[0], "of equal concepts the first by position"
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
+@example(seed=2307662426)  # a concept that takes 0.9999 of every image
 def test_views_formulas_and_kernels_give_the_same_scores_and_labels(seed):
     case = Case.random(seed)
     with filled(**case.tables()) as connection:
@@ -265,7 +281,8 @@ def test_views_formulas_and_kernels_give_the_same_scores_and_labels(seed):
     for row in case.asked:
         for layer, values in case.layers.items():
             kernel, kernel_labels = in_torch(values, case.images, case.concepts, row)
-            formula = FORMULAS[row["scorer"]](values, cosines(case.images, case.concepts), row)
+            s = cosines(case.images, case.concepts)
+            formula, tolerance = FORMULAS[row["scorer"]](values, s, row), kernel_tolerance(s, row)
             for unit, (scores, z) in formula.items():
                 if np.isnan(scores).all():
                     assert kernel_labels[unit] == -1
@@ -273,10 +290,10 @@ def test_views_formulas_and_kernels_give_the_same_scores_and_labels(seed):
                 place = (row["dissection_id"], layer, unit)
                 expected_places.add(place)
                 assert_close(found[place][0], scores, place)
-                assert_close(kernel[unit], scores, place)
+                assert_close(kernel[unit], scores, place, tolerance)
                 np.testing.assert_allclose(found[place][1], np.where(np.isnan(scores), np.nan, z), 1e-3, 1e-3)
                 assert_is_best(labels[place], scores, case.concepts)
-                assert_is_best(kernel_labels[unit], scores, case.concepts)
+                assert_is_best(kernel_labels[unit], scores, case.concepts, tolerance.max())
             assert (kernel_labels >= 0).sum() == sum(p[:2] == (row["dissection_id"], layer) for p in expected_places)
     assert found.keys() == labels.keys() == expected_places
 
