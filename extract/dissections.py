@@ -46,9 +46,10 @@ def choose_engine(settings: study.Dissection, size: Size) -> str:
     if settings.engine != "auto":
         return settings.engine
     pairs = size.neurons * size.concepts
+    best = max(pairs, size.images * size.concepts) * settings.top_k  # the scores, or the moments of their null
     products, limit = {
-        "soft_wpmi": (pairs * settings.top_k, TOP_PRODUCTS),
-        "wpmi": (pairs * settings.top_k, TOP_PRODUCTS),
+        "soft_wpmi": (best, TOP_PRODUCTS),
+        "wpmi": (best, TOP_PRODUCTS),
         "rank_reorder": (pairs * settings.rank_fraction * size.images, RANK_PRODUCTS),
     }.get(settings.scorer, (pairs * size.images, ALL_PRODUCTS))
     # The pairs of image and concept are stored for the views, and take room.
