@@ -110,7 +110,7 @@ def null_moments(shares: Tensor, tilts: Sequence[float]) -> tuple[Tensor, Tensor
     g_r(i) = ln(1 + t_r P[i]). g is smooth in the logarithm of 1 + t_r, so that what is summed over the ranks needs to
     be computed at a few nodes only.
     """
-    nodes, weights = _nodes(np.log1p(np.asarray(tilts)))
+    nodes, weights = interpolation_nodes(np.log1p(np.asarray(tilts)))
     mean = torch.zeros(shares.shape[1], dtype=torch.float64)
     variance = torch.zeros_like(mean)
     total = torch.zeros(shares.shape, dtype=torch.float32)
@@ -125,7 +125,7 @@ def null_moments(shares: Tensor, tilts: Sequence[float]) -> tuple[Tensor, Tensor
     return mean, variance.clamp(min=0).sqrt()
 
 
-def _nodes(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def interpolation_nodes(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Chebyshev nodes and weights with which Σ_r f(positions_r) ≈ Σ_j weights_j f(nodes_j) for smooth f."""
     low, high = positions.min(), positions.max()
     if high - low < 1e-12:
@@ -133,11 +133,16 @@ def _nodes(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(positions) <= NODES:
         return positions, np.ones(len(positions))
     nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-    basis = np.ones((NODES, len(positions)))
-    for j in range(NODES):
+    return nodes, interpolation(positions, nodes).sum(axis=0)
+
+
+def interpolation(positions: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """(position, node): weights with which values at the nodes give those at the positions (Lagrange)."""
+    basis = np.ones((len(positions), len(nodes)))
+    for j, node in enumerate(nodes):
         for other in np.delete(nodes, j):
-            basis[j] *= (positions - other) / (nodes[j] - other)
-    return nodes, basis.sum(axis=1)
+            basis[:, j] *= (positions - other) / (node - other)
+    return basis
 
 
 # ---------------------------------------------------------------- cos, pearson, cos_cubed
@@ -165,7 +170,7 @@ def linear_null(
     at_once = int(min(at_once, max(1, WIDTH_BYTES // (4 * len(images)))))
     mean, sd = np.empty(len(concepts)), np.empty(len(concepts))
     labels: list[list[np.ndarray]] = [[] for _ in spreads]
-    for some in pieces(count if at_once > 1 else 1, at_once):
+    for some in pieces(count, at_once):
         noise = torch.randn(some.stop - some.start, len(images), generator=random)
         mine = [each.mean[_pick(len(each.mean), len(noise), random)] for each in spreads]
         best = [torch.full((len(noise),), -torch.inf, dtype=torch.float64) for _ in spreads]
@@ -303,7 +308,10 @@ def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
     if count == 0:
         return np.zeros(0), np.zeros(0)
     ranks = np.unique(np.geomspace(1, count, 600).round().astype(int))  # within 2 % of every p, and never below it
-    z = np.unique(falling[ranks - 1])
+    distinct = np.unique(falling)
+    places = np.searchsorted(distinct, falling[ranks - 1])
+    # And the next higher draw of each: without it what lies above many that tie would take their p.
+    z = distinct[np.unique(np.minimum(np.concatenate([places, places + 1]), len(distinct) - 1))]
     p = (1 + np.searchsorted(-falling, -z, side="right")) / (1 + count)  # draws that tie reach z together
     z, p = np.append(z, np.nextafter(z[-1], np.inf)), np.append(p, 1 / (1 + count))
     if count < asked and count >= 10 / TAIL_SHARE:

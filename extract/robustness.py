@@ -18,7 +18,7 @@ from torch import Tensor
 
 from extract import likelihoods, scoring
 from extract.best import Words, pieces
-from extract.nulls import WIDTH_BYTES, _nodes
+from extract.nulls import WIDTH_BYTES, interpolation, interpolation_nodes
 from extract.scoring import Layer, Settings
 
 LISTED = 256  # images of a neuron that a half or a resample is taken from
@@ -142,8 +142,8 @@ def _likelihood_within(
     without replacement, ((Σ_r sd g_r)² - Σ_r var g_r) / (n - 1): the gains of two ranks correlate almost fully.
     """
     tilts = np.asarray(likelihoods._tilts(settings)[0])
-    nodes, _ = _nodes(np.log1p(tilts))
-    weights = _interpolation(np.log1p(tilts), nodes)  # (rank, node)
+    nodes, _ = interpolation_nodes(np.log1p(tilts))
+    weights = interpolation(np.log1p(tilts), nodes)  # (rank, node)
     lists = layer.top(settings.top_k, 0, layer.neurons)[0]
     known = np.unique(classes)
     z = np.full(layer.neurons, np.nan)
@@ -164,15 +164,6 @@ def _likelihood_within(
         with np.errstate(divide="ignore", invalid="ignore"):
             z[mine] = np.where(variance > 0, (likely - mean) / np.sqrt(variance), np.nan)
     return z
-
-
-def _interpolation(positions: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """(position, node): weights with which values at the nodes give those at the positions (Lagrange)."""
-    basis = np.ones((len(positions), len(nodes)))
-    for j, node in enumerate(nodes):
-        for other in np.delete(nodes, j):
-            basis[:, j] *= (positions - other) / (node - other)
-    return basis
 
 
 def _correlation_within(
