@@ -69,8 +69,15 @@ class StoredLayer:
             {"split": self.split_id, "first": self.first_neuron + first, "last": self.first_neuron + last, "k": k},
         )
         shape = (last - first, k)
-        indices = np.searchsorted(self.image_ids, rows["image_id"].to_numpy())
+        indices = self._places[rows["image_id"].to_numpy() - self.image_ids[0]]
         return indices.reshape(shape), rows["value"].to_numpy().reshape(shape)
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """The index of each image by its id, counted from the first: faster to look up than to search for."""
+        places = np.empty(self.image_ids[-1] - self.image_ids[0] + 1, np.int64)
+        places[self.image_ids - self.image_ids[0]] = np.arange(self.images)
+        return places
 
     def block(self, first: int, last: int) -> np.ndarray:
         rows = self.warehouse.rows(
@@ -214,10 +221,11 @@ def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
         """
         select image_embeddings.image_id, embedding, class from image_embeddings
         inner join images on image_embeddings.image_id = images.image_id
-        where clip_id = $clip and split_id = $split order by image_embeddings.image_id
+        where clip_id = $clip and split_id = $split
         """,
         {"clip": row["clip_id"], "split": row["split_id"]},
     )
+    order = images["image_id"].arg_sort()  # of the ids alone: a sort that carries the embeddings takes three times as long
     concepts = warehouse.rows(
         """
         select concepts.concept_id, embedding from concepts
@@ -228,15 +236,20 @@ def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
     )
     classes = None
     if images["class"].null_count() == 0:
-        classes = np.unique(images["class"].to_numpy(), return_inverse=True)[1]
+        classes = np.unique(images["class"][order].to_numpy(), return_inverse=True)[1]
     return Evidence(
-        images["image_id"].to_numpy(), _matrix(images), concepts["concept_id"].to_numpy(), _matrix(concepts), classes
+        images["image_id"][order].to_numpy(),
+        _matrix(images, order.to_numpy()),
+        concepts["concept_id"].to_numpy(),
+        _matrix(concepts, np.arange(len(concepts))),
+        classes,
     )
 
 
-def _matrix(rows: pl.DataFrame) -> Tensor:
-    flat = rows["embedding"].explode().to_numpy()
-    return torch.from_numpy(np.array(flat, dtype=np.float32).reshape(len(rows), -1))
+def _matrix(rows: pl.DataFrame, order: np.ndarray) -> Tensor:
+    """The embeddings (row, D), float32, put in this order."""
+    flat = rows["embedding"].explode().to_numpy().reshape(len(rows), -1)
+    return torch.from_numpy(flat.take(order, axis=0).astype(np.float32, copy=False))
 
 
 def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
@@ -299,7 +312,7 @@ def check_table(
     if evidence.classes is not None and evidence.images.shape[0] * len(concepts) <= LARGEST_TABLE:
         z = robustness.within_class(settings, layer, images, concepts, labels, evidence.classes)
     share = np.full(len(labels), np.nan)
-    if row["bootstraps"] and settings.scorer in robustness.LIKELIHOODS:
+    if row["bootstraps"]:
         share = robustness.bootstrap(settings, layer, images, concepts, labels, row["bootstraps"], row["seed"])
     return _table(
         row,

@@ -5,7 +5,8 @@ share = bootstrap(settings, layer, images, concepts, labels, 100, 0)  # (K,): of
 z = within_class(settings, layer, images, concepts, labels, classes)  # (K,): beyond what the class explains
 
 The likelihoods look at the best images of a neuron only, so that halves and resamples of the images are halves and
-resamples of its list, of which 256 are stored: enough for any top_k up to about 100.
+resamples of its list, of which 256 are stored: enough for any top_k up to about 100. The other scorers, whose neurons
+do not depend on each other, score a few neurons at a time on every version of the images.
 """
 
 from __future__ import annotations
@@ -16,30 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract import likelihoods, scoring
+from extract import likelihoods, ranking, scoring
 from extract.best import Words, pieces
 from extract.nulls import WIDTH_BYTES, interpolation, interpolation_nodes
 from extract.scoring import Layer, Settings
 
 LISTED = 256  # images of a neuron that a half or a resample is taken from
 NEURONS = 256  # whose activations are asked for at a time
+WITHIN_DRAWS = 64  # of images of the same classes, where the test within classes has no formula
 LIKELIHOODS = ("soft_wpmi", "wpmi")
-
-
-class Half:
-    """Every other image of a layer; see scoring.Layer."""
-
-    def __init__(self, layer: Layer, chosen: np.ndarray) -> None:
-        self.layer, self.chosen = layer, chosen
-        self.neurons, self.images, self.dead = layer.neurons, len(chosen), layer.dead
-
-    def block(self, first: int, last: int) -> np.ndarray:
-        """Activations of neurons first … last - 1: (N / 2, n)."""
-        return self.layer.block(first, last)[self.chosen]
-
-    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Their most activating images, as scoring.Layer has them."""
-        return scoring.Array(self.block(first, last)).top(k, 0, last - first)
 
 
 def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor) -> np.ndarray:
@@ -47,17 +33,13 @@ def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tenso
     if settings.scorer in LIKELIHOODS:
         lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
         halves = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
-        versions = [expand(lists, half, settings.top_k) for half in halves]
-        even, odd = label_lists(settings, layer, images, concepts, versions)
+        even, odd = label_lists(
+            settings, layer, images, concepts, [expand(lists, half, settings.top_k) for half in halves]
+        )
     else:
-        even, odd = (_label_half(settings, layer, images, concepts, start) for start in (0, 1))
+        halves = [np.arange(start, layer.images, 2) for start in (0, 1)]
+        even, odd = label_images(settings, layer, images, concepts, halves)
     return (even == odd) & (even >= 0) & ~layer.dead
-
-
-def _label_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, start: int) -> np.ndarray:
-    half = np.arange(start, layer.images, 2)
-    scores = scoring.score_layer(settings, Half(layer, half), images[torch.from_numpy(half)], concepts, keep=1)
-    return scores.concepts[:, 0]
 
 
 def bootstrap(
@@ -65,6 +47,9 @@ def bootstrap(
 ) -> np.ndarray:
     """Share of `count` resamples of the images, with replacement, that give a neuron its label: (K,)."""
     random = np.random.default_rng(seed)
+    if settings.scorer not in LIKELIHOODS:
+        drawn = [np.sort(random.integers(layer.images, size=layer.images)) for _ in range(count)]
+        return sum((given == labels) / count for given in label_images(settings, layer, images, concepts, drawn))
     lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
     same = np.zeros(layer.neurons)
     for some in pieces(count, 16):
@@ -74,6 +59,23 @@ def bootstrap(
         for given in label_lists(settings, layer, images, concepts, resampled):
             same += given == labels
     return same / count
+
+
+def label_images(
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, versions: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The label (K,) of each neuron on each of several choices of the images, given as indices; -1 for none.
+
+    Not for the likelihoods, whose prior is over all neurons of the layer.
+    """
+    found = [np.full(layer.neurons, -1) for _ in versions]
+    for some in pieces(layer.neurons, NEURONS):
+        block, dead = layer.block(some.start, some.stop), layer.dead[some]
+        for labels, chosen in zip(found, versions, strict=True):
+            part = scoring.Array(block[chosen], dead)
+            scores = scoring.score_layer(settings, part, images[torch.from_numpy(chosen)], concepts, keep=1)
+            labels[some] = scores.concepts[:, 0]
+    return found
 
 
 def expand(lists: np.ndarray, weights: np.ndarray, top_k: int) -> np.ndarray:
@@ -115,10 +117,10 @@ def within_class(
 ) -> np.ndarray:
     """z (K,) of each label when images change places only with images of their own class; NaN where that is undefined.
 
-    classes: (N,) numbers. "Smile" must beat "is a happy image". Not defined for rank_reorder.
+    classes: (N,) numbers. "Smile" must beat "is a happy image".
     """
     if settings.scorer == "rank_reorder":
-        return np.full(layer.neurons, np.nan)
+        return _reorder_within(settings, layer, images, concepts, labels, classes)
     shares = _columns_of_labels(settings, images, concepts)
     if settings.scorer in LIKELIHOODS:
         return _likelihood_within(settings, layer, shares, labels, classes)
@@ -189,4 +191,43 @@ def _correlation_within(
         with np.errstate(divide="ignore", invalid="ignore"):
             z[some] = (block * mine).sum(axis=0) / norm * np.sqrt(len(own) - len(counts))
     z[(labels < 0) | layer.dead | ~np.isfinite(z)] = np.nan
+    return z
+
+
+def _reorder_within(
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, labels: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """(score - mean) / sd over WITHIN_DRAWS draws in which each of the best images is another of its class.
+
+    No formula is known. The draws' orders of each class are shared by all neurons.
+    """
+    n = int(settings.rank_fraction * layer.images)
+    random = np.random.default_rng(settings.seed)
+    orders = {
+        name: np.stack([random.permutation(np.flatnonzero(classes == name)) for _ in range(WITHIN_DRAWS)])
+        for name in np.unique(classes)
+    }
+    permutations = ranking.draw_permutations(settings.permutations, n, settings.seed)
+    z = np.full(layer.neurons, np.nan)
+    for some in pieces(layer.neurons, NEURONS):
+        lists, values = layer.top(n, some.start, some.stop)
+        values = ranking.scaled(values)
+        chance = ranking.baselines(values, permutations, settings.rank_power)
+        own = labels[some]
+        for concept in np.unique(own[own >= 0]):
+            measure = ranking.reorder_measure(
+                images, concepts[[concept]], n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES)
+            )
+            for neuron in np.flatnonzero((own == concept) & ~layer.dead[some]):
+                drawn = np.tile(lists[neuron], (1 + WITHIN_DRAWS, 1))  # the neuron itself, then the draws
+                for name, order in orders.items():
+                    places = np.flatnonzero(classes[lists[neuron]] == name)
+                    drawn[1:, places] = order[:, : len(places)]
+                errors, means = measure(drawn, np.broadcast_to(values[neuron], drawn.shape))
+                scores = ranking.reorder_scores(
+                    errors, means, np.full(len(drawn), chance[neuron]), settings.rank_scale
+                ).numpy()[:, 0]
+                spread = scores[1:].std()
+                if np.isfinite(scores).all() and spread > 1e-9 * abs(scores[0]):
+                    z[some.start + neuron] = (scores[0] - scores[1:].mean()) / spread
     return z

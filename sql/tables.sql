@@ -297,7 +297,7 @@ create table if not exists label_checks (
 comment on table label_checks is 'Whether a label hangs on the classes of images, or on which images there were';
 comment on column label_checks.concept_id is 'The label that was checked';
 comment on column label_checks.z_within_class is
-    'z when images change places only within their class; NULL without classes, and for rank_reorder';
+    'z when images change places only within their class, for rank_reorder from 64 draws; NULL without classes';
 comment on column label_checks.split_half_agrees is 'The even and the odd probing images give the same label';
 comment on column label_checks.bootstrap_share is
     'Share of resamples of the probing images that give the label; NULL where none were drawn';

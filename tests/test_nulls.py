@@ -256,9 +256,43 @@ def test_z_within_classes_of_a_correlation_is_its_formula(scorer):
     assert np.isnan(found[4])
 
 
-def test_rank_reorder_has_no_z_within_classes():
-    layer, images, concepts = small(14)
-    found = robustness.within_class(
-        Settings.defaults("rank_reorder"), layer, images, concepts, np.zeros(5, int), np.zeros(60, int)
-    )
-    assert np.isnan(found).all()
+def test_z_within_classes_of_rank_reorder_is_that_of_permutations_inside_classes():
+    random = np.random.default_rng(14)
+    layer, images, concepts = small(15)
+    layer.dead[3] = True
+    classes = random.integers(3, size=60) * 2 + 1
+    asked = Settings.defaults("rank_reorder", rank_fraction=0.4)
+    labels = np.array([0, 1, 2, 3, -1])
+    found = robustness.within_class(asked, layer, images, concepts, labels, classes)
+    assert np.isnan(found[3:]).all()
+    orders = np.stack([shuffled_within(classes, random) for _ in range(4000)])
+    s = images.numpy().astype(np.float64) @ concepts.numpy().T
+    for neuron in range(3):
+        [top], [values] = layer.top(24, neuron, neuron + 1)
+        drawn = np.concatenate([top[None], orders[:, top]])
+        cosines = s[drawn, labels[neuron]]
+        order = np.argsort(cosines, axis=1, kind="stable")
+        values = values.astype(np.float64)
+        moved = np.abs(values[order] - values[::-1]) ** 3
+        scores = -moved.mean(axis=1) / cosines.mean(axis=1) ** 0.5  # the chance is the same for all draws
+        expected = (scores[0] - scores[1:].mean()) / scores[1:].std()
+        # 64 draws know a mean to 1/8 of a standard deviation, and that to 1/11 of itself
+        assert found[neuron] == pytest.approx(expected, rel=0.35, abs=0.5)
+
+
+@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "rank_reorder", "pearson"])
+def test_a_bootstrap_of_the_other_scorers_scores_the_resampled_images(scorer):
+    layer, images, concepts = small(16, neurons=12)
+    layer.activations[:, 3] = 1
+    layer.dead[3] = True
+    asked = Settings.defaults(scorer, rank_fraction=0.3)
+    labels = score_layer(asked, layer, images, concepts, keep=1).concepts[:, 0]
+    found = robustness.bootstrap(asked, layer, images, concepts, labels, 5, 9)
+    drawn = np.random.default_rng(9)
+    same = np.zeros(12)
+    for _ in range(5):
+        pick = np.sort(drawn.integers(60, size=60))
+        part = Array(layer.activations[pick], layer.dead)
+        same += score_layer(asked, part, images[pick], concepts, keep=1).concepts[:, 0] == labels
+    np.testing.assert_allclose(np.delete(found, 3), np.delete(same, 3) / 5)
+    assert 0 < np.delete(found, 3).mean() < 1
