@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -154,5 +155,13 @@ def in_threads(work: Callable[[Any], None], items: Sequence[Any], device: torch.
             for item in share:
                 work(item)
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(take, (items[share :: 4 * threads] for share in range(4 * threads))))
+    if threads < 2:
+        take(items)
+    else:
+        list(_pool(threads).map(take, (items[share :: 4 * threads] for share in range(4 * threads))))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept, because to start threads takes longer than many a small problem."""
+    return ThreadPoolExecutor(threads)

@@ -20,9 +20,9 @@ from extract import fingerprints, study
 from extract.catalog import now
 from extract.ranking import draw_permutations
 
-# What the views take about five seconds for on two cores: products of a best image and a concept, or of an
+# What the views take about a second for on two cores: products of a best image and a concept, or of an
 # activation and a concept.
-TOP_PRODUCTS, ALL_PRODUCTS, RANK_PRODUCTS = 1e8, 1e8, 1e7
+TOP_PRODUCTS, ALL_PRODUCTS, RANK_PRODUCTS = 1e7, 1e7, 1e6
 PERMUTATIONS = 5  # as many as the original takes
 NOT_OF_THE_TABLE = {"concepts", "engine"}
 

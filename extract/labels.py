@@ -8,7 +8,7 @@ Reads the rows that extraction left and the views top_activations and dissected_
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,7 @@ class StoredLayer:
     first_neuron: int
     dead: np.ndarray
     image_ids: np.ndarray
+    lists: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # whole ones, by their length
 
     @property
     def neurons(self) -> int:
@@ -60,6 +61,13 @@ class StoredLayer:
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         if k > min(STORED, self.images):
             return ranking.top_lists(self.block(first, last), k)
+        if (first, last) != (0, self.neurons):
+            return self._stored_top(k, first, last)
+        if k not in self.lists:  # asked for by the scorer, its null and each check
+            self.lists[k] = self._stored_top(k, first, last)
+        return self.lists[k]
+
+    def _stored_top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.warehouse.rows(
             """
             select image_id, value from top_activations
@@ -144,6 +152,7 @@ def label(
     unit = {"null_quantiles": quantile_table(row, layers, null)}
     if settings.scorer == "rank_reorder":
         unit["null_samples"] = sample_table(row, layers, evidence, null)
+    within = within_classes(settings, evidence)
     scored, checked = [], []
     kernel = row["engine"] == "kernel"
     for place, layer in enumerate(layers):
@@ -152,7 +161,8 @@ def label(
         if kernel:
             z = z_of_scores(settings, layer, place, scores, null, len(evidence.image_ids))
             scored.append(score_table(row, layer, evidence, scores, z))
-        checked.append(check_table(row, layer, evidence, settings, scores.concepts[:, 0]))
+        checked.append(check_table(row, layer, evidence, settings, within, scores.concepts[:, 0]))
+        layer.lists.clear()
     unit["label_checks"] = pa.concat_tables(checked)
     return unit | ({"kernel_scores": pa.concat_tables(scored)} if kernel else {})
 
@@ -218,14 +228,20 @@ def z_of_scores(
 def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
     """The embeddings of the probing images and of the concepts, and the classes of the images."""
     images = warehouse.rows(
-        """
-        select image_embeddings.image_id, embedding, class from image_embeddings
-        inner join images on image_embeddings.image_id = images.image_id
-        where clip_id = $clip and split_id = $split
-        """,
-        {"clip": row["clip_id"], "split": row["split_id"]},
+        "select image_id, class from images where split_id = $split and defect is null order by image_id",
+        {"split": row["split_id"]},
     )
-    order = images["image_id"].arg_sort()  # of the ids alone: a sort that carries the embeddings takes three times as long
+    ids = images["image_id"].to_numpy()
+    # A range of ids: joining and sorting rows that carry embeddings takes four times as long.
+    embedded = warehouse.rows(
+        """
+        select image_id, embedding from image_embeddings
+        where clip_id = $clip and image_id >= $first and image_id <= $last
+        """,
+        {"clip": row["clip_id"], "first": int(ids[0]), "last": int(ids[-1])},
+    )
+    order = embedded["image_id"].arg_sort().to_numpy()
+    order = order[np.searchsorted(embedded["image_id"].to_numpy(), ids, sorter=order)]
     concepts = warehouse.rows(
         """
         select concepts.concept_id, embedding from concepts
@@ -236,10 +252,10 @@ def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
     )
     classes = None
     if images["class"].null_count() == 0:
-        classes = np.unique(images["class"][order].to_numpy(), return_inverse=True)[1]
+        classes = np.unique(images["class"].to_numpy(), return_inverse=True)[1]
     return Evidence(
-        images["image_id"][order].to_numpy(),
-        _matrix(images, order.to_numpy()),
+        ids,
+        _matrix(embedded, order),
         concepts["concept_id"].to_numpy(),
         _matrix(concepts, np.arange(len(concepts))),
         classes,
@@ -302,15 +318,25 @@ def score_table(row: dict[str, Any], layer: StoredLayer, evidence: Evidence, sco
     )
 
 
+def within_classes(settings: Settings, evidence: Evidence) -> robustness.WithinClass | None:
+    """The test within classes, where images have classes and it fits into memory."""
+    if evidence.classes is None or evidence.images.shape[0] * len(evidence.concepts) > LARGEST_TABLE:
+        return None
+    return robustness.WithinClass(settings, evidence.images, evidence.concepts, evidence.classes)
+
+
 def check_table(
-    row: dict[str, Any], layer: StoredLayer, evidence: Evidence, settings: Settings, labels: np.ndarray
+    row: dict[str, Any],
+    layer: StoredLayer,
+    evidence: Evidence,
+    settings: Settings,
+    within: robustness.WithinClass | None,
+    labels: np.ndarray,
 ) -> pa.Table:
     """Rows of label_checks: one for each neuron with a label."""
     there = labels >= 0
     images, concepts = evidence.images, evidence.concepts
-    z = np.full(len(labels), np.nan)
-    if evidence.classes is not None and evidence.images.shape[0] * len(concepts) <= LARGEST_TABLE:
-        z = robustness.within_class(settings, layer, images, concepts, labels, evidence.classes)
+    z = np.full(len(labels), np.nan) if within is None else within.z(layer, labels)
     share = np.full(len(labels), np.nan)
     if row["bootstraps"]:
         share = robustness.bootstrap(settings, layer, images, concepts, labels, row["bootstraps"], row["seed"])

@@ -2,7 +2,7 @@
 
 agree = split_half(settings, layer, images, concepts)                 # (K,) bool
 share = bootstrap(settings, layer, images, concepts, labels, 100, 0)  # (K,): of resamples that give the label
-z = within_class(settings, layer, images, concepts, labels, classes)  # (K,): beyond what the class explains
+z = WithinClass(settings, images, concepts, classes).z(layer, labels)  # (K,): beyond what the class explains
 
 The likelihoods look at the best images of a neuron only, so that halves and resamples of the images are halves and
 resamples of its list, of which 256 are stored: enough for any top_k up to about 100. The other scorers, whose neurons
@@ -12,6 +12,7 @@ do not depend on each other, score a few neurons at a time on every version of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -112,60 +113,71 @@ def label_lists(
     return [each.numpy() for each in found]
 
 
-def within_class(
-    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, labels: np.ndarray, classes: np.ndarray
-) -> np.ndarray:
-    """z (K,) of each label when images change places only with images of their own class; NaN where that is undefined.
+class WithinClass:
+    """The test within classes of one dissection; what it knows of the classes serves all its layers.
 
-    classes: (N,) numbers. "Smile" must beat "is a happy image".
+    WithinClass(settings, images, concepts, classes).z(layer, labels)   # (K,), NaN where it is undefined
+
+    z of each label when images change places only with images of their own class: "Smile" must beat "is a happy
+    image". classes: (N,) numbers.
     """
-    if settings.scorer == "rank_reorder":
-        return _reorder_within(settings, layer, images, concepts, labels, classes)
-    shares = _columns_of_labels(settings, images, concepts)
-    if settings.scorer in LIKELIHOODS:
-        return _likelihood_within(settings, layer, shares, labels, classes)
-    return _correlation_within(settings, layer, shares, labels, classes)
+
+    def __init__(self, settings: Settings, images: Tensor, concepts: Tensor, classes: np.ndarray) -> None:
+        self.settings, self.images, self.concepts, self.classes = settings, images, concepts, classes
+        self.moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def z(self, layer: Layer, labels: np.ndarray) -> np.ndarray:
+        """labels: (K,) positions of concepts, -1 for none."""
+        if self.settings.scorer == "rank_reorder":
+            return _reorder_within(self.settings, layer, self.images, self.concepts, labels, self.classes)
+        if self.settings.scorer in LIKELIHOODS:
+            return self._likelihood(layer, labels)
+        return _correlation_within(self.settings, layer, self.columns, labels, self.classes)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """(N, C) of P, or of cosines, float32."""
+        cosines = self.images @ self.concepts.T
+        if self.settings.scorer in ("cos", "cos_cubed"):
+            return cosines.numpy()
+        return (cosines * self.settings.softmax_scale).softmax(dim=1).numpy()
+
+    def _likelihood(self, layer: Layer, labels: np.ndarray) -> np.ndarray:
+        """(L - mean) / sd, where rank r draws an image from the class of the image that stands there.
+
+        mean = Σ_r mean of g_r in that class. variance = Σ over classes of Σ_r var g_r less the correction for drawing
+        without replacement, ((Σ_r sd g_r)² - Σ_r var g_r) / (n - 1): the gains of two ranks correlate almost fully.
+        """
+        tilts = np.asarray(likelihoods._tilts(self.settings)[0])
+        lists = layer.top(self.settings.top_k, 0, layer.neurons)[0]
+        known, own, sizes = np.unique(self.classes, return_inverse=True, return_counts=True)
+        ranks = np.arange(self.settings.top_k)
+        z = np.full(layer.neurons, np.nan)
+        for concept in np.unique(labels[(labels >= 0) & ~layer.dead]):
+            if concept not in self.moments:
+                self.moments[concept] = _class_moments(self.columns[:, concept], tilts, own, len(known))
+            means, spreads = self.moments[concept]
+            mine = np.flatnonzero((labels == concept) & ~layer.dead)
+            where = own[lists[mine]]  # (neuron, rank)
+            likely = np.log1p(self.columns[lists[mine], concept].astype(np.float64) * tilts).sum(axis=1)
+            mean, sd = means[where, ranks].sum(axis=1), spreads[where, ranks]
+            variance = (sd**2).sum(axis=1)
+            for place, size in enumerate(sizes):
+                here = np.where(where == place, sd, 0)
+                variance -= (here.sum(axis=1) ** 2 - (here**2).sum(axis=1)) / max(size - 1, 1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                z[mine] = np.where(variance > 0, (likely - mean) / np.sqrt(variance), np.nan)
+        return z
 
 
-def _columns_of_labels(settings: Settings, images: Tensor, concepts: Tensor) -> np.ndarray:
-    """(N, C) of P, or of cosines, float32."""
-    cosines = images @ concepts.T
-    if settings.scorer in ("cos", "cos_cubed"):
-        return cosines.numpy()
-    return (cosines * settings.softmax_scale).softmax(dim=1).numpy()
-
-
-def _likelihood_within(
-    settings: Settings, layer: Layer, shares: np.ndarray, labels: np.ndarray, classes: np.ndarray
-) -> np.ndarray:
-    """(L - mean) / sd, where rank r draws an image from the class of the image that stands there.
-
-    mean = Σ_r mean of g_r in that class. variance = Σ over classes of Σ_r var g_r less the correction for drawing
-    without replacement, ((Σ_r sd g_r)² - Σ_r var g_r) / (n - 1): the gains of two ranks correlate almost fully.
-    """
-    tilts = np.asarray(likelihoods._tilts(settings)[0])
+def _class_moments(shares: np.ndarray, tilts: np.ndarray, own: np.ndarray, classes: int) -> tuple[np.ndarray, ...]:
+    """Mean and standard deviation (class, rank) of ln(1 + t_r P) of one concept, P (N,), over each class."""
     nodes, _ = interpolation_nodes(np.log1p(tilts))
     weights = interpolation(np.log1p(tilts), nodes)  # (rank, node)
-    lists = layer.top(settings.top_k, 0, layer.neurons)[0]
-    known = np.unique(classes)
-    z = np.full(layer.neurons, np.nan)
-    for concept in np.unique(labels[(labels >= 0) & ~layer.dead]):
-        gains = np.log1p(shares[:, concept, None].astype(np.float64) * np.expm1(nodes))  # (image, node)
-        means = np.stack([gains[classes == name].mean(axis=0) for name in known]) @ weights.T  # (class, rank)
-        spreads = np.stack([gains[classes == name].std(axis=0) for name in known]) @ weights.T
-        sizes = np.array([(classes == name).sum() for name in known])
-        mine = np.flatnonzero((labels == concept) & ~layer.dead)
-        own = np.searchsorted(known, classes[lists[mine]])  # (neuron, rank)
-        ranks = np.arange(settings.top_k)
-        likely = np.log1p(shares[lists[mine], concept].astype(np.float64) * tilts).sum(axis=1)
-        mean, sd = means[own, ranks].sum(axis=1), spreads[own, ranks]
-        variance = (sd**2).sum(axis=1)
-        for place, size in enumerate(sizes):
-            here = np.where(own == place, sd, 0)
-            variance -= (here.sum(axis=1) ** 2 - (here**2).sum(axis=1)) / max(size - 1, 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z[mine] = np.where(variance > 0, (likely - mean) / np.sqrt(variance), np.nan)
-    return z
+    gains = np.log1p(shares[:, None].astype(np.float64) * np.expm1(nodes))  # (image, node)
+    of_class = [gains[own == name] for name in range(classes)]
+    means, spreads = (np.stack([getattr(each, what)(axis=0) for each in of_class]) for what in ("mean", "std"))
+    return means @ weights.T, spreads @ weights.T
 
 
 def _correlation_within(

@@ -223,7 +223,7 @@ def test_z_within_classes_is_that_of_permutations_inside_classes(scorer):
     classes = random.integers(3, size=60) * 2 + 1
     asked = Settings.defaults(scorer, top_k=20)
     labels = np.array([0, 1, 2, 3, -1])
-    found = robustness.within_class(asked, layer, images, concepts, labels, classes)
+    found = robustness.WithinClass(asked, images, concepts, classes).z(layer, labels)
     P = softmax(images.numpy().astype(np.float64) @ concepts.numpy().T, asked.softmax_scale)
     p = asked.p_first - np.arange(20) / 20 * (asked.p_first - asked.p_last) if scorer == "soft_wpmi" else np.ones(20)
     assert np.isnan(found[4])
@@ -242,7 +242,7 @@ def test_z_within_classes_of_a_correlation_is_its_formula(scorer):
     classes = random.integers(3, size=60)
     labels = np.array([0, 1, 2, 3, -1])
     asked = Settings.defaults(scorer)
-    found = robustness.within_class(asked, layer, images, concepts, labels, classes)
+    found = robustness.WithinClass(asked, images, concepts, classes).z(layer, labels)
     s = images.numpy().astype(np.float64) @ concepts.numpy().T
     columns = softmax(s, 10) if scorer == "pearson" else s
     A = layer.activations.astype(np.float64)
@@ -263,7 +263,7 @@ def test_z_within_classes_of_rank_reorder_is_that_of_permutations_inside_classes
     classes = random.integers(3, size=60) * 2 + 1
     asked = Settings.defaults("rank_reorder", rank_fraction=0.4)
     labels = np.array([0, 1, 2, 3, -1])
-    found = robustness.within_class(asked, layer, images, concepts, labels, classes)
+    found = robustness.WithinClass(asked, images, concepts, classes).z(layer, labels)
     assert np.isnan(found[3:]).all()
     orders = np.stack([shuffled_within(classes, random) for _ in range(4000)])
     s = images.numpy().astype(np.float64) @ concepts.numpy().T

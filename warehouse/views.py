@@ -205,8 +205,9 @@ def build(
             versions[view.name] = "to be built"
             yield Built(view.name, rows, 0.0)
             continue
-        parts = _parts(connection, view, by_name) if view.by_dissection else None
-        built, versions[view.name] = _materialize(connection, view, fingerprint, parts, full_refresh)
+        inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
+        parts = _parts(connection, view, inputs) if view.by_dissection else None
+        built, versions[view.name] = _materialize(connection, view, fingerprint, parts, inputs, full_refresh)
         yield built
 
 
@@ -225,12 +226,17 @@ def _with_inputs(views: list[View], select: Collection[str]) -> set[str]:
 
 
 def _materialize(
-    connection: duckdb.DuckDBPyConnection, view: View, fingerprint: str, parts: dict[int, str] | None, anew: bool
+    connection: duckdb.DuckDBPyConnection,
+    view: View,
+    fingerprint: str,
+    parts: dict[int, str] | None,
+    inputs: Collection[str],
+    anew: bool,
 ) -> tuple[Built, str]:
     """Bring the table of a view and its record up to date; returns what was built and a hash of the content.
 
     parts: dissection → fingerprint of what its rows are made from; only those that changed are made again, unless
-    all is wanted anew. None: the view is made whole.
+    all is wanted anew. None: the view is made whole. inputs: the tables that are divided like it.
     """
     started = time.perf_counter()
     try:
@@ -238,7 +244,7 @@ def _materialize(
             if parts is None:
                 _fill(connection, view)
             else:
-                _refill(connection, view, parts, anew)
+                _refill(connection, view, parts, inputs, anew)
             connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
             [(rows, content)] = connection.execute(
                 f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
@@ -263,7 +269,9 @@ def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
         connection.execute(f"create or replace table {view.name} as {view.sql}")
 
 
-def _refill(connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, str], anew: bool) -> None:
+def _refill(
+    connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, str], inputs: Collection[str], anew: bool
+) -> None:
     """The table of a view, made again for the dissections whose parts changed."""
     query = "select dissection_id, fingerprint from view_parts where view = ?"
     known = {} if anew else dict(connection.execute(query, [view.name]).fetchall())
@@ -274,10 +282,25 @@ def _refill(connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, 
         connection.execute(f"delete from {view.name} where dissection_id in ({', '.join(map(str, gone))})")
     # One at a time where memory is short, else the activations are read once for all of them.
     for some in [[part] for part in stale] if view.slices else [stale] if stale else []:
-        _insert(connection, view, f"dissection_id in ({', '.join(map(str, some))})")
+        with _only(connection, inputs, f"dissection_id in ({', '.join(map(str, some))})"):
+            _insert(connection, view, "true")
     connection.execute("delete from view_parts where view = ?", [view.name])
     for part, fingerprint in parts.items():
         connection.execute("insert into view_parts values (?, ?, ?)", [view.name, part, fingerprint])
+
+
+@contextmanager
+def _only(connection: duckdb.DuckDBPyConnection, tables: Collection[str], condition: str) -> Iterator[None]:
+    """Inside the block the tables hold only the rows that meet a condition.
+
+    A filter on the whole query would not reach the steps that it reads more than once.
+    """
+    [(file,)] = connection.execute("select current_database()").fetchall()  # its name tells the file's tables from ours
+    for table in tables:
+        connection.execute(f"create temp view {table} as select * from {_name(file)}.main.{table} where {condition}")
+    yield
+    for table in tables:
+        connection.execute(f"drop view temp.{table}")
 
 
 def _make_empty(connection: duckdb.DuckDBPyConnection, view: View) -> None:
@@ -301,13 +324,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, view: View, condition: str) -
         connection.execute(f"{query} and {key} >= ? and {key} < ?", [start, start + AT_ONCE])
 
 
-def _parts(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> dict[int, str]:
-    """Dissection → fingerprint of all that its rows are made from.
-
-    That is what the tables that the view reads, directly or through other views, say of the dissection. Tables
-    without a dissection_id count for nothing: they are only added to, and what is added is no part of an older
-    dissection unless a table that says so, such as dissected_neurons, changes too.
-    """
+def _divided_inputs(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> list[str]:
+    """The tables with a dissection_id that a view reads, directly or through other views."""
     has_part = "select distinct table_name from duckdb_columns() where column_name = 'dissection_id'"
     divided = {name for (name,) in connection.execute(has_part).fetchall()}
     tables, queue = set(), list(view.reads)
@@ -317,14 +335,23 @@ def _parts(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str,
             queue.extend(by_name[name].reads)
         elif name in divided:
             tables.add(name)
+    return sorted(tables)
+
+
+def _parts(connection: duckdb.DuckDBPyConnection, view: View, inputs: Collection[str]) -> dict[int, str]:
+    """Dissection → fingerprint of all that its rows are made from: what the inputs say of the dissection.
+
+    Tables without a dissection_id count for nothing: they are only added to, and what is added is no part of an older
+    dissection unless a table that says so, such as dissected_neurons, changes too.
+    """
     ids = [part for (part,) in connection.execute("select dissection_id from dissections").fetchall()]
-    inputs: dict[int, list[str]] = {part: [view.sql, _engine_functions()] for part in ids}
-    for table in sorted(tables):
+    contents: dict[int, list[str]] = {part: [view.sql, _engine_functions()] for part in ids}
+    for table in inputs:
         query = f"select dissection_id, sum(hash(rows)::hugeint)::varchar from {table} as rows group by dissection_id"
-        contents = dict(connection.execute(query).fetchall())
+        of_part = dict(connection.execute(query).fetchall())
         for part in ids:
-            inputs[part].append(f"{table}={contents.get(part)}")
-    return {part: _digest(*each) for part, each in inputs.items()}
+            contents[part].append(f"{table}={of_part.get(part)}")
+    return {part: _digest(*each) for part, each in contents.items()}
 
 
 def _engine_functions() -> str:
@@ -333,6 +360,10 @@ def _engine_functions() -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _name(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _quote(text: str) -> str:

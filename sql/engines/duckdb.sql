@@ -2,5 +2,12 @@
 
 create or replace macro nd_dot(a, b) as list_dot_product(a, b);
 
+-- An aggregate: the x of the k rows of largest key, as a list, largest first; k is a constant. One pass with a small
+-- heap a group, where a window sorts.
+create or replace macro nd_highest_by(x, key, k) as arg_max(x, key, k);
+
+-- The first n elements of a list.
+create or replace macro nd_first(elements, n) as elements[1:n];
+
 -- The dissection that a session names: set variable dissection = 1; NULL where it names none.
 create or replace macro nd_named_dissection() as cast(getvariable('dissection') as integer);

@@ -14,8 +14,8 @@ spreads as (
         images.split_id,
         activations.neuron_id,
         count(*) as images,
-        avg(activations.value) as mean,
-        avg(cast(activations.value as double) * activations.value) as mean_square,
+        sum(cast(activations.value as double)) / count(*) as mean,
+        sum(cast(activations.value as double) * activations.value) / count(*) as mean_square,
         min(activations.value) as lowest,
         max(activations.value) as highest
     from activations

@@ -2,8 +2,8 @@
 -- grain: dissection_id, layer_id, image_id, concept_id
 -- materialized: table by dissection and image
 --
--- Active means far above the neuron's own mean, in its standard deviations. 20 is the largest images_neurons
--- that a study may ask for, a constant so that DuckDB keeps a heap per image instead of sorting everything.
+-- Active means far above the neuron's own mean, in its standard deviations; of neurons that are equally active to
+-- about nine digits the one of smaller id counts. 20 is the largest images_neurons that a study may ask for.
 -- Images of other splits are ranked too and dropped at the end: asking sooner costs a join as large as the data.
 
 with
@@ -32,18 +32,14 @@ most_active as (
         speakers.dissection_id,
         speakers.layer_id,
         activations.image_id,
-        speakers.concept_id,
-        row_number() over (
-            partition by speakers.dissection_id, speakers.layer_id, activations.image_id
-            order by ((activations.value - speakers.mean) / speakers.sd, -activations.neuron_id) desc
-        ) as rank
+        nd_highest_by(
+            speakers.concept_id,
+            (activations.value - speakers.mean) / speakers.sd - activations.neuron_id * cast(1e-13 as double),
+            20
+        ) as concept_ids
     from activations
     inner join speakers on activations.neuron_id = speakers.neuron_id
-    qualify
-        row_number() over (
-            partition by speakers.dissection_id, speakers.layer_id, activations.image_id
-            order by ((activations.value - speakers.mean) / speakers.sd, -activations.neuron_id) desc
-        ) <= 20
+    group by speakers.dissection_id, speakers.layer_id, activations.image_id
 
 )
 
@@ -51,11 +47,10 @@ select distinct
     most_active.dissection_id,
     most_active.layer_id,
     most_active.image_id,
-    most_active.concept_id
+    unnest(nd_first(most_active.concept_ids, dissections.images_neurons)) as concept_id
 from most_active
 inner join dissections on most_active.dissection_id = dissections.dissection_id
 inner join images
     on
         most_active.image_id = images.image_id
         and dissections.split_id = images.split_id
-where most_active.rank <= dissections.images_neurons

@@ -1,6 +1,6 @@
 -- The label of each neuron in each dissection: its best concept, the next one, and whether to believe it.
 -- grain: dissection_id, neuron_id
--- materialized: table
+-- materialized: table by dissection
 --
 -- Equal scores go to the concept that stands first in its set; those that float32 cannot tell apart are equal, since
 -- the last bits of a sum differ from build to build. A dead neuron keeps its row, without a label.

@@ -10,18 +10,25 @@
 
 with
 
+known_ranks as (
+
+    select distinct split_id, rank
+    from top_activations
+
+),
+
 ranks as (
 
-    select distinct
+    select
         dissections.dissection_id,
-        top_activations.rank,
+        known_ranks.rank,
         dissections.p_first
-        - (top_activations.rank - 1) / dissections.top_k * (dissections.p_first - dissections.p_last) as weight
+        - (known_ranks.rank - 1) / dissections.top_k * (dissections.p_first - dissections.p_last) as weight
     from dissections
-    inner join top_activations
+    inner join known_ranks
         on
-            dissections.split_id = top_activations.split_id
-            and dissections.top_k >= top_activations.rank
+            dissections.split_id = known_ranks.split_id
+            and dissections.top_k >= known_ranks.rank
     where dissections.scorer in ('soft_wpmi', 'wpmi') and dissections.engine = 'sql'
 
 ),
