@@ -1,7 +1,7 @@
 """What the label of a neuron that has nothing to do with the images would look like.
 
 null = likelihood_null(settings, lists, images, concepts, draws, seed)     # soft_wpmi, wpmi
-null = linear_null(settings, spreads, images, concepts, draws, seed)       # cos, pearson
+null = linear_null(settings, ratios, images, concepts, draws, seed)       # cos, pearson
 null = cubed_null(settings, layers, images, concepts, draws, seed)         # cos_cubed
 null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
 z, p = steps(null.labels[layer])                                           # how rare each z is
@@ -27,6 +27,7 @@ from extract.scoring import Layer, Settings
 
 NODES = 12  # of the interpolation over ranks; its error is below 1e-6 of the mean
 WIDTH_BYTES = 4e8  # of image × concept values at a time
+LARGEST_ROOT = 2048  # concepts whose correlations are taken the root of
 LEAST_DRAWS = 1000
 LIKELIHOOD_PRODUCTS, LINEAR_PRODUCTS = 4e9, 1e11  # what all draws of a null may take
 REORDER_DRAWS = CUBED_DRAWS = 4000  # each of them is a neuron to score
@@ -64,8 +65,7 @@ def likelihood_null(
     rows = len(random) + sum(map(len, own))
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * rows))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
-    best = [torch.full((len(random),), -torch.inf, dtype=torch.float64) for _ in own]
-    labels = [torch.zeros(len(random), dtype=torch.float64) for _ in own]
+    labels = [_Labels(len(random)) for _ in own]
     mean, sd, priors = np.empty(len(concepts)), np.empty(len(concepts)), np.empty((len(own), len(concepts)))
     for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
         some = slice(first, first + shares.shape[1])
@@ -79,11 +79,8 @@ def likelihood_null(
             likelihoods.log_products(shares, neurons, tilts, likely)
             prior = sum(likelihoods.log_mean_exp(likely))
             priors[layer, some] = prior.numpy()
-            scores, found = (sums - settings.prior_weight * prior).max(dim=1)
-            better = scores > best[layer]
-            best[layer] = torch.where(better, scores, best[layer])
-            labels[layer] = torch.where(better, z.gather(1, found[:, None])[:, 0], labels[layer])
-    return Null([each.numpy() for each in labels], mean[None], sd[None], priors)
+            labels[layer].update(sums - settings.prior_weight * prior, z)
+    return Null([each.z.numpy() for each in labels], mean[None], sd[None], priors)
 
 
 def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
@@ -157,42 +154,57 @@ class Spread:
 
 
 def linear_null(
-    settings: Settings, spreads: Sequence[Spread], images: Tensor, concepts: Tensor, draws: int, seed: int
+    settings: Settings, ratios: Sequence[np.ndarray], images: Tensor, concepts: Tensor, draws: int, seed: int
 ) -> Null:
     """A sum of products over permuted images is normal for many images, with the concepts' own correlations.
 
-    mean, sd: those of the columns that activations are multiplied with: s, or P.
+    ratios: of each layer, the mean of each live neuron in units of its standard deviation. mean, sd: those of the
+    columns that activations are multiplied with: s, or P.
     """
     random = torch.Generator().manual_seed(seed)
-    count = affordable(draws, len(images) * len(concepts), LINEAR_PRODUCTS)
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
+    whole = len(concepts) <= min(width, LARGEST_ROOT)
+    dimensions = len(concepts) if whole else len(images)
+    count = affordable(draws, dimensions * len(concepts), LINEAR_PRODUCTS)
     at_once = count if width < len(concepts) else 2048  # drawn once where the columns must be made anew
-    at_once = int(min(at_once, max(1, WIDTH_BYTES // (4 * len(images)))))
+    at_once = int(min(at_once, max(1, WIDTH_BYTES // (4 * dimensions))))
+    factors = list(_factors(settings, images, concepts, width, root=True)) if whole else None
     mean, sd = np.empty(len(concepts)), np.empty(len(concepts))
-    labels: list[list[np.ndarray]] = [[] for _ in spreads]
+    labels: list[list[np.ndarray]] = [[] for _ in ratios]
     for some in pieces(count, at_once):
-        noise = torch.randn(some.stop - some.start, len(images), generator=random)
-        mine = [each.mean[_pick(len(each.mean), len(noise), random)] for each in spreads]
-        best = [torch.full((len(noise),), -torch.inf, dtype=torch.float64) for _ in spreads]
-        found = [torch.zeros(len(noise), dtype=torch.float64) for _ in spreads]
-        for first, columns in _columns(settings, images, concepts, width):
-            here = slice(first, first + columns.shape[1])
-            mean[here], sd[here] = columns.mean(0, dtype=torch.float64).numpy(), columns.std(0, correction=0).numpy()
-            centred = columns - columns.mean(0)
-            z = (noise @ (centred / centred.norm(dim=0).clamp(min=1e-12))).double()
-            norm = torch.from_numpy(np.hypot(mean[here], sd[here]).clip(1e-12))
-            for layer in range(len(spreads)):
-                ratio = torch.from_numpy(mine[layer])[:, None]  # mean over sd of each draw's neuron
-                scores = (
-                    ratio * torch.from_numpy(mean[here]) * len(images) ** 0.5 + z * torch.from_numpy(sd[here])
-                ) / norm
-                highest, place = scores.max(dim=1)
-                better = highest > best[layer]
-                best[layer] = torch.where(better, highest, best[layer])
-                found[layer] = torch.where(better, z.gather(1, place[:, None])[:, 0], found[layer])
-        for layer, each in enumerate(found):
-            labels[layer].append(each.numpy())
+        noise = torch.randn(some.stop - some.start, dimensions, generator=random)
+        mine = [each[_pick(len(each), len(noise), random)] for each in ratios]
+        best = [_Labels(len(noise)) for _ in ratios]
+        for first, factor, average, spread in factors or _factors(settings, images, concepts, width, root=False):
+            here = slice(first, first + factor.shape[1])
+            mean[here], sd[here] = average.numpy(), spread.numpy()
+            z = (noise @ factor).double()
+            norm = torch.hypot(average, spread).clamp(min=1e-12)
+            for layer, own in enumerate(mine):
+                scores = torch.from_numpy(own)[:, None] * average * len(images) ** 0.5 + z * spread
+                best[layer].update(scores / norm, z)
+        for layer, each in enumerate(best):
+            labels[layer].append(each.z.numpy())
     return Null([np.concatenate(each) for each in labels], mean[None], sd[None])
+
+
+def _factors(
+    settings: Settings, images: Tensor, concepts: Tensor, width: int, root: bool
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """For chunks of concepts: the first, a factor, and mean and standard deviation of what is multiplied.
+
+    The product of independent normal noise and the factor has the correlations of the columns over the images. The
+    columns themselves, centred and of unit length, are such a factor (N, c). root: a square root of their
+    correlations is another, (c, c), for which a draw takes as many numbers as there are concepts, not images.
+    """
+    for first, columns in _columns(settings, images, concepts, width):
+        spread, average = torch.std_mean(columns.double(), dim=0, correction=0)
+        unit = columns - average.float()
+        unit /= unit.norm(dim=0).clamp(min=1e-12)
+        if root:
+            values, vectors = torch.linalg.eigh(correlations.sum_of_products(unit, unit, unit.device))
+            unit = (values.clamp(min=0).sqrt()[:, None] * vectors.T).float()
+        yield first, unit, average, spread
 
 
 def cubed_null(
@@ -200,46 +212,59 @@ def cubed_null(
 ) -> Null:
     """A layer's own cubes on permuted images: a few of them decide the sum, which is therefore not normal.
 
-    mean, sd: those of the centred cubes of s.
+    mean, sd: those of the centred cubes of s. The orders of the images are the same for all layers.
     """
     count, width = min(draws, CUBED_DRAWS), int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
     chunks = list(_columns(settings, images, concepts, width)) if width >= len(concepts) else None
-    mean, sd, labels = np.empty(len(concepts)), np.empty(len(concepts)), []
-    for layer in layers:
-        random = np.random.default_rng(seed)
-        cubes = _cubes(layer)
-        found = []
-        for some in pieces(count if cubes.shape[1] else 0, 256):
-            picked = random.integers(cubes.shape[1], size=some.stop - some.start)
-            drawn = torch.from_numpy(np.stack([random.permutation(cubes[:, k]) for k in picked]))
-            best = torch.full((len(drawn),), -torch.inf, dtype=torch.float64)
-            labelled = torch.zeros(len(drawn), dtype=torch.float64)
-            for first, columns in chunks or _columns(settings, images, concepts, width):
-                here = slice(first, first + columns.shape[1])
-                mean[here], sd[here] = (
-                    columns.mean(0, dtype=torch.float64).numpy(),
-                    columns.std(0, correction=0).numpy(),
-                )
-                products = (drawn @ columns).double()
-                scores, place = (products / columns.norm(dim=0).clamp(min=correlations.MIN_NORM)).max(dim=1)
-                expected = drawn.mean(1, dtype=torch.float64)[:, None] * torch.from_numpy(mean[here]) * len(images)
-                spread = drawn.std(1, correction=0).double()[:, None] * torch.from_numpy(sd[here]).clamp(min=1e-12)
-                z = (products - expected) / spread * (len(images) - 1) ** 0.5 / len(images)
-                better = scores > best
-                best = torch.where(better, scores, best)
-                labelled = torch.where(better, z.gather(1, place[:, None])[:, 0], labelled)
-            found.append(labelled.numpy())
-        labels.append(np.concatenate(found) if found else np.zeros(0))
-    return Null(labels, mean[None], sd[None])
+    cubes = [_cubes(layer) for layer in layers]
+    means = [each.mean(axis=0, dtype=np.float64) for each in cubes]
+    mean, sd, random = np.empty(len(concepts)), np.empty(len(concepts)), np.random.default_rng(seed)
+    found: list[list[np.ndarray]] = [[] for _ in layers]
+    for some in pieces(count, 256):
+        orders = np.stack([random.permutation(len(images)) for _ in range(some.start, some.stop)])
+        picked = [random.integers(max(each.shape[1], 1), size=len(orders)) for each in cubes]
+        best = [_Labels(len(orders)) for _ in cubes]
+        for first, columns in chunks or _columns(settings, images, concepts, width):
+            here = slice(first, first + columns.shape[1])
+            sd[here], mean[here] = (each.numpy() for each in torch.std_mean(columns.double(), dim=0, correction=0))
+            norms = columns.norm(dim=0).clamp(min=correlations.MIN_NORM)
+            for layer, own in enumerate(cubes):
+                if not own.shape[1]:
+                    continue
+                drawn = np.stack([own[order, k] for order, k in zip(orders, picked[layer], strict=True)])
+                products = (torch.from_numpy(drawn) @ columns).double()
+                expected = torch.from_numpy(means[layer][picked[layer]])[:, None] * torch.from_numpy(mean[here])
+                z = (products / len(images) - expected) / torch.from_numpy(sd[here]).clamp(min=1e-12)
+                best[layer].update(products / norms, z * (len(images) - 1) ** 0.5)  # cubes have sd 1
+        for layer, own in enumerate(cubes):
+            found[layer].append(best[layer].z.numpy() if own.shape[1] else np.zeros(0))
+    return Null([np.concatenate(each) for each in found], mean[None], sd[None])
 
 
 def _cubes(layer: Layer) -> np.ndarray:
     """Centred cubes (N, n) float32 of live neurons of a layer, each in units of its standard deviation."""
     some = min(layer.neurons, OWN_ACTIVATIONS)
-    block = layer.block(0, some)[:, ~layer.dead[:some]].astype(np.float64)
-    cubes = (block - block.mean(axis=0)) ** 3
-    spreads = cubes.std(axis=0)
-    return (cubes[:, spreads > 0] / spreads[spreads > 0]).astype(np.float32)
+    block = torch.from_numpy(layer.block(0, some)[:, ~layer.dead[:some]]).double()
+    block -= block.mean(dim=0)
+    cubes = block.square().mul_(block)
+    spreads = cubes.std(dim=0, correction=0)
+    cubes = (cubes[:, spreads > 0] / spreads[spreads > 0]).float().numpy()
+    return np.asfortranarray(cubes)  # a neuron's are taken in another order again and again
+
+
+class _Labels:
+    """The z of the label of some draws: of the concept of the highest score so far."""
+
+    def __init__(self, draws: int) -> None:
+        self.scores = torch.full((draws,), -torch.inf, dtype=torch.float64)
+        self.z = torch.zeros(draws, dtype=torch.float64)
+
+    def update(self, scores: Tensor, z: Tensor) -> None:
+        """Take note of scores and z (draw, concept) of a chunk of concepts."""
+        highest, place = scores.max(dim=1)
+        better = highest > self.scores
+        self.scores = torch.where(better, highest, self.scores)
+        self.z = torch.where(better, z.gather(1, place[:, None])[:, 0], self.z)
 
 
 def _pick(neurons: int, count: int, random: torch.Generator) -> np.ndarray:

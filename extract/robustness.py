@@ -185,14 +185,18 @@ def _correlation_within(
 ) -> np.ndarray:
     """Correlation of what is multiplied, centred within each class, times the root of its degrees of freedom."""
     _, own, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    order = np.argsort(own, kind="stable")
+    starts = np.cumsum(counts) - counts
 
     def centre(values: np.ndarray) -> np.ndarray:
-        values = values.astype(np.float64)
+        """The columns, an image's with its class, less their mean over the class."""
+        values = values[order].astype(np.float64)
         if settings.scorer == "cos_cubed":
-            values = (values - values.mean(axis=0)) ** 3
-        totals = np.zeros((len(counts), values.shape[1]))
-        np.add.at(totals, own, values)
-        return values - (totals / counts[:, None])[own]
+            values -= values.mean(axis=0)
+            values *= values * values
+        means = np.add.reduceat(values, starts, axis=0) / counts[:, None]
+        values -= np.repeat(means, counts, axis=0)
+        return values
 
     centred = centre(columns)
     z = np.full(layer.neurons, np.nan)
