@@ -1,0 +1,275 @@
+"""A network cut at a layer: what comes before runs once an image, what comes after once an edit.
+
+cut = cut_at(network.model, [tap], (1, 40, 40))        # the first of the layers that an edit scales
+kept = cut.before(images)                              # the layer's output, and what else the rest needs
+logits = cut.after(kept, {"lin2": Scaling(s, t)})      # (image, class), as of the network with scaled weights
+logits = cut.after_all(kept, [change, change, …])      # (edit, image, class): as matrix products where that works
+
+Scaling the weight rows of a layer is linear in its output (methods.md §6): with weights times s and biases times t,
+z' = s (z - b) + t b. torch.fx cuts a network whose code it can follow; any other runs whole for every edit, with a
+hook that replaces the output: the same logits, more slowly.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from extract.hooks import Tap, first_tensor
+
+TOLERANCE = 1e-4  # of logits; a cut that is further off is not used
+FEW = 4  # different scales of an edit up to which edits are multiplied together
+TOGETHER = 128  # edits in one matrix product
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a layer's weight rows and biases are multiplied by, (unit,) each."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+Change = Mapping[str, Scaling]  # layer → what becomes of it
+Kept = tuple[Tensor, ...]  # image axis first
+
+
+@dataclass(frozen=True)
+class Cut:
+    """See above. rest: what follows the first layer, of what was kept; None: the network runs whole."""
+
+    model: nn.Module
+    taps: Mapping[str, Tap]
+    first: str
+    start: nn.Module | None
+    rest: nn.Module | None
+    last: LastLayer | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether every edit takes the whole network."""
+        return self.rest is None
+
+    def before(self, images: Tensor) -> Kept:
+        """What the layer yields for prepared images, and what else the rest of the network needs of them."""
+        return (images,) if self.start is None else self.start(images)
+
+    def after(self, kept: Kept, change: Change, amounts: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits (image, class) of the changed network.
+
+        amounts: layer → (image, unit), how much of the change is made, from 0 to 1; all of it if not given.
+        """
+        amounts = amounts or {}
+        if self.rest is None:
+            with self._hooked(self.model, change, amounts):
+                return first_tensor(self.model(kept[0]), "the network")
+        output = self._scaled(self.first, kept[0], change, amounts)
+        others = {layer: scaling for layer, scaling in change.items() if layer != self.first}
+        with self._hooked(self.rest, others, amounts):
+            return first_tensor(self.rest(output, *(each.clone() for each in kept[1:])), "the network")
+
+    def after_all(self, kept: Kept, changes: Sequence[Change]) -> Tensor:
+        """Logits (edit, image, class) of each change."""
+        if self.last is None or any(set(change) - {self.first} for change in changes):
+            return torch.stack([self.after(kept, change) for change in changes])
+        module = self.model.get_submodule(self.first)
+        scalings = [change.get(self.first) or unchanged(module, kept[0].shape[1]) for change in changes]
+        return self.last.logits(kept[0], module.bias, scalings)
+
+    def _scaled(self, layer: str, output: Tensor, change: Change, amounts: Mapping[str, Tensor]) -> Tensor:
+        """The output of a changed layer, always a new tensor: what follows may work in place."""
+        if layer not in change:
+            return output.clone()
+        axis = self.taps[layer].unit_axis
+        shape = [1] * output.ndim
+        shape[axis] = -1
+        bias = getattr(self.model.get_submodule(layer), "bias", None)
+        weight, amount = change[layer].weight.view(shape), amounts.get(layer)
+        if bias is None:
+            scaled = output * weight
+        else:
+            bias = bias.detach().view(shape)
+            scaled = (output - bias) * weight + bias * change[layer].bias.view(shape)
+        if amount is None:
+            return scaled
+        shape[self.taps[layer].image_axis] = len(amount)
+        return output + amount.view(shape) * (scaled - output)
+
+    @contextmanager
+    def _hooked(self, model: nn.Module, change: Change, amounts: Mapping[str, Tensor]) -> Iterator[None]:
+        """The outputs of the changed layers are replaced inside the block."""
+
+        def replace(layer: str) -> Callable[..., object]:
+            def hook(module: nn.Module, inputs: tuple, output: object) -> object:
+                scaled = self._scaled(layer, first_tensor(output, layer), change, amounts)
+                return scaled if isinstance(output, Tensor) else (scaled, *output[1:])
+
+            return hook
+
+        handles = [model.get_submodule(layer).register_forward_hook(replace(layer)) for layer in change]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def unchanged(module: nn.Module, units: int) -> Scaling:
+    """The scaling that leaves a layer as it is."""
+    ones = torch.ones(units, device=next(module.parameters()).device)
+    return Scaling(ones, ones)
+
+
+# ---------------------------------------------------------------- before a linear head
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """A layer (image, unit) that only functions of single units separate from a linear head."""
+
+    hidden: nn.Module  # those functions, of the layer's output
+    head: nn.Linear
+
+    def logits(self, output: Tensor, bias: Tensor | None, scalings: Sequence[Scaling]) -> Tensor:
+        """(edit, image, class). Edits of few different scales share the hidden values of each of these.
+
+        With h_v the hidden values when every unit is scaled by v, and m_v the units that an edit scales by v, its
+        logits are Σ_v h_v (m_v W): a column block a class in one product for all edits.
+        """
+        classes, device = len(self.head.weight), output.device
+        out = torch.zeros(len(scalings), len(output), classes, device=device)
+        bias = torch.zeros(output.shape[1], device=device) if bias is None else bias.detach()
+        shared: dict[tuple[float, float], list[tuple[int, Tensor]]] = defaultdict(list)
+        for edit, scaling in enumerate(scalings):
+            pairs, which = torch.stack([scaling.weight, scaling.bias], 1).unique(dim=0, return_inverse=True)
+            if len(pairs) > FEW:
+                hidden = self.hidden((output - bias) * scaling.weight + bias * scaling.bias)
+                out[edit] = hidden @ self.head.weight.T
+                continue
+            for place, pair in enumerate(pairs.tolist()):
+                shared[tuple(pair)].append((edit, which == place))
+        for (weight, shift), members in shared.items():
+            hidden = self.hidden((output - bias) * weight + bias * shift)
+            for first in range(0, len(members), TOGETHER):
+                some = members[first : first + TOGETHER]
+                masked = torch.cat([self.head.weight * units for _, units in some])
+                product = (hidden @ masked.T).view(len(output), len(some), classes)
+                for column, (edit, _) in enumerate(some):
+                    out[edit] += product[:, column]
+        return out if self.head.bias is None else out + self.head.bias
+
+
+ELEMENTWISE_MODULES = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.Softplus,
+    nn.Identity, nn.modules.dropout._DropoutNd, nn.BatchNorm1d,
+)  # fmt: skip
+ELEMENTWISE_FUNCTIONS = {
+    F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.hardswish, F.dropout, F.softplus,
+    torch.relu, torch.relu_, torch.tanh, torch.sigmoid, F.relu_,
+}  # fmt: skip
+
+
+def _last_layer(rest: fx.GraphModule, output: Tensor) -> LastLayer | None:
+    """The functions and the head, where nothing else follows an output (image, unit)."""
+    *nodes, result = rest.graph.nodes
+    if output.ndim != 2 or sum(node.op == "placeholder" for node in nodes) != 1:
+        return None
+    head = nodes[-1]
+    chain = [node for node in nodes if node.op not in ("placeholder", "get_attr") and node is not head]
+    module = rest.get_submodule(head.target) if head.op == "call_module" else None
+    if not isinstance(module, nn.Linear) or result.args[0] is not head or not all(_single(rest, n) for n in chain):
+        return None
+    graph, copies = fx.Graph(), {}
+    for node in nodes[:-1]:
+        copies[node] = graph.node_copy(node, lambda each: copies[each])
+    graph.output(copies[head.args[0]])
+    return LastLayer(fx.GraphModule(rest, graph), module)
+
+
+def _single(rest: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node computes each unit from that unit alone, and from nothing else."""
+    if len(node.all_input_nodes) != 1:
+        return False
+    if node.op == "call_module":
+        return isinstance(rest.get_submodule(node.target), ELEMENTWISE_MODULES)
+    if node.op == "call_method":
+        return node.target in ("relu", "relu_", "sigmoid", "tanh", "contiguous")
+    return node.op == "call_function" and node.target in ELEMENTWISE_FUNCTIONS
+
+
+# ---------------------------------------------------------------- cutting
+
+
+def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int]) -> Cut:
+    """Cut a network at the first of the taps that it runs; taps: in running order. model: in eval mode.
+
+    image_shape: (channel, H, W). The cut is tried on two images of noise, and not used where its logits differ.
+    """
+    by_name = {tap.layer: tap for tap in taps}
+    first = taps[0].layer
+    whole = Cut(model, by_name, first, None, None)
+    device = next(model.parameters()).device
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.no_grad():
+        expected = first_tensor(model(images), "the network")
+        try:
+            start, rest = _parts(model, first)
+            kept = start(images)
+            if not all(isinstance(each, Tensor) and each.ndim and len(each) == 2 for each in kept):
+                return whole
+            cut = Cut(model, by_name, first, start, rest, _last_layer(rest, kept[0]))
+            found = [cut.after(kept, {}), *cut.after_all(kept, [{}])]
+        except Exception:  # fx and the networks raise whatever they like; the whole network remains
+            return whole
+    close = all(torch.allclose(each, expected, rtol=TOLERANCE, atol=TOLERANCE) for each in found)
+    return cut if close and by_name[first].image_axis == 0 else whole
+
+
+def _parts(model: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """What computes the layer's output and all else that the rest needs, and the rest. Raises ValueError."""
+    traced = fx.symbolic_trace(model)
+    nodes = list(traced.graph.nodes)
+    calls = [node for node in nodes if node.op == "call_module" and node.target == layer]
+    if len(calls) != 1:
+        raise ValueError(f"{layer} is called {len(calls)} times")
+    later: set[fx.Node] = set()
+    for node in nodes:
+        if any(each is calls[0] or each in later for each in node.all_input_nodes):
+            later.add(node)
+    crossing = [calls[0]]
+    crossing += [
+        node
+        for node in nodes
+        if node not in later and node is not calls[0] and node.op != "get_attr" and any(u in later for u in node.users)
+    ]
+    start, copies = fx.Graph(), {}
+    for node in nodes:
+        if node not in later and node.op != "output":
+            copies[node] = start.node_copy(node, lambda each: copies[each])
+    start.output(tuple(copies[node] for node in crossing))
+    start.eliminate_dead_code(_has_effects)
+    rest, copies = fx.Graph(), {}
+    for place, node in enumerate(crossing):
+        copies[node] = rest.placeholder(f"kept_{place}")
+    for node in nodes:
+        if node.op == "get_attr" and any(user in later for user in node.users):
+            copies[node] = rest.node_copy(node, lambda each: copies[each])
+    for node in nodes:
+        if node in later:
+            copies[node] = rest.node_copy(node, lambda each: copies[each])
+    return fx.GraphModule(traced, start), fx.GraphModule(traced, rest)
+
+
+IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}
+
+
+def _has_effects(node: fx.Node) -> bool:
+    """Whether a node must stay although nothing uses its result: it may work in place."""
+    return node.op == "call_module" or node.is_impure() or node.target in IN_PLACE or str(node.target).endswith("_")
