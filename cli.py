@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,17 +151,18 @@ def modify(
     device: Device = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Rescale a layer's weights as the study's edits say, save the edited networks and measure them.
+    """Try the study's edits on validation, judge the best of them on test beside its controls, save its network.
 
     Example: dissectdb modify studies/demo.toml --edit paper
     """
     study = _load_study(study_file, overrides, device, "modify")
     from extract import edit as edits
-    from extract import jobs
+    from extract import jobs, protocol
     from reports import terminal
 
-    settings = edits.choose(study.edits, edit)
+    asked = edits.choose(study.tried(), edit)
     path = _path(warehouse, study)
+    folder = path.parent / "edits"
     with _open_to_read(path) as opened:
         plan = jobs.make_plan(study)
         dissection = edits.find_dissection(opened, plan)
@@ -168,21 +170,15 @@ def modify(
         with _open_to_write(path) as opened:
             _build(opened)  # the rules read views, and a run that was stopped may have left them stale
     with _open_to_read(path, dissection) as opened:
-        planned = [edits.plan_edit(opened, plan, dissection, each) for each in settings]
-    checkpoints = [edits.checkpoint_path(path.parent / "edits", plan, each) for each in planned]
-    for each, checkpoint in zip(planned, checkpoints, strict=True):
-        terminal.show(edits.describe(each, checkpoint), title=f"Edit {each.settings.name}")
+        planned = edits.plan_edits(opened, plan, dissection, asked)
     if dry_run:
+        terminal.show(protocol.describe(plan, planned, folder), title="Of these edits one would be chosen")
         return
     with _open_to_write(path) as opened:
-        for each, checkpoint in zip(planned, checkpoints, strict=True):
-            with terminal.Progress(f"measuring {each.settings.name}") as progress:
-                opened.load(edits.run_edit(opened, plan, each, checkpoint, progress))
-            parameters = {"edit_id": opened.find("edits", each.row["fingerprint"])}
-            terminal.show(
-                opened.rows(terminal.AFTER_MODIFY, parameters), title=f"{each.settings.name}, before and after"
-            )
+        chosen, checkpoint = protocol.run(opened, plan, planned, folder, partial(terminal.Progress, unit="predictions"))
         _build(opened)
+        found = {name: opened.rows(query, {"edit_id": chosen.edit_id}) for name, query in terminal.EDIT.items()}
+    terminal.show_edit(found, checkpoint, path)
 
 
 @app.command()

@@ -154,7 +154,7 @@ def _tables(
         batches = activation_batches(outputs.activations.pop(layer.tap.layer), image_ids, layer.first_neuron)
         yield "activations", pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
     if "predictions" in kinds:
-        yield "predictions", _predictions(block, by_network, torch.cat(outputs.logits), image_ids)
+        yield "predictions", predictions_table(block, by_network, torch.cat(outputs.logits), image_ids)
     if "image_embeddings" in kinds and by_clip is not None:
         embeddings = torch.cat(outputs.embeddings).numpy()
         columns = {
@@ -174,7 +174,7 @@ def activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: 
         yield pa.record_batch([pa.array(column) for column in columns], schema=ACTIVATIONS)
 
 
-def _predictions(block: Block, by_network: Networks, logits: Tensor, image_ids: np.ndarray) -> pa.Table:
+def predictions_table(block: Block, by_network: Networks, logits: Tensor, image_ids: np.ndarray) -> pa.Table:
     """A row an image: class, its probability, cross-entropy where the true class is an output, all probabilities."""
     classes = by_network.network.classes
     places = {name: place for place, name in enumerate(classes)}

@@ -1,57 +1,77 @@
-"""An edited copy of a network, and what it predicts.
+"""Edits of a network's weights: what each one scales, planned in SQL and checked before anything runs.
 
-scales = {7: 1.5, 8: 1 / 1.5}                       # unit → factor on its weight row
-edited = scale_rows(network.model, "lin2", scales)  # a copy; the network is unchanged
+planned = plan_edits(warehouse, plan, dissection_id, study.tried())  # writes nothing
+enter_edits(warehouse, planned)                                      # rows of edits, edit_layers and edit_scales
+edited = scaled_copy(network.model, planned[0])                      # a copy; the network is unchanged
 
-An edit is planned in SQL: a row of `edits` names the rule, the view weight_scales says what it multiplies. Here
-the copy is made, saved beside the warehouse, entered as one more network, and run over validation and test like
-any other, so that a killed run goes on where it was.
+A row of `edits` names the rule, the view weight_scales says what it multiplies. What edits do to the predictions is
+measured by search.py, which of them is believed is decided by protocol.py.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import torch
 from torch import nn
 
-from extract import catalog, fingerprints, hooks, jobs, networks, study
-from extract.blocks import Networks
-from extract.jobs import Plan, Target
+from extract import catalog, fingerprints, hooks, study
+from extract.cut import Change, Scaling
+from extract.jobs import Plan
 from extract.study import StudyError
 
-JUDGED_ON = ("validation", "test")
+
+@dataclass(frozen=True)
+class EditedLayer:
+    """A layer that an edit scales: what each unit's weight row and bias is multiplied by, float64 (unit,)."""
+
+    layer: str
+    layer_id: int
+    first_neuron: int
+    scales: np.ndarray
+    bias_scales: np.ndarray
 
 
 @dataclass(frozen=True)
 class PlannedEdit:
-    """An edit with its scales: (neuron_id, unit, scale) of every neuron of the layer.
+    """An edit with its scales. row: as in `edits`; its edit_id is the one that the edit has, or will be entered with."""
 
-    row: as in `edits`, but for edit_id, which is only kept free until the edit is entered.
-    """
-
-    settings: study.Edit
     row: dict[str, Any]
-    scales: list[tuple[int, int, float]]
+    layers: tuple[EditedLayer, ...]
+
+    @property
+    def edit_id(self) -> int:
+        """As in `edits`."""
+        return self.row["edit_id"]
+
+    def change(self, device: torch.device) -> Change:
+        """The edit as a cut network takes it."""
+        return {
+            each.layer: Scaling(
+                torch.from_numpy(each.scales).float().to(device), torch.from_numpy(each.bias_scales).float().to(device)
+            )
+            for each in self.layers
+        }
 
 
-def scale_rows(model: nn.Module, layer: str, scales: Mapping[int, float]) -> nn.Module:
-    """A copy of `model` with the weight row of each unit of the layer multiplied; biases are as they were."""
+def scaled_copy(model: nn.Module, planned: PlannedEdit) -> nn.Module:
+    """A copy of `model` with the weight rows and biases of the edit's layers multiplied; `model` is unchanged."""
     edited = deepcopy(model)
-    weight = edited.get_submodule(layer).weight
-    factors = torch.ones(len(weight), dtype=torch.float64)
-    for unit, scale in scales.items():
-        factors[unit] = scale
     with torch.no_grad():
-        weight.mul_(factors.to(weight).view(-1, *[1] * (weight.ndim - 1)))
+        for each in planned.layers:
+            module = edited.get_submodule(each.layer)
+            shape = [-1, *[1] * (module.weight.ndim - 1)]
+            module.weight.mul_(torch.from_numpy(each.scales).to(module.weight).view(shape))
+            if module.bias is not None:
+                module.bias.mul_(torch.from_numpy(each.bias_scales).to(module.bias))
     return edited
 
 
@@ -61,23 +81,9 @@ def choose(edits: Sequence[study.Edit], name: str | None) -> list[study.Edit]:
     if not edits:
         raise StudyError("the study has no [[edits]]; add one with name, rule and factor")
     if name is not None and name not in names:
-        raise StudyError(f"the study has no edit {name!r}; it has {', '.join(names)}")
+        few = [*names[:8], *(["…"] if len(names) > 8 else [])]
+        raise StudyError(f"the study has no edit {name!r}; it has {', '.join(few)}")
     return [edit for edit in edits if name in (None, edit.name)]
-
-
-def describe(planned: PlannedEdit, checkpoint: Path) -> list[dict[str, Any]]:
-    """What an edit does, in one row."""
-    scales = [scale for _, _, scale in planned.scales]
-    return [
-        {
-            "layer": planned.row["layer"],
-            "rule": planned.row["rule"],
-            "neurons_up": sum(scale > 1 for scale in scales),
-            "neurons_down": sum(scale < 1 for scale in scales),
-            "neurons_kept": sum(scale == 1 for scale in scales),
-            "checkpoint": str(checkpoint),
-        }
-    ]
 
 
 def find_dissection(warehouse: Any, plan: Plan) -> int:
@@ -88,82 +94,97 @@ def find_dissection(warehouse: Any, plan: Plan) -> int:
     return dissection_id
 
 
-def choose_layer(warehouse: Any, dissection_id: int, settings: study.Edit) -> str:
-    """The layer of an edit: the study's, or the first of layer_choices."""
-    if settings.layer is not None:
-        return settings.layer
+# ---------------------------------------------------------------- planning
+
+
+@dataclass(frozen=True)
+class KnownLayer:
+    """A dissected layer as the warehouse has it; its neurons are first_neuron, first_neuron + 1, …"""
+
+    layer: str
+    layer_id: int
+    first_neuron: int
+    neurons: int
+
+
+def plan_edits(warehouse: Any, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
+    """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
+    known = dissected_layers(warehouse, dissection_id)
+    layers = {each.name: edited_layers(warehouse, plan, dissection_id, each, known) for each in asked}
+    first = warehouse.next_id("edits")
+    rows = [
+        edit_row(warehouse, plan, dissection_id, each, layers[each.name], first + place)
+        for place, each in enumerate(asked)
+    ]
+    by_rule = scales_of_rules(warehouse, rows, {row["edit_id"]: layers[row["name"]] for row in rows})
+    dissection = plan.dissections()[-1][1]
+    planned = []
+    for row, each in zip(rows, asked, strict=True):
+        mine = layers[each.name]
+        scales = scales_of_query(warehouse, each, mine) if each.rule == "sql" else by_rule.get(row["edit_id"], {})
+        edited = tuple(check_scales(layer, each, scales.get(layer.layer, [])) for layer in mine)
+        planned.append(finish(row, dissection, edited))
+    return with_ids(warehouse, planned)
+
+
+def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdit:
+    """The planned edit with its fingerprint; the scales are part of it: the same query over other rows is another."""
+    asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
+                                  "control", "draw")]  # fmt: skip
+    scales = [(each.layer, fingerprints.of_array(each.scales), fingerprints.of_array(each.bias_scales))
+              for each in layers]  # fmt: skip
+    return PlannedEdit(row | {"fingerprint": fingerprints.of_values(parent, asked, scales)}, layers)
+
+
+def with_ids(warehouse: Any, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
+    """Each different edit once, with the id that it has in the warehouse, or the next that is free."""
+    free, found = warehouse.next_id("edits"), {}
+    for each in planned:
+        fingerprint = each.row["fingerprint"]
+        if fingerprint in found:
+            continue
+        if (edit_id := warehouse.find("edits", fingerprint)) is None:
+            edit_id, free = free, free + 1
+        found[fingerprint] = replace(each, row=each.row | {"edit_id": edit_id})
+    return list(found.values())
+
+
+def dissected_layers(warehouse: Any, dissection_id: int) -> dict[str, KnownLayer]:
+    """The layers of a dissection, by name."""
+    rows = warehouse.rows(
+        """
+        select layers.layer, layers.layer_id, min(neuron_id) as first_neuron, count(*) as neurons
+        from dissected_neurons
+        inner join layers on dissected_neurons.layer_id = layers.layer_id
+        where dissection_id = $dissection
+        group by layers.layer, layers.layer_id
+        """,
+        {"dissection": dissection_id},
+    )
+    return {row[0]: KnownLayer(*row) for row in rows.iter_rows()}
+
+
+def edited_layers(
+    warehouse: Any, plan: Plan, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
+) -> list[KnownLayer]:
+    """The layers of an edit, each with weights that it can scale. Raises StudyError."""
+    names = asked.layer_names or (choose_layer(warehouse, dissection_id, asked.name),)
+    for name in names:
+        if name not in known:
+            raise StudyError(f"edit {asked.name}: {name} is not extracted and built; run: dissectdb extract STUDY")
+        if not has_weight_rows(plan.network.model.get_submodule(name), known[name].neurons):
+            raise StudyError(f"edit {asked.name}: {name} has no weights to scale, a row a unit; choose another layer")
+    return [known[name] for name in names]
+
+
+def choose_layer(warehouse: Any, dissection_id: int, edit: str) -> str:
+    """The first of layer_choices."""
     choices = warehouse.rows(
         "select layer from layer_choices where dissection_id = $id order by rank limit 1", {"id": dissection_id}
     )["layer"]
     if len(choices) == 0:
-        raise StudyError(f"edit {settings.name}: no recorded layer has weights; add one to network.layers")
+        raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")
     return choices[0]
-
-
-def check_scales(
-    layer: str, edit: str, neurons: Mapping[int, int], scales: Sequence[tuple[int, float]]
-) -> list[tuple[int, int, float]]:
-    """(neuron_id, unit, scale) of a layer's every neuron, or StudyError.
-
-    neurons: unit → neuron_id of the layer. scales: (unit, scale) as a rule yielded them.
-    """
-    units = [unit for unit, _ in scales]
-    if unknown := sorted(set(units) - set(neurons), key=str):
-        raise StudyError(f"edit {edit}: {layer} has no unit {unknown[0]}; it has 0 to {len(neurons) - 1}")
-    if twice := [unit for unit, times in Counter(units).items() if times > 1]:
-        raise StudyError(f"edit {edit}: unit {min(twice)} of {layer} has more than one scale")
-    if missing := sorted(set(neurons) - set(units)):
-        raise StudyError(
-            f"edit {edit}: {len(missing)} unit(s) of {layer} have no scale, the first is {missing[0]}; "
-            "1 keeps one as it is"
-        )
-    for unit, scale in scales:
-        if scale is None or not math.isfinite(scale) or scale < 0:
-            raise StudyError(f"edit {edit}: unit {unit} of {layer} has the scale {scale}; it must be 0 or more")
-    return [(neurons[unit], unit, float(scale)) for unit, scale in scales]
-
-
-def layer_neurons(warehouse: Any, dissection_id: int, layer: str) -> dict[int, int]:
-    """unit → neuron_id of a dissected layer."""
-    rows = warehouse.rows(
-        """
-        select unit, named_neurons.neuron_id from dissected_neurons
-        inner join named_neurons on dissected_neurons.neuron_id = named_neurons.neuron_id
-        where dissection_id = $dissection and layer = $layer order by unit
-        """,
-        {"dissection": dissection_id, "layer": layer},
-    )
-    return dict(rows.rows())
-
-
-def plan_edit(warehouse: Any, plan: Plan, dissection_id: int, settings: study.Edit) -> PlannedEdit:
-    """What an edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
-    layer = choose_layer(warehouse, dissection_id, settings)
-    neurons = layer_neurons(warehouse, dissection_id, layer)
-    if not neurons:
-        raise StudyError(f"edit {settings.name}: {layer} is not extracted and built; run: dissectdb extract STUDY")
-    if not has_weight_rows(plan.network.model.get_submodule(layer), len(neurons)):
-        raise StudyError(f"edit {settings.name}: {layer} has no weights to scale, a row a unit; choose another layer")
-    by_query = settings.rule == "sql"
-    row = {
-        "edit_id": warehouse.next_id("edits"),
-        "name": settings.name,
-        "network_id": warehouse.find("networks", plan.network.fingerprint),
-        "dissection_id": dissection_id,
-        "layer": layer,
-        "rule": settings.rule,
-        "tau": None if by_query else settings.tau,
-        "factor": None if by_query else settings.factor,
-        "sql": settings.sql,
-        "created_at": catalog.now(),
-        "fingerprint": "not known before its scales",
-    }
-    scales = scales_of_query(warehouse, settings, layer) if by_query else scales_of_rule(warehouse, row)
-    scales = check_scales(layer, settings.name, neurons, scales)
-    # The scales are part of an edit: the same query over other rows is another edit.
-    asked = [row[key] for key in ("layer", "rule", "tau", "factor", "sql")]
-    row["fingerprint"] = fingerprints.of_values(plan.dissections()[-1][1], asked, [(u, s) for _, u, s in scales])
-    return PlannedEdit(settings, row, scales)
 
 
 def has_weight_rows(module: nn.Module, units: int) -> bool:
@@ -173,74 +194,147 @@ def has_weight_rows(module: nn.Module, units: int) -> bool:
     )
 
 
-def scales_of_rule(warehouse: Any, row: Mapping[str, Any]) -> list[tuple[int, float]]:
-    """(unit, scale) as the view weight_scales has them for an edit that is not there yet."""
-    rows = warehouse.preview(
-        {"edits": [dict(row)]},
-        "select unit, scale from weight_scales where edit_id = $edit_id order by unit",
-        {"edit_id": row["edit_id"]},
+def edit_row(
+    warehouse: Any, plan: Plan, dissection_id: int, asked: study.Edit, layers: Sequence[KnownLayer], edit_id: int
+) -> dict[str, Any]:
+    """A row of `edits`, but for its fingerprint; keys that the rule does not read are NULL."""
+    reads = study.READS[asked.rule]
+    down = asked.factor if asked.factor_down is None else asked.factor_down
+    return {
+        "edit_id": edit_id,
+        "name": asked.name,
+        "network_id": warehouse.find("networks", plan.network.fingerprint),
+        "dissection_id": dissection_id,
+        "layer": ", ".join(layer.layer for layer in layers),
+        "rule": asked.rule,
+        "tau": asked.tau if "tau" in reads else None,
+        "factor": asked.factor if "factor" in reads else None,
+        "factor_down": down if "factor_down" in reads else None,
+        "scale_bias": asked.scale_bias,
+        "concepts": list(asked.concepts) or None,
+        "sql": asked.sql,
+        "control": None,
+        "control_of": None,
+        "draw": None,
+        "created_at": catalog.now(),
+        "fingerprint": "not known before its scales",
+    }
+
+
+# ---------------------------------------------------------------- scales
+
+Scales = Mapping[str, Sequence[tuple[Any, ...]]]  # layer → (unit, scale, bias scale)
+
+
+def scales_of_rules(
+    warehouse: Any,
+    rows: Sequence[Mapping[str, Any]],
+    layers: Mapping[int, Sequence[KnownLayer]],
+    others: Mapping[str, Any] | None = None,
+) -> dict[int, dict[str, list[tuple]]]:
+    """edit_id → layer → (unit, scale, bias scale), as weight_scales has them for edits that are not there yet.
+
+    others: more rows that it should find, by table.
+    """
+    rows = [dict(row) for row in rows if row["rule"] != "sql"]
+    if not rows:
+        return {}
+    pairs = [(row["edit_id"], layer.layer_id) for row in rows for layer in layers[row["edit_id"]]]
+    unit = {"edits": rows, "edit_layers": _pairs(pairs), **(others or {})}
+    found = warehouse.preview(
+        unit,
+        "select edit_id, layer, unit, scale, bias_scale from weight_scales where edit_id >= $first order by all",
+        {"first": min(row["edit_id"] for row in rows)},
     )
-    return rows.rows()
+    scales: dict[int, dict[str, list[tuple]]] = {}
+    for (edit_id, layer), group in found.group_by("edit_id", "layer", maintain_order=True):
+        scales.setdefault(edit_id, {})[layer] = group.select("unit", "scale", "bias_scale").rows()
+    return scales
 
 
-def scales_of_query(warehouse: Any, settings: study.Edit, layer: str) -> list[tuple[int, float]]:
-    """(unit, scale) as the user's query yields them, by unit. Raises StudyError for other columns, types or layers."""
-    edit = f"edit {settings.name}: its sql"
+def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
+    """Rows of edit_layers."""
+    return pa.table(
+        {
+            "edit_id": pa.array([edit_id for edit_id, _ in pairs], pa.int32()),
+            "layer_id": pa.array([layer_id for _, layer_id in pairs], pa.int32()),
+        }
+    )
+
+
+def scales_of_query(warehouse: Any, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[tuple]]:
+    """layer → (unit, scale, bias scale) as the user's query yields them. Raises StudyError for other columns or layers."""
+    edit = f"edit {asked.name}: its sql"
+    names = [layer.layer for layer in layers]
     try:
-        frame = warehouse.ask(settings.sql)
+        frame = warehouse.ask(asked.sql)
     except ValueError as error:  # the warehouse's word on a query that it refuses
         raise StudyError(f"{edit}: {error}") from error
     if missing := {"layer", "unit", "scale"} - set(frame.columns):
         raise StudyError(f"{edit} yields no column {', '.join(sorted(missing))}; it must yield layer, unit, scale")
-    if elsewhere := sorted(set(map(str, frame["layer"])) - {layer}):
-        raise StudyError(f"{edit} yields layer {elsewhere[0]}; the edit is of {layer}")
+    if elsewhere := sorted(set(map(str, frame["layer"])) - set(names)):
+        raise StudyError(f"{edit} yields layer {elsewhere[0]}; the edit is of {', '.join(names)}")
     if not frame["unit"].dtype.is_integer() or not frame["scale"].dtype.is_numeric():
         raise StudyError(
             f"{edit} yields unit as {frame['unit'].dtype} and scale as {frame['scale'].dtype}; "
             "unit must be a whole number, scale a number"
         )
-    return frame.select("unit", pl.col("scale").cast(pl.Float64)).sort("unit").rows()
+    frame = frame.with_columns(pl.col("scale").cast(pl.Float64))
+    bias = pl.col("scale") if asked.scale_bias else pl.lit(1.0)
+    frame = frame.with_columns(bias.alias("bias_scale")).sort("unit")
+    return {name: frame.filter(pl.col("layer") == name).select("unit", "scale", "bias_scale").rows() for name in names}
 
 
-def checkpoint_path(folder: Path, plan: Plan, planned: PlannedEdit) -> Path:
-    """Where an edited network is saved: named after network, edit and content, in the format of the original."""
-    original = plan.study.network.weights
-    suffix = original.suffix if isinstance(original, Path) else ".safetensors"
-    name = re.sub(r"[^\w.-]+", "_", f"{plan.network.name}-{planned.settings.name}")
-    return folder / f"{name}-{planned.row['fingerprint'][:8]}{suffix}"
+def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[Any, ...]]) -> EditedLayer:
+    """The scales of a layer's every unit, or StudyError. scales: (unit, scale, bias scale) as a rule yielded them."""
+    edit, name = asked.name, layer.layer
+    units = [unit for unit, *_ in scales]
+    if unknown := sorted(set(units) - set(range(layer.neurons)), key=str):
+        raise StudyError(f"edit {edit}: {name} has no unit {unknown[0]}; it has 0 to {layer.neurons - 1}")
+    if len(set(units)) < len(units):
+        twice = [unit for unit, times in Counter(units).items() if times > 1]
+        raise StudyError(f"edit {edit}: unit {min(twice)} of {name} has more than one scale")
+    if missing := sorted(set(range(layer.neurons)) - set(units)):
+        raise StudyError(
+            f"edit {edit}: {len(missing)} unit(s) of {name} have no scale, the first is {missing[0]}; "
+            "1 keeps one as it is"
+        )
+    for unit, scale, _ in scales:
+        if scale is None or not math.isfinite(scale) or scale < 0:
+            raise StudyError(f"edit {edit}: unit {unit} of {name} has the scale {scale}; it must be 0 or more")
+    values = np.array([pair for _, *pair in sorted(scales)], np.float64)
+    return EditedLayer(name, layer.layer_id, layer.first_neuron, values[:, 0].copy(), values[:, 1].copy())
 
 
-def run_edit(
-    warehouse: Any, plan: Plan, planned: PlannedEdit, checkpoint: Path, progress: Callable[[int, int], None]
-) -> Iterator[Any]:
-    """Save the edited network and enter it, then yield the blocks of its predictions that are missing."""
-    scales = {unit: scale for _, unit, scale in planned.scales}
-    model = scale_rows(plan.network.model, planned.row["layer"], scales)
-    settings = plan.study.network.model_copy(update={"classes": plan.network.classes})
-    name = f"{plan.network.name}+{planned.settings.name}"
-    edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name)
-    # Two edits may come to the same weights and are still two edits with a result each.
-    edited = replace(edited, fingerprint=fingerprints.of_values(edited.fingerprint, planned.row["fingerprint"]))
-    if not checkpoint.exists():
-        original = plan.study.network.weights
-        networks.save_like(model, checkpoint, original if isinstance(original, Path) else None)
-    network_id = enter_edit(warehouse, planned, edited)
-    dataset_id = warehouse.find("datasets", plan.dataset)
-    targets = [Target("predictions", name, s, edited.fingerprint, len(edited.classes)) for s in JUDGED_ON]
-    yield from jobs.run_targets(warehouse, plan, dataset_id, targets, (Networks(edited, network_id), None), progress)
+# ---------------------------------------------------------------- entering
 
 
-def enter_edit(warehouse: Any, planned: PlannedEdit, edited: networks.Network) -> int:
-    """The edit, its scales and the edited network, in one transaction."""
-    if (known := warehouse.find("networks", edited.fingerprint)) is not None:
-        return known
-    edit_id = warehouse.next_id("edits")
-    row = catalog.network_row(warehouse, edited, parent_network_id=planned.row["network_id"], edit_id=edit_id)
+def enter_edits(warehouse: Any, planned: Sequence[PlannedEdit]) -> None:
+    """Those that are not there yet, with their layers and scales, in one transaction."""
+    new = [each for each in planned if warehouse.find("edits", each.row["fingerprint"]) is None]
+    if not new:
+        return
+    scales = [(each.edit_id, layer) for each in new for layer in each.layers]
+    neurons = [layer.first_neuron + np.arange(len(layer.scales), dtype=np.int32) for _, layer in scales]
     warehouse.write(
         {
-            "networks": [row],
-            "edits": [{**planned.row, "edit_id": edit_id}],
-            "edit_scales": catalog.scale_table(edit_id, planned.scales),
+            "edits": _edits_table([each.row for each in new]),
+            "edit_layers": _pairs([(edit_id, layer.layer_id) for edit_id, layer in scales]),
+            "edit_scales": pa.table(
+                {
+                    "edit_id": np.concatenate([np.full(len(s.scales), i, np.int32) for i, s in scales]),
+                    "neuron_id": np.concatenate(neurons).astype(np.int32),
+                    "scale": np.concatenate([layer.scales for _, layer in scales]),
+                    "bias_scale": np.concatenate([layer.bias_scales for _, layer in scales]),
+                }
+            ),
         }
     )
-    return row["network_id"]
+
+
+def _edits_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    types = {
+        "tau": pa.float64(), "factor": pa.float64(), "factor_down": pa.float64(), "sql": pa.string(),
+        "concepts": pa.list_(pa.string()), "control": pa.string(), "control_of": pa.int32(), "draw": pa.int32(),
+    }  # fmt: skip
+    return pa.table({key: pa.array([row[key] for row in rows], types.get(key)) for key in rows[0]})

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,13 @@ from torch import Tensor
 def of_values(*values: Any) -> str:
     """Of anything that JSON can hold; a path counts by its text."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def of_array(values: np.ndarray) -> str:
+    """Of an array's type, shape and bytes."""
+    digest = hashlib.sha256(f"{values.dtype} {values.shape}\n".encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def of_file(path: Path) -> str:

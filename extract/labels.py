@@ -161,8 +161,7 @@ def label(
     row: dict[str, Any], evidence: Evidence, layers: Sequence[StoredLayer], device: torch.device
 ) -> dict[str, Any]:
     """A unit for one dissection: its null, and its scores where the kernel gives them."""
-    names = {field.name for field in fields(Settings)}
-    settings = Settings(**{name: value for name, value in row.items() if name in names})
+    settings = settings_of(row)
     null = draw_null(settings, evidence, layers, row["null_draws"], row["seed"])
     unit = {"null_quantiles": quantile_table(row, layers, null)}
     if settings.scorer == "rank_reorder":
@@ -180,6 +179,12 @@ def label(
         layer.lists.clear()
     unit["label_checks"] = pa.concat_tables(checked)
     return unit | ({"kernel_scores": pa.concat_tables(scored)} if kernel else {})
+
+
+def settings_of(row: dict[str, Any]) -> Settings:
+    """The scorer's hyper-parameters in a row of `dissections`."""
+    names = {field.name for field in fields(Settings)}
+    return Settings(**{name: value for name, value in row.items() if name in names})
 
 
 def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[StoredLayer], draws: int, seed: int) -> Null:

@@ -10,77 +10,35 @@ Imports no torch, so that commands which only need its names start at once.
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from extract.edit_settings import READS, Edit, Effects, Protocol, Sweep
+from extract.overrides import StudyError, dotted, override
+from extract.settings import (
+    AtLeastOne,
+    Classes,
+    Name,
+    NameOrFile,
+    Pooling,
+    Resize,
+    Settings,
+    Several,
+    StudyPath,
+    Threshold,
+    beside_the_study,
+    brief,
+    did_you_mean,
+    refuse_twice,
+    refuse_unknown,
 )
 
-from extract.overrides import StudyError, dotted, override
-
-__all__ = ["Dissection", "Study", "StudyError"]
-
-
-def _beside_the_study(value: Any, info: ValidationInfo) -> Path:
-    """A path as the study file gives it, from the folder of that file."""
-    if not isinstance(value, str | Path):
-        raise ValueError(f"must be text, a path beside the study file, not {_brief(value)}")
-    if not str(value) or "\0" in str(value):
-        raise ValueError(f"{_brief(str(value))} is no path")
-    try:
-        path = Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{_brief(str(value))} names the home of a user who is not here") from None
-    return Path(os.path.normpath(info.context["folder"] / path)) if info.context else path
-
-
-def _if_file_beside_the_study(value: str, info: ValidationInfo) -> str:
-    """A name has no dot and no slash; anything else is a file."""
-    return str(_beside_the_study(value, info)) if "/" in value or "." in value else value
-
-
-def _not_empty(values: tuple) -> tuple:
-    if not values:
-        raise ValueError("is an empty list; at least one is needed")
-    return values
-
-
-def _different(values: tuple) -> tuple:
-    _refuse_twice(values)
-    return values
-
-
-T = TypeVar("T")
-Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
-AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
-Name = Annotated[str, Field(min_length=1)]
-Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
-NameOrFile = Annotated[Name, AfterValidator(_if_file_beside_the_study)]
-StudyPath = Annotated[Path, BeforeValidator(_beside_the_study)]
-Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
-Pooling = Literal["avg", "max", "cls"]
-Resize = Literal["squash", "shortest"]
-
-
-class Settings(BaseModel):
-    """A table of a study: no other keys than its own, no number from text, no NaN, nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+__all__ = ["READS", "Dissection", "Edit", "Study", "StudyError"]
 
 
 class Dataset(Settings):
@@ -134,7 +92,7 @@ class Network(Settings):
 
     name: Name
     architecture: Name
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Path | Literal["pretrained"] | None = None
     classes: Classes = ()
     input: Input
@@ -156,7 +114,7 @@ class Network(Settings):
     @field_validator("layers")
     @classmethod
     def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        _refuse_twice([layer.name for layer in layers])
+        refuse_twice([layer.name for layer in layers])
         return layers
 
     @field_validator("weights", mode="plain")
@@ -165,15 +123,15 @@ class Network(Settings):
         if weights is None or weights == "pretrained":
             return weights
         if not isinstance(weights, str | Path):
-            raise ValueError(f'must be "pretrained" or the path of a checkpoint, not {_brief(weights)}')
-        return _beside_the_study(weights, info)
+            raise ValueError(f'must be "pretrained" or the path of a checkpoint, not {brief(weights)}')
+        return beside_the_study(weights, info)
 
     @field_validator("architecture")
     @classmethod
     def _file_beside_the_study(cls, architecture: str, info: ValidationInfo) -> str:
         file, colon, function = architecture.rpartition(":")
         if colon and file.endswith(".py"):
-            return f"{_beside_the_study(file, info)}:{function}"
+            return f"{beside_the_study(file, info)}:{function}"
         return architecture
 
 
@@ -262,29 +220,6 @@ class Dissection(Settings):
         return self
 
 
-class Edit(Settings):
-    """A rule that scales the weight rows of one layer."""
-
-    name: Name
-    rule: Literal["paper", "sql"] = "paper"
-    layer: str | None = None
-    tau: Threshold = 0.0
-    factor: float = Field(1.5, ge=1e-6, le=1e6)
-    sql: Name | None = None
-
-    @model_validator(mode="after")
-    def _rule_has_what_it_needs(self) -> Edit:
-        if (self.rule == "sql") != (self.sql is not None):
-            raise ValueError("rule = 'sql' and the key sql belong together: a query that yields layer, unit, scale")
-        if self.rule == "sql" and self.layer is None:
-            raise ValueError("rule = 'sql' needs layer, the layer whose weights are scaled")
-        if self.rule == "sql" and (unused := {"tau", "factor"} & self.model_fields_set):
-            raise ValueError(
-                f"{' and '.join(sorted(unused))} would do nothing: with rule = 'sql' the query says the scale"
-            )
-        return self
-
-
 class Study(Settings):
     """A whole study file."""
 
@@ -297,6 +232,9 @@ class Study(Settings):
     concept_sets: AtLeastOne[ConceptSet]
     dissections: AtLeastOne[Dissection]
     edits: Several[Edit] = ()
+    sweeps: Several[Sweep] = ()
+    protocol: Protocol = Protocol()
+    effects: Effects | None = None
 
     @model_validator(mode="after")
     def _has_a_network_or_arrays(self) -> Study:
@@ -309,8 +247,8 @@ class Study(Settings):
             return self
         if given:
             raise ValueError(f"arrays: stands instead of dataset, network and clip; take out {', '.join(given)}")
-        if self.edits:
-            raise ValueError("edits: arrays have no weights that could be scaled")
+        if unused := [name for name in ("edits", "sweeps", "effects") if getattr(self, name)]:
+            raise ValueError(f"{unused[0]}: arrays have no weights that could be scaled")
         if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
             raise ValueError("concept_sets: arrays bring the embeddings of one set, without templates")
         return self
@@ -319,16 +257,23 @@ class Study(Settings):
     def _names_are_known(self) -> Study:
         sets = [concept_set.name for concept_set in self.concept_sets]
         for place, dissection in enumerate(self.dissections):
-            _refuse_unknown(f"dissections[{place}].concepts", "concept set", dissection.concepts, sets)
+            refuse_unknown(f"dissections[{place}].concepts", "concept set", dissection.concepts, sets)
             if (first := self.dissections.index(dissection)) < place:
                 raise ValueError(f"dissections[{place}]: is dissections[{first}] once more")
         layers = [layer.name for layer in self.network.layers] if self.network else []
-        for place, edit in enumerate(self.edits):
-            if edit.layer is not None:
-                _refuse_unknown(f"edits[{place}].layer", "layer", edit.layer, layers)
-        for kind, names in (("concept_sets", sets), ("edits", [edit.name for edit in self.edits])):
-            _refuse_twice(names, f"{kind}: the name ")
+        named = [(f"edits[{place}].layer", edit.layer_names) for place, edit in enumerate(self.edits)]
+        named += [(f"sweeps[{place}].layers", sweep.layers) for place, sweep in enumerate(self.sweeps)]
+        named += [("effects.layers", self.effects.layers)] if self.effects else []
+        for key, names in named:
+            for name in names:
+                refuse_unknown(key, "layer", name, layers)
+        for kind, names in (("concept_sets", sets), ("edits", [edit.name for edit in self.tried()])):
+            refuse_twice(names, f"{kind}: the name ")
         return self
+
+    def tried(self) -> list[Edit]:
+        """The edits of the study and of its sweeps, in order."""
+        return [*self.edits, *(edit for sweep in self.sweeps for edit in sweep.edits())]
 
     def with_network(self, command: str) -> Study:
         """The study itself, which a command asks to have a network. Raises StudyError."""
@@ -357,26 +302,6 @@ class Study(Settings):
             raise StudyError("\n".join(_explain(path, line, overrides or ()) for line in error.errors())) from None
 
 
-def _refuse_twice(names: Sequence[str], what: str = "") -> None:
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
-
-
-def _refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise ValueError(f"{key}: there is no {what} {name!r}; {_did_you_mean(name, known)}there is {', '.join(known)}")
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}? " if close else ""
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 WRONG_TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -397,7 +322,7 @@ def _explain(path: Path, error: Any, overrides: Collection[str]) -> str:
     where = f"{path} with {flag} from the command line" if flag else str(path)
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(place[:-1]))
-        hint = _did_you_mean(str(place[-1]), allowed)
+        hint = did_you_mean(str(place[-1]), allowed)
         return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{where}: {key} is missing"
@@ -413,16 +338,16 @@ def _message(error: Any) -> str:
     """pydantic's message in our words."""
     kind, given = error["type"], error["input"]
     if kind in WRONG_TYPES:
-        return f"must be {WRONG_TYPES[kind]}, not {_brief(given)}"
+        return f"must be {WRONG_TYPES[kind]}, not {brief(given)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return (
-            f"{_brief(given)} is none of the allowed; {_did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
+            f"{brief(given)} is none of the allowed; {did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
         )
     if kind == "string_too_short":
         return "must not be empty"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{message.replace('Input should', 'must')}, not {_brief(given)}" if "Input should" in message else message
+    return f"{message.replace('Input should', 'must')}, not {brief(given)}" if "Input should" in message else message
 
 
 def _settings_at(place: tuple[str | int, ...]) -> list[str]:

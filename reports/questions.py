@@ -319,25 +319,20 @@ QUESTIONS: dict[str, str] = {
     """,
     # Edits that rest on the shown dissection; edits_tried is what p_corrected corrects for.
     "edits": f"""
-        with tries as (
-
-            select network_id, count(*) as edits_tried
-            from edits
-            group by network_id
-
-        )
-
         select
             edit_results.*,
             edits.name as edit,
-            edits.chosen_on,
-            tries.edits_tried,
+            choices.split as chosen_on,
             count(*) over () as num_results
         from edit_results
         inner join shown_dissection on edit_results.dissection_id = shown_dissection.dissection_id
         inner join edits on edit_results.edit_id = edits.edit_id
-        inner join tries on edits.network_id = tries.network_id
-        order by edit_results.edit_id desc, edit_results.split_id
+        left join (
+            select edit_choices.edit_id, splits.split
+            from edit_choices
+            inner join splits on edit_choices.split_id = splits.split_id
+        ) as choices on edit_results.edit_id = choices.edit_id
+        order by choices.split is null, edit_results.edit_id desc, edit_results.split_id
         limit {EDITS}
     """,
 }

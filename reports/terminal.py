@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,14 +63,29 @@ AFTER_EXTRACT = {
     """,
 }
 
-AFTER_MODIFY = """
-    select
-        split, images, correct_before, correct_after, accuracy_before, accuracy_after, loss_before, loss_after,
-        gained, lost, p_mcnemar, low, high
-    from edit_results
-    where edit_id = $edit_id
-    order by split_id
-"""
+EDIT = {
+    "edit": """
+        select edits.name, edits.layer, edits.rule, networks.name as network, parents.name as parent
+        from edits
+        inner join networks on edits.network_id = networks.network_id
+        left join networks as parents on networks.parent_network_id = parents.network_id
+        where edits.edit_id = $edit_id
+    """,
+    "results": """
+        select
+            split, images, correct_before, correct_after, gained, lost, low, high, loss_before, loss_after, ece_before,
+            ece_after, p_mcnemar, percentile, p_corrected, edits_tried, detectable, verdict, is_probing_set
+        from edit_results
+        where edit_id = $edit_id
+        order by split_id
+    """,
+    "controls": """
+        select split, control, draws, lowest, mean, highest, difference, percentile, p
+        from edit_controls
+        where edit_id = $edit_id
+        order by split_id, control
+    """,
+}
 
 STATUS = {
     "Tables": "select table_name, estimated_size as rows from duckdb_tables() where estimated_size > 0 order by 2 desc",
@@ -111,6 +126,41 @@ def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = ""
         print(empty)
         return
     print(as_text(frame))
+
+
+def show_edit(found: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Path) -> None:
+    """What a chosen edit did: its numbers, its controls, and in a sentence a split whether to believe it."""
+    [edit] = found["edit"].to_dicts()
+    results = found["results"]
+    of = f", itself an edit of {edit['parent']}" if edit["parent"] else ""
+    show(
+        results.drop("verdict", "is_probing_set", "edits_tried"), title=f"Edit {edit['name']} of {edit['network']}{of}"
+    )
+    show(found["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
+    print()
+    for row in results.to_dicts():
+        print(verdict(row))
+    print(f"\ncheckpoint: {checkpoint}\nnext: dissectdb report --warehouse {warehouse}")
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Whether an edit helped on a split, in one line of plain words."""
+    better = row["correct_after"] - row["correct_before"]
+    place = "" if row["percentile"] is None else f", {ordinal(100 * row['percentile'])} percentile of random edits"
+    tried = row["edits_tried"]
+    chosen = f" (the best of {tried:,} tried: p corrected {row['p_corrected']:.2g})" if tried > 1 else ""
+    probed = "; the labels were made on these very images" if row["is_probing_set"] else ""
+    return (
+        f"{row['split']}: {better:+,} of {row['images']:,}, p = {row['p_mcnemar']:.2g}{place}{chosen}: "
+        f"{row['verdict']}{probed}"
+    )
+
+
+def ordinal(number: float) -> str:
+    """41st, 12th."""
+    whole = round(number)
+    ending = "th" if whole // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
+    return f"{whole}{ending}"
 
 
 def as_text(frame: pl.DataFrame) -> str:
@@ -182,8 +232,8 @@ class Progress:
     On a terminal a bar with rate and time left; elsewhere a plain line every ten seconds and at the end.
     """
 
-    def __init__(self, what: str, every: float = 10.0) -> None:
-        self.what, self.every = what, every
+    def __init__(self, what: str, every: float = 10.0, unit: str = "images") -> None:
+        self.what, self.every, self.unit = what, every, unit
         self.started = self.last = time.monotonic()
         self.bar: Any = None
 
@@ -193,7 +243,7 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            rate = TextColumn("{task.fields[rate]:,.0f} images/s")
+            rate = TextColumn("{task.fields[rate]:,.0f} " + f"{self.unit}/s")
             columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
             self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self.task = self.bar.add_task(self.what, total=None, rate=0)
@@ -214,4 +264,4 @@ class Progress:
         elif now - self.last >= self.every or done == total:
             self.last = now
             left = (total - done) / max(rate, 1e-9)
-            say(f"{self.what}: {done:,} of {total:,} images, {rate:,.0f} images/s, {left:,.0f} s left")
+            say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left")

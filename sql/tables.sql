@@ -313,21 +313,140 @@ create table if not exists edits (
     rule varchar not null,
     tau double,
     factor double,
+    factor_down double,
+    scale_bias boolean not null,
+    concepts varchar[],
     sql varchar,
-    chosen_on varchar,
+    control varchar,
+    control_of integer,
+    draw integer,
     created_at timestamp not null,
     fingerprint varchar not null
 );
-comment on table edits is 'Weight edits that were tried; edited networks name theirs';
+comment on table edits is 'Weight edits that were tried, and the controls that a chosen one is compared with';
 comment on column edits.network_id is 'The network that is edited';
-comment on column edits.rule is 'paper (score above tau), or sql (the user''s own)';
+comment on column edits.layer is 'The layers whose weights are scaled, by name; edit_layers has their ids';
+comment on column edits.rule is
+    'paper (score above tau), calibrated (q within the limit), weight_l1 (above the mean of the layer), proportional (to the score), ablate, or sql (the user''s own)';
 comment on column edits.tau is 'Threshold of the rule; NULL: the rule has none';
-comment on column edits.factor is 'Weight rows are multiplied by it, or divided; NULL: the rule has none';
+comment on column edits.factor is 'What the rule multiplies weight rows by; NULL: the rule has none';
+comment on column edits.factor_down is 'What it divides the other weight rows by; NULL: the rule has none';
+comment on column edits.scale_bias is 'Whether biases are scaled like their weight rows';
+comment on column edits.concepts is 'ablate: the labels whose neurons are silenced; NULL: of every label';
 comment on column edits.sql is 'The user''s query that yielded layer, unit, scale; NULL: the rule is the view''s';
-comment on column edits.chosen_on is 'Split on which the edit was chosen among others; NULL: it was declared';
+comment on column edits.control is
+    'NULL: tried for its own sake; else a control: all, random, matched, shuffled or bias (see edit_controls)';
+comment on column edits.control_of is 'The edit that a control belongs to';
+comment on column edits.draw is 'Which of several random controls of its kind, from 1';
 
-create table if not exists edit_scales (edit_id integer not null, neuron_id integer not null, scale double not null);
-comment on table edit_scales is 'What each weight row was multiplied by, kept as it was applied';
+create table if not exists edit_layers (edit_id integer not null, layer_id integer not null);
+comment on table edit_layers is 'The layers whose weights an edit scales';
+
+create table if not exists edit_scales (
+    edit_id integer not null,
+    neuron_id integer not null,
+    scale double not null,
+    bias_scale double not null
+);
+comment on table edit_scales is 'What each weight row and bias was multiplied by, kept as it was applied';
+
+create table if not exists edit_predictions (
+    edit_id integer not null,
+    image_id integer not null,
+    class varchar not null,
+    confidence float not null,
+    loss float
+);
+comment on table edit_predictions is 'What an edited network says of an image, for every edit that was tried; as predictions';
+
+create table if not exists edit_blocks (
+    edit_id integer not null,
+    split_id integer not null,
+    block integer not null,
+    images integer not null,
+    seconds double not null,
+    finished_at timestamp not null
+);
+comment on table edit_blocks is 'The ledger of edit_predictions, as extraction_blocks';
+comment on column edit_blocks.seconds is 'Wall time of the block, shared by the edits that were computed with it';
+
+create table if not exists edit_choices (
+    edit_id integer not null,
+    split_id integer not null,
+    edits_tried integer not null,
+    chosen_at timestamp not null
+);
+comment on table edit_choices is 'Edits that were chosen as the best of those tried, and the split they were chosen on';
+comment on column edit_choices.edits_tried is 'Among so many edits of that network';
+
+create table if not exists split_openings (edit_id integer not null, split_id integer not null, opened_at timestamp not null);
+comment on table split_openings is 'When the test images were looked at, and for which edit: every further opening weakens the next';
+
+create table if not exists edit_intervals (
+    edit_id integer not null,
+    split_id integer not null,
+    low double not null,
+    high double not null,
+    loss_low double,
+    loss_high double,
+    bootstraps integer not null,
+    seed integer not null
+);
+comment on table edit_intervals is 'Paired bootstrap 95 % intervals of what an edit changed: images resampled with both predictions';
+comment on column edit_intervals.low is 'Of the difference in accuracy, after less before';
+comment on column edit_intervals.loss_low is 'Of the difference in mean loss; NULL where losses are not known';
+
+create table if not exists edit_causes (
+    edit_id integer not null,
+    image_id integer not null,
+    neuron_id integer not null,
+    rank integer not null,
+    contribution double not null
+);
+comment on table edit_causes is 'For images whose class a chosen edit changed, the neurons that changed it most';
+comment on column edit_causes.contribution is
+    'To the logit of the new class less that of the old, by integrated gradients along the edit; over all neurons they add up to its change';
+
+-- ---------------------------------------------------------------- effects of neurons
+
+create table if not exists ablations (
+    ablation_id integer not null,
+    network_id integer not null,
+    split_id integer not null,
+    layer_id integer not null,
+    neuron_id integer,
+    dissection_id integer,
+    concept_id integer,
+    draw integer,
+    neurons integer not null,
+    images integer not null,
+    seed integer not null,
+    fingerprint varchar not null
+);
+comment on table ablations is 'Neurons whose output was set to 0, one by one or many at once, over images of a split';
+comment on column ablations.neuron_id is 'The one neuron; NULL where there were several';
+comment on column ablations.dissection_id is 'Whose labels say which neurons belong to the concept; NULL for a neuron alone';
+comment on column ablations.concept_id is 'The concept whose neurons were silenced; NULL for a neuron, and for random neurons';
+comment on column ablations.draw is 'From 1: random neurons of the layer, as many as some concept has; NULL: no random ones';
+comment on column ablations.neurons is 'How many neurons were silenced at once';
+comment on column ablations.images is 'How many images that was measured on: all sound ones of the split, or a sample';
+
+create table if not exists ablation_effects (
+    ablation_id integer not null,
+    class varchar not null,
+    images integer not null,
+    gained integer not null,
+    lost integer not null,
+    flips integer not null,
+    loss_change double not null,
+    loss_change_sd double not null
+);
+comment on table ablation_effects is 'What an ablation did to the images of a true class';
+comment on column ablation_effects.gained is 'Images that came right';
+comment on column ablation_effects.lost is 'Images that came wrong';
+comment on column ablation_effects.flips is 'Images whose predicted class changed';
+comment on column ablation_effects.loss_change is 'Mean change of the loss in nats, after less before';
+comment on column ablation_effects.loss_change_sd is 'Its standard deviation over the images';
 
 -- ---------------------------------------------------------------- upkeep
 

@@ -25,7 +25,7 @@ import duckdb
 
 from warehouse import guard, views
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -251,6 +251,11 @@ def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise WarehouseUnavailable(f"{path} is a DuckDB file, but no warehouse of dissectdb; name another file")
     rows = connection.execute("select value from warehouse_info where key = 'schema_version'").fetchall()
     version = int(rows[0][0]) if rows else 0
+    if version < SCHEMA_VERSION:
+        raise WarehouseUnavailable(
+            f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
+            "extract into another file, or ask it with the version that made it"
+        )
     if version > SCHEMA_VERSION:
         raise WarehouseUnavailable(
             f"{path} was made by a newer dissectdb (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"

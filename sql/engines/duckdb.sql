@@ -11,3 +11,6 @@ create or replace macro nd_first(elements, n) as elements[1:n];
 
 -- The dissection that a session names: set variable dissection = 1; NULL where it names none.
 create or replace macro nd_named_dissection() as cast(getvariable('dissection') as integer);
+
+-- Whether an element is in a list.
+create or replace macro nd_contains(elements, element) as list_contains(elements, element);

@@ -1,51 +1,17 @@
--- What each edit did to the network's predictions, image by image, per split.
+-- What each edit did to the network's predictions on a split, and whether to believe it.
 -- grain: edit_id, split_id
 --
--- p_mcnemar is McNemar's exact test on the images gained and lost; p_corrected is Bonferroni's, for the number
--- of edits of that network; low to high is the normal 95 % interval of the difference of two paired shares.
+-- p_mcnemar: McNemar's exact test on the images gained and lost: has anything changed?
+-- percentile, p_random: where the edit lies among random ones, and how often such a one does as well (edit_controls).
+-- p_corrected: the chance that the best of as many random edits as were tried on this split does as well,
+-- 1 - (1 - p) ^ edits_tried; p is p_random, or p_mcnemar where there are no random controls. On the test split
+-- edits_tried counts the edits that it was opened for.
+-- low to high: paired bootstrap 95 % interval of the difference in accuracy; loss_low to loss_high of that in loss.
+-- detectable: the smallest difference in accuracy that McNemar's test at 5 % finds four times in five on so many images,
+-- when as many change as did.
+-- verdict: helped or harmed where p_mcnemar and, to have helped, p_corrected are at most 5 %; else no evidence.
 
 with
-
-pairs as (
-
-    select
-        edits.edit_id,
-        after.network_id as edited_network_id,
-        before.split_id,
-        before.split,
-        before.is_correct as correct_before,
-        after.is_correct as correct_after,
-        before.loss as loss_before,
-        after.loss as loss_after
-    from edits
-    inner join networks on edits.edit_id = networks.edit_id
-    inner join image_predictions as after on networks.network_id = after.network_id
-    inner join image_predictions as before
-        on
-            edits.network_id = before.network_id
-            and after.image_id = before.image_id
-    where before.true_class is not null
-
-),
-
-counted as (
-
-    select
-        edit_id,
-        edited_network_id,
-        split_id,
-        split,
-        count(*) as images,
-        count(*) filter (where correct_before) as correct_before,
-        count(*) filter (where correct_after) as correct_after,
-        avg(loss_before) as loss_before,
-        avg(loss_after) as loss_after,
-        count(*) filter (where correct_after and not correct_before) as gained,
-        count(*) filter (where correct_before and not correct_after) as lost
-    from pairs
-    group by edit_id, edited_network_id, split_id, split
-
-),
 
 factorials as (
 
@@ -61,81 +27,115 @@ factorials as (
 
 ),
 
+tried as (
+
+    select edit_outcomes.*
+    from edit_outcomes
+    inner join edits on edit_outcomes.edit_id = edits.edit_id
+    where edits.control is null
+
+),
+
 tails as (
 
     -- The chance that the smaller of gained and lost is this small when each is as likely as the other.
     select
-        counted.edit_id,
-        counted.split_id,
+        tried.edit_id,
+        tried.split_id,
         least(
             2 * sum(
                 exp(
                     whole.ln_factorial - part.ln_factorial - rest.ln_factorial
-                    - (counted.gained + counted.lost) * ln(2)
+                    - (tried.gained + tried.lost) * ln(2)
                 )
             ),
             1
         ) as p_mcnemar
-    from counted
-    inner join factorials as whole on whole.n = counted.gained + counted.lost
-    inner join factorials as part on part.n <= least(counted.gained, counted.lost)
-    inner join factorials as rest on rest.n = counted.gained + counted.lost - part.n
-    group by counted.edit_id, counted.split_id
+    from tried
+    inner join factorials as whole on whole.n = tried.gained + tried.lost
+    inner join factorials as part on part.n <= least(tried.gained, tried.lost)
+    inner join factorials as rest on rest.n = tried.gained + tried.lost - part.n
+    group by tried.edit_id, tried.split_id
 
 ),
 
-tries as (
-
-    select network_id, count(*) as edits_tried
-    from edits
-    group by network_id
-
-),
-
-differences as (
+judged as (
 
     select
-        edit_id,
-        split_id,
-        (gained - lost) / images as difference,
-        cast(1.959963984540054 as double)
-        * sqrt(gained + lost - (gained - lost) * (gained - lost) / images) / images as half_width
-    from counted
+        tried.*,
+        tails.p_mcnemar,
+        edit_controls.percentile,
+        edit_controls.p as p_random,
+        edit_rankings.edits_tried,
+        1 - pow(1 - coalesce(edit_controls.p, tails.p_mcnemar), edit_rankings.edits_tried) as p_corrected
+    from tried
+    inner join tails
+        on
+            tried.edit_id = tails.edit_id
+            and tried.split_id = tails.split_id
+    inner join edit_rankings
+        on
+            tried.edit_id = edit_rankings.edit_id
+            and tried.split_id = edit_rankings.split_id
+    left join edit_controls
+        on
+            tried.edit_id = edit_controls.edit_id
+            and tried.split_id = edit_controls.split_id
+            and edit_controls.control = 'random'
 
 )
 
 select
     edits.edit_id,
-    edited.name as network,
+    coalesce(edited.name, originals.name || '+' || edits.name) as network,
     edits.layer,
     edits.rule,
     edits.tau,
     edits.factor,
-    counted.split,
-    counted.images,
-    counted.correct_before,
-    counted.correct_after,
-    counted.correct_before / counted.images as accuracy_before,
-    counted.correct_after / counted.images as accuracy_after,
-    counted.loss_before,
-    counted.loss_after,
-    counted.gained,
-    counted.lost,
-    tails.p_mcnemar,
-    least(tails.p_mcnemar * tries.edits_tried, 1) as p_corrected,
-    differences.difference - differences.half_width as low,
-    differences.difference + differences.half_width as high,
-    counted.split_id,
+    splits.split,
+    judged.images,
+    judged.correct_before,
+    judged.correct_after,
+    judged.correct_before / judged.images as accuracy_before,
+    judged.correct_after / judged.images as accuracy_after,
+    judged.loss_before,
+    judged.loss_after,
+    judged.gained,
+    judged.lost,
+    judged.p_mcnemar,
+    judged.p_corrected,
+    edit_intervals.low,
+    edit_intervals.high,
+    judged.changed,
+    edit_intervals.loss_low,
+    edit_intervals.loss_high,
+    edit_calibration.ece_before,
+    edit_calibration.ece_after,
+    judged.edits_tried,
+    judged.percentile,
+    judged.p_random,
+    cast(2.801585218112969 as double)  -- normal quantiles of 97.5 % and 80 %
+    * sqrt(nullif(judged.gained + judged.lost, 0)) / judged.images as detectable,
+    case
+        when judged.p_mcnemar > cast(0.05 as double) then 'no evidence'
+        when judged.gained < judged.lost then 'harmed'
+        when judged.p_corrected > cast(0.05 as double) then 'no evidence'
+        else 'helped'
+    end as verdict,
+    judged.split_id = dissections.split_id as is_probing_set,
+    judged.split_id,
     edits.dissection_id
-from counted
-inner join edits on counted.edit_id = edits.edit_id
-inner join networks as edited on counted.edited_network_id = edited.network_id
-inner join tails
+from judged
+inner join edits on judged.edit_id = edits.edit_id
+inner join dissections on edits.dissection_id = dissections.dissection_id
+inner join networks as originals on edits.network_id = originals.network_id
+inner join splits on judged.split_id = splits.split_id
+left join networks as edited on edits.edit_id = edited.edit_id
+left join edit_intervals
     on
-        counted.edit_id = tails.edit_id
-        and counted.split_id = tails.split_id
-inner join tries on edits.network_id = tries.network_id
-inner join differences
+        judged.edit_id = edit_intervals.edit_id
+        and judged.split_id = edit_intervals.split_id
+left join edit_calibration
     on
-        counted.edit_id = differences.edit_id
-        and counted.split_id = differences.split_id
+        judged.edit_id = edit_calibration.edit_id
+        and judged.split_id = edit_calibration.split_id

@@ -1,45 +1,97 @@
--- What an edit multiplies the weight row of each neuron of its layer by.
+-- What an edit multiplies the weight row of each neuron of its layers by.
 -- grain: edit_id, layer, unit
 --
--- paper: interpretable neurons by the factor, all others by its inverse, a score above the edit's tau being
--- interpretable. sql: what the user's own query yielded, as it was kept when the edit was made.
+-- paper: neurons whose score is above the edit's tau by factor, all others by 1 / factor_down. calibrated: the same for
+-- labels that chance does not explain. weight_l1: for weight rows with an L1 norm above the mean of the layer.
+-- proportional: factor times where the score lies between the layer's lowest, 0, and highest, 1; a neuron without a
+-- score is left as it is. ablate: 0 for interpretable neurons with one of the edit's concepts, or any if it names none.
+-- sql, and controls: what was kept when the edit was made. The scale of the bias follows where scale_bias says so.
 
 with
 
-by_paper as (
+scored as (
 
     select
         edits.edit_id,
+        edits.rule,
+        edits.tau,
+        edits.factor,
+        edits.factor_down,
+        edits.scale_bias,
+        edits.concepts,
         named_neurons.layer,
         named_neurons.unit,
-        case
-            when neuron_labels.similarity > edits.tau then edits.factor
-            else 1 / edits.factor
-        end as scale
+        named_neurons.neuron_id,
+        neuron_labels.similarity,
+        neuron_labels.calibrated,
+        neuron_labels.interpretable,
+        concepts.concept,
+        named_neurons.weight_l1,
+        avg(named_neurons.weight_l1) over (partition by edits.edit_id, edit_layers.layer_id) as mean_weight_l1,
+        min(neuron_labels.similarity) over (partition by edits.edit_id, edit_layers.layer_id) as lowest,
+        max(neuron_labels.similarity) over (partition by edits.edit_id, edit_layers.layer_id) as highest
     from edits
-    inner join neuron_labels on edits.dissection_id = neuron_labels.dissection_id
-    inner join named_neurons
+    inner join edit_layers on edits.edit_id = edit_layers.edit_id
+    inner join neuron_labels
         on
-            neuron_labels.neuron_id = named_neurons.neuron_id
-            and edits.layer = named_neurons.layer
-    where edits.rule = 'paper'
+            edits.dissection_id = neuron_labels.dissection_id
+            and edit_layers.layer_id = neuron_labels.layer_id
+    inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
+    left join concepts on neuron_labels.concept_id = concepts.concept_id
+    where edits.rule <> 'sql' and edits.control is null
 
 ),
 
-by_query as (
+chosen as (
 
     select
-        edits.edit_id,
-        named_neurons.layer,
-        named_neurons.unit,
-        edit_scales.scale
-    from edits
-    inner join edit_scales on edits.edit_id = edit_scales.edit_id
-    inner join named_neurons on edit_scales.neuron_id = named_neurons.neuron_id
-    where edits.rule = 'sql'
+        *,
+        case rule
+            when 'paper' then coalesce(similarity > tau, false)
+            when 'calibrated' then calibrated
+            when 'weight_l1' then weight_l1 > mean_weight_l1
+            when 'ablate' then interpretable and (concepts is null or nd_contains(concepts, concept))
+        end as is_chosen
+    from scored
+
+),
+
+by_rule as (
+
+    select
+        edit_id,
+        layer,
+        unit,
+        case
+            when rule = 'proportional'
+                then coalesce(factor * (similarity - lowest) / nullif(highest - lowest, 0), 1)
+            when rule = 'ablate' then case when is_chosen then 0 else 1 end
+            when is_chosen then factor
+            else 1 / factor_down
+        end as scale,
+        scale_bias,
+        neuron_id
+    from chosen
 
 )
 
-select edit_id, layer, unit, scale from by_paper
+select
+    edit_id,
+    layer,
+    unit,
+    scale,
+    case when scale_bias then scale else 1 end as bias_scale,
+    neuron_id
+from by_rule
 union all
-select edit_id, layer, unit, scale from by_query
+select
+    edits.edit_id,
+    named_neurons.layer,
+    named_neurons.unit,
+    edit_scales.scale,
+    edit_scales.bias_scale,
+    edit_scales.neuron_id
+from edits
+inner join edit_scales on edits.edit_id = edit_scales.edit_id
+inner join named_neurons on edit_scales.neuron_id = named_neurons.neuron_id
+where edits.rule = 'sql' or edits.control is not null

@@ -1,0 +1,137 @@
+"""Controls of an edit: what else, chosen without the labels, would have done the same.
+
+controls = plan_controls(warehouse, plan, planned, study.protocol)
+
+all: every neuron by the edit's factor. random: the edit's scales on other neurons of the layer. matched: the same, each
+scale staying among neurons with weight rows of about the same length. shuffled: the same rule with labels made from the
+images in another order, for rules that read scores. bias: the biases scaled, the weights as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from extract import labels, scoring
+from extract.edit import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
+from extract.jobs import Plan
+from extract.study import Protocol
+
+STRATA = 10  # groups of neurons of about equal weight norm
+READS_SCORES = ("paper", "proportional")
+
+
+def plan_controls(warehouse: Any, plan: Plan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
+    """The controls of an edit that is in the warehouse; none where a control would be the edit itself."""
+    found = [_control(planned, "all", None, _all(planned))]
+    if any(_bias(plan, each) is not None for each in planned.layers):
+        found.append(_control(planned, "bias", None, [_bias(plan, each) or each for each in planned.layers]))
+    norms = {each.layer: _norms(warehouse, each) for each in planned.layers}
+    for draw in range(1, protocol.controls + 1):
+        for kind, groups in (("random", _one_group), ("matched", lambda each: _strata(norms[each.layer]))):
+            random = np.random.default_rng([protocol.seed, draw, kind == "matched"])
+            layers = [_permuted(each, groups(each), random) for each in planned.layers]
+            found.append(_control(planned, kind, draw, layers))
+    if planned.row["rule"] in READS_SCORES:
+        found += _shuffled(warehouse, planned, protocol)
+    return with_ids(warehouse, found)
+
+
+def _control(planned: PlannedEdit, kind: str, draw: int | None, layers: Sequence[EditedLayer]) -> PlannedEdit:
+    name = f"{planned.row['name']}: {kind}" + ("" if draw is None else f" {draw}")
+    row = planned.row | {"name": name, "control": kind, "control_of": planned.edit_id, "draw": draw}
+    return finish(row, planned.row["fingerprint"], tuple(layers))
+
+
+def _all(planned: PlannedEdit) -> list[EditedLayer]:
+    """Every neuron by the factor, or, where the rule has none, by the commonest scale that is not 1."""
+    layers = []
+    for each in planned.layers:
+        values, counts = np.unique(each.scales[each.scales != 1], return_counts=True)
+        scale = planned.row["factor"] or (values[counts.argmax()] if len(values) else 1.0)
+        scales = np.full(len(each.scales), scale)
+        layers.append(
+            replace(each, scales=scales, bias_scales=scales if planned.row["scale_bias"] else each.bias_scales)
+        )
+    return layers
+
+
+def _bias(plan: Plan, each: EditedLayer) -> EditedLayer | None:
+    """The layer with its biases scaled only; None where it has no biases."""
+    if plan.network.model.get_submodule(each.layer).bias is None:
+        return None
+    return replace(each, scales=np.ones(len(each.scales)), bias_scales=each.scales)
+
+
+def _one_group(each: EditedLayer) -> list[np.ndarray]:
+    return [np.arange(len(each.scales))]
+
+
+def _norms(warehouse: Any, each: EditedLayer) -> np.ndarray:
+    rows = warehouse.rows(
+        "select weight_l2 from neurons where layer_id = $layer order by unit", {"layer": each.layer_id}
+    )
+    return rows["weight_l2"].to_numpy()
+
+
+def _strata(norms: np.ndarray) -> list[np.ndarray]:
+    """Units in groups of rising norm, at least two a group."""
+    return np.array_split(np.argsort(norms, kind="stable"), max(1, min(STRATA, len(norms) // 2)))
+
+
+def _permuted(each: EditedLayer, groups: Sequence[np.ndarray], random: np.random.Generator) -> EditedLayer:
+    """The same scales, each on another unit of its group."""
+    source = np.arange(len(each.scales))
+    for units in groups:
+        source[units] = random.permutation(units)
+    return replace(each, scales=each.scales[source], bias_scales=each.bias_scales[source])
+
+
+# ---------------------------------------------------------------- labels of shuffled images
+
+
+def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Iterator[PlannedEdit]:
+    """The rule on labels for which the images' embeddings have changed places."""
+    if not protocol.shuffles:
+        return
+    [row] = warehouse.rows(
+        "select * from dissections where dissection_id = $id", {"id": planned.row["dissection_id"]}
+    ).to_dicts()
+    settings, evidence = labels.settings_of(row), labels.read_evidence(warehouse, row)
+    stored = {layer.layer_id: layer for layer in labels.read_layers(warehouse, row)}
+    rows, tables, first = [], [], warehouse.next_id("edits")
+    for draw in range(1, protocol.shuffles + 1):
+        order = torch.from_numpy(np.random.default_rng([protocol.seed, draw, 2]).permutation(len(evidence.images)))
+        for each in planned.layers:
+            layer = stored[each.layer_id]
+            with torch.inference_mode():
+                scores = scoring.score_layer(settings, layer, evidence.images[order], evidence.concepts, keep=1)
+            tables.append(_labels(-draw, layer, evidence, scores))
+        rows.append(planned.row | {"edit_id": first + draw, "dissection_id": -draw})
+    known = [KnownLayer(each.layer, each.layer_id, each.first_neuron, len(each.scales)) for each in planned.layers]
+    others = {"neuron_labels": pa.concat_tables(tables)}
+    found = scales_of_rules(warehouse, rows, {each["edit_id"]: known for each in rows}, others)
+    for draw in range(1, protocol.shuffles + 1):
+        layers = []
+        for each in planned.layers:
+            scales = np.array([pair for _, *pair in found[first + draw][each.layer]], np.float64)
+            layers.append(replace(each, scales=scales[:, 0].copy(), bias_scales=scales[:, 1].copy()))
+        yield _control(planned, "shuffled", draw, layers)
+
+
+def _labels(dissection_id: int, layer: Any, evidence: Any, scores: scoring.Scores) -> pa.Table:
+    """Rows of neuron_labels, as far as rules read them."""
+    there = scores.concepts[:, 0] >= 0
+    return pa.table(
+        {
+            "dissection_id": pa.array([dissection_id] * layer.neurons, pa.int32()),
+            "neuron_id": np.arange(layer.neurons, dtype=np.int32) + layer.first_neuron,
+            "layer_id": pa.array([layer.layer_id] * layer.neurons, pa.int32()),
+            "similarity": pa.array(np.where(there, scores.similarities[:, 0], 0), mask=~there),
+        }
+    )

@@ -1,0 +1,133 @@
+"""What a study says of edits: single ones, sweeps over many, how the chosen one is judged, and effects of neurons.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from extract.settings import (
+    AtLeastOne,
+    Classes,
+    Name,
+    Settings,
+    Several,
+    Threshold,
+    beside_the_study,
+    refuse_twice,
+)
+
+Rule = Literal["paper", "calibrated", "weight_l1", "proportional", "ablate", "sql"]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+READS = {  # the keys of an edit that its rule uses
+    "paper": {"tau", "factor", "factor_down"},
+    "calibrated": {"factor", "factor_down"},
+    "weight_l1": {"factor", "factor_down"},
+    "proportional": {"factor"},
+    "ablate": {"concepts"},
+    "sql": {"sql"},
+}
+OF_RULES = {"tau", "factor", "factor_down", "concepts", "sql"}
+
+
+class Edit(Settings):
+    """A rule that scales the weight rows of a layer, or of several."""
+
+    name: Name
+    rule: Rule = "paper"
+    layer: str | None = None
+    layers: Several[str] = ()
+    tau: Threshold = 0.0
+    factor: Factor = 1.5
+    factor_down: Factor | None = None
+    bias: bool | None = None
+    concepts: Classes = ()
+    sql: Name | None = None
+
+    @field_validator("sql")
+    @classmethod
+    def _text_or_file(cls, sql: str | None, info: ValidationInfo) -> str | None:
+        """A query, or a file beside the study that holds one."""
+        if sql is None or not sql.strip().endswith(".sql"):
+            return sql
+        path = beside_the_study(sql.strip(), info)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+    @model_validator(mode="after")
+    def _rule_has_what_it_needs(self) -> Edit:
+        if (self.rule == "sql") != (self.sql is not None):
+            raise ValueError("rule = 'sql' and the key sql belong together: a query that yields layer, unit, scale")
+        if self.layer is not None and self.layers:
+            raise ValueError("layer and layers are two ways to say the same; keep one")
+        if self.rule == "sql" and not self.layer_names:
+            raise ValueError("rule = 'sql' needs layer, the layer whose weights are scaled")
+        if unused := (OF_RULES - READS[self.rule]) & self.model_fields_set:
+            raise ValueError(
+                f"{' and '.join(sorted(unused))} would do nothing: rule = {self.rule!r} reads "
+                f"{', '.join(sorted(READS[self.rule]))}"
+            )
+        refuse_twice(self.layers)
+        return self
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers that it names; none: the warehouse chooses one."""
+        return self.layers or ((self.layer,) if self.layer is not None else ())
+
+    @property
+    def scale_bias(self) -> bool:
+        """Whether biases are scaled too: by default only those of a neuron that is silenced."""
+        return self.rule == "ablate" if self.bias is None else self.bias
+
+
+class Sweep(Settings):
+    """Edits by every combination of rules, layers, thresholds and factors, of which modify chooses the best."""
+
+    name: Name
+    rules: AtLeastOne[Literal["paper", "calibrated", "weight_l1", "proportional"]] = ("paper",)
+    layers: Several[str] = ()
+    taus: AtLeastOne[Threshold] = (0.0,)
+    factors: AtLeastOne[Factor] = (1.5,)
+    factors_down: Several[Factor] = ()
+    bias: bool = False
+
+    def edits(self) -> list[Edit]:
+        """One edit a combination, named after it; a rule without thresholds or second factors has them once."""
+        found = []
+        combinations = product(
+            self.rules, self.layers or (None,), self.taus, self.factors, self.factors_down or (None,)
+        )
+        for rule, layer, tau, factor, down in combinations:
+            values = {"tau": tau, "factor": factor, "factor_down": down}
+            values = {key: value for key, value in values.items() if key in READS[rule] and value is not None}
+            said = [f"{key} {value:g}" for key, value in values.items()]
+            name = ", ".join([f"{self.name}: {rule}", *([layer] if layer else []), *said])
+            found.append(Edit(name=name, rule=rule, layer=layer, bias=self.bias, **values))
+        return list({edit.name: edit for edit in found}.values())
+
+
+class Protocol(Settings):
+    """How modify judges the edit that it chooses."""
+
+    controls: int = Field(200, ge=0, le=10_000)
+    shuffles: int = Field(20, ge=0, le=10_000)
+    bootstraps: int = Field(2000, ge=100, le=100_000)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class Effects(Settings):
+    """What the command effects silences, and on how much it measures where every neuron takes a forward pass."""
+
+    layers: AtLeastOne[str]
+    split: Literal["validation", "test"] = "validation"
+    images: int = Field(256, ge=1)
+    neurons: int = Field(64, ge=1)
+    controls: int = Field(100, ge=0, le=10_000)
+    seed: int = Field(0, ge=0, lt=2**31)

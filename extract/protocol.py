@@ -1,0 +1,161 @@
+"""How an edit is chosen and judged: searched on validation, opened on test once, beside its controls.
+
+chosen = run(warehouse, plan, planned, folder, watch)
+
+1. Every edit is measured on validation, and the best of them chosen (the view edit_rankings).
+2. Its controls are measured on validation.
+3. The test split is opened for it and them; the opening is recorded.
+4. Its network is saved beside the warehouse and entered as one more row of `networks`.
+
+Everything that was done already is found and left; so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract import catalog, controls, fingerprints, jobs, networks
+from extract.blocks import Networks, predictions_table
+from extract.causes import causes
+from extract.edit import PlannedEdit, enter_edits, scaled_copy
+from extract.intervals import intervals
+from extract.jobs import Plan, Target
+from extract.search import Search
+
+SEARCHED, OPENED = "validation", "test"
+
+# What is being done → a context whose value is called with the images times edits that are done, and all of them.
+Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+
+def run(
+    warehouse: Any, plan: Plan, planned: Sequence[PlannedEdit], folder: Path, watch: Watch
+) -> tuple[PlannedEdit, Path]:
+    """Choose one of the planned edits and judge it; returns it and the checkpoint of its network. Raises StudyError."""
+    search = Search(plan)
+    searched, _ = search.blocks(warehouse, SEARCHED)
+    opened, _ = search.blocks(warehouse, OPENED)
+    enter_edits(warehouse, planned)
+    with watch(f"measuring {len(planned)} edits on {SEARCHED}") as progress:
+        warehouse.load(search.run(warehouse, planned, SEARCHED, progress))
+    chosen = choose(warehouse, planned, searched)
+    others = controls.plan_controls(warehouse, plan, chosen, plan.study.protocol)
+    enter_edits(warehouse, others)
+    with watch(f"measuring {len(others)} controls on {SEARCHED}") as progress:
+        warehouse.load(search.run(warehouse, others, SEARCHED, progress))
+    enter_once(warehouse, "split_openings", chosen.edit_id, opened, opened_at=catalog.now())
+    with watch(f"measuring the chosen edit and its controls on {OPENED}") as progress:
+        warehouse.load(search.run(warehouse, [chosen, *others], OPENED, progress))
+    build(warehouse)
+    for split, split_id in ((SEARCHED, searched), (OPENED, opened)):
+        if unit := intervals(warehouse, split_id, plan.study.protocol):
+            warehouse.write(unit)
+        warehouse.load(causes(warehouse, search, chosen, split))
+    return chosen, save_network(warehouse, search, chosen, folder)
+
+
+def describe(plan: Plan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:
+    """What each edit would do, a row each, and where its network would be saved if it were chosen."""
+    rows = []
+    for each in planned:
+        scales = np.concatenate([layer.scales for layer in each.layers])
+        rows.append(
+            {
+                "edit": each.row["name"],
+                "layer": each.row["layer"],
+                "rule": each.row["rule"],
+                "neurons_up": int((scales > 1).sum()),
+                "neurons_down": int((scales < 1).sum()),
+                "neurons_kept": int((scales == 1).sum()),
+                "checkpoint": str(checkpoint_path(folder, plan, each)),
+            }
+        )
+    return rows
+
+
+def build(warehouse: Any) -> None:
+    """Bring the counts of what edits did up to date."""
+    list(warehouse.build(select=["edit_outcomes"]))
+
+
+def choose(warehouse: Any, planned: Sequence[PlannedEdit], split_id: int) -> PlannedEdit:
+    """The best of the planned edits on a split, entered as the choice among all that were tried there."""
+    build(warehouse)
+    rows = warehouse.rows(
+        "select edit_id, edits_tried from edit_rankings where split_id = $split order by rank", {"split": split_id}
+    )
+    by_id = {each.edit_id: each for each in planned}
+    edit_id, tried = next((edit_id, tried) for edit_id, tried in rows.iter_rows() if edit_id in by_id)
+    enter_once(warehouse, "edit_choices", edit_id, split_id, edits_tried=tried, chosen_at=catalog.now())
+    return by_id[edit_id]
+
+
+def enter_once(warehouse: Any, table: str, edit_id: int, split_id: int, **values: Any) -> None:
+    """A row about an edit and a split, if there is none."""
+    known = warehouse.rows(
+        f"select 1 from {table} where edit_id = $edit and split_id = $split", {"edit": edit_id, "split": split_id}
+    )
+    if known.is_empty():
+        warehouse.write({table: [{"edit_id": edit_id, "split_id": split_id, **values}]})
+
+
+# ---------------------------------------------------------------- the edited network
+
+
+def checkpoint_path(folder: Path, plan: Plan, planned: PlannedEdit) -> Path:
+    """Where an edited network is saved: named after network, edit and content, in the format of the original."""
+    original = plan.study.network.weights
+    suffix = original.suffix if isinstance(original, Path) else ".safetensors"
+    name = re.sub(r"[^\w.-]+", "_", f"{plan.network.name}-{planned.row['name']}")[:100]
+    return folder / f"{name}-{planned.row['fingerprint'][:8]}{suffix}"
+
+
+def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: Path) -> Path:
+    """Save the edited network and enter it with its predictions; returns the checkpoint."""
+    plan, checkpoint = search.plan, checkpoint_path(folder, search.plan, planned)
+    original = plan.study.network.weights
+    model = scaled_copy(plan.network.model, planned)
+    if not checkpoint.exists():
+        networks.save_like(model, checkpoint, original if isinstance(original, Path) else None)
+    settings = plan.study.network.model_copy(update={"classes": plan.network.classes})
+    name = f"{plan.network.name}+{planned.row['name']}"
+    edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name)
+    # Two edits may come to the same weights and are still two edits with a result each.
+    edited = replace(edited, fingerprint=edited_fingerprint(edited.fingerprint, planned.row["fingerprint"]))
+    network_id = warehouse.find("networks", edited.fingerprint)
+    if network_id is None:
+        row = catalog.network_row(
+            warehouse, edited, parent_network_id=planned.row["network_id"], edit_id=planned.edit_id
+        )
+        warehouse.write({"networks": [row]})
+        network_id = row["network_id"]
+    for split in (SEARCHED, OPENED):
+        warehouse.load(predictions(warehouse, search, planned, split, Networks(edited, network_id)))
+    return checkpoint
+
+
+def edited_fingerprint(network: str, edit: str) -> str:
+    """Of a network that an edit made, from what it would be without that knowledge."""
+    return fingerprints.of_values(network, edit)
+
+
+def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str, edited: Networks) -> Any:
+    """Yield the blocks of the edited network's predictions that are missing, each with its ledger entry."""
+    plan, network = search.plan, edited.network
+    target = Target("predictions", network.name, split, network.fingerprint, len(network.classes))
+    if len(jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))) == len(search.blocks(warehouse, split)[1]):
+        return
+    split_id, _ = search.blocks(warehouse, split)
+    extraction_id = jobs.enter_extraction(warehouse, plan, target, split_id, (edited, None))
+    done = jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))
+    for block, logits in search.logits(warehouse, planned, split):
+        if block.number not in done:
+            rows = predictions_table(block, edited, logits, block.image_ids())
+            yield [("predictions", rows), jobs.ledger_entries(block, [extraction_id], 0.0)]

@@ -1,0 +1,192 @@
+"""Many edits measured over a split: the network runs once up to the edited layer, then only what follows, per edit.
+
+search = Search(plan)
+warehouse.load(search.run(warehouse, planned, "validation", progress))   # edit_predictions, block by block
+logits = search.logits(planned, "test", warehouse)                       # (image, class), of one edit
+
+Edits of the same first layer share one pass over the images. What was kept of a split stays in memory within a
+budget, so that a second question about the same split asks the network nothing. A block is committed with its ledger
+entry, so that a run that was stopped goes on with the first missing block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from extract import catalog, cut, jobs
+from extract.blocks import Block
+from extract.cut import Cut, Kept
+from extract.edit import PlannedEdit
+from extract.jobs import Plan
+from extract.study import StudyError
+
+BUDGET = 1_500_000_000  # bytes that are kept between questions
+AT_ONCE = 1024  # images whose layers are in memory at a time, at most; fewer where layers are large
+BATCH_BYTES = 300_000_000
+
+
+class Search:
+    """The network of a plan, cut where edits need it, and what was kept of splits."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.cuts: dict[str, Cut] = {}
+        self.kept: dict[tuple[str, int, int], Kept] = {}
+        self.model = plan.network.model.eval()
+
+    def cut(self, layer: str) -> Cut:
+        """The network cut at a layer, or at the first of what it runs after it."""
+        if layer not in self.cuts:
+            names = [tap.layer for tap in self.plan.taps]
+            taps = self.plan.taps[names.index(layer) :]
+            shape = jobs.image_shape(self.plan.network)
+            self.cuts[layer] = cut.cut_at(self.model, taps, shape)
+        return self.cuts[layer]
+
+    def first_layer(self, planned: PlannedEdit) -> str:
+        """Of the layers of an edit, the one that the network runs first."""
+        order = [tap.layer for tap in self.plan.taps]
+        return min((each.layer for each in planned.layers), key=order.index)
+
+    def run(
+        self,
+        warehouse: Any,
+        planned: Sequence[PlannedEdit],
+        split: str,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[list[tuple[str, Any]]]:
+        """Yield, as units, the blocks of predictions that are missing; progress counts images times edits."""
+        split_id, blocks = self.blocks(warehouse, split)
+        work = [
+            (block, layer, missing)
+            for layer, edits in self.by_layer(planned).items()
+            for block, missing in self.missing(warehouse, edits, split_id, blocks)
+        ]
+        total, done = sum(len(block.images) * len(missing) for block, _, missing in work), 0
+        for block, layer, missing in work:
+            started = time.perf_counter()
+            changes = [each.change(self.plan.device) for each in missing]
+            parts = []
+            for kept in self.pieces(layer, split_id, block):
+                with torch.no_grad():
+                    parts.append(self.cut(layer).after_all(kept, changes).float().cpu())
+                progress(done + sum(part.shape[1] for part in parts) * len(missing), total)
+            done += len(block.images) * len(missing)
+            logits = torch.cat(parts, dim=1)
+            edit_ids = [each.edit_id for each in missing]
+            entry = {
+                "split_id": split_id, "block": block.number, "images": len(block.images),
+                "seconds": time.perf_counter() - started, "finished_at": catalog.now(),
+            }  # fmt: skip
+            yield [
+                ("edit_predictions", self.predictions(block, edit_ids, logits)),
+                ("edit_blocks", pa.Table.from_pylist([{"edit_id": edit_id, **entry} for edit_id in edit_ids])),
+            ]
+
+    def by_layer(self, planned: Sequence[PlannedEdit]) -> dict[str, list[PlannedEdit]]:
+        """The edits by the layer that the network is cut at for them, in running order."""
+        order = [tap.layer for tap in self.plan.taps]
+        groups: dict[str, list[PlannedEdit]] = {}
+        for each in planned:
+            groups.setdefault(self.first_layer(each), []).append(each)
+        return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
+
+    def blocks(self, warehouse: Any, split: str) -> tuple[int, list[Block]]:
+        """The id of a split and its sound images in blocks. Raises StudyError where there are none."""
+        dataset_id = warehouse.find("datasets", self.plan.dataset)
+        split_id = jobs.split_ids(warehouse, dataset_id).get(split)
+        images = [] if split_id is None else jobs.sound_images(warehouse, split_id)
+        if not images:
+            raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
+        starts = range(0, len(images), jobs.BLOCK)
+        return split_id, [Block(number, images[start : start + jobs.BLOCK]) for number, start in enumerate(starts)]
+
+    def missing(
+        self, warehouse: Any, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
+    ) -> list[tuple[Block, list[PlannedEdit]]]:
+        """The blocks that are not done, each with the edits that lack it."""
+        rows = warehouse.rows("select edit_id, block from edit_blocks where split_id = $split", {"split": split_id})
+        done = set(rows.iter_rows())
+        found = [(block, [each for each in planned if (each.edit_id, block.number) not in done]) for block in blocks]
+        return [(block, edits) for block, edits in found if edits]
+
+    def pieces(self, layer: str, split_id: int, block: Block) -> Iterator[Kept]:
+        """What was kept of a block at a layer, a few images at a time; computed where it is not in memory."""
+        place = 0
+        found = []
+        while (split_id, block.number, layer, place) in self.kept:
+            found.append(self.kept[split_id, block.number, layer, place])
+            place += 1
+        if sum(len(each[0]) for each in found) == len(block.images):
+            yield from found
+            return
+        for place, kept in enumerate(self.compute(layer, block)):
+            if self.size() + _bytes(kept) <= BUDGET:
+                self.kept[split_id, block.number, layer, place] = kept
+            yield kept
+
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return sum(map(_bytes, self.kept.values()))
+
+    def compute(self, layer: str, block: Block) -> Iterator[Kept]:
+        """Run the images of a block up to a layer."""
+        found, plan = self.cut(layer), self.plan
+        pixels = plan.source.read([image.position for image in block.images])
+        collected: list[Kept] = []
+        left = len(block.images)
+        while left:
+            batch = list(islice(pixels, min(jobs.batch_size(plan.device), left)))
+            left -= len(batch)
+            with torch.no_grad():
+                collected.append(found.before(plan.network.recipe.apply(batch, plan.device)))
+            several = [*collected, collected[-1]]  # one more would come
+            images = sum(len(kept[0]) for kept in several)
+            if not left or images > AT_ONCE or sum(map(_bytes, several)) > BATCH_BYTES:
+                yield tuple(torch.cat(each) for each in zip(*collected, strict=True))
+                collected = []
+
+    def logits(self, warehouse: Any, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
+        """The blocks of a split with what an edited network says of their images: (image, class)."""
+        split_id, blocks = self.blocks(warehouse, split)
+        layer, change = self.first_layer(planned), planned.change(self.plan.device)
+        for block in blocks:
+            with torch.no_grad():
+                parts = [self.cut(layer).after_all(kept, [change])[0].float().cpu()
+                         for kept in self.pieces(layer, split_id, block)]  # fmt: skip
+            yield block, torch.cat(parts)
+
+    def predictions(self, block: Block, edit_ids: Sequence[int], logits: Tensor) -> pa.Table:
+        """Rows of edit_predictions for logits (edit, image, class), an edit after the other."""
+        names = list(self.plan.network.classes)
+        places = {name: place for place, name in enumerate(names)}
+        truth = torch.tensor([places.get(image.class_name, -100) for image in block.images])
+        if not torch.isfinite(logits).all():
+            edit = edit_ids[int((~torch.isfinite(logits)).flatten(1).any(1).nonzero()[0])]
+            raise StudyError(f"edit {edit}: the edited network yields NaN or infinity; its scales are too large")
+        flat = logits.double().flatten(0, 1)
+        confidence, best = flat.softmax(1).max(1)
+        losses = F.cross_entropy(flat, truth.repeat(len(logits)), reduction="none", ignore_index=-100)
+        unknown = (truth == -100).repeat(len(logits)).numpy()
+        return pa.table(
+            {
+                "edit_id": np.repeat(np.array(edit_ids, np.int32), len(block.images)),
+                "image_id": np.tile(block.image_ids(), len(edit_ids)),
+                "class": pa.DictionaryArray.from_arrays(pa.array(best.int().numpy()), pa.array(names)),
+                "confidence": confidence.float().numpy(),
+                "loss": pa.array(losses.float().numpy(), mask=unknown),
+            }
+        )
+
+
+def _bytes(kept: Kept) -> int:
+    return sum(each.nbytes for each in kept)

@@ -1,0 +1,63 @@
+-- How far confidence lies from accuracy, before and after an edit: the expected calibration error.
+-- grain: edit_id, split_id
+--
+-- Images fall into fifteen equal ranges of confidence; the error is the mean, over images, of how far accuracy and mean
+-- confidence of their range are apart (Guo et al. 2017, arXiv 1706.04599). For edits, not for controls.
+
+with
+
+judged as (
+
+    select
+        edits.edit_id,
+        images.split_id,
+        'before' as state,
+        predictions.confidence,
+        predictions.class = images.class as is_correct
+    from edits
+    inner join finished_edits on edits.edit_id = finished_edits.edit_id
+    inner join images on finished_edits.split_id = images.split_id
+    inner join predictions
+        on
+            edits.network_id = predictions.network_id
+            and images.image_id = predictions.image_id
+    where edits.control is null and images.class is not null
+    union all
+    select
+        edits.edit_id,
+        images.split_id,
+        'after' as state,
+        edit_predictions.confidence,
+        edit_predictions.class = images.class as is_correct
+    from edits
+    inner join finished_edits on edits.edit_id = finished_edits.edit_id
+    inner join edit_predictions on edits.edit_id = edit_predictions.edit_id
+    inner join images
+        on
+            edit_predictions.image_id = images.image_id
+            and finished_edits.split_id = images.split_id
+    where edits.control is null and images.class is not null
+
+),
+
+ranges as (
+
+    select
+        edit_id,
+        split_id,
+        state,
+        least(floor(confidence * 15), 14) as place,
+        count(*) as images,
+        abs(sum(cast(confidence as double)) - count(*) filter (where is_correct)) as distance
+    from judged
+    group by edit_id, split_id, state, place
+
+)
+
+select
+    edit_id,
+    sum(distance) filter (where state = 'before') / sum(images) filter (where state = 'before') as ece_before,
+    sum(distance) filter (where state = 'after') / sum(images) filter (where state = 'after') as ece_after,
+    split_id
+from ranges
+group by edit_id, split_id

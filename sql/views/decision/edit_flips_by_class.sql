@@ -1,0 +1,15 @@
+-- For each true class, how many of its images an edit changed, and which way.
+-- grain: edit_id, split_id, true_class
+
+select
+    edit_id,
+    split,
+    true_class,
+    count(*) as flips,
+    count(*) filter (where kind = 'gained') as gained,
+    count(*) filter (where kind = 'lost') as lost,
+    split_id,
+    dissection_id
+from edit_flips
+where true_class is not null
+group by edit_id, split, true_class, split_id, dissection_id

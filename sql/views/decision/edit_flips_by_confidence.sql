@@ -1,0 +1,14 @@
+-- How sure the network was of the images whose class an edit changed, in steps of a tenth.
+-- grain: edit_id, split_id, confidence
+
+select
+    edit_id,
+    split,
+    least(floor(confidence_before * 10), 9) / 10 as confidence,
+    count(*) as flips,
+    count(*) filter (where kind = 'gained') as gained,
+    count(*) filter (where kind = 'lost') as lost,
+    split_id,
+    dissection_id
+from edit_flips
+group by edit_id, split, confidence, split_id, dissection_id

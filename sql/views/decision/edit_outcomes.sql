@@ -1,0 +1,30 @@
+-- What each edit, and each control, did to the network's predictions, counted per split.
+-- grain: edit_id, split_id
+-- materialized: table
+--
+-- gained: images that came right; lost: that came wrong; changed: whose class is another one, right or wrong.
+
+select
+    edits.edit_id,
+    images.split_id,
+    count(*) as images,
+    count(*) filter (where before.class = images.class) as correct_before,
+    count(*) filter (where after.class = images.class) as correct_after,
+    avg(before.loss) as loss_before,
+    avg(after.loss) as loss_after,
+    count(*) filter (where after.class = images.class and before.class <> images.class) as gained,
+    count(*) filter (where before.class = images.class and after.class <> images.class) as lost,
+    count(*) filter (where after.class <> before.class) as changed
+from edits
+inner join finished_edits on edits.edit_id = finished_edits.edit_id
+inner join edit_predictions as after on edits.edit_id = after.edit_id
+inner join images
+    on
+        after.image_id = images.image_id
+        and finished_edits.split_id = images.split_id
+inner join predictions as before
+    on
+        edits.network_id = before.network_id
+        and after.image_id = before.image_id
+where images.class is not null
+group by edits.edit_id, images.split_id
