@@ -42,7 +42,7 @@ class EditedLayer:
 
 @dataclass(frozen=True)
 class PlannedEdit:
-    """An edit with its scales. row: as in `edits`; its edit_id is the one that the edit has, or will be entered with."""
+    """An edit with its scales. row: as in `edits`; edit_id is what the edit has, or will be entered with."""
 
     row: dict[str, Any]
     layers: tuple[EditedLayer, ...]
@@ -110,7 +110,8 @@ class KnownLayer:
 def plan_edits(warehouse: Any, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
     """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
     known = dissected_layers(warehouse, dissection_id)
-    layers = {each.name: edited_layers(warehouse, plan, dissection_id, each, known) for each in asked}
+    layers = {each.name: edited_layers(warehouse, dissection_id, each, known) for each in asked}
+    refuse_without_weights(plan, asked, layers)
     first = warehouse.next_id("edits")
     rows = [
         edit_row(warehouse, plan, dissection_id, each, layers[each.name], first + place)
@@ -165,16 +166,27 @@ def dissected_layers(warehouse: Any, dissection_id: int) -> dict[str, KnownLayer
 
 
 def edited_layers(
-    warehouse: Any, plan: Plan, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
+    warehouse: Any, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
 ) -> list[KnownLayer]:
-    """The layers of an edit, each with weights that it can scale. Raises StudyError."""
+    """The layers of an edit. Raises StudyError for one that the warehouse does not have."""
     names = asked.layer_names or (choose_layer(warehouse, dissection_id, asked.name),)
-    for name in names:
-        if name not in known:
-            raise StudyError(f"edit {asked.name}: {name} is not extracted and built; run: dissectdb extract STUDY")
-        if not has_weight_rows(plan.network.model.get_submodule(name), known[name].neurons):
-            raise StudyError(f"edit {asked.name}: {name} has no weights to scale, a row a unit; choose another layer")
+    if missing := [name for name in names if name not in known]:
+        raise StudyError(f"edit {asked.name}: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
     return [known[name] for name in names]
+
+
+def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapping[str, Sequence[KnownLayer]]) -> None:
+    """Raises StudyError for an edit of a layer that has no weights a unit."""
+    bare = {
+        layer
+        for layer in {layer for each in layers.values() for layer in each}
+        if not has_weight_rows(plan.network.model.get_submodule(layer.layer), layer.neurons)
+    }
+    for each in asked:
+        if found := [layer.layer for layer in layers[each.name] if layer in bare]:
+            raise StudyError(
+                f"edit {each.name}: {found[0]} has no weights to scale, a row a unit; choose another layer"
+            )
 
 
 def choose_layer(warehouse: Any, dissection_id: int, edit: str) -> str:
@@ -263,7 +275,7 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
 
 
 def scales_of_query(warehouse: Any, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[tuple]]:
-    """layer → (unit, scale, bias scale) as the user's query yields them. Raises StudyError for other columns or layers."""
+    """layer → (unit, scale, bias scale) as the user's query yields them. Raises StudyError for other columns."""
     edit = f"edit {asked.name}: its sql"
     names = [layer.layer for layer in layers]
     try:

@@ -342,7 +342,7 @@ def run_targets(
 
 def batch_size(device: torch.device) -> int:
     """Images that go through a network at once."""
-    return 128 if device.type == "cpu" else 1024
+    return 64 if device.type == "cpu" else 1024
 
 
 def _batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[list[np.ndarray]]:

@@ -10,12 +10,12 @@ probe({"conv": activations}, images, concepts)      # tables around arrays (imag
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,8 @@ LONG = ("activations", "image_embeddings", "concept_embeddings")  # tables worth
 Tables = dict[str, list[dict[str, Any]]]
 
 
-@functools.cache
-def all_views() -> tuple[views.View, ...]:
-    return tuple(load_views())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def views_read_once() -> Iterator[None]:
-    """Parsing the views takes most of opening a small warehouse; the files do not change during a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(views, "load_views", lambda *folder: load_views(*folder) if folder else list(all_views()))
-        yield
+def all_views() -> list[views.View]:
+    return load_views()
 
 
 def sha(*parts: object) -> str:
@@ -184,7 +175,7 @@ def unit_of(tables: Tables) -> dict[str, Any]:
 # ---------------------------------------------------------------- one view over given rows
 
 
-@functools.cache
+@cache
 def _empty_database() -> tuple[duckdb.DuckDBPyConnection, set[str]]:
     """Every table, without "not null" so that a test writes only the columns that matter, and every view."""
     connection = duckdb.connect(config={"threads": 1})

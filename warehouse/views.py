@@ -18,6 +18,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -66,8 +67,18 @@ class Built:
     seconds: float
 
 
-def load_views(folder: Path = SQL / "views") -> list[View]:
-    """Every view under the folder, each after the views that it reads. Raises ViewError."""
+def load_views(folder: Path | None = None) -> list[View]:
+    """Every view under the folder, each after the views that it reads; without one, ours. Raises ViewError."""
+    return list(_our_views() if folder is None else _load_views(folder))
+
+
+@cache
+def _our_views() -> list[View]:
+    """Parsed once: a command opens its warehouse more than once, and parsing takes longest of it."""
+    return _load_views(SQL / "views")
+
+
+def _load_views(folder: Path) -> list[View]:
     views: dict[str, View] = {}
     for path in sorted(folder.rglob("*.sql")):
         if path.stem in views:
