@@ -58,11 +58,12 @@ DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
 
 @app.command()
 def demo(folder: Annotated[Path, typer.Option(help="Where warehouse and report go")] = Path("demo")) -> None:
-    """Explain and edit a network on built-in faces: extract, build, modify, report; offline."""
+    """Explain and edit a network on built-in faces: extract, build, modify, effects, report; offline."""
     folder.mkdir(parents=True, exist_ok=True)
     warehouse = folder / "warehouse.duckdb"
     extract(DEMO, warehouse)
     modify(DEMO, warehouse)
+    effects(DEMO, warehouse)
     report(folder / "report.html", warehouse)
 
 
@@ -179,6 +180,37 @@ def modify(
         _build(opened)
         found = {name: opened.rows(query, {"edit_id": chosen.edit_id}) for name, query in terminal.EDIT.items()}
     terminal.show_edit(found, checkpoint, path)
+
+
+@app.command()
+def effects(
+    study_file: StudyFile,
+    warehouse: WarehousePath = None,
+    overrides: Overrides = None,
+    device: Device = None,
+) -> None:
+    """Silence neurons, one by one and by concept, and measure which classes suffer: the study's [effects].
+
+    Example: dissectdb effects studies/demo.toml
+    """
+    study = _load_study(study_file, overrides, device, "effects")
+    from extract import edit as edits
+    from extract import effects as silencing
+    from extract import jobs
+    from reports import terminal
+
+    path = _path(warehouse, study)
+    with _open_to_read(path) as opened:
+        plan = jobs.make_plan(study)
+        dissection = edits.find_dissection(opened, plan)
+    with _open_to_write(path) as opened:
+        _build(opened)
+        watch = partial(terminal.Progress, unit="ablations")
+        opened.load(silencing.run(opened, plan, dissection, watch))
+        _build(opened)
+    with _open_to_read(path, dissection) as opened:
+        for name, query in terminal.AFTER_EFFECTS.items():
+            terminal.show(opened.rows(query), title=name, empty="none")
 
 
 @app.command()

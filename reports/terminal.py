@@ -87,6 +87,23 @@ EDIT = {
     """,
 }
 
+AFTER_EFFECTS = {
+    "Concepts that a class needs most: its loss when their neurons are silent, beside random neurons": """
+        select layer, class, concept, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p, images
+        from concept_effects
+        where delta_loss > 0
+        qualify row_number() over (partition by layer, split, class order by excess desc nulls last, concept) <= 2
+        order by layer, class, excess desc
+    """,
+    "Single neurons that a class needs most": """
+        select layer, unit, concept, class, delta_accuracy, delta_loss, loss_low, loss_high, flips, images
+        from neuron_effects
+        where class is not null
+        qualify row_number() over (partition by layer, split, class order by delta_loss desc, unit) = 1
+        order by layer, class
+    """,
+}
+
 STATUS = {
     "Tables": "select table_name, estimated_size as rows from duckdb_tables() where estimated_size > 0 order by 2 desc",
     "Networks": """

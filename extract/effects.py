@@ -1,0 +1,244 @@
+"""What the network needs a neuron for: its output set to 0, alone or with all that carry the same concept.
+
+for unit in run(warehouse, plan, dissection_id, watch): ...      # rows of ablations and ablation_effects
+effects = measure(before, after, truth, classes)                 # of logits (ablation, image, class), per true class
+
+Before a linear head, silencing a neuron takes one column from the logits (methods.md §7): exact for every neuron, over
+every image, in one pass. Elsewhere each ablation takes the rest of the network, so that neurons and images are sampled;
+the sizes of the samples are in the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from extract import fingerprints
+from extract.blocks import Block
+from extract.cut import Change, Cut, Kept, Scaling
+from extract.edit import KnownLayer, dissected_layers
+from extract.jobs import Plan
+from extract.search import Search
+from extract.study import StudyError
+
+AT_ONCE = 64  # ablations whose logits are in memory at a time
+SAMPLED_DRAWS = 20  # random sets of each size where every one takes a forward pass
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Units of a layer that are silenced together. One of neuron_id, concept_id and draw is set."""
+
+    units: np.ndarray
+    neuron_id: int | None = None
+    concept_id: int | None = None
+    draw: int | None = None
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Per ablation and class (ablation, class): counts of images, and mean and deviation of the change in loss."""
+
+    images: np.ndarray  # (class,)
+    gained: np.ndarray
+    lost: np.ndarray
+    flips: np.ndarray
+    loss_change: np.ndarray
+    loss_change_sd: np.ndarray
+
+
+def measure(before: Tensor, after: Tensor, truth: Tensor) -> Effects:
+    """What became of the images of each true class. before: (image, class); after: (ablation, image, class)."""
+    members = torch.nn.functional.one_hot(truth, before.shape[1]).double()  # (image, class)
+    images = members.sum(0)
+    chosen, was = after.argmax(2), before.argmax(1)
+    right, was_right = chosen == truth, was == truth
+    losses = _losses(after, truth) - _losses(before[None], truth)  # (ablation, image)
+    mean = losses @ members / images.clamp(min=1)
+    spread = (losses.square() @ members / images.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
+    counts = [
+        (each.double() @ members).int().numpy() for each in (right & ~was_right, was_right & ~right, chosen != was)
+    ]
+    return Effects(images.int().numpy(), *counts, mean.numpy(), spread.numpy())
+
+
+def _losses(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy (ablation, image) of logits (ablation, image, class)."""
+    chosen = logits.double().gather(2, truth.expand(len(logits), -1)[..., None])[..., 0]
+    return logits.double().logsumexp(2) - chosen
+
+
+# ---------------------------------------------------------------- a layer
+
+
+def run(
+    warehouse: Any,
+    plan: Plan,
+    dissection_id: int,
+    watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+) -> Iterator[dict[str, Any]]:
+    """Yield what is missing, for each layer that the study names: its neurons one by one, then its concepts."""
+    asked, search = plan.study.effects, Search(plan)
+    if asked is None:
+        raise StudyError('the study has no [effects]; add one with layers = ["…"]')
+    known = dissected_layers(warehouse, dissection_id)
+    if missing := [name for name in asked.layers if name not in known]:
+        raise StudyError(f"effects: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
+    split_id, blocks = search.blocks(warehouse, asked.split)
+    for name in asked.layers:
+        layer = Layer(search, known[name], split_id, blocks)
+        for ablations, of in ((layer.alone(warehouse, dissection_id), None),
+                              (layer.together(warehouse, dissection_id), dissection_id)):  # fmt: skip
+            group = layer.fingerprint(ablations)
+            if not ablations or warehouse.find("ablations", fingerprints.of_values(group, 0)) is not None:
+                continue
+            with watch(f"silencing {name}") as progress:
+                parts = layer.measured(ablations, progress)
+                yield layer.rows(warehouse, ablations, parts, group, of)
+
+
+class Layer:
+    """A layer whose neurons are silenced, over all images of a split where that is exact, else over a sample."""
+
+    def __init__(self, search: Search, known: KnownLayer, split_id: int, blocks: Sequence[Block]) -> None:
+        self.search, self.known, self.split_id = search, known, split_id
+        self.asked = search.plan.study.effects
+        self.cut: Cut = search.cut(known.layer)
+        self.is_exact = self.cut.last is not None
+        self.blocks = list(blocks) if self.is_exact else [self._sample(blocks)]
+        names = {name: place for place, name in enumerate(search.plan.network.classes)}
+        self.truth = torch.tensor([names.get(image.class_name, -1) for block in self.blocks for image in block.images])
+        self.random = np.random.default_rng([self.asked.seed, 1])
+
+    def _sample(self, blocks: Sequence[Block]) -> Block:
+        images = [image for block in blocks for image in block.images]
+        if self.asked.images < len(images):
+            chosen = np.random.default_rng([self.asked.seed, 0]).choice(len(images), self.asked.images, replace=False)
+            images = [images[place] for place in np.sort(chosen)]
+        return Block(-1, images)  # no block of the split: what is kept of it is another thing
+
+    def alone(self, warehouse: Any, dissection_id: int) -> list[Ablation]:
+        """Each live neuron, or a sample of them."""
+        rows = warehouse.rows(
+            """
+            select neuron_id from dissected_neurons
+            where dissection_id = $dissection and layer_id = $layer and not dead order by neuron_id
+            """,
+            {"dissection": dissection_id, "layer": self.known.layer_id},
+        )
+        neurons = rows["neuron_id"].to_numpy()
+        if not self.is_exact and self.asked.neurons < len(neurons):
+            neurons = np.sort(self.random.choice(neurons, self.asked.neurons, replace=False))
+        return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
+
+    def together(self, warehouse: Any, dissection_id: int) -> list[Ablation]:
+        """The interpretable neurons of each concept at once, and as many random ones of the layer, several times."""
+        rows = warehouse.rows(
+            """
+            select concept_id, neuron_id from neuron_labels
+            where dissection_id = $dissection and layer_id = $layer and interpretable order by concept_id, neuron_id
+            """,
+            {"dissection": dissection_id, "layer": self.known.layer_id},
+        )
+        found = [
+            Ablation(group["neuron_id"].to_numpy() - self.known.first_neuron, concept_id=concept_id)
+            for (concept_id,), group in rows.group_by("concept_id", maintain_order=True)
+        ]
+        draws = self.asked.controls if self.is_exact else min(self.asked.controls, SAMPLED_DRAWS)
+        for draw in range(1, draws + 1):
+            order = self.random.permutation(self.known.neurons)
+            found += [
+                Ablation(order[:size], draw=draw)
+                for size in sorted({len(each.units) for each in found if each.draw is None})
+            ]
+        return found
+
+    def fingerprint(self, ablations: Sequence[Ablation]) -> str:
+        """Of what is silenced in which network, over which images."""
+        plan = self.search.plan
+        images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
+        units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
+        return fingerprints.of_values(plan.network.fingerprint, plan.dataset, self.known.layer, images, units)
+
+    def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Effects]:
+        """What each ablation does to the images with a known class, AT_ONCE ablations at a time."""
+        kept = [each for block in self.blocks for each in self.search.pieces(self.known.layer, self.split_id, block)]
+        parts = []
+        with torch.no_grad():
+            before = torch.cat([self.cut.after(each, {}) for each in kept]).cpu()
+            known = self.truth >= 0
+            if not known.any():
+                raise StudyError("effects: no image of the split has a class that is an output of the network")
+            for first in range(0, len(ablations), AT_ONCE):
+                some = ablations[first : first + AT_ONCE]
+                after = torch.cat([self._after(each, some) for each in kept], dim=1).cpu()
+                parts.append(measure(before[known], after[:, known], self.truth[known]))
+                progress(first + len(some), len(ablations))
+        return parts
+
+    def _after(self, kept: Kept, ablations: Sequence[Ablation]) -> Tensor:
+        """Logits (ablation, image, class) with the units silenced."""
+        last = self.cut.last
+        if last is None or any(len(each.units) > 1 for each in ablations):
+            return self.cut.after_all(kept, [self._silence(each) for each in ablations])
+        hidden = last.hidden(kept[0].clone())
+        units = torch.from_numpy(np.concatenate([each.units for each in ablations])).to(hidden.device)
+        taken = last.hidden(torch.zeros_like(kept[0][:1]))[:, units] - hidden[:, units]  # (image, ablation)
+        return last.head(hidden)[None] + taken.T[..., None] * last.head.weight.T[units, None]
+
+    def _silence(self, ablation: Ablation) -> Change:
+        factors = torch.ones(self.known.neurons)
+        factors[torch.from_numpy(ablation.units)] = 0
+        factors = factors.to(self.search.plan.device)
+        return {self.known.layer: Scaling(factors, factors)}
+
+    def rows(
+        self, warehouse: Any, ablations: Sequence[Ablation], parts: Sequence[Effects], group: str, of: int | None
+    ) -> dict[str, Any]:
+        """A unit: rows of ablations and of ablation_effects."""
+        first = warehouse.next_id("ablations")
+        names = self.search.plan.network.classes
+        images = int((self.truth >= 0).sum())
+        network_id = warehouse.find("networks", self.search.plan.network.fingerprint)
+        entered = [
+            {
+                "ablation_id": first + place,
+                "network_id": network_id,
+                "split_id": self.split_id,
+                "layer_id": self.known.layer_id,
+                "neuron_id": each.neuron_id,
+                "dissection_id": of,
+                "concept_id": each.concept_id,
+                "draw": each.draw,
+                "neurons": len(each.units),
+                "images": images,
+                "seed": self.asked.seed,
+                "fingerprint": fingerprints.of_values(group, place),
+            }
+            for place, each in enumerate(ablations)
+        ]
+        ints = [(name, pa.int32()) for name in list(entered[0])[:-1]]
+        counts = parts[0].images
+        there = np.flatnonzero(counts)  # classes that no image has say nothing
+        columns = {
+            name: np.concatenate([getattr(part, name)[:, there] for part in parts]).ravel()
+            for name in ("gained", "lost", "flips", "loss_change", "loss_change_sd")
+        }
+        return {
+            "ablations": pa.Table.from_pylist(entered, pa.schema([*ints, ("fingerprint", pa.string())])),
+            "ablation_effects": pa.table(
+                {
+                    "ablation_id": np.repeat(np.arange(first, first + len(entered), dtype=np.int32), len(there)),
+                    "class": [names[place] for place in there] * len(entered),
+                    "images": np.tile(counts[there], len(entered)),
+                    **columns,
+                }
+            ),
+        }
