@@ -354,13 +354,14 @@ def edits(rows: Rows) -> dict[str, Any]:
         ("p_mcnemar", "p", p_value),
         ("p_corrected", "p corrected", p_value),
     ]
-    if len(found) > MANY_RESULTS:
-        said = [{"head": None, "texts": sentences.many_edits(found)}]
-    else:
-        said = [
-            {"head": _edit_head(of_edit[0]), "texts": [sentences.edit_change(row) for row in of_edit]}
-            for of_edit in _by_edit(found)
-        ]
+    chosen = [row for row in found if row["chosen_on"]]
+    many = len(found) > MANY_RESULTS
+    said = [
+        {"head": _edit_head(of_edit[0]), "texts": [sentences.edit_change(row) for row in of_edit]}
+        for of_edit in _by_edit(chosen if many else found)
+    ]
+    if many:
+        said.append({"head": None, "texts": sentences.many_edits(found)})
     more = found[0]["num_results"] - len(found)
     return {"sentences": said, "figure": _edit_figure(found), "table": table(found, columns), "more": more}
 

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from reports.words import count, loss, name, number, p_is, plural, points, share, signed
 
 Row = dict[str, Any]
-LEVEL = 0.05  # a corrected p above it is called no evidence
 
 
 def headline(summary: Row, layers: list[Row]) -> Markup:
@@ -135,10 +134,10 @@ def commonest_concept(summary: Row, concepts: list[Row]) -> Markup:
 def edit_change(result: Row) -> Markup:
     """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; then the rest."""
     tries = result["edits_tried"]
-    corrected = f", corrected for {count(tries)} edits {p_is(result['p_corrected'])}" if tries > 1 else ""
+    corrected = f", as the best of {count(tries)} edits {p_is(result['p_corrected'])}" if tries > 1 else ""
     return Markup(
         "<strong>{} of {} {} images, {}{}: {}.</strong> {} are right before and {} after, {} gained and {} lost; "
-        "a change of {} percentage points, 95 % interval {} to {}. {}"
+        "a change of {} percentage points{}. {}{}{}"
     ).format(
         signed(result["gained"] - result["lost"]),
         count(result["images"]),
@@ -151,9 +150,12 @@ def edit_change(result: Row) -> Markup:
         count(result["gained"]),
         count(result["lost"]),
         points(result["accuracy_after"] - result["accuracy_before"]),
-        points(result["low"]),
-        points(result["high"]),
+        ""
+        if result["low"] is None
+        else f", bootstrap 95 % interval {points(result['low'])} to {points(result['high'])}",
+        _among_random(result),
         _loss_change(result),
+        " The labels were made on these very images." if result["is_probing_set"] else "",
     )
 
 
@@ -161,11 +163,19 @@ def verdict(result: Row) -> str:
     """What may be concluded from one edit on one split, no more."""
     if result["gained"] + result["lost"] == 0:
         return "no image changed sides"
-    if result["p_corrected"] > LEVEL:
-        if result["gained"] > result["lost"]:
-            return "no evidence that the edit helps"
-        return "no evidence that the edit helps or harms"
-    return "evidence that the edit helps" if result["gained"] > result["lost"] else "evidence that the edit harms"
+    if result["verdict"] == "helped":
+        return "evidence that the edit helps"
+    if result["verdict"] == "harmed":
+        return "evidence that the edit harms"
+    if result["gained"] > result["lost"]:
+        return "no evidence that the edit helps"
+    return "no evidence that the edit helps or harms"
+
+
+def _among_random(result: Row) -> str:
+    if result["percentile"] is None:
+        return ""
+    return f"It does better than {share(result['percentile'])} of random edits of the same size. "
 
 
 def _loss_change(result: Row) -> str:
@@ -188,7 +198,7 @@ def many_edits(results: list[Row]) -> list[Markup]:
 
 def _edits_on_split(results: list[Row]) -> Markup:
     change = [result["gained"] - result["lost"] for result in results]
-    proven = sum(result["p_corrected"] <= LEVEL and result["gained"] > result["lost"] for result in results)
+    proven = sum(result["verdict"] == "helped" for result in results)
     best = max(results, key=lambda result: result["gained"] - result["lost"])
     return Markup(
         "Of {} on {} {} images, the best, {}, changes the right predictions by {}, the worst by {}. "

@@ -1,0 +1,75 @@
+"""A sweep of edits with its protocol, beside as many full forward passes.
+
+python -m bench.edits STUDY --warehouse COPY
+
+STUDY has been extracted into the warehouse, of which this works on a copy. Times `modify` as a user runs it, a process
+of its own from start to end, with everything that it does: the search, the controls, the test split, intervals, causes
+and the checkpoint. Beside it the time that each edit of the study would take as a full forward pass over the validation
+images, network and preprocessing as in an extraction: measured on a sample of images, extrapolated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from bench.made import show
+from extract import edit, jobs, protocol
+from extract.search import Search
+from extract.study import Study
+from warehouse import Warehouse
+
+SAMPLE = 1024  # images
+
+
+def full_pass(study: Study, warehouse: Path) -> tuple[float, int, int]:
+    """Seconds of one full forward pass over validation, its images, and the number of edits."""
+    plan = jobs.make_plan(study)
+    with Warehouse(warehouse, read_only=True) as opened:
+        planned = edit.plan_edits(opened, plan, edit.find_dissection(opened, plan), study.tried())
+        _, blocks = Search(plan).blocks(opened, protocol.SEARCHED)
+    images = [image.position for block in blocks for image in block.images]
+    model = edit.scaled_copy(plan.network.model, planned[0]).to(memory_format=torch.contiguous_format)
+    pixels, done = plan.source.read(images[:SAMPLE]), 0
+    started = None
+    while batch := list(islice(pixels, jobs.batch_size(plan.device))):
+        with torch.inference_mode():
+            model(plan.network.recipe.apply(batch, plan.device))
+        done += len(batch)
+        if started is None:  # the first batch warms up
+            started, done = time.perf_counter(), 0
+    return (time.perf_counter() - started) / done * len(images), len(images), len(planned)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.edits", description=__doc__.split("\n")[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--warehouse", type=Path, required=True, help="where STUDY has been extracted; it is copied")
+    options = parser.parse_args()
+    study = Study.load(options.study)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "warehouse.duckdb"
+        shutil.copy(options.warehouse, copy)
+        one, images, edits = full_pass(study, copy)
+        command = [sys.executable, "-m", "cli", "modify", str(options.study), "--warehouse", str(copy)]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        ours = time.perf_counter() - started
+    rows = [
+        (f"{images:,}", f"{edits}", f"{one:.1f}", f"{edits * one:.0f}", f"{ours:.1f}", f"{edits * one / ours:.1f} ×")
+    ]
+    head = ("images", "edits", "one full pass, s", "a pass for each edit, s", "modify, all of it, s", "faster")
+    show("Search and protocol", head, rows)
+
+
+if __name__ == "__main__":
+    main()
