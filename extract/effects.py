@@ -92,6 +92,7 @@ def run(
     if missing := [name for name in asked.layers if name not in known]:
         raise StudyError(f"effects: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
     split_id, blocks = search.blocks(warehouse, asked.split)
+    free = warehouse.next_id("ablations")  # counted on here: the last unit may not be written when the next is made
     for name in asked.layers:
         layer = Layer(search, known[name], split_id, blocks)
         for ablations, of in ((layer.alone(warehouse, dissection_id), None),
@@ -101,7 +102,8 @@ def run(
                 continue
             with watch(f"silencing {name}") as progress:
                 parts = layer.measured(ablations, progress)
-                yield layer.rows(warehouse, ablations, parts, group, of)
+                yield layer.rows(warehouse, free, ablations, parts, group, of)
+            free += len(ablations)
 
 
 class Layer:
@@ -200,10 +202,15 @@ class Layer:
         return {self.known.layer: Scaling(factors, factors)}
 
     def rows(
-        self, warehouse: Any, ablations: Sequence[Ablation], parts: Sequence[Effects], group: str, of: int | None
+        self,
+        warehouse: Any,
+        first: int,
+        ablations: Sequence[Ablation],
+        parts: Sequence[Effects],
+        group: str,
+        of: int | None,
     ) -> dict[str, Any]:
-        """A unit: rows of ablations and of ablation_effects."""
-        first = warehouse.next_id("ablations")
+        """A unit: rows of ablations, whose ids count from `first`, and of ablation_effects."""
         names = self.search.plan.network.classes
         images = int((self.truth >= 0).sum())
         network_id = warehouse.find("networks", self.search.plan.network.fingerprint)

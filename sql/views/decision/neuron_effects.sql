@@ -21,10 +21,10 @@ by_class as (
     select
         ablation_id,
         class,
-        images,
-        gained,
-        lost,
-        flips,
+        cast(images as double) as images,
+        cast(gained as double) as gained,
+        cast(lost as double) as lost,
+        cast(flips as double) as flips,
         loss_change,
         loss_change_sd
     from ablation_effects
@@ -32,10 +32,10 @@ by_class as (
     select
         ablation_id,
         cast(null as varchar) as class,
-        sum(images) as images,
-        sum(gained) as gained,
-        sum(lost) as lost,
-        sum(flips) as flips,
+        sum(cast(images as double)) as images,
+        sum(cast(gained as double)) as gained,
+        sum(cast(lost as double)) as lost,
+        sum(cast(flips as double)) as flips,
         sum(images * loss_change) / sum(images) as loss_change,
         sqrt(
             greatest(
