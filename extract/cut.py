@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from extract.hooks import Tap, first_tensor
 
@@ -161,8 +162,7 @@ class LastLayer:
                 some = members[first : first + TOGETHER]
                 masked = torch.cat([self.head.weight * units for _, units in some])
                 product = (hidden @ masked.T).view(len(output), len(some), classes)
-                for column, (edit, _) in enumerate(some):
-                    out[edit] += product[:, column]
+                out[[edit for edit, _ in some]] += product.transpose(0, 1)
         return out if self.head.bias is None else out + self.head.bias
 
 
@@ -263,6 +263,7 @@ def _parts(model: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule
             copies[node] = start.node_copy(node, lambda each: copies[each])
     start.output(tuple(copies[node] for node in crossing))
     start.eliminate_dead_code(_has_effects)
+    first = _fused(fx.GraphModule(traced, start))
     rest, copies = fx.Graph(), {}
     for place, node in enumerate(crossing):
         copies[node] = rest.placeholder(f"kept_{place}")
@@ -272,7 +273,24 @@ def _parts(model: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule
     for node in nodes:
         if node in later:
             copies[node] = rest.node_copy(node, lambda each: copies[each])
-    return fx.GraphModule(traced, start), fx.GraphModule(traced, rest)
+    return first, fx.GraphModule(traced, rest)
+
+
+def _fused(module: fx.GraphModule) -> fx.GraphModule:
+    """Batch norms that follow a convolution, as part of it: a tenth of the time of what comes before a late layer."""
+    modules = dict(module.named_modules())
+    for node in list(module.graph.nodes):
+        norm, before = modules.get(str(node.target)), next(iter(node.all_input_nodes), None)
+        if node.op != "call_module" or not isinstance(norm, nn.BatchNorm2d) or before.op != "call_module":
+            continue
+        if type(modules[before.target]) is nn.Conv2d and len(before.users) == 1 and norm.running_var is not None:
+            name = f"{before.target}_fused".replace(".", "_")
+            module.add_submodule(name, fuse_conv_bn_eval(modules[before.target], norm))
+            before.target = name
+            node.replace_all_uses_with(before)
+            module.graph.erase_node(node)
+    module.recompile()
+    return module
 
 
 IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}

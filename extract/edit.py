@@ -139,15 +139,20 @@ def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) ->
 
 def with_ids(warehouse: Any, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
     """Each different edit once, with the id that it has in the warehouse, or the next that is free."""
-    free, found = warehouse.next_id("edits"), {}
+    known, free, found = _known(warehouse), warehouse.next_id("edits"), {}
     for each in planned:
         fingerprint = each.row["fingerprint"]
         if fingerprint in found:
             continue
-        if (edit_id := warehouse.find("edits", fingerprint)) is None:
+        if (edit_id := known.get(fingerprint)) is None:
             edit_id, free = free, free + 1
         found[fingerprint] = replace(each, row=each.row | {"edit_id": edit_id})
     return list(found.values())
+
+
+def _known(warehouse: Any) -> dict[str, int]:
+    """The edits that are there, by fingerprint."""
+    return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
 
 def dissected_layers(warehouse: Any, dissection_id: int) -> dict[str, KnownLayer]:
@@ -323,7 +328,8 @@ def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[An
 
 def enter_edits(warehouse: Any, planned: Sequence[PlannedEdit]) -> None:
     """Those that are not there yet, with their layers and scales, in one transaction."""
-    new = [each for each in planned if warehouse.find("edits", each.row["fingerprint"]) is None]
+    known = _known(warehouse)
+    new = [each for each in planned if each.row["fingerprint"] not in known]
     if not new:
         return
     scales = [(each.edit_id, layer) for each in new for layer in each.layers]
