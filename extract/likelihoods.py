@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from extract.scoring import Settings
 
 TINY = 1e-7  # what the formulas add inside the logarithm
+MOST = 0.8  # share of the images from which on all are taken
 LARGEST = 85.0  # exp of it fits float32, with room for rounding
 
 
@@ -37,18 +39,23 @@ def likelihoods(job: Job) -> Best:
     lists = layer.top(settings.top_k, 0, layer.neurons)[0][best.neurons]
     seen = np.zeros(layer.images, dtype=bool)
     seen[lists] = True  # no other image is needed
-    lists = torch.from_numpy((np.cumsum(seen) - 1)[lists]).to(job.device)
-    images = job.images[torch.from_numpy(np.flatnonzero(seen))].to(job.device) * settings.softmax_scale
+    if seen.mean() > MOST:  # then choosing them takes longer than what it saves
+        seen[:] = True
+        images, lists = job.images.to(job.device), torch.from_numpy(lists).to(job.device)
+    else:
+        lists = torch.from_numpy((np.cumsum(seen) - 1)[lists]).to(job.device)
+        images = job.images[torch.from_numpy(np.flatnonzero(seen))].to(job.device)
+    words = replace(job.words, vectors=job.words.vectors * settings.softmax_scale)
     tilts, constant = _tilts(settings)
     fixed = (
-        2 * images.nbytes
+        images.nbytes
         + 4 * lists.nbytes
         + 16 * torch.get_num_threads() * block_elements(job.device)
         + 4 * ROWS * ROWS
     )
     width = job.width(fixed, 4 * len(images) + 8 * len(lists))
     store = torch.empty(len(lists) * width, dtype=torch.float64, device=job.device)
-    for first, shares in share_chunks(images, job.words, width):
+    for first, shares in share_chunks(images, words, width):
         sums = store[: len(lists) * shares.shape[1]].view(len(lists), -1)
         log_products(shares, lists, tilts, sums)
         largest, rest = log_mean_exp(sums)
@@ -128,8 +135,9 @@ def log_mean_exp(sums: Tensor) -> tuple[Tensor, Tensor]:
 def share_chunks(images: Tensor, words: Words, width: int) -> Iterator[tuple[int, Tensor]]:
     """P (N, c) for `width` concepts after another, in one piece of memory; with the first concept's number.
 
-    images: (N, D), times the softmax scale. What an image's shares sum to takes a pass over all concepts; the first
-    chunk is kept from it, so that a problem that fits takes one matrix product and a larger one less than two.
+    The softmax scale is in the images (N, D) or in the words. What an image's shares sum to takes a pass over all
+    concepts; the first chunk is kept from it, so that a problem that fits takes one matrix product and a larger one
+    less than two.
     """
     vectors = words.vectors.to(images.device)
     store = images.new_empty(len(images) * width)

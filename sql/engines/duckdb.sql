@@ -14,3 +14,6 @@ create or replace macro nd_named_dissection() as cast(getvariable('dissection') 
 
 -- Whether an element is in a list.
 create or replace macro nd_contains(elements, element) as list_contains(elements, element);
+
+-- An aggregate: the sum of whole numbers, as one that programs have a type for.
+create or replace macro nd_total(x) as cast(sum(x) as bigint);

@@ -21,10 +21,10 @@ by_class as (
     select
         ablation_id,
         class,
-        cast(images as double) as images,
-        cast(gained as double) as gained,
-        cast(lost as double) as lost,
-        cast(flips as double) as flips,
+        images,
+        gained,
+        lost,
+        flips,
         loss_change,
         loss_change_sd
     from ablation_effects
@@ -32,10 +32,10 @@ by_class as (
     select
         ablation_id,
         cast(null as varchar) as class,
-        sum(cast(images as double)) as images,
-        sum(cast(gained as double)) as gained,
-        sum(cast(lost as double)) as lost,
-        sum(cast(flips as double)) as flips,
+        nd_total(images) as images,
+        nd_total(gained) as gained,
+        nd_total(lost) as lost,
+        nd_total(flips) as flips,
         sum(images * loss_change) / sum(images) as loss_change,
         sqrt(
             greatest(
