@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from extract.concepts.making import Made
+    from extract.jobs import Plan
     from extract.study import Study
     from warehouse import Warehouse
 
@@ -158,15 +159,13 @@ def modify(
     """
     study = _load_study(study_file, overrides, device, "modify")
     from extract import edit as edits
-    from extract import jobs, protocol
+    from extract import protocol
     from reports import terminal
 
     asked = edits.choose(study.tried(), edit)
     path = _path(warehouse, study)
     folder = path.parent / "edits"
-    with _open_to_read(path) as opened:
-        plan = jobs.make_plan(study)
-        dissection = edits.find_dissection(opened, plan)
+    plan, dissection = _find_dissection(study, path)
     if not dry_run:
         with _open_to_write(path) as opened:
             _build(opened)  # the rules read views, and a run that was stopped may have left them stale
@@ -176,7 +175,8 @@ def modify(
         terminal.show(protocol.describe(plan, planned, folder), title="Of these edits one would be chosen")
         return
     with _open_to_write(path) as opened:
-        chosen, checkpoint = protocol.run(opened, plan, planned, folder, partial(terminal.Progress, unit="predictions"))
+        watch = partial(terminal.Progress, unit="predictions")
+        chosen, checkpoint = protocol.run(opened, plan, planned, folder, watch, terminal.say)
         _build(opened)
         found = {name: opened.rows(query, {"edit_id": chosen.edit_id}) for name, query in terminal.EDIT.items()}
     terminal.show_edit(found, checkpoint, path)
@@ -194,19 +194,15 @@ def effects(
     Example: dissectdb effects studies/demo.toml
     """
     study = _load_study(study_file, overrides, device, "effects")
-    from extract import edit as edits
     from extract import effects as silencing
-    from extract import jobs
     from reports import terminal
 
     path = _path(warehouse, study)
-    with _open_to_read(path) as opened:
-        plan = jobs.make_plan(study)
-        dissection = edits.find_dissection(opened, plan)
+    plan, dissection = _find_dissection(study, path)
     with _open_to_write(path) as opened:
         _build(opened)
         watch = partial(terminal.Progress, unit="ablations")
-        opened.load(silencing.run(opened, plan, dissection, watch))
+        opened.load(silencing.run(opened, plan, dissection, watch, terminal.say))
         _build(opened)
     with _open_to_read(path, dissection) as opened:
         for name, query in terminal.AFTER_EFFECTS.items():
@@ -416,6 +412,15 @@ def _load_study(path: Path, overrides: list[str] | None, device: str | None, com
 
     study = Study.load(path, pairs(overrides or []) | ({"device": device} if device else {}))
     return study if command is None else study.with_network(command)
+
+
+def _find_dissection(study: Study, path: Path) -> tuple[Plan, int]:
+    """The study with its models loaded, and the dissection in the warehouse that it is about."""
+    from extract import edit, jobs
+
+    with _open_to_read(path) as opened:
+        plan = jobs.make_plan(study)
+        return plan, edit.find_dissection(opened, plan)
 
 
 def _keep_concepts(made: Made, output: Path) -> None:

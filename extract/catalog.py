@@ -122,15 +122,32 @@ def sound_counts(warehouse: Any, dataset_id: int) -> Counter[str]:
     return Counter(dict(rows.rows()))
 
 
-def enter_network(
-    warehouse: Any, network: Network, *, parent_network_id: int | None = None, edit_id: int | None = None
-) -> int:
-    """The network's own row, without layers."""
+def enter_network(warehouse: Any, network: Network) -> int:
+    """A network of a study, without layers; where an edit here made its weights, the row names the original."""
     if (known := warehouse.find("networks", network.fingerprint)) is not None:
         return known
-    row = network_row(warehouse, network, parent_network_id=parent_network_id, edit_id=edit_id)
+    row = network_row(warehouse, network, parent_network_id=original_of(warehouse, network))
     warehouse.write({"networks": [row]})
     return row["network_id"]
+
+
+def original_of(warehouse: Any, network: Network) -> int | None:
+    """The network of which this one is an edit, if its weights are those of an edited network; else None."""
+    rows = warehouse.rows(
+        """
+        select edits.fingerprint as edit, networks.fingerprint, networks.parent_network_id
+        from networks inner join edits on networks.edit_id = edits.edit_id
+        """
+    )
+    for edit, fingerprint, parent in rows.iter_rows():
+        if edited_fingerprint(network.fingerprint, edit) == fingerprint:
+            return parent
+    return None
+
+
+def edited_fingerprint(network: str, edit: str) -> str:
+    """Of a network that an edit made: from what it is without that knowledge, and the edit."""
+    return fingerprints.of_values(network, edit)
 
 
 def network_row(

@@ -83,9 +83,10 @@ def run(
     plan: Plan,
     dissection_id: int,
     watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[dict[str, Any]]:
     """Yield what is missing, for each layer that the study names: its neurons one by one, then its concepts."""
-    asked, search = plan.study.effects, Search(plan)
+    asked, search = plan.study.effects, Search(plan, say)
     if asked is None:
         raise StudyError('the study has no [effects]; add one with layers = ["…"]')
     known = dissected_layers(warehouse, dissection_id)

@@ -48,10 +48,7 @@ def likelihoods(job: Job) -> Best:
     words = replace(job.words, vectors=job.words.vectors * settings.softmax_scale)
     tilts, constant = _tilts(settings)
     fixed = (
-        images.nbytes
-        + 4 * lists.nbytes
-        + 16 * torch.get_num_threads() * block_elements(job.device)
-        + 4 * ROWS * ROWS
+        images.nbytes + 4 * lists.nbytes + 16 * torch.get_num_threads() * block_elements(job.device) + 4 * ROWS * ROWS
     )
     width = job.width(fixed, 4 * len(images) + 8 * len(lists))
     store = torch.empty(len(lists) * width, dtype=torch.float64, device=job.device)

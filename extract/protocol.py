@@ -1,6 +1,6 @@
 """How an edit is chosen and judged: searched on validation, opened on test once, beside its controls.
 
-chosen = run(warehouse, plan, planned, folder, watch)
+chosen, checkpoint = run(warehouse, plan, planned, folder, watch)
 
 1. Every edit is measured on validation, and the best of them chosen (the view edit_rankings).
 2. Its controls are measured on validation.
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from extract import catalog, controls, fingerprints, jobs, networks
+from extract import catalog, controls, jobs, networks
 from extract.blocks import Networks, predictions_table
 from extract.causes import causes
 from extract.edit import PlannedEdit, enter_edits, scaled_copy
@@ -36,10 +36,15 @@ Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 def run(
-    warehouse: Any, plan: Plan, planned: Sequence[PlannedEdit], folder: Path, watch: Watch
+    warehouse: Any,
+    plan: Plan,
+    planned: Sequence[PlannedEdit],
+    folder: Path,
+    watch: Watch,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[PlannedEdit, Path]:
     """Choose one of the planned edits and judge it; returns it and the checkpoint of its network. Raises StudyError."""
-    search = Search(plan)
+    search = Search(plan, say)
     searched, _ = search.blocks(warehouse, SEARCHED)
     opened, _ = search.blocks(warehouse, OPENED)
     enter_edits(warehouse, planned)
@@ -128,7 +133,7 @@ def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: P
     name = f"{plan.network.name}+{planned.row['name']}"
     edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name)
     # Two edits may come to the same weights and are still two edits with a result each.
-    edited = replace(edited, fingerprint=edited_fingerprint(edited.fingerprint, planned.row["fingerprint"]))
+    edited = replace(edited, fingerprint=catalog.edited_fingerprint(edited.fingerprint, planned.row["fingerprint"]))
     network_id = warehouse.find("networks", edited.fingerprint)
     if network_id is None:
         row = catalog.network_row(
@@ -139,11 +144,6 @@ def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: P
     for split in (SEARCHED, OPENED):
         warehouse.load(predictions(warehouse, search, planned, split, Networks(edited, network_id)))
     return checkpoint
-
-
-def edited_fingerprint(network: str, edit: str) -> str:
-    """Of a network that an edit made, from what it would be without that knowledge."""
-    return fingerprints.of_values(network, edit)
 
 
 def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str, edited: Networks) -> Any:

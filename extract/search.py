@@ -37,8 +37,8 @@ BATCH_BYTES = 300_000_000
 class Search:
     """The network of a plan, cut where edits need it, and what was kept of splits."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, say: Callable[[str], None] = lambda text: None) -> None:
+        self.plan, self.say = plan, say
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[str, int, int], Kept] = {}
         # Channels last is how a CPU's convolutions run best: a third faster.
@@ -51,6 +51,8 @@ class Search:
             taps = self.plan.taps[names.index(layer) :]
             shape = jobs.image_shape(self.plan.network)
             self.cuts[layer] = cut.cut_at(self.model, taps, shape)
+            if self.cuts[layer].is_slow:
+                self.say(f"torch.fx cannot cut this network at {layer}: each edit runs all of it, which is slower")
         return self.cuts[layer]
 
     def first_layer(self, planned: PlannedEdit) -> str:
