@@ -11,6 +11,9 @@ looked_at as (
     select distinct 'predictions' as table_name, image_id
     from predictions
     union all
+    select distinct 'edit_predictions' as table_name, image_id
+    from edit_predictions
+    union all
     select distinct 'image_embeddings' as table_name, image_id
     from image_embeddings
 

@@ -34,3 +34,8 @@ select 'edits' as table_name, fingerprint, count(*) as times
 from edits
 group by fingerprint
 having count(*) > 1
+union all
+select 'ablations' as table_name, fingerprint, count(*) as times
+from ablations
+group by fingerprint
+having count(*) > 1

@@ -114,3 +114,48 @@ select 'label_checks' as table_name, 'dissection_id, neuron_id, concept_id' as k
 from label_checks
 group by dissection_id, neuron_id, concept_id
 having count(*) > 1
+union all
+select 'edit_layers' as table_name, 'edit_id, layer_id' as key, cast(edit_id as varchar) || ', ' || cast(layer_id as varchar) as value, count(*) as times
+from edit_layers
+group by edit_id, layer_id
+having count(*) > 1
+union all
+select 'edit_blocks' as table_name, 'edit_id, split_id, block' as key, cast(edit_id as varchar) || ', ' || cast(split_id as varchar) || ', ' || cast(block as varchar) as value, count(*) as times
+from edit_blocks
+group by edit_id, split_id, block
+having count(*) > 1
+union all
+select 'edit_choices' as table_name, 'edit_id, split_id' as key, cast(edit_id as varchar) || ', ' || cast(split_id as varchar) as value, count(*) as times
+from edit_choices
+group by edit_id, split_id
+having count(*) > 1
+union all
+select 'split_openings' as table_name, 'edit_id, split_id' as key, cast(edit_id as varchar) || ', ' || cast(split_id as varchar) as value, count(*) as times
+from split_openings
+group by edit_id, split_id
+having count(*) > 1
+union all
+select 'edit_intervals' as table_name, 'edit_id, split_id' as key, cast(edit_id as varchar) || ', ' || cast(split_id as varchar) as value, count(*) as times
+from edit_intervals
+group by edit_id, split_id
+having count(*) > 1
+union all
+select 'edit_causes' as table_name, 'edit_id, image_id, neuron_id' as key, cast(edit_id as varchar) || ', ' || cast(image_id as varchar) || ', ' || cast(neuron_id as varchar) as value, count(*) as times
+from edit_causes
+group by edit_id, image_id, neuron_id
+having count(*) > 1
+union all
+select 'edit_causes' as table_name, 'edit_id, image_id, rank' as key, cast(edit_id as varchar) || ', ' || cast(image_id as varchar) || ', ' || cast(rank as varchar) as value, count(*) as times
+from edit_causes
+group by edit_id, image_id, rank
+having count(*) > 1
+union all
+select 'ablations' as table_name, 'ablation_id' as key, cast(ablation_id as varchar) as value, count(*) as times
+from ablations
+group by ablation_id
+having count(*) > 1
+union all
+select 'ablation_effects' as table_name, 'ablation_id, class' as key, cast(ablation_id as varchar) || ', ' || class as value, count(*) as times
+from ablation_effects
+group by ablation_id, class
+having count(*) > 1

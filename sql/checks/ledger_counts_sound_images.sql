@@ -1,4 +1,4 @@
--- A row is an extraction over more images than its split has sound ones: images were marked after it ran.
+-- A row is an extraction, or an edit, over more images than its split has sound ones: images were marked after it ran.
 
 with
 
@@ -12,17 +12,27 @@ sound_images as (
 
 covered as (
 
-    select extraction_id, sum(images) as images
-    from extraction_blocks
-    group by extraction_id
+    select
+        extractions.extraction_id,
+        null as edit_id,
+        extractions.split_id,
+        sum(extraction_blocks.images) as images
+    from extractions
+    inner join extraction_blocks on extractions.extraction_id = extraction_blocks.extraction_id
+    group by extractions.extraction_id, extractions.split_id
+    union all
+    select null as extraction_id, edit_id, split_id, sum(images) as images
+    from edit_blocks
+    group by edit_id, split_id
 
 )
 
 select
-    extractions.extraction_id,
+    covered.extraction_id,
+    covered.edit_id,
+    covered.split_id,
     covered.images as images_in_ledger,
     sound_images.images as sound_images
-from extractions
-inner join covered on extractions.extraction_id = covered.extraction_id
-left join sound_images on extractions.split_id = sound_images.split_id
+from covered
+left join sound_images on covered.split_id = sound_images.split_id
 where covered.images > coalesce(sound_images.images, 0)

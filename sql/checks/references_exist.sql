@@ -199,3 +199,118 @@ select 'label_checks' as table_name, 'concept_id' as key, concept_id as id, coun
 from label_checks
 where concept_id is not null and concept_id not in (select concept_id from concepts)
 group by concept_id
+union all
+select 'edits' as table_name, 'control_of' as key, control_of as id, count(*) as times
+from edits
+where control_of is not null and control_of not in (select edit_id from edits)
+group by control_of
+union all
+select 'edit_layers' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from edit_layers
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'edit_layers' as table_name, 'layer_id' as key, layer_id as id, count(*) as times
+from edit_layers
+where layer_id is not null and layer_id not in (select layer_id from layers)
+group by layer_id
+union all
+select 'edit_predictions' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from edit_predictions
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'edit_predictions' as table_name, 'image_id' as key, image_id as id, count(*) as times
+from edit_predictions
+where image_id is not null and image_id not in (select image_id from images)
+group by image_id
+union all
+select 'edit_blocks' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from edit_blocks
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'edit_blocks' as table_name, 'split_id' as key, split_id as id, count(*) as times
+from edit_blocks
+where split_id is not null and split_id not in (select split_id from splits)
+group by split_id
+union all
+select 'edit_choices' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from edit_choices
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'edit_choices' as table_name, 'split_id' as key, split_id as id, count(*) as times
+from edit_choices
+where split_id is not null and split_id not in (select split_id from splits)
+group by split_id
+union all
+select 'split_openings' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from split_openings
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'split_openings' as table_name, 'split_id' as key, split_id as id, count(*) as times
+from split_openings
+where split_id is not null and split_id not in (select split_id from splits)
+group by split_id
+union all
+select 'edit_intervals' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from edit_intervals
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'edit_intervals' as table_name, 'split_id' as key, split_id as id, count(*) as times
+from edit_intervals
+where split_id is not null and split_id not in (select split_id from splits)
+group by split_id
+union all
+select 'edit_causes' as table_name, 'edit_id' as key, edit_id as id, count(*) as times
+from edit_causes
+where edit_id is not null and edit_id not in (select edit_id from edits)
+group by edit_id
+union all
+select 'edit_causes' as table_name, 'image_id' as key, image_id as id, count(*) as times
+from edit_causes
+where image_id is not null and image_id not in (select image_id from images)
+group by image_id
+union all
+select 'edit_causes' as table_name, 'neuron_id' as key, neuron_id as id, count(*) as times
+from edit_causes
+where neuron_id is not null and neuron_id not in (select neuron_id from neurons)
+group by neuron_id
+union all
+select 'ablations' as table_name, 'network_id' as key, network_id as id, count(*) as times
+from ablations
+where network_id is not null and network_id not in (select network_id from networks)
+group by network_id
+union all
+select 'ablations' as table_name, 'split_id' as key, split_id as id, count(*) as times
+from ablations
+where split_id is not null and split_id not in (select split_id from splits)
+group by split_id
+union all
+select 'ablations' as table_name, 'layer_id' as key, layer_id as id, count(*) as times
+from ablations
+where layer_id is not null and layer_id not in (select layer_id from layers)
+group by layer_id
+union all
+select 'ablations' as table_name, 'neuron_id' as key, neuron_id as id, count(*) as times
+from ablations
+where neuron_id is not null and neuron_id not in (select neuron_id from neurons)
+group by neuron_id
+union all
+select 'ablations' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from ablations
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'ablations' as table_name, 'concept_id' as key, concept_id as id, count(*) as times
+from ablations
+where concept_id is not null and concept_id not in (select concept_id from concepts)
+group by concept_id
+union all
+select 'ablation_effects' as table_name, 'ablation_id' as key, ablation_id as id, count(*) as times
+from ablation_effects
+where ablation_id is not null and ablation_id not in (select ablation_id from ablations)
+group by ablation_id

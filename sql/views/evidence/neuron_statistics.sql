@@ -33,19 +33,23 @@ tied_neurons as (
 
 ),
 
+tied_activations as (
+
+    select neuron_id, image_id, value
+    from activations
+    where neuron_id in (select neuron_id from tied_neurons)
+
+),
+
 counted as (
 
     select
         images.split_id,
-        activations.neuron_id,
-        count(distinct activations.value) as distinct_values
-    from activations
-    inner join images on activations.image_id = images.image_id
-    inner join tied_neurons
-        on
-            activations.neuron_id = tied_neurons.neuron_id
-            and images.split_id = tied_neurons.split_id
-    group by images.split_id, activations.neuron_id
+        tied_activations.neuron_id,
+        count(distinct tied_activations.value) as distinct_values
+    from tied_activations
+    inner join images on tied_activations.image_id = images.image_id
+    group by images.split_id, tied_activations.neuron_id
 
 )
 

@@ -4,7 +4,7 @@
 --
 -- 256 is the largest top_k that a study may ask for. It is a constant because DuckDB then keeps a heap per
 -- neuron instead of sorting everything; the pair (value, -image_id) breaks ties by the smaller image.
--- The 256 best of the first 4,096 images give a floor under which no other image can be among the best of all: only
+-- The 256th best of the first 4,096 images is a floor under which no other image can be among the best of all: only
 -- what reaches it is ranked, which takes half the time.
 
 with
@@ -18,31 +18,16 @@ first_images as (
 
 ),
 
-best_of_first as (
-
-    select
-        first_images.split_id,
-        activations.neuron_id,
-        activations.value
-    from activations
-    inner join first_images on activations.image_id = first_images.image_id
-    qualify
-        row_number() over (
-            partition by first_images.split_id, activations.neuron_id
-            order by activations.value desc
-        ) <= 256
-
-),
-
 floors as (
 
     -- NULL where there are fewer: then every image may be among the best.
     select
-        split_id,
-        neuron_id,
-        case when count(*) = 256 then min(value) end as floor
-    from best_of_first
-    group by split_id, neuron_id
+        first_images.split_id,
+        activations.neuron_id,
+        nd_kth_highest(activations.value, 256) as floor
+    from activations
+    inner join first_images on activations.image_id = first_images.image_id
+    group by first_images.split_id, activations.neuron_id
 
 )
 

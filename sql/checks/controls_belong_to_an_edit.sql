@@ -1,0 +1,16 @@
+-- A row is a control without its edit or an edit that names one, or a control of a control, or of an edit of another
+-- network, dissection or layer.
+
+select
+    edits.edit_id,
+    edits.control,
+    edits.control_of,
+    originals.control as control_of_original
+from edits
+left join edits as originals on edits.control_of = originals.edit_id
+where
+    (edits.control is null) <> (edits.control_of is null)
+    or originals.control is not null
+    or originals.network_id <> edits.network_id
+    or originals.dissection_id <> edits.dissection_id
+    or originals.layer <> edits.layer
