@@ -168,7 +168,8 @@ def _threshold(tau: float, ends: list[float], is_near: bool) -> list[alt.Chart]:
 
 def edit_differences(results: pl.DataFrame) -> alt.Chart:
     """What each edit changed, per split: columns row, difference, low, high; zero is a rule."""
-    widest = 1.15 * max(results.select(pl.max_horizontal(pl.col("low").abs(), pl.col("high").abs())).to_series())
+    # A run that was stopped has no intervals yet: low and high are NULL.
+    widest = 1.15 * max(results.select(pl.max_horizontal(pl.col("difference", "low", "high").abs())).to_series())
     base = alt.Chart(_in_order(results)).encode(
         y=_names_in_order("row", 190),
         tooltip=[

@@ -393,6 +393,6 @@ def _edit_figure(found: list[Row]) -> Figure:
     ]
     said = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
     return Figure(
-        charts.edit_differences(pl.DataFrame(drawn)),
+        charts.edit_differences(pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64})),
         f"Differences with their 95 % intervals around zero, {len(shown)} of {len(found)} results: {', '.join(said)}.",
     )

@@ -28,7 +28,7 @@ from warehouse import Warehouse, views
 from warehouse.views import load_views
 
 NOON = datetime(2026, 1, 1, 12)
-LONG = ("activations", "image_embeddings", "concept_embeddings")  # tables worth an Arrow insert
+LONG = ("activations", "image_embeddings", "concept_embeddings", "edit_predictions")  # worth an Arrow insert
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -220,6 +220,7 @@ TRAIN = [HAPPY, HAPPY, HAPPY, HAPPY, SAD, SAD, SAD, SAD, SAD, SAD]  # the last t
 TEST = [HAPPY, HAPPY, HAPPY, SAD, SAD, SAD]
 SOUND = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16]
 IN_TRAIN = 8  # of the sound ones
+BLOCKS = {1: [5, 3], 2: [6]}  # split → images of its blocks
 BEFORE = [0.1, 0.9, 0.2, 0.3, 0.8, 0.7, 0.4, 0.9, 0.2, 0.6, 0.3, 0.9, 0.7, 0.4]  # probability of sad
 AFTER = [0.1, 0.4, 0.2, 0.3, 0.8, 0.7, 0.4, 0.9, 0.2, 0.3, 0.6, 0.9, 0.7, 0.8]
 
@@ -314,7 +315,7 @@ def tiny_ledger() -> Tables:
     things = [("activations", dict(network_id=1, layer_id=i)) for i in (1, 2, 3)]
     things += [("predictions", dict(network_id=i)) for i in (1, 2)] + [("image_embeddings", dict(clip_id=1))]
     tables: Tables = dict(extractions=[], extraction_blocks=[])
-    for split_id, blocks in ((1, [5, 3]), (2, [6])):
+    for split_id, blocks in BLOCKS.items():
         for target, what in things:
             number = len(tables["extractions"]) + 1
             tables["extractions"].append(
@@ -330,22 +331,97 @@ def tiny_ledger() -> Tables:
 
 
 def tiny_questions() -> Tables:
-    edit = dict(edit_id=1, name="paper", network_id=1, dissection_id=1, layer="conv", rule="paper", tau=0.0,
-                factor=1.5, created_at=NOON, fingerprint=sha("paper"))  # fmt: skip
-    return dict(dissections=[dissection_row(1), dissection_row(2, concept_set_id=2)], edits=[edit])
+    return dict(dissections=[dissection_row(1), dissection_row(2, concept_set_id=2)])
+
+
+WORSE = [0.9, 0.9, 0.2, 0.3, 0.8, 0.7, 0.4, 0.9, 0.2, 0.6, 0.3, 0.9, 0.7, 0.4]
+TRIED = {  # edit → what the network says after it, and on which splits that was asked
+    1: (dict(name="paper", rule="paper", tau=0.0), AFTER, (1, 2)),
+    2: (dict(name="higher", rule="paper", tau=0.5), BEFORE, (1,)),
+    3: (dict(name="paper: all", rule="paper", tau=0.0, control="all", control_of=1), BEFORE, (1, 2)),
+    4: (dict(name="paper: random 1", rule="paper", tau=0.0, control="random", control_of=1, draw=1), WORSE, (1, 2)),
+    5: (dict(name="paper: random 2", rule="paper", tau=0.0, control="random", control_of=1, draw=2), AFTER, (1, 2)),
+}
+
+
+def tiny_edits() -> Tables:
+    """Two edits of conv; the first is chosen on the first split, and the second opened for it and its controls."""
+    tables: Tables = dict(edits=[], edit_layers=[], edit_predictions=[], edit_blocks=[])
+    for edit_id, (what, shares, split_ids) in TRIED.items():
+        row = dict(edit_id=edit_id, network_id=1, dissection_id=1, layer="conv", factor=1.5, factor_down=1.5,
+                   scale_bias=False, created_at=NOON, fingerprint=sha(what["name"]), **what)  # fmt: skip
+        tables["edits"].append(row)
+        tables["edit_layers"].append(dict(edit_id=edit_id, layer_id=1))
+        asked = {i for split_id in split_ids for i in (SOUND[:IN_TRAIN], SOUND[IN_TRAIN:])[split_id - 1]}
+        tables["edit_predictions"] += [
+            {key: value for key, value in said.items() if key not in ("network_id", "probabilities")}
+            | dict(edit_id=edit_id)
+            for said in tiny_predictions(1, shares)
+            if said["image_id"] in asked
+        ]
+        tables["edit_blocks"] += [
+            dict(edit_id=edit_id, split_id=split_id, block=block, images=images, seconds=0.1, finished_at=NOON)
+            for split_id in split_ids
+            for block, images in enumerate(BLOCKS[split_id])
+        ]
+    changed = [i for i, before, after in zip(SOUND, BEFORE, AFTER, strict=True) if (before > 0.5) != (after > 0.5)]
+    return tables | dict(
+        edit_choices=[dict(edit_id=1, split_id=1, edits_tried=2, chosen_at=NOON)],
+        split_openings=[dict(edit_id=1, split_id=2, opened_at=NOON)],
+        edit_intervals=[
+            dict(edit_id=edit_id, split_id=split_id, low=-0.25, high=0.5, loss_low=-0.1, loss_high=0.1,
+                 bootstraps=100, seed=0)
+            for edit_id, split_id in ((1, 1), (2, 1), (1, 2))
+        ],
+        edit_causes=[
+            dict(edit_id=1, image_id=i, neuron_id=neuron, rank=rank, contribution=1 / rank)
+            for i in changed
+            for rank, neuron in enumerate((2, 1, 4), 1)
+        ],
+    )  # fmt: skip
+
+
+def tiny_ablations(dissection_id: int, concept_id: int, first: int) -> Tables:
+    """A neuron of conv alone, two of it with one label, and two random ones, over the second split."""
+    ways = [
+        dict(neuron_id=1, neurons=1),
+        dict(dissection_id=dissection_id, concept_id=concept_id, neurons=2),
+        dict(dissection_id=dissection_id, draw=1, neurons=2),
+    ]
+    return dict(
+        ablations=[
+            dict(ablation_id=i, network_id=1, split_id=2, layer_id=1, images=len(TEST), seed=0,
+                 fingerprint=sha("ablation", i), **way)
+            for i, way in enumerate(ways, first)
+        ],
+        ablation_effects=[
+            dict(ablation_id=first + i, class_=name, images=TEST.count(name), gained=0, lost=2 - i, flips=2,
+                 loss_change=0.5 / (1 + i), loss_change_sd=0.25)
+            for i in range(len(ways))
+            for name in (HAPPY, SAD)
+        ],
+    )  # fmt: skip
+
+
+def scales_of_controls(scales: pl.DataFrame) -> pl.DataFrame:
+    """Of the controls of edit 1, from its own: every neuron by the factor, and the same on other neurons."""
+    own = scales.filter(pl.col("edit_id") == 1).sort("neuron_id")
+    values = {3: pl.lit(1.5), 4: pl.col("scale").reverse(), 5: pl.col("scale").shift(1, fill_value=own["scale"][-1])}
+    return pl.concat(
+        own.with_columns(pl.lit(edit_id, pl.Int32).alias("edit_id"), scale.alias("scale"))
+        for edit_id, scale in values.items()
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "warehouse.duckdb"
-    parts = merged(tiny_images(), tiny_words(), tiny_networks(), tiny_ledger(), tiny_questions())
+    parts = [tiny_images(), tiny_words(), tiny_networks(), tiny_ledger(), tiny_questions(), tiny_edits()]
     with Warehouse(path) as warehouse:
-        warehouse.write(unit_of(parts))
+        warehouse.write(unit_of(merged(*parts, tiny_ablations(2, 6, 1))))
         list(warehouse.build())
-        scales = warehouse.rows(
-            "select edit_id, neuron_id, scale from weight_scales inner join named_neurons using (layer, unit)"
-        )
-        warehouse.write({"edit_scales": scales})
+        scales = warehouse.rows("select edit_id, neuron_id, scale, bias_scale from weight_scales")
+        warehouse.write({"edit_scales": pl.concat([scales, scales_of_controls(scales)])})
         list(warehouse.build())
     return path
 
@@ -378,6 +454,7 @@ def scored_rows(warehouse: Warehouse) -> Tables:
             for concept in (1, 2, 3, 4)
         ],
         null_quantiles=[row | dict(z=z, p=p) for row in layers for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))],
+        **tiny_ablations(8, 4, 11),
     )
 
 

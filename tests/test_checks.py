@@ -11,6 +11,10 @@ CONTRACTS = {contract.name: contract for contract in checks()}
 
 # What breaks exactly one contract, by name; a statement a line.
 MUTATIONS = {
+    "ablation_effects_add_up": """
+        update ablation_effects set gained = 2 where ablation_id = 1 and class = 'sad'""",
+    "ablations_are_of_one_kind": """
+        update ablations set draw = 1 where ablation_id = 2""",
     "activations_are_finite": """
         update activations set value = 'nan' where neuron_id = 1 and image_id = 1""",
     "activations_are_of_known_neurons_and_images": """
@@ -19,6 +23,8 @@ MUTATIONS = {
         delete from activations where neuron_id = 5 and image_id = 3""",
     "confidence_is_the_highest_probability": """
         update predictions set confidence = 0.5 where network_id = 1 and image_id = 2""",
+    "controls_belong_to_an_edit": """
+        update edits set dissection_id = 2 where edit_id = 3""",
     "defective_images_are_left_out": """
         insert into activations values (1, 9, 0.5)""",
     "dissected_concepts_are_embedded": """
@@ -31,16 +37,27 @@ MUTATIONS = {
         update dissections set rule = 'guess' where dissection_id = 1""",
     "dissections_ask_for_what_views_hold": """
         update dissections set images_neurons = 21 where dissection_id = 1""",
+    "edit_causes_are_of_changed_images": """
+        update edit_causes set image_id = 1 where image_id = 2""",
+    "edit_intervals_are_ordered": """
+        update edit_intervals set low = 0.6 where edit_id = 1 and split_id = 1""",
+    "edit_predictions_match_the_ledger": """
+        insert into edit_predictions select * from edit_predictions where image_id = 3 and edit_id = 2;
+        delete from edit_predictions where image_id = 4 and edit_id = 2""",
     "edit_scales_are_finite_and_not_negative": """
         update edit_scales set scale = -1 where neuron_id = 1""",
-    "edit_scales_cover_their_layer": """
+    "edit_scales_cover_their_layers": """
         delete from edit_scales where neuron_id = 3""",
     "edited_networks_name_their_edit": """
         update networks set parent_network_id = null where network_id = 2""",
     "edits_are_of_the_dissected_network": """
         update edits set network_id = 2;
+        delete from edit_causes;
         update layers set network_id = 2 where layer = 'conv';
+        update ablations set network_id = 2;
         update networks set parent_network_id = 2 where network_id = 2""",
+    "edits_are_chosen_among_those_measured": """
+        update edit_choices set edits_tried = 6""",
     "embeddings_have_unit_length": """
         update image_embeddings set embedding = [1, 1, 0, 0] where image_id = 4""",
     "embeddings_of_a_clip_have_one_width": """
@@ -88,6 +105,10 @@ MUTATIONS = {
         insert into concept_classes values (99, 'happy')""",
     "similarities_are_finite": """
         update soft_wpmi set similarity = 'inf' where neuron_id = 1 and concept_id = 1""",
+    "splits_are_opened_for_chosen_edits": """
+        insert into split_openings select 2, split_id, opened_at from split_openings""",
+    "test_is_measured_where_it_was_opened": """
+        delete from split_openings""",
     "sound_images_are_not_repeated": """
         update images set sha256 = 'the same' where image_id in (1, 11)""",
 }
@@ -108,10 +129,60 @@ MORE = [
         "update concept_embeddings set embedding = ['nan'::float, 0, 0, 0] where concept_id = 1",
     ),
     ("edit_scales_are_finite_and_not_negative", "update edit_scales set scale = 'nan' where neuron_id = 1"),
-    ("edit_scales_cover_their_layer", "insert into edit_scales values (1, 8, 1.0)"),
-    ("edit_scales_cover_their_layer", "insert into edit_scales values (1, 3, 1.0)"),
-    ("edit_scales_cover_their_layer", "delete from edit_scales"),
-    ("edit_scales_cover_their_layer", "update edits set layer = 'head'"),
+    ("edit_scales_are_finite_and_not_negative", "update edit_scales set bias_scale = 'inf' where edit_id = 4"),
+    ("edit_scales_are_finite_and_not_negative", "update edit_scales set bias_scale = -0.5 where edit_id = 4"),
+    ("edit_scales_cover_their_layers", "insert into edit_scales values (1, 8, 1.0, 1.0)"),
+    ("edit_scales_cover_their_layers", "insert into edit_scales values (1, 3, 1.0, 1.0)"),
+    ("edit_scales_cover_their_layers", "delete from edit_layers where edit_id = 5"),
+    ("edit_scales_cover_their_layers", "insert into edit_layers values (2, 3)"),
+    ("edit_scales_cover_their_layers", "update layers set network_id = 2 where layer = 'conv'"),
+    ("edit_scales_cover_their_layers", "delete from edit_scales"),
+    ("edit_scales_cover_their_layers", "update edits set layer = 'head'"),
+    ("edit_predictions_match_the_ledger", "delete from edit_blocks where edit_id = 5 and split_id = 2"),
+    ("edit_predictions_match_the_ledger", "delete from edit_predictions where edit_id = 5 and image_id > 8"),
+    ("edit_predictions_match_the_ledger", "insert into edit_predictions values (2, 11, 'sad', 0.9, 0.1)"),
+    ("controls_belong_to_an_edit", "update edits set control_of = 3 where edit_id = 4"),
+    ("controls_belong_to_an_edit", "update edits set control = 'all' where edit_id = 2"),
+    ("controls_belong_to_an_edit", "update edits set control_of = 1 where edit_id = 2"),
+    ("controls_belong_to_an_edit", "update edits set network_id = 2 where edit_id = 3"),
+    ("controls_belong_to_an_edit", "update edits set layer = 'head' where edit_id = 3"),
+    ("controls_belong_to_an_edit", "update edits set control_of = null where edit_id = 3"),
+    ("edit_intervals_are_ordered", "update edit_intervals set loss_low = 0.2"),
+    ("edit_intervals_are_ordered", "update edit_intervals set loss_high = null"),
+    ("edit_intervals_are_ordered", "update edit_intervals set high = 'nan'"),
+    ("edit_intervals_are_ordered", "update edit_intervals set loss_high = 'inf'"),
+    ("edit_intervals_are_ordered", "update edit_intervals set high = 1.5"),
+    ("test_is_measured_where_it_was_opened", "update split_openings set split_id = 1"),
+    (
+        "test_is_measured_where_it_was_opened",
+        "insert into edit_blocks select * replace (2 as edit_id) from edit_blocks where edit_id = 1 and split_id = 2",
+    ),
+    ("splits_are_opened_for_chosen_edits", "delete from edit_choices"),
+    ("splits_are_opened_for_chosen_edits", "update edit_choices set split_id = 2"),
+    ("splits_are_opened_for_chosen_edits", "update split_openings set edit_id = 4"),
+    ("edits_are_chosen_among_those_measured", "delete from edit_blocks where edit_id = 1 and block = 1"),
+    ("edits_are_chosen_among_those_measured", "update edit_choices set edit_id = 3"),
+    ("edits_are_chosen_among_those_measured", "update edit_choices set edits_tried = 0"),
+    ("edit_causes_are_of_changed_images", "update edit_causes set edit_id = 2"),
+    ("edit_causes_are_of_changed_images", "update edit_causes set contribution = 'nan' where rank = 1"),
+    ("ablations_are_of_one_kind", "update ablations set neuron_id = null where ablation_id = 1"),
+    ("ablations_are_of_one_kind", "update ablations set neurons = 2 where ablation_id = 1"),
+    ("ablations_are_of_one_kind", "update ablations set neurons = 0 where ablation_id = 3"),
+    ("ablations_are_of_one_kind", "update ablations set dissection_id = 1 where ablation_id = 1"),
+    ("ablations_are_of_one_kind", "update ablations set dissection_id = null where ablation_id = 3"),
+    ("ablations_are_of_one_kind", "update ablations set neuron_id = 8 where ablation_id = 1"),
+    ("ablations_are_of_one_kind", "update ablations set network_id = 2 where ablation_id = 1"),
+    ("ablation_effects_add_up", "update ablation_effects set flips = 4 where class = 'sad'"),
+    ("ablation_effects_add_up", "update ablation_effects set lost = -1 where class = 'sad'"),
+    ("ablation_effects_add_up", "update ablation_effects set loss_change = 'nan' where class = 'sad'"),
+    ("ablation_effects_add_up", "update ablation_effects set loss_change_sd = -1 where class = 'sad'"),
+    ("ablation_effects_add_up", "delete from ablation_effects where class = 'sad'"),
+    ("ablation_effects_add_up", "delete from ablation_effects"),
+    ("defective_images_are_left_out", "insert into edit_predictions values (1, 9, 'sad', 0.9, 0.1)"),
+    ("ledger_blocks_have_no_gaps", "delete from edit_blocks where block = 0 and edit_id = 2"),
+    ("ledger_counts_sound_images", "update edit_blocks set images = images + 1 where edit_id = 2"),
+    ("fingerprints_are_unique", "update ablations set fingerprint = 'the same'"),
+    ("fingerprints_are_unique", "update edits set fingerprint = 'the same'"),
     ("live_neurons_have_one_label", "update neuron_labels set concept_id = 1 where dead"),
     ("probabilities_sum_to_one", "update predictions set probabilities = [1.2, -0.2]"),
     ("ledger_blocks_have_no_gaps", "update extraction_blocks set images = 0"),
@@ -131,6 +202,36 @@ MORE = [
     ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0.5), (1, 1, 1.0, 0.5)"),
     ("keys_are_unique", "insert into kernel_scores select 1, 1, 1, 0.5, null from range(2)"),
     ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null)"),
+    *[
+        ("keys_are_unique", f"insert into {table} from {table}")
+        for table in (
+            "edit_layers",
+            "edit_blocks",
+            "edit_choices",
+            "split_openings",
+            "edit_intervals",
+            "edit_causes",
+            "ablations",
+            "ablation_effects",
+        )
+    ],
+    ("keys_are_unique", "update edit_causes set rank = 1"),
+    *[
+        ("references_exist", f"update {table} set {key} = 99")
+        for table, keys in {
+            "edits": "control_of",
+            "edit_layers": "edit_id layer_id",
+            "edit_predictions": "edit_id image_id",
+            "edit_blocks": "edit_id split_id",
+            "edit_choices": "edit_id split_id",
+            "split_openings": "edit_id split_id",
+            "edit_intervals": "edit_id split_id",
+            "edit_causes": "edit_id image_id neuron_id",
+            "ablations": "network_id split_id layer_id neuron_id dissection_id concept_id",
+            "ablation_effects": "ablation_id",
+        }.items()
+        for key in keys.split()
+    ],
 ]
 
 
@@ -202,6 +303,16 @@ def test_an_extraction_that_was_stopped_breaks_nothing(sound):
         delete from activations where neuron_id between 6 and 8 and image_id between 6 and 8;
         delete from extraction_blocks where extraction_id = 7;
         delete from activations where neuron_id between 1 and 4 and image_id > 10""")
+    assert broken(sound) == set()
+
+
+def test_a_search_that_was_stopped_breaks_nothing(sound):
+    """The last block of an edit is not there yet, and the controls of the chosen one have not begun on test."""
+    sound.connection.execute("""
+        delete from edit_blocks where block = 1 and edit_id = 2;
+        delete from edit_predictions where edit_id = 2 and image_id between 6 and 8;
+        delete from edit_blocks where split_id = 2 and edit_id >= 3;
+        delete from edit_predictions where image_id > 10 and edit_id >= 3""")
     assert broken(sound) == set()
 
 

@@ -19,7 +19,7 @@ from warehouse import Warehouse, views
 
 pytest_plugins = ["world_fixtures"]
 
-COMMANDS = ("demo", "extract", "build", "query", "modify", "report", "status", "check", "train")
+COMMANDS = ("demo", "extract", "build", "query", "modify", "effects", "report", "status", "check", "train")
 QUERY = "select layer, unit, concept from neuron_concepts where layer = 'conv1' order by unit"
 
 
@@ -156,7 +156,8 @@ def test_query_refuses_a_format_that_is_none_and_parquet_without_a_file(finished
 def test_status_says_what_is_there_and_what_is_stale(edited_world: World) -> None:
     done = edited_world.run("status")
     assert (done.code, done.err) == (0, "")
-    for text in ("warehouse.duckdb: ", "net+paper", "shapes", "Unfinished extractions\nnone", "every view is built"):
+    [edited] = edited_world.rows("select name from networks where edit_id is not null")
+    for text in ("warehouse.duckdb: ", edited["name"], "shapes", "Unfinished extractions\nnone", "every view is built"):
         assert text in done.out
     with Warehouse(edited_world.warehouse) as opened:
         opened.write({"concept_classes": [{"concept_id": 1, "class": "ring"}]})

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -47,7 +48,7 @@ def version(warehouse: Warehouse, table: str) -> int:
 def test_a_new_warehouse_has_every_table_and_view_and_no_rows(empty):
     assert empty.rows("select * from activations").shape == (0, 3)
     assert empty.rows("select * from layer_summary").height == 0
-    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["1"]
+    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["2"]
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -229,11 +230,19 @@ def test_two_readers_share_a_file(tiny):
         assert reader.rows("select * from layer_summary").height == 3
 
 
-def test_a_newer_warehouse_is_refused_and_left_alone(empty):
-    empty.connection.execute("update warehouse_info set value = '99' where key = 'schema_version'")
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [(1, "older dissectdb (schema 1, this one needs 2)"), (99, "newer dissectdb (schema 99, this one knows 2)")],
+)
+def test_a_warehouse_of_another_schema_is_refused_and_left_alone(empty, schema, said, read_only):
+    empty.connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(schema)])
     empty.connection.close()
-    with pytest.raises(WarehouseUnavailable, match="newer dissectdb \\(schema 99, this one knows 1\\)"):
-        Warehouse(empty.path)
+    before = empty.path.read_bytes()
+    with pytest.raises(WarehouseUnavailable, match=re.escape(said)) as refused:
+        Warehouse(empty.path, read_only=read_only)
+    assert refused.value.exit_code == 3
+    assert empty.path.read_bytes() == before
 
 
 @pytest.mark.parametrize("read_only", [False, True])

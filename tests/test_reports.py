@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reports import questions, sentences, words
+from reports import questions, sentences, terminal, words
 from reports.page import QUESTIONS, render, write
 from warehouse.database import Warehouse
 
@@ -54,6 +54,7 @@ class Plan:
     truth: bool = True
     wrong: int = 4  # wrong predictions in each split
     edits: int = 1
+    intervals: bool = True  # of what the edits changed; a run that was stopped has none yet
     thumbnails: bool = True
 
 
@@ -132,7 +133,8 @@ def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         ],
         "edits": [
             {"edit_id": 1 + edit, "name": f"{plan.layers[0]} twice", "network_id": 1, "dissection_id": 1,
-             "layer": plan.layers[0], "rule": "paper", "tau": 0.0, "factor": 1.5, "created_at": NOON,
+             "layer": plan.layers[0], "rule": "paper", "tau": 0.0, "factor": 1.5, "factor_down": 1.5,
+             "scale_bias": False, "created_at": NOON,
              "fingerprint": str(edit)}
             for edit in range(plan.edits)
         ],
@@ -209,11 +211,40 @@ def filled(path: Path, plan: Plan) -> Iterator[Warehouse]:
                     "extraction_blocks": blocks,
                 }
             )
+        warehouse.write(tried(plan))
         list(warehouse.build())
         if plan.tested:
             warehouse.write(label_tests(warehouse))
             list(warehouse.build())
         yield warehouse
+
+
+def tried(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """What every edit predicts, over both splits; where there are any, the first is chosen on the first split."""
+    rows: dict[str, list[dict[str, Any]]] = {"edit_predictions": [], "edit_blocks": []}
+    for edit_id in range(1, 1 + plan.edits):
+        rows["edit_predictions"] += [
+            {key: row[key] for key in ("image_id", "class", "confidence", "loss")} | {"edit_id": edit_id}
+            for row in predictions(plan, 1 + edit_id)
+        ]
+        rows["edit_blocks"] += [
+            {
+                "edit_id": edit_id,
+                "split_id": split_id,
+                "block": 0,
+                "images": IMAGES,
+                "seconds": 0.1,
+                "finished_at": NOON,
+            }
+            for split_id in (1, 2)
+        ]
+    choice = {"edit_id": 1, "split_id": 1, "edits_tried": plan.edits, "chosen_at": NOON}
+    intervals = [
+        {"edit_id": edit_id, "split_id": split_id, "low": -0.02, "high": 0.125, "loss_low": -0.1, "loss_high": 0.1,
+         "bootstraps": 100, "seed": 0}
+        for edit_id in range(1, 1 + plan.edits) for split_id in (1, 2)
+    ] if plan.intervals else []  # fmt: skip
+    return rows | {"edit_choices": [choice], "edit_intervals": intervals} if plan.edits else {}
 
 
 def label_tests(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
@@ -527,6 +558,7 @@ def test_any_name_reads_as_itself(text):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"intervals": False}, ["a change of +4.17 percentage points. The mean loss falls"]),
         ({"edits": 0}, ["No edit that rests on this dissection has been measured."]),
         ({"tau": 1e6}, ["No neuron is interpretable: no label scores above τ = 1,000,000.", "none to show"]),
         ({"layers": ("only",)}, ["One layer was looked at, so there is no depth to draw."]),
@@ -609,14 +641,49 @@ def test_numbers_read_well(written, expected):
 
 
 @pytest.mark.parametrize(
-    ("gained", "lost", "p", "expected"),
+    ("gained", "lost", "verdict", "expected"),
     [
-        (48, 33, 0.12, "no evidence that the edit helps"),
-        (33, 48, 0.12, "no evidence that the edit helps or harms"),
-        (48, 3, 0.001, "evidence that the edit helps"),
-        (3, 48, 0.001, "evidence that the edit harms"),
-        (0, 0, 1.0, "no image changed sides"),
+        (48, 33, "no evidence", "no evidence that the edit helps"),
+        (33, 48, "no evidence", "no evidence that the edit helps or harms"),
+        (48, 3, "helped", "evidence that the edit helps"),
+        (3, 48, "harmed", "evidence that the edit harms"),
+        (0, 0, "no evidence", "no image changed sides"),
     ],
 )
-def test_a_verdict_goes_no_further_than_its_p(gained, lost, p, expected):
-    assert sentences.verdict({"gained": gained, "lost": lost, "p_corrected": p}) == expected
+def test_a_verdict_is_that_of_the_view_and_goes_no_further(gained, lost, verdict, expected):
+    assert sentences.verdict({"gained": gained, "lost": lost, "verdict": verdict}) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0th"), (1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"),
+     (21, "21st"), (41.4, "41st"), (99.6, "100th"), (100, "100th"), (111, "111th")],
+)  # fmt: skip
+def test_ordinals_end_as_they_are_spoken(number, expected):
+    assert terminal.ordinal(number) == expected
+
+
+RESULT = {
+    "split": "test", "images": 7178, "correct_before": 5000, "correct_after": 5015, "p_mcnemar": 0.118,
+    "percentile": None, "edits_tried": 1, "p_corrected": 0.118, "verdict": "no evidence", "is_probing_set": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "test: +15 of 7,178, p = 0.12: no evidence"),
+        ({"correct_after": 3990}, "test: -1,010 of 7,178, p = 0.12: no evidence"),
+        ({"percentile": 0.415}, "test: +15 of 7,178, p = 0.12, 42nd percentile of random edits: no evidence"),
+        (
+            {"edits_tried": 1200, "p_corrected": 0.9},
+            "test: +15 of 7,178, p = 0.12 (the best of 1,200 tried: p corrected 0.9): no evidence",
+        ),
+        (
+            {"verdict": "helped", "is_probing_set": True},
+            "test: +15 of 7,178, p = 0.12: helped; the labels were made on these very images",
+        ),
+    ],
+)
+def test_a_verdict_on_the_terminal_is_one_line(changes, expected):
+    assert terminal.verdict(RESULT | changes) == expected

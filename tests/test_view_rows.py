@@ -221,22 +221,51 @@ def test_the_layer_to_edit_has_weights_and_most_interpretable_neurons_and_is_the
     ]  # fmt: skip
 
 
-def test_weights_are_scaled_by_the_rule_over_the_edits_own_tau_or_as_the_users_query_said():
-    edit = dict(network_id=1, dissection_id=1, layer="conv")
+def test_weights_are_scaled_by_the_rule_of_the_edit_or_as_was_kept_of_a_query_or_a_control():
+    """Neurons 0 to 2 of conv: Smile, Frown (which q does not pass) and no label; neuron 10 is of another layer."""
+    labels = [
+        label(0, 1, 0.4) | dict(calibrated=True, interpretable=True),
+        label(1, 2, 0.3) | dict(calibrated=False, interpretable=True),
+        label(2, None, None) | dict(calibrated=False, interpretable=False),
+        label(10, 1, 9.0) | dict(calibrated=True, interpretable=True),
+    ]
+    rules = {
+        1: dict(rule="paper", tau=0.3, factor=1.5, factor_down=1.5, scale_bias=True),
+        2: dict(rule="sql", control=None),
+        3: dict(rule="calibrated", factor=3.0, factor_down=4.0),
+        4: dict(rule="weight_l1", factor=2.0, factor_down=2.0),
+        5: dict(rule="proportional", factor=6.0),
+        6: dict(rule="ablate", concepts=["Frown"]),
+        7: dict(rule="ablate"),
+        8: dict(rule="paper", tau=0.0, factor=1.5, factor_down=1.5, control="random", control_of=1),
+    }
+    edit = dict(network_id=1, dissection_id=1, layer="conv", scale_bias=False)
+    weighted = [dict(row, weight_l1=l1) for row, l1 in zip(units(3), (1.0, 2.0, 6.0), strict=True)]
     rows = run_view(
         "weight_scales",
         **NET,
-        neurons=units(3) + units(1, layer_id=1),
-        neuron_labels=[label(0, 1, 0.4), label(1, 1, 0.3), label(2, None, None), label(10, 1, 9.0)],
-        edits=[
-            dict(edit_id=1, rule="paper", tau=0.3, factor=1.5, **edit),
-            dict(edit_id=2, rule="sql", tau=None, factor=None, **edit),
+        **words(Smile=["happy"], Frown=["sad"]),
+        neurons=weighted + units(1, layer_id=1),
+        neuron_labels=labels,
+        edits=[edit | dict(edit_id=i) | rule for i, rule in rules.items()],
+        edit_layers=[dict(edit_id=i, layer_id=0) for i in rules],
+        edit_scales=[
+            dict(edit_id=e, neuron_id=n, scale=7.0, bias_scale=0.5) for e, n in [(1, 0), (2, 0), (2, 2), (8, 1)]
         ],
-        edit_scales=[dict(edit_id=e, neuron_id=n, scale=7.0) for e, n in [(1, 0), (2, 0), (2, 2)]],
     )
-    paper = [row["scale"] for row in rows if row["edit_id"] == 1]
-    assert paper == [1.5, pytest.approx(2 / 3), pytest.approx(2 / 3)]
-    assert [(row["unit"], row["scale"]) for row in rows if row["edit_id"] == 2] == [(0, 7.0), (2, 7.0)]
+    scales = {i: [row["scale"] for row in rows if row["edit_id"] == i] for i in rules}
+    assert scales[1] == [1.5, pytest.approx(2 / 3), pytest.approx(2 / 3)]
+    assert [(row["unit"], row["scale"], row["bias_scale"]) for row in rows if row["edit_id"] in (2, 8)] == [
+        (0, 7.0, 0.5), (2, 7.0, 0.5), (1, 7.0, 0.5),
+    ]  # fmt: skip
+    assert scales[3] == [3.0, 0.25, 0.25]
+    assert scales[4] == [0.5, 0.5, 2.0]
+    assert scales[5] == [6.0, 0.0, 1.0]
+    assert scales[6] == [1.0, 0.0, 1.0]
+    assert scales[7] == [0.0, 0.0, 1.0]
+    biases = {i: [row["bias_scale"] for row in rows if row["edit_id"] == i] for i in rules}
+    assert biases[1] == scales[1]
+    assert biases[3] == [1.0, 1.0, 1.0]
 
 
 def test_a_prediction_of_an_image_without_a_class_is_never_right_and_does_not_count():
