@@ -1,5 +1,5 @@
--- A row is an edited network without its edit or its original, of another original than its edit's, or one of
--- several networks of one edit.
+-- A row is an edited network without its original, of another original than its edit's, or one of several networks of
+-- one edit. A network with an original and no edit is fine: it was edited here and then probed as one of its own.
 
 select
     networks.network_id,
@@ -10,7 +10,7 @@ select
 from networks
 left join edits on networks.edit_id = edits.edit_id
 where
-    (networks.edit_id is null) <> (networks.parent_network_id is null)
+    (networks.edit_id is not null and networks.parent_network_id is null)
     or networks.parent_network_id <> edits.network_id
     or networks.edit_id in (
         select edit_id from networks where edit_id is not null group by edit_id having count(*) > 1
