@@ -22,7 +22,7 @@ from extract.cut import Change, Cut, Kept
 from extract.edit import PlannedEdit
 from extract.search import Search
 
-STEPS = 32
+STEPS = 64  # of the integral; the shares then add up to the change within about one percent
 NEURONS = 5  # that are named for an image
 AT_ONCE = 64  # images
 

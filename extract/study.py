@@ -261,7 +261,10 @@ class Study(Settings):
             if (first := self.dissections.index(dissection)) < place:
                 raise ValueError(f"dissections[{place}]: is dissections[{first}] once more")
         layers = [layer.name for layer in self.network.layers] if self.network else []
-        named = [(f"edits[{place}].layer", edit.layer_names) for place, edit in enumerate(self.edits)]
+        named = [
+            (f"edits[{place}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
+            for place, edit in enumerate(self.edits)
+        ]
         named += [(f"sweeps[{place}].layers", sweep.layers) for place, sweep in enumerate(self.sweeps)]
         named += [("effects.layers", self.effects.layers)] if self.effects else []
         for key, names in named:

@@ -380,6 +380,13 @@ def test_an_edit_of_a_layer_that_was_not_extracted_is_refused(world: World) -> N
     refused(world, "modify", world.study, code=2, says=("head is not extracted", "dissectdb extract STUDY"))
 
 
+def test_modify_needs_test_images_before_it_writes_anything(new_world: World) -> None:
+    shutil.rmtree(new_world.folder / "images" / "test")
+    assert new_world.extract().code == 0
+    refused(new_world, "modify", new_world.study, code=2, says=("no sound test images", "validation, then test"))
+    assert not (new_world.folder / "edits").exists()
+
+
 def test_modify_needs_the_study_as_it_was_extracted(world: World) -> None:
     world.change("softmax_scale = 40.0", "softmax_scale = 41.0")
     refused(world, "modify", world.study, code=2, says=("has not been extracted as it stands",))

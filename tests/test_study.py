@@ -17,7 +17,7 @@ from extract.study import Study, StudyError
 
 STUDIES = Path(__file__).parent.parent / "studies"
 MODELS = [study.Study, study.Dataset, study.Network, study.Input, study.Layer, study.Clip, study.ConceptSet]
-MODELS += [study.Dissection, study.Edit, study.Arrays]
+MODELS += [study.Dissection, study.Edit, study.Sweep, study.Protocol, study.Effects, study.Arrays]
 SMALL = """
 [dataset]
 name = "faces"
@@ -62,9 +62,10 @@ def mistake(folder: Path, key: str, value: str) -> str:
 # ---------------------------------------------------------------- the studies that ship
 
 
-def uncommented(text: str) -> str:
-    """The text with the settings that are shown in comments switched on."""
-    return re.sub(r"^# (\w+ = |\[\[)", r"\1", text, flags=re.MULTILINE)
+def uncommented(text: str, without: str) -> str:
+    """The text with the settings that are shown in comments switched on, all but those that match `without`."""
+    kept = "\n".join(line for line in text.splitlines() if not re.match(rf"# ({without})", line))
+    return re.sub(r"^# (\w+ = |\[\[)", r"\1", kept, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
@@ -73,12 +74,27 @@ def test_a_shipped_study_loads(path: Path) -> None:
     assert loaded.arrays or loaded.network.layers
 
 
-def test_every_key_of_the_fer2013_study_is_a_setting_even_those_in_comments(tmp_path: Path) -> None:
-    text = (STUDIES / "fer2013.toml").read_text(encoding="utf-8")
-    loaded = Study.load(write(tmp_path, uncommented(text)))
+# Ways to say the same, of which a study takes one.
+ONE_OF_EACH = {"layer and a query": r'layers = |sql = "loud', "layers and a file": 'layer = "lin2"  |sql = "select'}
+
+
+@pytest.mark.parametrize("way", ONE_OF_EACH)
+def test_every_key_of_the_fer2013_study_is_a_setting_even_those_in_comments(tmp_path: Path, way: str) -> None:
+    query = "select layer, unit, 2 as scale from neurons"
+    (tmp_path / "loud.sql").write_text(query, encoding="utf-8")
+    text = uncommented((STUDIES / "fer2013.toml").read_text(encoding="utf-8"), ONE_OF_EACH[way])
+    if way.startswith("layers"):
+        text = text.replace('rule = "sql"\nlayer = "lin2"', 'rule = "sql"\nlayers = ["lin2"]')
+    loaded = Study.load(write(tmp_path, text))
     assert loaded.dataset.validation_share == 0.1
     assert loaded.network.input.std == (0.5,)
-    assert loaded.edits[-1].rule == "sql"
+    assert [edit.rule for edit in loaded.edits] == ["paper", "ablate", "sql"]
+    assert loaded.edits[0].factor_down == 1.0
+    assert loaded.edits[0].layer_names == (("lin2",) if "query" in way else ("lin1", "lin2"))
+    assert (loaded.edits[-1].sql == query) == ("file" in way)
+    assert loaded.edits[1].concepts == ("Smile",)
+    assert loaded.sweeps[0].factors_down == (1.0,)
+    assert len(loaded.sweeps[0].edits()) == 72
 
 
 def test_every_setting_is_named_in_a_study_that_ships() -> None:
@@ -263,6 +279,28 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("edits[0].factor", "0", "edits[0].factor: must be greater than"),
         ("edits[0].rule", "sql", "edits[0]: rule = 'sql' and the key sql belong together"),
         ("edits", '[{name="a"},{name="a"}]', "edits: the name a is there twice"),
+        ("edits[0].layers", '["lin1", "lin9"]', "edits[0].layers: there is no layer 'lin9'; did you mean lin1?"),
+        ("edits[0].layers", '["lin1", "lin1"]', "edits[0]: lin1 is there twice"),
+        ("edits", '[{name="a",layer="lin1",layers=["lin1"]}]', "edits[0]: layer and layers are two ways to say"),
+        ("edits[0].concepts", '["Smile"]', "edits[0]: concepts would do nothing: rule = 'paper' reads factor, fact"),
+        ("edits", '[{name="a",rule="weight_l1",tau=1}]', "edits[0]: tau would do nothing: rule = 'weight_l1' reads"),
+        ("edits", '[{name="a",rule="calibrated",tau=0}]', "edits[0]: tau would do nothing: rule = 'calibrated'"),
+        ("edits", '[{name="a",rule="proportional",factor_down=2,tau=1}]', "edits[0]: factor_down and tau would do"),
+        ("edits", '[{name="a",rule="ablate",factor=2}]', "edits[0]: factor would do nothing: rule = 'ablate' reads"),
+        ("edits[0].factor_down", "0", "edits[0].factor_down: must be greater than"),
+        ("edits[0].sql", "select 1", "edits[0]: rule = 'sql' and the key sql belong together"),
+        ("edits", '[{name="a",rule="sql",sql="x"}]', "edits[0]: rule = 'sql' needs layer, the layer whose weights"),
+        ("edits", '[{name="a",rule="sql",layer="lin1",sql="no.sql"}]', "edits[0].sql: "),
+        ("edits[0].rule", "papr", "edits[0].rule: 'papr' is none of the allowed; did you mean paper?"),
+        ("sweeps", '[{name="s",layers=["lin9"]}]', "sweeps[0].layers: there is no layer 'lin9'; did you mean lin1?"),
+        ("sweeps", '[{name="s",rules=["sql"]}]', "sweeps[0].rules[0]: 'sql' is none of the allowed;"),
+        ("sweeps", '[{name="s",taus=[]}]', "sweeps[0].taus: is an empty list; at least one is needed"),
+        ("effects", '{layers=["lin9"]}', "effects.layers: there is no layer 'lin9'; did you mean lin1?"),
+        ("effects", '{layers=["lin1"],split="train"}', "effects.split: 'train' is none of the allowed;"),
+        ("effects", "{}", "effects.layers is missing"),
+        ("protocol.controls", "-1", "protocol.controls: must be greater than or equal to 0, not -1"),
+        ("protocol.bootstraps", "99", "protocol.bootstraps: must be greater than or equal to 100, not 99"),
+        ("protocol.seed", "0.5", "protocol.seed: must be a whole number, not 0.5"),
         ("edits", '[{name="a",rule="sql",sql="x",layer="lin1",factor=2}]', "edits[0]: factor would do nothing"),
         ("device", "gpu", "device: 'gpu' is none of the allowed; did you mean cpu? allowed: auto, cpu, cuda, mps"),
         ("clip", "x", "clip: must be a table, not 'x'"),
@@ -273,6 +311,11 @@ def test_a_wrong_value_is_one_readable_line(tmp_path: Path, key: str, value: str
     line = mistake(tmp_path, key, value)
     assert line.partition(" from the command line: ")[2].startswith(message)
     assert not re.search(r"literal\[|function-|Input should|pydantic|<class", line)
+
+
+def test_sweeps_of_one_name_are_refused(tmp_path: Path) -> None:
+    line = mistake(tmp_path, "sweeps", '[{name="s"},{name="s"}]')
+    assert line.endswith("edits: the name s: paper, tau 0, factor 1.5 is there twice")
 
 
 def test_a_folder_needs_its_path_and_a_missing_table_is_named(tmp_path: Path) -> None:

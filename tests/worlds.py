@@ -128,6 +128,11 @@ name = "mine"
 rule = "sql"
 layer = "conv2"
 sql = "select layer, unit, 1 + unit / 4 as scale from neuron_concepts where layer = 'conv2'"
+
+[protocol]
+controls = 12
+shuffles = 3
+bootstraps = 200
 """
 
 SHAPES = """
