@@ -131,8 +131,12 @@ def with_effects(world: World) -> World:
 
 def test_sampled_layers_say_the_size_of_their_samples(world: World) -> None:
     with_effects(world)
-    rows = world.rows("select distinct layer, class is null as whole, images, count(*) over (partition by layer, class) "
-                      "as n from neuron_effects")  # fmt: skip
+    rows = world.rows(
+        """
+        select layer, class is null as whole, images, count(distinct unit) as n
+        from neuron_effects group by layer, class, images
+        """
+    )
     assert {row["n"] for row in rows} == {3}
     assert {row["images"] for row in rows if row["whole"]} == {15}
     draws = world.rows("select distinct draws from concept_effects")

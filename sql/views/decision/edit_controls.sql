@@ -7,31 +7,23 @@
 -- by chance, (1 + as many as did) / (1 + draws).
 
 select
-    edits.edit_id,
-    splits.split,
-    controls.control,
+    edit_id,
+    split,
+    control,
     count(*) as draws,
-    max(edit_outcomes.correct_after - edit_outcomes.correct_before) as difference,
-    min(control_outcomes.correct_after - control_outcomes.correct_before) as lowest,
-    avg(control_outcomes.correct_after - control_outcomes.correct_before) as mean,
-    max(control_outcomes.correct_after - control_outcomes.correct_before) as highest,
+    max(difference_of_edit) as difference,
+    min(difference) as lowest,
+    avg(difference) as mean,
+    max(difference) as highest,
     avg(
         case
-            when control_outcomes.correct_after < edit_outcomes.correct_after then cast(1 as double)
-            when control_outcomes.correct_after = edit_outcomes.correct_after then cast(0.5 as double)
+            when difference < difference_of_edit then cast(1 as double)
+            when difference = difference_of_edit then cast(0.5 as double)
             else 0
         end
     ) as percentile,
-    (1 + count(*) filter (where control_outcomes.correct_after >= edit_outcomes.correct_after))
-    / (1 + count(*)) as p,
-    edit_outcomes.split_id,
-    edits.dissection_id
-from edits
-inner join edits as controls on edits.edit_id = controls.control_of
-inner join edit_outcomes on edits.edit_id = edit_outcomes.edit_id
-inner join edit_outcomes as control_outcomes
-    on
-        controls.edit_id = control_outcomes.edit_id
-        and edit_outcomes.split_id = control_outcomes.split_id
-inner join splits on edit_outcomes.split_id = splits.split_id
-group by edits.edit_id, splits.split, controls.control, edit_outcomes.split_id, edits.dissection_id
+    (1 + count(*) filter (where difference >= difference_of_edit)) / (1 + count(*)) as p,
+    split_id,
+    dissection_id
+from edit_control_draws
+group by edit_id, split, control, split_id, dissection_id
