@@ -63,7 +63,7 @@ def _all(planned: PlannedEdit) -> list[EditedLayer]:
 
 def _bias(plan: Plan, each: EditedLayer) -> EditedLayer | None:
     """The layer with its biases scaled only; None where it has no biases."""
-    if plan.network.model.get_submodule(each.layer).bias is None:
+    if getattr(plan.network.model.get_submodule(each.layer), "bias", None) is None:
         return None
     return replace(each, scales=np.ones(len(each.scales)), bias_scales=each.scales)
 

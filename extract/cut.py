@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -82,7 +82,7 @@ class Cut:
             return torch.stack([self.after(kept, change) for change in changes])
         module = self.model.get_submodule(self.first)
         scalings = [change.get(self.first) or unchanged(module, kept[0].shape[1]) for change in changes]
-        return self.last.logits(kept[0], module.bias, scalings)
+        return self.last.logits(kept[0], getattr(module, "bias", None), scalings)
 
     def _scaled(self, layer: str, output: Tensor, change: Change, amounts: Mapping[str, Tensor]) -> Tensor:
         """The output of a changed layer, always a new tensor: what follows may work in place."""
@@ -228,7 +228,8 @@ def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int]) ->
     with torch.no_grad():
         expected = first_tensor(model(images), "the network")
         try:
-            start, rest = _parts(model, first)
+            weighted = [tap.layer for tap in taps if hasattr(model.get_submodule(tap.layer), "weight")]
+            start, rest = _parts(model, first, {*weighted, first})
             kept = start(images)
             if not all(isinstance(each, Tensor) and each.ndim and len(each) == 2 for each in kept):
                 return whole
@@ -240,17 +241,34 @@ def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int]) ->
     return cut if close and by_name[first].image_axis == 0 else whole
 
 
-def _parts(model: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """What computes the layer's output and all else that the rest needs, and the rest. Raises ValueError."""
-    traced = fx.symbolic_trace(model)
+class _Tracer(fx.Tracer):
+    """Leaves the given layers whole, whatever class they are of: they are what is changed."""
+
+    def __init__(self, layers: Collection[str]) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return name in self.layers or super().is_leaf_module(module, name)
+
+
+def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """What computes the layer's output and all else that the rest needs, and the rest. Raises ValueError.
+
+    layers: this one and those that may be changed with it, which the rest runs even where they do not depend on it.
+    """
+    traced = fx.GraphModule(model, _Tracer(layers).trace(model))
     nodes = list(traced.graph.nodes)
-    calls = [node for node in nodes if node.op == "call_module" and node.target == layer]
-    if len(calls) != 1:
-        raise ValueError(f"{layer} is called {len(calls)} times")
-    later: set[fx.Node] = set()
+    calls = [node for node in nodes if node.op == "call_module" and node.target in layers]
+    if [node.target for node in calls].count(layer) != 1 or {node.target for node in calls} != {*layers}:
+        raise ValueError(f"{layer} is not called once, or another layer is not")
+    calls.sort(key=lambda node: node.target != layer)
+    later = set(calls[1:])
     for node in nodes:
         if any(each is calls[0] or each in later for each in node.all_input_nodes):
             later.add(node)
+    if calls[0] in later:
+        raise ValueError(f"{layer} needs a layer that runs after it")
     crossing = [calls[0]]
     crossing += [
         node

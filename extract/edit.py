@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,7 +70,7 @@ def scaled_copy(model: nn.Module, planned: PlannedEdit) -> nn.Module:
             module = edited.get_submodule(each.layer)
             shape = [-1, *[1] * (module.weight.ndim - 1)]
             module.weight.mul_(torch.from_numpy(each.scales).to(module.weight).view(shape))
-            if module.bias is not None:
+            if getattr(module, "bias", None) is not None:
                 module.bias.mul_(torch.from_numpy(each.bias_scales).to(module.bias))
     return edited
 
@@ -109,7 +109,8 @@ class KnownLayer:
 
 def plan_edits(warehouse: Any, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
     """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
-    known = dissected_layers(warehouse, dissection_id)
+    here = {tap.layer for tap in plan.taps}  # the warehouse may hold more layers than the study names
+    known = {name: each for name, each in dissected_layers(warehouse, dissection_id).items() if name in here}
     layers = {each.name: edited_layers(warehouse, dissection_id, each, known) for each in asked}
     refuse_without_weights(plan, asked, layers)
     first = warehouse.next_id("edits")
@@ -174,7 +175,7 @@ def edited_layers(
     warehouse: Any, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
 ) -> list[KnownLayer]:
     """The layers of an edit. Raises StudyError for one that the warehouse does not have."""
-    names = asked.layer_names or (choose_layer(warehouse, dissection_id, asked.name),)
+    names = asked.layer_names or (choose_layer(warehouse, dissection_id, asked.name, known),)
     if missing := [name for name in names if name not in known]:
         raise StudyError(f"edit {asked.name}: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
     return [known[name] for name in names]
@@ -194,12 +195,13 @@ def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapp
             )
 
 
-def choose_layer(warehouse: Any, dissection_id: int, edit: str) -> str:
-    """The first of layer_choices."""
-    choices = warehouse.rows(
-        "select layer from layer_choices where dissection_id = $id order by rank limit 1", {"id": dissection_id}
-    )["layer"]
-    if len(choices) == 0:
+def choose_layer(warehouse: Any, dissection_id: int, edit: str, known: Collection[str]) -> str:
+    """The first of layer_choices that is known."""
+    rows = warehouse.rows(
+        "select layer from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
+    )
+    choices = [layer for layer in rows["layer"] if layer in known]
+    if not choices:
         raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")
     return choices[0]
 

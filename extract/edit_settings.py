@@ -107,10 +107,15 @@ class Sweep(Settings):
         for rule, layer, tau, factor, down in combinations:
             values = {"tau": tau, "factor": factor, "factor_down": down}
             values = {key: value for key, value in values.items() if key in READS[rule] and value is not None}
-            said = [f"{key} {value:g}" for key, value in values.items()]
+            said = [f"{key} {_briefly(value)}" for key, value in values.items()]
             name = ", ".join([f"{self.name}: {rule}", *([layer] if layer else []), *said])
             found.append(Edit(name=name, rule=rule, layer=layer, bias=self.bias, **values))
         return list({edit.name: edit for edit in found}.values())
+
+
+def _briefly(value: float) -> str:
+    """A number as short as still tells it from any other."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 class Protocol(Settings):

@@ -176,8 +176,9 @@ def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], 
 def weight_norms(module: nn.Module, units: int) -> list[tuple[float | None, float | None, float | None]]:
     """(L1, L2, bias) of each unit's weight row; None where the module has no such row."""
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # its rows are inputs, not units
-    if not isinstance(weight, Tensor) or transposed or weight.ndim == 0 or len(weight) != units:
+    # Rows that are inputs, not units; a weight of what is negative only, which is not linear in the output.
+    other = isinstance(module, nn.modules.conv._ConvTransposeNd | nn.PReLU)
+    if not isinstance(weight, Tensor) or other or weight.ndim == 0 or len(weight) != units:
         return [(None, None, None)] * units
     rows = weight.detach().double().reshape(units, -1)
     fits = isinstance(bias, Tensor) and bias.shape == (units,)

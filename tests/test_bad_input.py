@@ -402,3 +402,4 @@ def test_a_layer_whose_rows_are_no_units_has_no_weights_to_scale() -> None:
     assert not has_weight_rows(nn.ConvTranspose2d(4, 4, 3), 4)  # its rows are inputs
     assert not has_weight_rows(weight_norm(nn.Linear(4, 4)), 4)  # computed anew at every pass
     assert not has_weight_rows(nn.AvgPool2d(2), 4)
+    assert not has_weight_rows(nn.PReLU(4), 4)  # scales what is negative only

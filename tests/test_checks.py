@@ -157,6 +157,7 @@ MORE = [
         "test_is_measured_where_it_was_opened",
         "insert into edit_blocks select * replace (2 as edit_id) from edit_blocks where edit_id = 1 and split_id = 2",
     ),
+    ("test_is_measured_where_it_was_opened", "update networks set edit_id = 2 where edit_id = 1"),
     ("splits_are_opened_for_chosen_edits", "delete from edit_choices"),
     ("splits_are_opened_for_chosen_edits", "update edit_choices set split_id = 2"),
     ("splits_are_opened_for_chosen_edits", "update split_openings set edit_id = 4"),

@@ -15,6 +15,9 @@ from killer import kill
 from worlds import CLASSES, NETWORK, World, command
 
 import cli
+from extract import cut
+from extract.edit import EditedLayer, PlannedEdit, scaled_copy
+from extract.hooks import Tap
 from warehouse import Warehouse
 
 pytest_plugins = ["world_fixtures"]
@@ -594,6 +597,46 @@ def test_the_layer_is_chosen_where_the_study_names_none(world: World) -> None:
     assert world.modify("--edit", "paper").code == 0
     [choice] = world.rows("select layer from layer_choices where dissection_id = 2 and rank = 1")
     assert edits(world)["paper"]["layer"] == choice["layer"]
+
+
+def test_no_layer_is_chosen_that_the_study_does_not_name_any_more(world: World) -> None:
+    """The warehouse still holds the others, one of which has the most interpretable neurons."""
+    world.change('["conv1", { name = "conv2", pooling = "max" }, "lin", "gate"]', '["conv1"]')
+    world.study.write_text(
+        world.study.read_text().partition("[[edits]]")[0]
+        + '[[edits]]\nname = "paper"\n[protocol]\ncontrols = 1\nshuffles = 0\n'
+    )
+    assert world.modify().code == 0
+    assert edits(world)["paper"]["layer"] == "conv1"
+    [first] = world.rows("select layer from layer_choices where dissection_id = 2 and rank = 1")
+    assert first["layer"] != "conv1"
+
+
+def test_layers_that_do_not_depend_on_each_other_are_edited_together(world: World) -> None:
+    world.change('"lin", "gate"]', '"lin", "gate", "head"]')
+    world.change('name = "paper"\nlayer = "lin"', 'name = "paper"\nlayers = ["gate", "head"]\nbias = true')
+    assert world.extract().code == 0
+    done = world.modify("--edit", "paper")
+    assert done.code == 0, done.err
+    for split in ("validation", "test"):
+        images = sorted((world.folder / "images" / split).rglob("*.png"))
+        truth = torch.tensor([CLASSES.index(path.parent.name) for path in images])
+        expected = float(F.cross_entropy(logits(scaled(world, 1), images), truth))
+        [row] = world.rows(f"select loss_before, loss_after from edit_results where split = '{split}'")
+        assert row["loss_after"] == pytest.approx(expected, abs=1e-5)
+        assert abs(row["loss_after"] - row["loss_before"]) > 1e-3
+
+
+def test_a_layer_without_biases_is_scaled() -> None:
+    layers = (EditedLayer("0", 1, 1, np.array([2.0, 0.0, 1.0]), np.array([5.0, 5.0, 5.0])),)
+    model = torch.nn.Sequential(torch.nn.RMSNorm(3), torch.nn.Linear(3, 2)).eval()
+    edited = scaled_copy(model, PlannedEdit({}, layers))
+    assert edited[0].weight.tolist() == [2, 0, 1]
+    images = torch.rand(4, 3)
+    with torch.no_grad():
+        found = cut.cut_at(model, [Tap("0", 3, "none", 0, 1)], (3,))
+        [said] = found.after_all(found.before(images), [PlannedEdit({}, layers).change(torch.device("cpu"))])
+        torch.testing.assert_close(said, edited(images))
 
 
 def test_a_rule_of_ones_own_sees_the_studys_dissection(world: World) -> None:

@@ -313,6 +313,14 @@ def test_a_wrong_value_is_one_readable_line(tmp_path: Path, key: str, value: str
     assert not re.search(r"literal\[|function-|Input should|pydantic|<class", line)
 
 
+def test_thresholds_that_hardly_differ_are_two_edits_of_a_sweep() -> None:
+    sweep = study.Sweep(name="s", taus=(0.1234567, 0.1234568, 0.5, 0.5), factors=(1e6, 999999.9))
+    assert [(edit.tau, edit.factor) for edit in sweep.edits()] == [
+        (tau, factor) for tau in (0.1234567, 0.1234568, 0.5) for factor in (1e6, 999999.9)
+    ]
+    assert sweep.edits()[-2].name == "s: paper, tau 0.5, factor 1e+06"
+
+
 def test_sweeps_of_one_name_are_refused(tmp_path: Path) -> None:
     line = mistake(tmp_path, "sweeps", '[{name="s"},{name="s"}]')
     assert line.endswith("edits: the name s: paper, tau 0, factor 1.5 is there twice")

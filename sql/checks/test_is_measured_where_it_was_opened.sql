@@ -1,17 +1,34 @@
--- A row is an edit that was measured on test images without an opening for it, or for the edit that it is a control of.
+-- A row is an edit that was measured on test images, itself or as the network that it made, without an opening for it, or
+-- for the edit that it is a control of.
+
+with
+
+measured as (
+
+    select edit_id, split_id, count(*) as blocks
+    from edit_blocks
+    group by edit_id, split_id
+    union all
+    select networks.edit_id, extractions.split_id, count(*) as blocks
+    from networks
+    inner join extractions on networks.network_id = extractions.network_id
+    inner join extraction_blocks on extractions.extraction_id = extraction_blocks.extraction_id
+    where networks.edit_id is not null
+    group by networks.edit_id, extractions.split_id
+
+)
 
 select
     edits.edit_id,
     edits.name,
     edits.control_of,
-    edit_blocks.split_id,
-    count(*) as blocks
+    measured.split_id,
+    measured.blocks
 from edits
-inner join edit_blocks on edits.edit_id = edit_blocks.edit_id
-inner join splits on edit_blocks.split_id = splits.split_id
+inner join measured on edits.edit_id = measured.edit_id
+inner join splits on measured.split_id = splits.split_id
 left join split_openings
     on
         coalesce(edits.control_of, edits.edit_id) = split_openings.edit_id
-        and edit_blocks.split_id = split_openings.split_id
+        and measured.split_id = split_openings.split_id
 where splits.split = 'test' and split_openings.edit_id is null
-group by edits.edit_id, edits.name, edits.control_of, edit_blocks.split_id
