@@ -131,7 +131,7 @@ class Effects(Settings):
     """What the command effects silences, and on how much it measures where every neuron takes a forward pass."""
 
     layers: AtLeastOne[str]
-    split: Literal["validation", "test"] = "validation"
+    split: Literal["train", "validation"] = "validation"  # never test: that is opened for edits
     images: int = Field(256, ge=1)
     neurons: int = Field(64, ge=1)
     controls: int = Field(100, ge=0, le=10_000)

@@ -20,16 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from extract import catalog, controls, jobs, networks
 from extract.blocks import Networks, predictions_table
 from extract.causes import causes
 from extract.edit import PlannedEdit, enter_edits, scaled_copy
+from extract.hooks import first_tensor
 from extract.intervals import intervals
 from extract.jobs import Plan, Target
 from extract.search import Search
+from extract.study import StudyError
 
 SEARCHED, OPENED = "validation", "test"
+TOLERANCE = 1e-3  # of the largest logit, for two ways to the same
 
 # What is being done → a context whose value is called with the images times edits that are done, and all of them.
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -47,6 +51,7 @@ def run(
     search = Search(plan, say)
     searched, _ = search.blocks(warehouse, SEARCHED)
     opened, _ = search.blocks(warehouse, OPENED)
+    refuse_unlike_scaled_weights(search, planned)
     enter_edits(warehouse, planned)
     with watch(f"measuring {len(planned)} edits on {SEARCHED}") as progress:
         warehouse.load(search.run(warehouse, planned, SEARCHED, progress))
@@ -64,6 +69,29 @@ def run(
             warehouse.write(unit)
         warehouse.load(causes(warehouse, search, chosen, split))
     return chosen, save_network(warehouse, search, chosen, folder)
+
+
+def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit]) -> None:
+    """Raises StudyError for a layer whose output does not change with its weights as a linear layer's does.
+
+    One edit of each choice of layers is compared with a copy of the network whose weights are scaled, on noise.
+    """
+    plan, tried = search.plan, {}
+    for each in planned:
+        tried[each.row["layer"]] = each
+    images = torch.rand(2, *jobs.image_shape(plan.network), generator=torch.Generator().manual_seed(1))
+    images = images.to(plan.device).contiguous(memory_format=torch.channels_last)
+    for layer, each in tried.items():
+        with torch.no_grad():
+            expected = first_tensor(scaled_copy(search.model, each)(images), "the network")
+            cut = search.cut(search.first_layer(each))
+            found = cut.after(cut.before(images), each.change(plan.device))
+        finite = expected.isfinite()  # scales that are too large have an error of their own
+        if finite.any() and (found - expected)[finite].abs().max() > TOLERANCE * expected[finite].abs().max():
+            raise StudyError(
+                f"edit {each.row['name']}: the output of {layer} is not linear in its weights, which an edit needs; "
+                "name a layer that is (a convolution, a linear layer, a plain norm)"
+            )
 
 
 def describe(plan: Plan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:

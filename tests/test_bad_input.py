@@ -367,6 +367,16 @@ def test_a_study_without_edits_says_how_to_add_one(world: World) -> None:
     refused(world, "modify", world.study, code=2, says=("no [[edits]]", "name, rule and factor"))
 
 
+def test_an_edit_of_a_layer_that_is_not_linear_in_its_weights_is_refused(new_world: World) -> None:
+    forward = "def forward(self, seen):\n        return torch.tanh(5 * super().forward(seen))\n"
+    squashed = f"class Squashed(nn.Linear):\n    {forward}"
+    new_world.change("class Net(nn.Module):", f"{squashed}\n\nclass Net(nn.Module):", "net.py")
+    new_world.change("self.lin = nn.Linear(6 * 4, 8)", "self.lin = Squashed(6 * 4, 8)", "net.py")
+    assert new_world.extract().code == 0
+    says = ("edit paper: the output of lin is not linear in its weights",)
+    refused(new_world, "modify", new_world.study, "--edit", "paper", code=2, says=says)
+
+
 def test_an_edit_of_a_layer_without_weights_is_refused(world: World) -> None:
     world.change('"gate"]', '"gate", "pool"]')
     world.change('name = "paper"\nlayer = "lin"', 'name = "paper"\nlayer = "pool"')

@@ -296,7 +296,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("sweeps", '[{name="s",rules=["sql"]}]', "sweeps[0].rules[0]: 'sql' is none of the allowed;"),
         ("sweeps", '[{name="s",taus=[]}]', "sweeps[0].taus: is an empty list; at least one is needed"),
         ("effects", '{layers=["lin9"]}', "effects.layers: there is no layer 'lin9'; did you mean lin1?"),
-        ("effects", '{layers=["lin1"],split="train"}', "effects.split: 'train' is none of the allowed;"),
+        ("effects", '{layers=["lin1"],split="test"}', "effects.split: 'test' is none of the allowed;"),
         ("effects", "{}", "effects.layers is missing"),
         ("protocol.controls", "-1", "protocol.controls: must be greater than or equal to 0, not -1"),
         ("protocol.bootstraps", "99", "protocol.bootstraps: must be greater than or equal to 100, not 99"),
