@@ -305,10 +305,7 @@ def missing_blocks(
         wanted = [target for target in targets if target.split == split]
         extractions = {t: enter_extraction(warehouse, plan, t, ids[split], users) for t in wanted}
         done = {target: blocks_done(warehouse, target.fingerprint(plan.dataset)) for target in wanted}
-        missing = [
-            (Block(number, sound[start : start + BLOCK]), [t for t in wanted if number not in done[t]])
-            for number, start in enumerate(range(0, len(sound), BLOCK))
-        ]
+        missing = [(block, [t for t in wanted if block.number not in done[t]]) for block in in_blocks(sound)]
         passes.append((extractions, [(block, stale) for block, stale in missing if stale]))
     return passes
 
@@ -338,6 +335,11 @@ def run_targets(
             finished += len(block.images)
             seconds = time.perf_counter() - started
             yield _with_ledger(tables, block, [extractions[target] for target in stale], seconds)
+
+
+def in_blocks(images: Sequence[ProbingImage]) -> list[Block]:
+    """The sound images of a split, a transaction at a time."""
+    return [Block(number, images[start : start + BLOCK]) for number, start in enumerate(range(0, len(images), BLOCK))]
 
 
 def batch_size(device: torch.device) -> int:

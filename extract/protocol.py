@@ -178,11 +178,11 @@ def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str
     """Yield the blocks of the edited network's predictions that are missing, each with its ledger entry."""
     plan, network = search.plan, edited.network
     target = Target("predictions", network.name, split, network.fingerprint, len(network.classes))
-    if len(jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))) == len(search.blocks(warehouse, split)[1]):
-        return
-    split_id, _ = search.blocks(warehouse, split)
-    extraction_id = jobs.enter_extraction(warehouse, plan, target, split_id, (edited, None))
+    split_id, blocks = search.blocks(warehouse, split)
     done = jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))
+    if len(done) == len(blocks):
+        return
+    extraction_id = jobs.enter_extraction(warehouse, plan, target, split_id, (edited, None))
     for block, logits in search.logits(warehouse, planned, split):
         if block.number not in done:
             rows = predictions_table(block, edited, logits, block.image_ids())

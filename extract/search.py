@@ -2,7 +2,7 @@
 
 search = Search(plan)
 warehouse.load(search.run(warehouse, planned, "validation", progress))   # edit_predictions, block by block
-logits = search.logits(planned, "test", warehouse)                       # (image, class), of one edit
+for block, logits in search.logits(warehouse, planned[0], "test"): ...   # (image, class), of one edit
 
 Edits of the same first layer share one pass over the images. What was kept of a split stays in memory within a
 budget, so that a second question about the same split asks the network nothing. A block is committed with its ledger
@@ -40,7 +40,7 @@ class Search:
     def __init__(self, plan: Plan, say: Callable[[str], None] = lambda text: None) -> None:
         self.plan, self.say = plan, say
         self.cuts: dict[str, Cut] = {}
-        self.kept: dict[tuple[str, int, int], Kept] = {}
+        self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
         # Channels last is how a CPU's convolutions run best: a third faster.
         self.model = plan.network.model.eval().to(memory_format=torch.channels_last)
 
@@ -110,8 +110,7 @@ class Search:
         images = [] if split_id is None else jobs.sound_images(warehouse, split_id)
         if not images:
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
-        starts = range(0, len(images), jobs.BLOCK)
-        return split_id, [Block(number, images[start : start + jobs.BLOCK]) for number, start in enumerate(starts)]
+        return split_id, jobs.in_blocks(images)
 
     def missing(
         self, warehouse: Any, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
