@@ -212,6 +212,13 @@ def effects(
 @app.command()
 def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file")] = Path("report.html"),
+    thumbnails: Annotated[float, typer.Option(min=0, help="Megabytes of thumbnails in a page")] = 8,
+    every_neuron: Annotated[bool, typer.Option("--every-neuron", help="Also a page a layer, in a folder")] = False,
+    charts: Annotated[Path | None, typer.Option(help="Write each chart here as SVG, PNG and JSON too")] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare two dissections instead: their numbers, or what sets them apart"),
+    ] = None,
     warehouse: WarehousePath = None,
     dissection: Dissection = None,
 ) -> None:
@@ -221,9 +228,20 @@ def report(
     """
     from reports import page
 
+    budget = int(thumbnails * 1e6)
     with _open_to_read(_path(warehouse), dissection) as opened:
-        rows = {name: opened.rows(question) for name, question in page.QUESTIONS.items()}
-    page.write(rows, output)
+        if compare:
+            from reports import compare as comparison
+
+            comparison.write(comparison.ask(opened.rows, *compare), output)
+        else:
+            rows = page.ask(opened.rows)
+            links = page.write_layers(opened.rows, rows, output, budget=budget) if every_neuron else ()
+            page.write(rows, output, budget=budget, layer_pages=links)
+            if charts:
+                from reports import export
+
+                print(f"charts: {len(export.save_charts(rows, charts))} in {charts.resolve()}")
     print(f"report: {output.resolve()}")
 
 

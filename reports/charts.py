@@ -191,6 +191,102 @@ def edit_differences(results: pl.DataFrame) -> alt.Chart:
     return _styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10)
 
 
+def heat_map(cells: pl.DataFrame, *, x: str, y: str, value: str, outlined: str | None = None) -> alt.LayerChart:
+    """Cells in the order of the rows, the stronger the further from 0, orange below it; column text is written in them.
+
+    outlined: a column of booleans that says which cells get a frame.
+    """
+    most = max(1e-12, *cells[value].abs().to_list())
+    rows = cells.select(
+        pl.col(x).map_elements(plain, return_dtype=pl.String).alias("x"),
+        pl.col(y).map_elements(plain, return_dtype=pl.String).alias("y"),
+        pl.col("text"),
+        pl.col(value).alias("value"),
+        (pl.col(value).abs() / most).alias("strength"),
+        (pl.col(outlined) if outlined else pl.lit(False)).alias("outlined"),
+    ).with_row_index("order")
+    down, across = rows["y"].n_unique(), rows["x"].n_unique()
+    in_order = alt.EncodingSortField("order", op="min")
+    axis = {"labelLimit": 170, "ticks": False, "domain": False, "grid": False}
+    base = alt.Chart(rows).encode(
+        x=alt.X("x:N", sort=in_order).title(words(x)).axis(labelAngle=-40 if across > 4 else 0, **axis),
+        y=alt.Y("y:N", sort=in_order).title(words(y)).axis(**axis),
+        tooltip=[
+            alt.Tooltip("y:N", title=words(y)),
+            alt.Tooltip("x:N", title=words(x)),
+            alt.Tooltip("value:Q", title=words(value), format=",.4~g"),
+        ],
+    )
+    frame = alt.condition("datum.outlined", alt.value(INK), alt.value("transparent"))
+    boxes = base.mark_rect(strokeWidth=2.5, cornerRadius=2).encode(
+        color=alt.condition("datum.value < 0", alt.value(ORANGE), alt.value(BLUE)),
+        fillOpacity=alt.Opacity("strength:Q", legend=None).scale(domain=[0, 1], range=[0.03, 0.6]),
+        stroke=frame,
+    )
+    texts = base.mark_text(color=INK, fontSize=11 if across <= 10 else 9).encode(text="text:N")
+    return _styled(alt.layer(boxes, texts), height=max(26 * down, 60))
+
+
+def words(column: str) -> str:
+    """A column's name as a title."""
+    return column.replace("_", " ")
+
+
+def controls(draws: pl.DataFrame, edit: int) -> alt.LayerChart:
+    """Where one edit lies among its controls: columns control, difference, draws; the edit is a rule with its name."""
+    ends = [min(0, edit, draws["difference"].min()), max(0, edit, draws["difference"].max())]
+    room = 0.06 * max(1, ends[1] - ends[0])
+    x = alt.X("difference:Q").title("change of right images").axis(format="+,d", tickCount=6, tickMinStep=1)
+    base = alt.Chart(_in_order(draws.select("control", "difference", "draws"))).encode(
+        y=_names_in_order("control", 90),
+        x=x.scale(domain=[ends[0] - room, ends[1] + room], nice=False),
+        tooltip=[
+            alt.Tooltip("control:N"),
+            alt.Tooltip("difference:Q", title="change of right images", format="+,d"),
+            alt.Tooltip("draws:Q", format=","),
+        ],
+    )
+    dots = base.mark_circle(color=BLUE, opacity=0.45).encode(
+        size=alt.Size("draws:Q", legend=None).scale(range=[14, 160])
+    )
+    place = alt.Chart(pl.DataFrame({"edit": [edit], "text": ["the edit"]})).encode(x="edit:Q")
+    is_right = edit > ends[0] + 0.7 * (ends[1] - ends[0])
+    word = place.mark_text(
+        align="right" if is_right else "left", dx=-5 if is_right else 5, color=ORANGE, baseline="bottom"
+    ).encode(y=alt.value(-2), text="text:N")
+    rule = place.mark_rule(color=ORANGE, strokeWidth=2)
+    return _styled(alt.layer(dots, rule, word), height=30 * draws["control"].n_unique(), top=16)
+
+
+def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
+    """The z of a layer's labels as bars, what chance alone would give as a line, the null's quantiles as rules.
+
+    bars: low, high, neurons, expected; limits: z, name.
+    """
+    x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5, format="~s")
+    y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
+    highest = 1.25 * max(bars["neurons"].max(), bars["expected"].max(), 1)
+    found = bars.with_columns(middle=(pl.col("low") + pl.col("high")) / 2)
+    base = alt.Chart(found).encode(
+        tooltip=[
+            alt.Tooltip("low:Q", title="z from", format=".3g"),
+            alt.Tooltip("high:Q", title="to", format=".3g"),
+            alt.Tooltip("neurons:Q", format=","),
+            alt.Tooltip("expected:Q", title="by chance", format=",.3~g"),
+        ]
+    )
+    counts = base.mark_bar(binSpacing=1, color=BLUE).encode(
+        x=x, x2="high:Q", y=y.scale(domain=[0, highest], nice=False)
+    )
+    chance = base.mark_line(color=ORANGE, strokeWidth=2, interpolate="step").encode(x="middle:Q", y="expected:Q")
+    marks = alt.Chart(limits.with_row_index("place")).encode(x="z:Q")  # names below one another: rules may be close
+    rules = marks.mark_rule(color=MUTED, strokeDash=[3, 3])
+    names = marks.mark_text(align="left", dx=3, color=MUTED, baseline="top", fontSize=10).encode(
+        y=alt.Y("place:Q", scale=alt.Scale(domain=[0, 9], reverse=True), axis=None), text="name:N"
+    )
+    return _styled(alt.layer(alt.layer(counts, chance, rules), names).resolve_scale(y="independent"), height=110)
+
+
 def _names_in_order(field: str, limit: int, extent: int = 0) -> alt.Y:
     """A y axis of names in the order of the rows; limit and least extent in pixels."""
     axis = alt.Axis(labelLimit=limit, minExtent=extent, ticks=False, domain=False, labelPadding=6)
@@ -203,12 +299,12 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(texts).with_row_index("order")
 
 
-def _styled(chart: alt.LayerChart, height: int) -> alt.LayerChart:
+def _styled(chart: alt.LayerChart, height: int, top: int = 4) -> alt.LayerChart:
     """As wide as its place on the page, in the page's font and colours, on no background of its own."""
     return chart.properties(
         width="container",
         height=height,
         autosize={"type": "fit-x", "contains": "padding"},
-        padding={"left": 0, "top": 4, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
+        padding={"left": 0, "top": top, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
         config=CONFIG,
     )

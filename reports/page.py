@@ -1,6 +1,6 @@
 """The report: one HTML file that needs no network, from the rows of a few questions.
 
-rows = {name: warehouse.rows(query) for name, query in QUESTIONS.items()}
+rows = ask(warehouse.rows)
 write(rows, Path("report.html"))                    # or
 html = render(rows, generated_at=datetime.now())
 
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import jinja2
@@ -24,22 +26,54 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from reports import sections, sentences, words
+from reports import causes, concepts, edited, gallery, sections, sentences, words
+from reports.parts import Figure
 from reports.questions import NEURONS_PER_LAYER, QUESTIONS
-from reports.sections import Figure
 from reports.terminal import save
 
-__all__ = ["QUESTIONS", "render", "write"]
+__all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
 
+Rows = Mapping[str, pl.DataFrame]
 HERE = Path(__file__).resolve().parent
 TITLE = "Network dissection"
 
 
-def render(rows: Mapping[str, pl.DataFrame], *, title: str = TITLE, generated_at: datetime | None = None) -> str:
-    """The page as HTML. rows: the answer to every one of QUESTIONS. Raises KeyError naming what is missing."""
-    if missing := [name for name in QUESTIONS if name not in rows]:
-        raise KeyError(f"no rows for {', '.join(missing)}; the report needs {', '.join(QUESTIONS)}")
+def ask(answer: Callable[[str], pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The rows of the page. answer: a query's rows, as Warehouse.rows."""
+    return {name: answer(question) for name, question in QUESTIONS.items()} | gallery.ask(answer)
+
+
+def render(
+    rows: Rows,
+    *,
+    title: str = TITLE,
+    generated_at: datetime | None = None,
+    budget: int = gallery.BUDGET,
+    layer_pages: Sequence[tuple[str, Markup]] = (),
+) -> str:
+    """The page as HTML. rows: what ask() gives; budget: bytes of the gallery's thumbnails; layer_pages: links.
+
+    Raises KeyError naming what is missing.
+    """
+    needed = (*_questions(), "gallery_histograms")
+    if missing := [name for name in needed if name not in rows]:
+        raise KeyError(f"no rows for {', '.join(missing)}; the report needs {', '.join(needed)}")
+    known = content(rows, budget, layer_pages)
+    return lay_out("page.html.jinja", known, rows, _questions(), title=title, generated_at=generated_at)
+
+
+def lay_out(
+    template: str,
+    content: Mapping[str, Any],
+    rows: Rows,
+    questions: Mapping[str, str],
+    *,
+    title: str,
+    generated_at: datetime | None = None,
+) -> str:
+    """A whole page from a template of this folder; rows and questions: what stands behind «data» and «SQL»."""
     drawn: dict[str, dict[str, Any]] = {}
+    tables: dict[str, str] = {}
 
     def place(figure: Figure) -> str:
         """Keep the chart's specification; the id of the place where it will be drawn."""
@@ -48,11 +82,38 @@ def render(rows: Mapping[str, pl.DataFrame], *, title: str = TITLE, generated_at
         drawn[f"chart-{len(drawn)}"] = specification
         return f"chart-{len(drawn) - 1}"
 
-    style, script, library = _read("page.css"), _read("page.js"), _library()
+    def answer(question: str) -> dict[str, str]:
+        """The SQL of a question; its rows are kept as CSV for those who want to save them."""
+        frame = rows[question]
+        tables[question] = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind)).write_csv()
+        return {"sql": dedent(questions[question]).strip()}
+
+    style, script, library = _read("page.css"), _read("page.js") + _read("gallery.js"), _library()
     policy = (
         f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            content,
+            title=title,
+            generated_at=generated_at,
+            policy=policy,
+            style=Markup(style),
+            script=Markup(script),
+            library=Markup(library),
+            place=place,
+            answer=answer,
+            drawn=drawn,
+            tables=tables,
+            plural=words.plural,
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -60,30 +121,51 @@ def render(rows: Mapping[str, pl.DataFrame], *, title: str = TITLE, generated_at
         lstrip_blocks=True,
     )
     environment.filters |= {"count": words.count, "share": words.share, "number": words.number, "name": words.name}
-    environment.filters["p_value"] = words.p_value
-    return environment.get_template("page.html.jinja").render(
-        _content(rows),
-        title=title,
-        generated_at=generated_at,
-        policy=policy,
-        style=Markup(style),
-        script=Markup(script),
-        library=Markup(library),
-        place=place,
-        drawn=drawn,
-        plural=words.plural,
-    )
+    environment.filters |= {"p_value": words.p_value, "signed": words.signed}
+    return environment
 
 
-def write(
-    rows: Mapping[str, pl.DataFrame], path: Path, *, title: str = TITLE, generated_at: datetime | None = None
-) -> None:
-    """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise."""
-    html = render(rows, title=title, generated_at=generated_at or datetime.now())
-    save(html.encode(), path)
+def _is_plain(kind: pl.DataType) -> bool:
+    """Whether values of this type can stand in a CSV file."""
+    return not kind.is_nested() and kind != pl.Binary
 
 
-def _content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+def write(rows: Rows, path: Path, *, generated_at: datetime | None = None, **options: Any) -> None:
+    """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise; options: of render()."""
+    save(render(rows, generated_at=generated_at or datetime.now(), **options).encode(), path)
+
+
+def write_layers(
+    answer: Callable[..., pl.DataFrame], rows: Rows, path: Path, *, budget: int = gallery.BUDGET
+) -> list[tuple[str, Markup]]:
+    """Write a page a layer with its neurons' pictures into a folder beside `path`; links to them, for render()."""
+    [summary] = rows["summary"].to_dicts()
+    folder = path.with_suffix("")
+    folder = folder.with_name(folder.name + "_layers")
+    folder.mkdir(parents=True, exist_ok=True)
+    links = []
+    for place, layer in enumerate(rows["layers"].to_dicts(), start=1):
+        of_layer = gallery.ask(answer, layer["layer"])
+        known = {
+            "summary": summary,
+            "gallery": gallery.data(of_layer, budget),
+            "gallery_more": layer["neurons"] > of_layer["gallery"].height,
+            "layer_pages": (),
+            "of_layer": words.name(layer["layer"]),
+            "home": f"../{path.name}",
+        }
+        html = lay_out("layer.html.jinja", known, of_layer, gallery.OF_LAYER, title=TITLE, generated_at=datetime.now())
+        name = f"{place:02}-{re.sub('[^A-Za-z0-9_.]+', '-', layer['layer'])[:60]}.html"
+        save(html.encode(), folder / name)
+        links.append((f"{folder.name}/{name}", words.name(layer["layer"], 40)))
+    return links
+
+
+def _questions() -> dict[str, str]:
+    return QUESTIONS | gallery.QUESTIONS
+
+
+def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tuple[str, Markup]] = ()) -> dict[str, Any]:
     """What the template lays out; without a dissection, nothing but that."""
     if rows["summary"].is_empty():
         return {"summary": None, "headline": "Nothing has been dissected yet"}
@@ -105,12 +187,23 @@ def _content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         "trust": sections.trust(rows),
         "most_interpretable": sentences.most_interpretable(layers),
         "is_tested": sentences.is_tested(layers),
-        "by_neuron": sections.concepts_by_neuron(rows),
-        "by_prediction": sections.concepts_by_prediction(rows),
+        "by_neuron": concepts.concepts_by_neuron(rows),
+        "by_prediction": concepts.concepts_by_prediction(rows),
         "similarities": sections.similarities(rows),
         "neurons": cards,
+        "gallery": gallery.data(rows, budget),
+        "gallery_more": sum(layer["neurons"] for layer in layers) > rows["gallery"].height,
+        "layer_pages": layer_pages,
+        "of_layer": None,
         "examples": sections.examples(rows),
-        "edits": sections.edits(rows),
+        "edits": edited.edits(rows),
+        "edited": edited.edited(rows),
+        "causes": causes.causes(rows),
+        "confusion": sections.confusion(rows),
+        "concept_matrix": concepts.concept_matrix(rows),
+        "concept_groups": concepts.concept_groups(rows),
+        "calibration": sections.calibration(rows),
+        "provenance": sections.provenance(rows),
     }
 
 

@@ -6,19 +6,19 @@ under IMAGES whatever the size of the warehouse; the page says where it shows a 
 
 from __future__ import annotations
 
+from reports import causes, concepts, edited
+
 LAYERS = 1000  # five lines of the charts each
 WITHIN_CLASS = "cast(1.645 as double)"  # one in twenty unrelated neurons has a larger z; as in robust_labels
 HISTOGRAMS = 24  # layers whose similarities are drawn: those nearest the output
-CONCEPTS = 30
 CLASSES = 12
-CONCEPTS_PER_CLASS = 8
 NEURONS, NEURONS_PER_LAYER, IMAGES_PER_NEURON = 12, 3, 8
 EXAMPLE_CLASSES, EXAMPLES_PER_CLASS = 7, 3  # of either kind: right and wrong
-EDITS = 200
 
-QUESTIONS: dict[str, str] = {
-    # One row, or none: the warehouse holds no dissection. Files by name only: a report is sent to others.
-    "summary": r"""
+QUESTIONS: dict[str, str] = (
+    {
+        # One row, or none: the warehouse holds no dissection. Files by name only: a report is sent to others.
+        "summary": r"""
         select
             dissection_summary.* exclude (shown) replace (
                 regexp_replace(dissection_summary.clip_weights, '^.*[/\\]', '') as clip_weights
@@ -35,8 +35,8 @@ QUESTIONS: dict[str, str] = {
         left join networks as parents on networks.parent_network_id = parents.network_id
         where dissection_summary.shown
     """,
-    # Why images of the probing set were left out.
-    "left_out": """
+        # Why images of the probing set were left out.
+        "left_out": """
         select
             case
                 when images.defect like 'repeat%' then 'repeated'
@@ -52,8 +52,8 @@ QUESTIONS: dict[str, str] = {
         order by images desc, reason
         limit 10
     """,
-    # Edited networks have a section of their own; this one compares what was trained.
-    "accuracies": """
+        # Edited networks have a section of their own; this one compares what was trained.
+        "accuracies": """
         select
             network_accuracies.network,
             datasets.name as dataset,
@@ -74,8 +74,8 @@ QUESTIONS: dict[str, str] = {
         order by is_shown_network desc, network_accuracies.network, network_accuracies.split_id
         limit 50
     """,
-    # The largest classes of the probing set.
-    "classes": f"""
+        # The largest classes of the probing set.
+        "classes": f"""
         select
             image_predictions.true_class as class,
             count(*) as images,
@@ -92,8 +92,8 @@ QUESTIONS: dict[str, str] = {
         order by images desc, class
         limit {CLASSES}
     """,
-    # Both rules, and what the labels that chance does not explain withstand; NULL: that was not tested.
-    "layers": f"""
+        # Both rules, and what the labels that chance does not explain withstand; NULL: that was not tested.
+        "layers": f"""
         with tested as (
 
             select
@@ -138,72 +138,15 @@ QUESTIONS: dict[str, str] = {
         order by layer_summary.position, layer_summary.layer
         limit {LAYERS}
     """,
-    # The figure of the original study: its layer is the one with most interpretable neurons.
-    "concepts_by_neuron": f"""
-        select
-            concept_counts_by_neuron.layer,
-            concept_counts_by_neuron.concept,
-            concept_counts_by_neuron.neurons,
-            concept_counts_by_neuron.share,
-            count(*) over () as num_concepts,
-            cast(sum(concept_counts_by_neuron.neurons) over () as bigint) as num_neurons
-        from concept_counts_by_neuron
-        where concept_counts_by_neuron.layer = (
-            select layer from layer_summary order by num_interpretable desc, position desc limit 1
-        )
-        order by concept_counts_by_neuron.neurons desc, concept_counts_by_neuron.concept
-        limit {CONCEPTS}
-    """,
-    "concepts_by_prediction": f"""
-        with largest_classes as (
-
-            select
-                image_predictions.true_class as class,
-                count(*) as images,
-                count(*) filter (where image_predictions.is_correct) as correct
-            from shown_dissection
-            inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
-            inner join image_predictions
-                on
-                    dissections.network_id = image_predictions.network_id
-                    and dissections.split_id = image_predictions.split_id
-            where image_predictions.true_class is not null
-            group by image_predictions.true_class
-            order by images desc, class
-            limit {CLASSES}
-
-        )
-
-        select
-            counts.layer,
-            counts.class,
-            counts.concept,
-            counts.images,
-            largest_classes.correct,
-            counts.share,
-            counts.low,
-            counts.high,
-            counts.lift
-        from concept_counts_by_prediction as counts
-        inner join largest_classes on counts.class = largest_classes.class
-        where counts.layer = (
-            select layer from layer_summary order by num_interpretable desc, position desc limit 1
-        )
-        qualify
-            row_number() over (
-                partition by counts.class order by counts.share desc, counts.concept
-            ) <= {CONCEPTS_PER_CLASS}
-        order by largest_classes.images desc, counts.class, counts.share desc, counts.concept
-    """,
-    "similarities": f"""
+        "similarities": f"""
         select layer, position, low, high, neurons
         from similarity_histogram
         qualify dense_rank() over (order by position desc, layer) <= {HISTOGRAMS}
         order by position, layer, low
     """,
-    # The strongest neurons whose label chance does not explain, each with its best images: a few of each layer, and
-    # of each concept in it one, so that they differ. Where no null was drawn, the interpretable ones by similarity.
-    "top_neurons": f"""
+        # The strongest neurons whose label chance does not explain, each with its best images: a few of each layer, and
+        # of each concept in it one, so that they differ. Where no null was drawn, the interpretable ones by similarity.
+        "top_neurons": f"""
         with of_concepts as (
 
             select layer, unit, concept, similarity, runner_up, z, q, z_within_class
@@ -262,8 +205,8 @@ QUESTIONS: dict[str, str] = {
         where top_images.rank <= {IMAGES_PER_NEURON}
         order by strongest.place, top_images.rank
     """,
-    # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
-    "examples": f"""
+        # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
+        "examples": f"""
         with judged as (
 
             select
@@ -317,22 +260,98 @@ QUESTIONS: dict[str, str] = {
             ) <= {EXAMPLES_PER_CLASS}
         order by largest_classes.images desc, judged.class, judged.kind, rank
     """,
-    # Edits that rest on the shown dissection; edits_tried is what p_corrected corrects for.
-    "edits": f"""
+        # What the labels rest on, to the byte: fingerprints, versions and the device of the passes.
+        "provenance": """
+        with passes as (
+
+            select
+                string_agg(distinct extractions.device, ', ' order by extractions.device) as devices,
+                string_agg(distinct extractions.precision, ', ' order by extractions.precision) as precisions,
+                string_agg(distinct extractions.versions, '; ' order by extractions.versions) as versions
+            from extractions
+            inner join dissections on extractions.split_id = dissections.split_id
+            inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
+            left join layers on extractions.layer_id = layers.layer_id
+            where
+                coalesce(extractions.network_id, layers.network_id, dissections.network_id) = dissections.network_id
+                and coalesce(extractions.clip_id, dissections.clip_id) = dissections.clip_id
+
+        )
+
         select
-            edit_results.*,
-            edits.name as edit,
-            choices.split as chosen_on,
-            count(*) over () as num_results
-        from edit_results
-        inner join shown_dissection on edit_results.dissection_id = shown_dissection.dissection_id
-        inner join edits on edit_results.edit_id = edits.edit_id
-        left join (
-            select edit_choices.edit_id, splits.split
-            from edit_choices
-            inner join splits on edit_choices.split_id = splits.split_id
-        ) as choices on edit_results.edit_id = choices.edit_id
-        order by choices.split is null, edit_results.edit_id desc, edit_results.split_id
-        limit {EDITS}
+            passes.devices,
+            passes.precisions,
+            passes.versions,
+            dissections.seed,
+            datasets.fingerprint as dataset,
+            networks.fingerprint as network,
+            clips.fingerprint as clip,
+            concept_sets.fingerprint as concept_set,
+            dissections.fingerprint as dissection
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        inner join networks on dissections.network_id = networks.network_id
+        inner join splits on dissections.split_id = splits.split_id
+        inner join datasets on splits.dataset_id = datasets.dataset_id
+        inner join clips on dissections.clip_id = clips.clip_id
+        inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id
+        cross join passes
     """,
-}
+        # The largest classes only.
+        "confusion": f"""
+        with largest as (
+
+            select confusion_matrices.true_class as class
+            from confusion_matrices
+            inner join dissections
+                on
+                    confusion_matrices.network_id = dissections.network_id
+                    and confusion_matrices.split_id = dissections.split_id
+            inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
+            group by confusion_matrices.true_class
+            order by sum(confusion_matrices.images) desc, class
+            limit {CLASSES}
+
+        )
+
+        select
+            confusion_matrices.true_class,
+            confusion_matrices.predicted_class,
+            confusion_matrices.images,
+            confusion_matrices.share
+        from confusion_matrices
+        inner join dissections
+            on
+                confusion_matrices.network_id = dissections.network_id
+                and confusion_matrices.split_id = dissections.split_id
+        inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
+        where
+            confusion_matrices.true_class in (select class from largest)
+            and confusion_matrices.predicted_class in (select class from largest)
+        order by confusion_matrices.true_class, confusion_matrices.predicted_class
+    """,
+        # The z of labels beside what chance alone would give.
+        "calibration": f"""
+        select layer, position, low, high, neurons, expected
+        from calibration_histogram
+        qualify dense_rank() over (order by position desc, layer) <= {HISTOGRAMS}
+        order by position, layer, low
+    """,
+        # The null's quantiles: the z that one in two, twenty and a hundred labels of unrelated neurons reach.
+        "null_limits": """
+        select
+            layers.layer,
+            min(null_quantiles.z) filter (where null_quantiles.p <= 0.5) as median,
+            min(null_quantiles.z) filter (where null_quantiles.p <= 0.05) as z_05,
+            min(null_quantiles.z) filter (where null_quantiles.p <= 0.01) as z_01
+        from null_quantiles
+        inner join shown_dissection on null_quantiles.dissection_id = shown_dissection.dissection_id
+        inner join layers on null_quantiles.layer_id = layers.layer_id
+        group by layers.layer
+        order by layers.layer
+    """,
+    }
+    | concepts.QUESTIONS
+    | edited.QUESTIONS
+    | causes.QUESTIONS
+)

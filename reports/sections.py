@@ -5,69 +5,21 @@ A part without rows becomes a sentence that says so: the template shows `note` w
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-import altair as alt
 import polars as pl
 from markupsafe import Markup
 
 from reports import charts, sentences, words
+from reports.parts import Column, Figure, Picture, Row, Table, data_uri, table, whole
 from reports.questions import IMAGES_PER_NEURON
-from reports.words import count, loss, name, number, p_value, share, signed
+from reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
-Row = dict[str, Any]
-Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, how a value reads
-
-WHOLE = 400  # characters of a name in a table: all that anyone should need, not a megabyte
 HERO_NEURONS, HERO_IMAGES = 3, 4
-MANY_RESULTS = 6  # from here on a sentence a split, not a sentence an edit
-DRAWN_RESULTS = 24
-LARGEST_THUMBNAIL = 64 * 1024  # bytes; 64 × 64 pixels in colour are at most 12 KiB
-
-
-@dataclass(frozen=True)
-class Table:
-    """Headings with whether they stand over numbers, and rows of cells that are ready to be shown."""
-
-    columns: list[tuple[str, bool]]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart, and the sentence that stands for it where it cannot be seen."""
-
-    chart: alt.LayerChart
-    alternative: str
-    heading: Markup | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A thumbnail with what is said of it; source is None where the image could not be read."""
-
-    source: str | None
-    alternative: str
-    caption: str
-    mistaken_for: str | None = None
-
-
-def table(rows: list[Row], columns: list[Column]) -> Table:
-    """Cells as text; columns that hold nothing in any row are left out."""
-    used = [column for column in columns if any(row[column[0]] is not None for row in rows)]
-    headings = [(heading, read is not whole) for _, heading, read in used]
-    return Table(headings, [[read(row[key]) for key, _, read in used] for row in rows])
-
-
-def whole(text: Any) -> Markup:
-    """A user's text in a cell."""
-    return name(text, WHOLE)
 
 
 def analysed(rows: Rows) -> list[tuple[str, Markup]]:
@@ -178,67 +130,6 @@ def trust(rows: Rows) -> dict[str, Any]:
     return {"table": table(found, columns), "sentence": sentences.robustness(found)}
 
 
-def concepts_by_neuron(rows: Rows) -> dict[str, Any]:
-    """The concept bars of the layer with most interpretable neurons."""
-    found = rows["concepts_by_neuron"].to_dicts()
-    if not found:
-        return {"note": "No neuron of this layer has a label that the true classes of its best images confirm."}
-    first = found[0]
-    columns: list[Column] = [
-        ("concept", "Concept", whole),
-        ("neurons", "Right neurons", count),
-        ("share", "Share", share),
-    ]
-    part = {"layer": name(first["layer"]), "num_neurons": first["num_neurons"], "table": table(found, columns)}
-    part["more"] = first["num_concepts"] - len(found)
-    if len(found) == 1:
-        text = "All right neurons of this layer ({}) carry one concept, {}."
-        return part | {"note": Markup(text).format(count(first["num_neurons"]), name(first["concept"]))}
-    said = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in found]
-    alternative = f"Bars, longest first, of {len(found)} concepts: {', '.join(said)}."
-    return part | {"figure": Figure(charts.concept_bars(rows["concepts_by_neuron"]), alternative)}
-
-
-def concepts_by_prediction(rows: Rows) -> dict[str, Any]:
-    """For each class, the concepts behind its correct predictions."""
-    frame = rows["concepts_by_prediction"]
-    if frame.is_empty():
-        return {"note": "No image was both classified correctly and spoken for by an interpretable neuron."}
-    [summary] = rows["summary"].to_dicts()
-    if summary["concepts"] == 1:
-        return {"note": "With one concept, the same stands behind every prediction."}
-    columns: list[Column] = [
-        ("class", "Class", whole),
-        ("concept", "Concept", whole),
-        ("images", "Right images", count),
-        ("share", "Share", share),
-        ("low", "95 % from", share),
-        ("high", "to", share),
-        ("lift", "Lift over wrong images", number),
-    ]
-    highest = max(frame["high"])
-    of_classes = frame.partition_by("class", maintain_order=True)
-    figures = [_class_figure(of_class, highest) for of_class in of_classes]
-    classes = rows["classes"].to_dicts()
-    return {
-        "layer": name(frame["layer"][0]),
-        "figures": figures,
-        "table": table(frame.to_dicts(), columns),
-        "more": classes[0]["num_classes"] - len(figures),
-    }
-
-
-def _class_figure(frame: pl.DataFrame, highest: float) -> Figure:
-    found = frame.to_dicts()
-    said = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in found]
-    return Figure(
-        charts.class_concepts(frame, highest),
-        f"Dots with intervals, class {words.plain(found[0]['class'])}: {', '.join(said)}.",
-        name(found[0]["class"], 40),
-        f"{words.plural(found[0]['correct'], 'right image', 'right images')}",
-    )
-
-
 def similarities(rows: Rows) -> dict[str, Any]:
     """One histogram a layer, on one x axis."""
     frame = rows["similarities"]
@@ -267,6 +158,74 @@ def similarities(rows: Rows) -> dict[str, Any]:
     return {"figures": figures, "table": table(frame.to_dicts(), columns), "more": more}
 
 
+def confusion(rows: Rows) -> dict[str, Any]:
+    """What the network takes for what, as shares of each true class."""
+    frame = rows["confusion"]
+    if frame.is_empty():
+        return {"note": "No image has both a true class and a prediction, so nothing can be confused."}
+    texts = frame.with_columns(pl.col("share").map_elements(lambda part: f"{100 * part:.0f}", pl.String).alias("text"))
+    mistakes = frame.filter(pl.col("true_class") != pl.col("predicted_class")).sort("share", descending=True)
+    said = [
+        f"{words.plain(row['true_class'])} taken for {words.plain(row['predicted_class'])} {share(row['share'])}"
+        for row in mistakes.head(6).to_dicts()
+    ]
+    columns: list[Column] = [
+        ("true_class", "True class", whole),
+        ("predicted_class", "Predicted class", whole),
+        ("images", "Images", count),
+        ("share", "Share of the true class", share),
+    ]
+    return {
+        "figure": Figure(
+            charts.heat_map(texts, x="predicted_class", y="true_class", value="share"),
+            f"Confusion matrix. Commonest mistakes: {', '.join(said) or 'none'}.",
+        ),
+        "table": table(frame.to_dicts(), columns),
+    }
+
+
+def calibration(rows: Rows) -> dict[str, Any] | None:
+    """How far the labels' z lies from what chance alone gives, layer by layer; None where no null was drawn."""
+    frame = rows["calibration"]
+    if frame.is_empty():
+        return None
+    quantiles = {row["layer"]: row for row in rows["null_limits"].to_dicts()}
+    figures = []
+    for bars in frame.partition_by("position", "layer", maintain_order=True):
+        layer, neurons = bars["layer"][0], int(bars["neurons"].sum())
+        limits = [(quantiles[layer][key], text) for key, text in (("z_05", "5 %"), ("z_01", "1 %"))]
+        ends = bars["low"].min(), bars["high"].max()
+        shown = [(z, text) for z, text in limits if z is not None and ends[0] <= z <= ends[1]]
+        marks = pl.DataFrame(shown, schema={"z": pl.Float64, "name": pl.String}, orient="row")
+        said = [f"{text} of unrelated neurons reach {number(z)}" for z, text in limits if z is not None]
+        alternative = (
+            f"Histogram of the z of {count(neurons)} labels of {words.plain(layer)}, from {number(ends[0])} to "
+            f"{number(ends[1])}, with a line of what chance alone gives; {', '.join(said)}."
+        )
+        heading = words.plural(neurons, "neuron", "neurons")
+        figures.append(Figure(charts.calibration(bars, marks), alternative, name(layer, 40), heading))
+    columns: list[Column] = [
+        ("layer", "Layer", whole),
+        ("low", "z from", number),
+        ("high", "to", number),
+        ("neurons", "Neurons", count),
+        ("expected", "By chance", number),
+    ]
+    occupied = frame.filter((pl.col("neurons") > 0) | (pl.col("expected") >= 0.5))
+    return {"figures": figures, "table": table(occupied.to_dicts(), columns)}
+
+
+def provenance(rows: Rows) -> list[tuple[str, str]]:
+    """Versions, device and fingerprints."""
+    parts = []
+    for row in rows["provenance"].to_dicts():
+        parts += [("Passes", f"{row['devices'] or '–'}, {row['precisions'] or '–'}"), ("Seed", str(row["seed"]))]
+        parts.append(("Versions", words.plain(re.sub(r'[{}"]', "", row["versions"] or "–"))))
+        kinds = ("dataset", "network", "clip", "concept_set", "dissection")
+        parts += [(f"Fingerprint of the {words.plain(kind).replace('_', ' ')}", row[kind]) for kind in kinds]
+    return parts
+
+
 def neurons(rows: Rows) -> list[Row]:
     """The strongest neurons, each with its best images."""
     found = rows["top_neurons"].to_dicts()
@@ -291,17 +250,11 @@ def _top_picture(row: Row) -> Picture:
     said = f"true class {words.plain(truth)}, predicted {words.plain(predicted)}"
     wrong = truth is not None and predicted is not None and truth != predicted
     return Picture(
-        _data_uri(row["thumbnail"]),
+        data_uri(row["thumbnail"]),
         f"Image {row['image_id']}: {said}, activation {number(row['value'])}",
         caption,
         words.plain(predicted) if wrong else None,
     )
-
-
-def _data_uri(thumbnail: bytes | None) -> str | None:
-    if not thumbnail or len(thumbnail) > LARGEST_THUMBNAIL:
-        return None
-    return f"data:image/png;base64,{base64.b64encode(thumbnail).decode()}"
 
 
 def examples(rows: Rows) -> dict[str, Any]:
@@ -323,76 +276,8 @@ def _example_picture(row: Row) -> Picture:
     predicted = words.plain(row["predicted_class"])
     known = "" if row["kind"] == "unknown" else f", true class {words.plain(row['class'])}"
     return Picture(
-        _data_uri(row["thumbnail"]),
+        data_uri(row["thumbnail"]),
         f"Image {row['image_id']}{known}: predicted {predicted} with confidence {share(row['confidence'])}",
         share(row["confidence"]),
         predicted if row["kind"] == "wrong" else None,
-    )
-
-
-def edits(rows: Rows) -> dict[str, Any]:
-    """What the edits did: in words, as intervals around zero, as a table."""
-    found = rows["edits"].to_dicts()
-    if not found:
-        return {"note": "No edit that rests on this dissection has been measured."}
-    columns: list[Column] = [
-        ("edit", "Edit", whole),
-        ("layer", "Layer", whole),
-        ("rule", "Rule", whole),
-        ("tau", "τ", number),
-        ("factor", "Factor", number),
-        ("split", "Split", whole),
-        ("images", "Images", count),
-        ("correct_before", "Right before", count),
-        ("correct_after", "after", count),
-        ("accuracy_before", "Share before", share),
-        ("accuracy_after", "after", share),
-        ("loss_before", "Loss before", loss),
-        ("loss_after", "after", loss),
-        ("gained", "Gained", count),
-        ("lost", "Lost", count),
-        ("p_mcnemar", "p", p_value),
-        ("p_corrected", "p corrected", p_value),
-    ]
-    chosen = [row for row in found if row["chosen_on"]]
-    many = len(found) > MANY_RESULTS
-    said = [
-        {"head": _edit_head(of_edit[0]), "texts": [sentences.edit_change(row) for row in of_edit]}
-        for of_edit in _by_edit(chosen if many else found)
-    ]
-    if many:
-        said.append({"head": None, "texts": sentences.many_edits(found)})
-    more = found[0]["num_results"] - len(found)
-    return {"sentences": said, "figure": _edit_figure(found), "table": table(found, columns), "more": more}
-
-
-def _by_edit(found: list[Row]) -> list[list[Row]]:
-    return [list(of_edit) for _, of_edit in groupby(found, key=lambda row: row["edit_id"])]
-
-
-def _edit_head(row: Row) -> Markup:
-    factor = "" if row["factor"] is None else f", factor {number(row['factor'])}"
-    tau = "" if row["tau"] is None else f", τ = {number(row['tau'])}"
-    chosen = Markup(", chosen on {}").format(name(row["chosen_on"])) if row["chosen_on"] else ""
-    text = Markup("{}: weights of {}, rule {}{}{}{}")
-    return text.format(name(row["edit"]), name(row["layer"]), name(row["rule"]), tau, factor, chosen)
-
-
-def _edit_figure(found: list[Row]) -> Figure:
-    shown = found[:DRAWN_RESULTS]
-    several = len({row["edit_id"] for row in shown}) > 1  # whose names may be alike
-    drawn = [
-        {
-            "row": f"{words.plain(row['edit'])[:60]} · {words.plain(row['split'])[:60]}"
-            + (f" (edit {row['edit_id']})" if several else ""),
-            "difference": row["accuracy_after"] - row["accuracy_before"],
-            "low": row["low"],
-            "high": row["high"],
-        }
-        for row in shown
-    ]
-    said = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
-    return Figure(
-        charts.edit_differences(pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64})),
-        f"Differences with their 95 % intervals around zero, {len(shown)} of {len(found)} results: {', '.join(said)}.",
     )

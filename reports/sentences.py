@@ -193,7 +193,7 @@ def many_edits(results: list[Row]) -> list[Markup]:
     by_split: dict[int, list[Row]] = {}
     for result in results:
         by_split.setdefault(result["split_id"], []).append(result)
-    return [_edits_on_split(of_split) for of_split in by_split.values()]
+    return [_edits_on_split(of_split) for of_split in by_split.values() if len(of_split) > 1]
 
 
 def _edits_on_split(results: list[Row]) -> Markup:

@@ -1,0 +1,102 @@
+"""Causes on the page: what each class needs the neurons of a concept, and single neurons, for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from reports import charts, words
+from reports.parts import Column, Figure, table, whole
+from reports.words import count, name, number, p_value
+
+EFFECTS = 24  # concepts
+
+QUESTIONS: dict[str, str] = {
+    # How much the loss of a class rises when the neurons of a concept are silent, beside as many random neurons.
+    "concept_effects": f"""
+        with measured as (
+
+            select layer, split, concept, class, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p
+            from concept_effects
+            where
+                class is not null
+                and (layer, split) = (select (layer, split) from concept_effects order by ablation_id desc limit 1)
+
+        ),
+
+        strongest as (
+
+            select concept
+            from measured
+            group by concept
+            order by max(abs(excess)) desc nulls last, concept
+            limit {EFFECTS}
+
+        )
+
+        select *
+        from measured
+        where concept in (select concept from strongest)
+        order by concept, class
+        limit 5000
+    """,
+    "neuron_effects": """
+        select layer, unit, concept, class, split, delta_accuracy, delta_loss, loss_low, loss_high, flips, images
+        from neuron_effects
+        where class is not null and delta_loss > 0
+        qualify row_number() over (partition by layer, split, class order by delta_loss desc, unit) <= 3
+        order by layer, split, class, delta_loss desc
+        limit 200
+    """,
+}
+
+
+def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """What each class needs a concept's neurons, and single neurons, for."""
+    concepts, neurons = rows["concept_effects"], rows["neuron_effects"].to_dicts()
+    part: dict[str, Any] = {"concepts": None, "neurons": None}
+    if len(concepts):
+        texts = concepts.with_columns(
+            pl.col("delta_loss").map_elements(lambda value: f"{value:+.2f}".replace("-", "−"), pl.String).alias("text")
+        )
+        found = concepts.to_dicts()
+        strongest = sorted(found, key=lambda row: row["excess"] or 0, reverse=True)[:6]
+        said = [
+            f"{words.plain(row['class'])} without {words.plain(row['concept'])} {row['delta_loss']:+.2f}"
+            for row in strongest
+        ]
+        columns: list[Column] = [
+            ("class", "Class", whole),
+            ("concept", "Silenced", whole),
+            ("neurons", "Neurons", count),
+            ("delta_accuracy", "Change of share right", lambda value: words.points(value) + " points"),
+            ("delta_loss", "of loss, nats", number),
+            ("random_delta_loss", "… random neurons", number),
+            ("excess", "Excess, sd", number),
+            ("p", "p", p_value),
+        ]
+        part["concepts"] = {
+            "figure": Figure(
+                charts.heat_map(texts, x="class", y="concept", value="delta_loss"),
+                f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(said)}.",
+            ),
+            "table": table(found, columns),
+            "layer": name(found[0]["layer"]),
+            "split": name(found[0]["split"]),
+        }
+    if neurons:
+        columns = [
+            ("layer", "Layer", whole),
+            ("unit", "Unit", count),
+            ("concept", "Label", whole),
+            ("class", "Class", whole),
+            ("delta_accuracy", "Change of share right", lambda value: words.points(value) + " points"),
+            ("delta_loss", "of loss, nats", number),
+            ("loss_low", "95 % from", number),
+            ("loss_high", "to", number),
+            ("flips", "Images that change", count),
+        ]
+        part["neurons"] = table(neurons, columns)
+    return part

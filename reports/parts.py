@@ -1,0 +1,69 @@
+"""What the sections of a page are made of: tables, charts and pictures, ready for the template.
+
+table(rows, [("layer", "Layer", whole), ("neurons", "Neurons", count)])
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+from markupsafe import Markup
+
+from reports.gallery import LARGEST_THUMBNAIL
+from reports.words import name
+
+Row = dict[str, Any]
+Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, how a value reads
+
+WHOLE = 400  # characters of a name in a table: all that anyone should need, not a megabyte
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings with whether they stand over numbers, and rows of cells that are ready to be shown."""
+
+    columns: list[tuple[str, bool]]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, and the sentence that stands for it where it cannot be seen."""
+
+    chart: alt.LayerChart
+    alternative: str
+    heading: Markup | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail with what is said of it; source is None where the image could not be read."""
+
+    source: str | None
+    alternative: str
+    caption: str
+    mistaken_for: str | None = None
+
+
+def table(rows: list[Row], columns: list[Column]) -> Table:
+    """Cells as text; columns that hold nothing in any row are left out."""
+    used = [column for column in columns if any(row[column[0]] is not None for row in rows)]
+    headings = [(heading, read is not whole) for _, heading, read in used]
+    return Table(headings, [[read(row[key]) for key, _, read in used] for row in rows])
+
+
+def whole(text: Any) -> Markup:
+    """A user's text in a cell."""
+    return name(text, WHOLE)
+
+
+def data_uri(thumbnail: bytes | None) -> str | None:
+    """A thumbnail as the address of itself; None where there is none, or one too large for a page."""
+    if not thumbnail or len(thumbnail) > LARGEST_THUMBNAIL:
+        return None
+    return f"data:image/png;base64,{base64.b64encode(thumbnail).decode()}"

@@ -1,0 +1,17 @@
+-- What each network takes the images of a class for.
+-- grain: network_id, split_id, true_class, predicted_class
+--
+-- share is of the images with that true class. Pairs that never occur have no row.
+
+select
+    network,
+    split,
+    true_class,
+    predicted_class,
+    count(*) as images,
+    count(*) / sum(count(*)) over (partition by network_id, split_id, true_class) as share,
+    network_id,
+    split_id
+from image_predictions
+where true_class is not null
+group by network, split, true_class, predicted_class, network_id, split_id
