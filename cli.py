@@ -65,7 +65,7 @@ def demo(folder: Annotated[Path, typer.Option(help="Where warehouse and report g
     extract(DEMO, warehouse)
     modify(DEMO, warehouse)
     effects(DEMO, warehouse)
-    report(folder / "report.html", warehouse)
+    report(folder / "report.html", warehouse=warehouse)
 
 
 @app.command()
@@ -231,17 +231,17 @@ def report(
     budget = int(thumbnails * 1e6)
     with _open_to_read(_path(warehouse), dissection) as opened:
         if compare:
-            from reports import compare as comparison
+            from reports.compare import ask, write
 
-            comparison.write(comparison.ask(opened.rows, *compare), output)
+            write(ask(opened.rows, *compare), output)
         else:
             rows = page.ask(opened.rows)
             links = page.write_layers(opened.rows, rows, output, budget=budget) if every_neuron else ()
             page.write(rows, output, budget=budget, layer_pages=links)
             if charts:
-                from reports import export
+                from reports.export import save_charts
 
-                print(f"charts: {len(export.save_charts(rows, charts))} in {charts.resolve()}")
+                print(f"charts: {len(save_charts(rows, charts))} in {charts.resolve()}")
     print(f"report: {output.resolve()}")
 
 

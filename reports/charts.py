@@ -35,6 +35,7 @@ ACCURACIES: Measures = {
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {
+    "aria": False,  # the place of a chart says in words what it shows
     "background": "transparent",
     "font": FONT,
     "view": {"stroke": None},

@@ -5,11 +5,15 @@ document.documentElement.classList.add("scripted");
 // Charts are drawn as SVG, so that they take the page's colours and print sharply. `ast` makes Vega interpret its
 // expressions instead of compiling them: the page forbids eval.
 for (const [id, specification] of Object.entries(read("charts") ?? {})) {
-  vegaEmbed(document.getElementById(id), specification, {
+  const place = document.getElementById(id), said = place.getAttribute("aria-label");
+  vegaEmbed(place, specification, {
     mode: "vega-lite", renderer: "svg", ast: true, actions: false, defaultStyle: false,
     tooltip: { disableDefaultStyle: true },
+  }).then(() => {  // Vega calls each chart a «visualization»; the page has said what it shows
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", said);
   }).catch((error) => {
-    document.getElementById(id).textContent = "This chart could not be drawn; its data stands in the table. " + error;
+    place.textContent = "This chart could not be drawn; its data stands in the table. " + error;
   });
 }
 

@@ -211,8 +211,7 @@ def calibration(rows: Rows) -> dict[str, Any] | None:
         ("neurons", "Neurons", count),
         ("expected", "By chance", number),
     ]
-    occupied = frame.filter((pl.col("neurons") > 0) | (pl.col("expected") >= 0.5))
-    return {"figures": figures, "table": table(occupied.to_dicts(), columns)}
+    return {"figures": figures, "table": table(frame.to_dicts(), columns)}
 
 
 def provenance(rows: Rows) -> list[tuple[str, str]]:

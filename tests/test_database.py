@@ -321,3 +321,15 @@ def test_a_warehouse_opened_with_a_changed_view_shows_it_empty_until_it_is_built
         assert changed.rows("select * from layer_summary").height == 0
         assert "neuron_labels" in [step.view for step in changed.build()]
         assert changed.rows("select sum(num_interpretable)::int as n from layer_summary")["n"].to_list() == [0]
+
+
+def test_a_view_that_another_version_did_not_build_is_told_with_the_way_out(tmp_path):
+    path = tmp_path / "warehouse.duckdb"
+    with Warehouse(path) as warehouse:
+        list(warehouse.build())
+        warehouse.connection.execute("drop view confusion_matrices")
+    with Warehouse(path, read_only=True) as warehouse:
+        with pytest.raises(WarehouseError, match="without the view confusion_matrices; run dissectdb build"):
+            warehouse.rows("select * from confusion_matrices")
+        with pytest.raises(duckdb.CatalogException):
+            warehouse.rows("select * from nonsense")

@@ -96,11 +96,19 @@ class Warehouse:
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The rows of a query of our own (not of a user's: see guard) as a polars frame.
 
-        parameters: values for $name in the query.
+        parameters: values for $name in the query. Raises WarehouseError where it names a view of ours that the file
+        lacks, because another version built it.
         """
         import polars  # here, because commands that ask nothing should not wait for it
 
-        return polars.DataFrame(_Stream(self.connection.sql(query, params=dict(parameters or {}))))
+        try:
+            return polars.DataFrame(_Stream(self.connection.sql(query, params=dict(parameters or {}))))
+        except duckdb.CatalogException as error:
+            missing = re.search(r"name (\w+) does not exist", str(error))
+            if not missing or missing[1] not in {view.name for view in views.load_views()}:
+                raise
+            way = f"dissectdb build --warehouse {self.path}"
+            raise WarehouseError(f"{self.path} was built without the view {missing[1]}; run {way}") from error
 
     def ask(self, query: str) -> Any:
         """The rows of a user's query as a polars frame; raises guard.QueryRefused for all but reading.

@@ -1,56 +1,70 @@
 -- How a neuron's activations are spread over the images of each class, in bars of equal width.
 -- grain: neuron_id, class, low, dissection_id
 --
--- Twenty bars from the neuron's lowest to its highest activation; empty ones have no row. Ask for some neurons, by
--- neuron_id: over all of them it counts every activation.
+-- Twenty bars from the neuron's lowest to its highest activation on the probing set; empty ones have no row. class is
+-- the true one, NULL where there is none. A neuron that is constant has one bar, without width. Ask for some neurons,
+-- by neuron_id or by layer and unit, which are grouped by so that the rest is not read: all of them take a minute.
 
 with
+
+spreads as (
+
+    select
+        dissected_neurons.dissection_id,
+        dissected_neurons.neuron_id,
+        dissections.split_id,
+        named_neurons.network,
+        named_neurons.layer,
+        named_neurons.position,
+        named_neurons.unit,
+        cast(neuron_statistics.lowest as double) as lowest,
+        (cast(neuron_statistics.highest as double) - neuron_statistics.lowest) / 20 as width
+    from shown_dissection
+    inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+    inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
+    inner join named_neurons on dissected_neurons.neuron_id = named_neurons.neuron_id
+    inner join neuron_statistics
+        on
+            dissected_neurons.neuron_id = neuron_statistics.neuron_id
+            and dissections.split_id = neuron_statistics.split_id
+
+),
 
 placed as (
 
     select
+        spreads.layer,
+        spreads.unit,
         activations.neuron_id,
         images.class,
-        neuron_statistics.lowest,
-        greatest((neuron_statistics.highest - neuron_statistics.lowest) / 20, 1e-30) as width,
-        least(
-            floor(
-                (activations.value - neuron_statistics.lowest)
-                / greatest((neuron_statistics.highest - neuron_statistics.lowest) / 20, 1e-30)
-            ),
-            19
-        ) as bar,
-        dissections.dissection_id
-    from shown_dissection
-    inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
-    inner join images on dissections.split_id = images.split_id
-    inner join activations on images.image_id = activations.image_id
-    inner join neuron_statistics
+        coalesce(least(floor((activations.value - spreads.lowest) / nullif(spreads.width, 0)), 19), 0) as bar
+    from spreads
+    inner join activations on spreads.neuron_id = activations.neuron_id
+    inner join images
         on
-            activations.neuron_id = neuron_statistics.neuron_id
-            and dissections.split_id = neuron_statistics.split_id
-    where images.defect is null
+            activations.image_id = images.image_id
+            and spreads.split_id = images.split_id
 
 ),
 
 counted as (
 
-    select neuron_id, class, bar, lowest, width, dissection_id, count(*) as images
+    select layer, unit, neuron_id, class, bar, count(*) as images
     from placed
-    group by neuron_id, class, bar, lowest, width, dissection_id
+    group by layer, unit, neuron_id, class, bar
 
 )
 
 select
-    named_neurons.network,
-    named_neurons.layer,
-    named_neurons.unit,
+    spreads.network,
+    counted.layer,
+    counted.unit,
     counted.class,
-    counted.lowest + counted.bar * counted.width as low,
-    counted.lowest + (counted.bar + 1) * counted.width as high,
+    spreads.lowest + counted.bar * spreads.width as low,
+    spreads.lowest + (counted.bar + 1) * spreads.width as high,
     counted.images,
-    named_neurons.position,
+    spreads.position,
     counted.neuron_id,
-    counted.dissection_id
+    spreads.dissection_id
 from counted
-inner join named_neurons on counted.neuron_id = named_neurons.neuron_id
+inner join spreads on counted.neuron_id = spreads.neuron_id

@@ -1,34 +1,33 @@
 -- Labels that say the same of the images: which commoner label each one runs along with.
 -- grain: concept, dissection_id
 --
--- The sixty concepts that most neurons carry, by the correlation of their cosines over the first 2,000 sound images.
--- leader: the commonest concept with which the correlation is at least 0.8, the concept itself included; correlation is
--- that with the leader.
+-- The sixty concepts that most neurons have as their label, by the correlation of their cosines over the first 2,000
+-- sound images. leader: the commonest of them with which the correlation is at least 0.8, the concept itself included.
+-- A concept that is equally near to all images has no correlation, and leads itself.
 
 with
 
 labels as (
 
     select
-        networks.name as network,
+        dissections.network_id,
+        dissections.split_id,
+        dissections.clip_id,
+        dissections.dissection_id,
         concepts.concept_id,
         concepts.concept,
-        dissections.clip_id,
-        dissections.split_id,
-        dissections.dissection_id,
         count(*) as neurons
     from shown_dissection
     inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
-    inner join networks on dissections.network_id = networks.network_id
     inner join neuron_labels on dissections.dissection_id = neuron_labels.dissection_id
     inner join concepts on neuron_labels.concept_id = concepts.concept_id
     group by
-        networks.name,
-        concepts.concept_id,
-        concepts.concept,
-        dissections.clip_id,
+        dissections.network_id,
         dissections.split_id,
-        dissections.dissection_id
+        dissections.clip_id,
+        dissections.dissection_id,
+        concepts.concept_id,
+        concepts.concept
 
 ),
 
@@ -36,18 +35,25 @@ ranked as (
 
     select
         *,
-        row_number() over (order by neurons desc, concept, concept_id) as place
+        row_number() over (order by neurons desc, concept) as place
     from labels
-    qualify row_number() over (order by neurons desc, concept, concept_id) <= 60
 
 ),
 
-sound_images as (
+commonest as (
+
+    select *
+    from ranked
+    where place <= 60
+
+),
+
+first_images as (
 
     select images.image_id
-    from images
-    inner join dissections on images.split_id = dissections.split_id
-    inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
+    from shown_dissection
+    inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+    inner join images on dissections.split_id = images.split_id
     where images.defect is null
     qualify row_number() over (order by images.image_id) <= 2000
 
@@ -56,45 +62,81 @@ sound_images as (
 cosines as (
 
     select
-        ranked.concept_id,
+        commonest.concept_id,
+        commonest.place,
         image_embeddings.image_id,
-        nd_dot(image_embeddings.embedding, concept_embeddings.embedding) as cosine
-    from ranked
+        cast(nd_dot(image_embeddings.embedding, concept_embeddings.embedding) as double) as cosine
+    from commonest
     inner join concept_embeddings
         on
-            ranked.concept_id = concept_embeddings.concept_id
-            and ranked.clip_id = concept_embeddings.clip_id
-    inner join image_embeddings on ranked.clip_id = image_embeddings.clip_id
-    where image_embeddings.image_id in (select image_id from sound_images)
+            commonest.concept_id = concept_embeddings.concept_id
+            and commonest.clip_id = concept_embeddings.clip_id
+    inner join image_embeddings on commonest.clip_id = image_embeddings.clip_id
+    inner join first_images on image_embeddings.image_id = first_images.image_id
+
+),
+
+varied as (
+
+    -- Rounding alone is no variance.
+    select concept_id
+    from cosines
+    group by concept_id
+    having stddev_pop(cosine) > 1e-6 * abs(avg(cosine))
+
+),
+
+varied_cosines as (
+
+    select cosines.*
+    from cosines
+    inner join varied on cosines.concept_id = varied.concept_id
 
 ),
 
 pairs as (
 
     select
-        cosines.concept_id,
-        others.concept_id as other_id,
-        corr(cosines.cosine, others.cosine) as correlation
-    from cosines
-    inner join cosines as others on cosines.image_id = others.image_id
-    group by cosines.concept_id, others.concept_id
+        followers.concept_id,
+        leaders.concept_id as leader_id,
+        leaders.place,
+        corr(followers.cosine, leaders.cosine) as correlation
+    from varied_cosines as followers
+    inner join varied_cosines as leaders
+        on
+            followers.image_id = leaders.image_id
+            and followers.place > leaders.place
+    group by followers.concept_id, leaders.concept_id, leaders.place
+
+),
+
+candidates as (
+
+    select concept_id, leader_id, place, correlation
+    from pairs
+    where correlation >= cast(0.8 as double)
+    union all
+    select concept_id, concept_id as leader_id, place, cast(1 as double) as correlation
+    from commonest
+
+),
+
+joined as (
+
+    select concept_id, leader_id, correlation
+    from candidates
+    qualify row_number() over (partition by concept_id order by place) = 1
 
 )
 
 select
-    ranked.network,
-    ranked.concept,
+    networks.name as network,
+    commonest.concept,
     leaders.concept as leader,
-    case
-        when ranked.concept_id = leaders.concept_id then cast(1 as double)
-        else pairs.correlation
-    end as correlation,
-    ranked.neurons,
-    ranked.dissection_id
-from ranked
-inner join pairs on ranked.concept_id = pairs.concept_id
-inner join ranked as leaders on pairs.other_id = leaders.concept_id
-where
-    ranked.concept_id = leaders.concept_id
-    or pairs.correlation >= cast(0.8 as double)
-qualify row_number() over (partition by ranked.concept_id order by leaders.place) = 1
+    joined.correlation,
+    commonest.neurons,
+    commonest.dissection_id
+from joined
+inner join commonest on joined.concept_id = commonest.concept_id
+inner join commonest as leaders on joined.leader_id = leaders.concept_id
+inner join networks on commonest.network_id = networks.network_id

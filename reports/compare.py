@@ -1,0 +1,281 @@
+"""Two dissections compared, A and B: which labels moved, which layers changed, and who gained.
+
+write(ask(warehouse.rows, "soft_wpmi", "cos"), Path("compare.html"))    # by id or by name
+
+They may differ in network, probing images, CLIP, concepts or scorer. Neurons are matched by layer and unit, labels
+by their text; a part that has nothing to compare is a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from reports import charts, page, words
+from reports import compare_sentences as told
+from reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS
+from reports.parts import Column, Figure, Picture, Row, data_uri, table, whole
+from reports.terminal import save
+from reports.words import count, loss, name, number, p_value, share, signed
+
+__all__ = ["QUESTIONS", "ask", "chosen", "render", "write"]
+
+Rows = Mapping[str, pl.DataFrame]
+TITLE = "Two dissections compared"
+DRAWN_CONCEPTS = 12  # a side of the heat map
+CHOICES = 20  # dissections that an error names
+
+
+class NoSuchDissection(ValueError):
+    """No dissection has this id or name; the message says what there is."""
+
+    exit_code = 2
+
+
+def chosen(dissections: pl.DataFrame, name: str) -> int:
+    """The id of the dissection that is meant; dissections: the rows of the view dissection_summary.
+
+    name: an id, or the name of a network, CLIP, scorer or concept set, or "dataset split". Of several that fit, the
+    newest. Raises NoSuchDissection that says what there is.
+    """
+    rows = dissections.sort("dissection_id").to_dicts()
+    if not rows:
+        raise NoSuchDissection("there is no dissection to compare; make one with dissectdb extract STUDY")
+    fitting = [row for row in rows if str(row["dissection_id"]) == name]
+    fitting = fitting or [row for row in rows if name in _names(row)]
+    if not fitting:
+        known = [f"{row['dissection_id']} ({', '.join(map(words.plain, _names(row)))})" for row in rows[-CHOICES:]]
+        more = f" and {len(rows) - CHOICES} older ones" if len(rows) > CHOICES else ""
+        raise NoSuchDissection(f"no dissection is {words.plain(name)!r}; there is {', '.join(known)}{more}")
+    return fitting[-1]["dissection_id"]
+
+
+def _names(row: Row) -> list[str]:
+    split = f"{row['dataset']} {row['probing_split']}"
+    return [row["network"], split, row["clip"], row["concept_set"], row["scorer"]]
+
+
+def ask(rows: Callable[..., pl.DataFrame], a: int | str, b: int | str) -> dict[str, pl.DataFrame]:
+    """What the page needs of two dissections, by id or as `chosen` takes them. rows: Warehouse.rows."""
+    known = rows("select * from dissection_summary")
+    ids = {side: chosen(known, meant) if isinstance(meant, str) else meant for side, meant in (("a", a), ("b", b))}
+    return {name: rows(query, ids) for name, query in QUESTIONS.items()}
+
+
+def render(rows: Rows, *, title: str = TITLE, generated_at: datetime | None = None) -> str:
+    """The page as HTML. rows: the answer to every one of QUESTIONS; raises KeyError naming what is missing."""
+    if missing := [name for name in QUESTIONS if name not in rows]:
+        raise KeyError(f"no rows for {', '.join(missing)}; the comparison needs {', '.join(QUESTIONS)}")
+    ids = {row["side"].lower(): str(row["dissection_id"]) for row in rows["sides"].to_dicts()}
+    asked = {  # as they can be pasted into dissectdb query
+        name: re.sub(r"\$([ab])\b", lambda found: ids.get(found[1], found[0]), query)
+        for name, query in QUESTIONS.items()
+    }
+    return page.lay_out("compare.html.jinja", content(rows), rows, asked, title=title, generated_at=generated_at)
+
+
+def write(rows: Rows, path: Path, *, title: str = TITLE, generated_at: datetime | None = None) -> None:
+    """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise."""
+    save(render(rows, title=title, generated_at=generated_at or datetime.now()).encode(), path)
+
+
+def content(rows: Rows) -> dict[str, Any]:
+    """What the template lays out; without two different dissections, nothing but that."""
+    sides = rows["sides"].to_dicts()
+    if len(sides) < 2:
+        both = "A and B are the same dissection" if sides else "These dissections are not in the warehouse"
+        return {"compared": None, "headline": f"Nothing to compare: {both}"}
+    [totals] = rows["totals"].to_dicts()
+    return {
+        "compared": told.compared(*sides),
+        "headline": told.headline(sides[0], totals),
+        "sentences": [
+            told.differences(*sides),
+            *told.labels(sides[0], totals),
+            *told.layer_that_changed_most(sides[0], rows["layers"].to_dicts()),
+            *told.calibrated(sides[0], totals),
+            *told.unmatched(rows["unmatched"].to_dicts()),
+            *told.right(sides, rows["accuracies"].to_dicts()),
+        ],
+        "sides": [told.described(*sides), told.described(*reversed(sides))],
+        "layers": _layers(rows["layers"]),
+        "moves": _moves(rows["moves"], totals),
+        "neurons": _neurons(rows["neurons"].to_dicts()),
+        "accuracies": _accuracies(sides, rows["accuracies"].to_dicts()),
+        "flips": _flips(rows["flips"].to_dicts()),
+        "is_edit": any(row["parent"] is not None for row in sides),
+    }
+
+
+def _layers(frame: pl.DataFrame) -> dict[str, Any]:
+    if frame.is_empty():
+        return {"note": "No layer is in both, so there is none to compare."}
+    columns: list[Column] = [
+        ("layer", "Layer", whole),
+        ("neurons", "Neurons", count),
+        ("num_labelled", "Labelled in both", count),
+        ("num_same_label", "Same label", count),
+        ("share_same", "Share", share),
+        ("same_by_chance", "By chance", number),
+        ("chance_sd", "± sd", number),
+        ("kappa", "κ", number),
+        ("share_calibrated", "Calibrated, A", share),
+        ("other_share_calibrated", "B", share),
+        ("num_calibrated_in_both", "both", count),
+        ("num_calibrated_same", "… same label", count),
+        ("num_interpretable", "Interpretable, A", count),
+        ("other_num_interpretable", "B", count),
+    ]
+    found = frame.to_dicts()
+    drawn = [column for column in MEASURES if frame[column].null_count() < len(frame)]
+    if len(frame) == 1:
+        return {"table": table(found, columns), "note": "One layer is in both, so there is no depth to draw."}
+    if not drawn:
+        return {"table": table(found, columns), "note": "No layer has labels in both, so there is nothing to draw."}
+    said = [
+        f"{words.plain(row['layer'])} {', '.join(f'{MEASURES[key][0]} {share(row[key])}' for key in drawn)}"
+        for row in found[:60]
+    ]
+    alternative = f"Shares over {len(found)} layers from the image to the output. {'; '.join(said)}."
+    return {"table": table(found, columns), "figure": Figure(depth(frame), alternative)}
+
+
+# column → name, colour and shape
+MEASURES = {
+    "share_same": ("same label", charts.BLUE, "circle"),
+    "share_calibrated": ("calibrated in A", charts.ORANGE, "diamond"),
+    "other_share_calibrated": ("calibrated in B", "var(--c4, #00795c)", "triangle-up"),
+}
+
+
+def depth(layers: pl.DataFrame) -> alt.LayerChart:
+    """Over the layers: the share with the same label as a line, the calibrated share before and after as dots."""
+    names = pl.DataFrame({"measure": list(MEASURES), "name": [measure[0] for measure in MEASURES.values()]})
+    ordered = charts._in_order(layers.select("layer", *MEASURES))
+    points = (
+        ordered.unpivot(on=list(MEASURES), index=["layer", "order"], variable_name="measure", value_name="share")
+        .filter(pl.col("share").is_not_null())
+        .join(names, on="measure", how="left", maintain_order="left")
+    )
+    drawn = [measure for column, measure in MEASURES.items() if column in points["measure"]]
+    scale = [measure[0] for measure in drawn]
+    legend = alt.Legend(title=None, orient="top", columns=3, labelLimit=240, symbolStrokeWidth=0)
+    base = alt.Chart(points).encode(
+        x=alt.X("layer:N", sort=alt.EncodingSortField("order", op="min"))
+        .title("layer, from the image to the output")
+        .axis(labelAngle=-40, labelLimit=90, labelOverlap="greedy"),
+        y=alt.Y("share:Q").title("share").axis(format=".0%").scale(domain=[0, 1]),
+        tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("name:N", title="measure"), alt.Tooltip("share:Q", format=".1%")],
+    )
+    colour = alt.Color("name:N", legend=legend).scale(domain=scale, range=[measure[1] for measure in drawn])
+    shape = alt.Shape("name:N", legend=legend).scale(domain=scale, range=[measure[2] for measure in drawn])
+    line = base.transform_filter("datum.measure === 'share_same'").mark_line(strokeWidth=2, color=charts.BLUE)
+    # From before to after: a grey stem between the two dots of a layer.
+    stems = (
+        base.transform_filter("datum.measure !== 'share_same'")
+        .mark_line(strokeWidth=1.5, color=charts.LINES)
+        .encode(detail="layer:N")
+    )
+    dots = base.mark_point(size=52, filled=True, opacity=1).encode(color=colour, shape=shape)
+    return charts._styled(alt.layer(stems, line, dots), height=230)
+
+
+def _moves(frame: pl.DataFrame, totals: Row) -> dict[str, Any]:
+    if frame.is_empty():
+        kept = totals["num_labelled"]
+        return {"note": "Every neuron with a label in both keeps it." if kept else "No neuron has a label in both."}
+    columns: list[Column] = [
+        ("concept", "Concept in A", whole),
+        ("other_concept", "Concept in B", whole),
+        ("neurons", "Neurons", count),
+        ("share", "Share of those that moved", share),
+        ("num_calibrated", "Calibrated in both", count),
+    ]
+    found = frame.to_dicts()
+    ends = ((key, frame.group_by(key, maintain_order=True).agg(pl.col("neurons").sum())) for key in frame.columns[:2])
+    largest = {key: end.sort("neurons", descending=True, maintain_order=True)[key].head(DRAWN_CONCEPTS)
+               for key, end in ends}  # fmt: skip
+    cells = frame.filter(pl.all_horizontal(pl.col(key).is_in(kept.to_list()) for key, kept in largest.items()))
+    figure = None
+    if len(cells) > 1:
+        texts = cells.with_columns(pl.col("neurons").map_elements(count, return_dtype=pl.String).alias("text"))
+        texts = texts.rename({"concept": "concept in A", "other_concept": "concept in B"})
+        said = [f"{words.plain(row['concept'])} to {words.plain(row['other_concept'])} {count(row['neurons'])}"
+                for row in found[:8]]  # fmt: skip
+        figure = Figure(
+            charts.heat_map(texts, x="concept in B", y="concept in A", value="neurons"),
+            f"Neurons by their concept in A (row) and in B (column). Largest of {len(cells)} cells: {', '.join(said)}.",
+        )
+    return {
+        "table": table(found, columns), "figure": figure, "shown": MOVES,
+        "neurons": found[0]["num_moved"], "moves": found[0]["num_moves"],
+    }  # fmt: skip
+
+
+def _neurons(found: list[Row]) -> dict[str, Any]:
+    if not found:
+        return {"note": "No neuron with a label in both changed it."}
+    columns: list[Column] = [
+        ("layer", "Layer", whole),
+        ("unit", "Unit", count),
+        ("concept", "Label in A", whole),
+        ("other_concept", "Label in B", whole),
+        ("z", "z in A", number),
+        ("other_z", "in B", number),
+        ("q", "q in A", p_value),
+        ("other_q", "in B", p_value),
+        ("similarity", "Similarity in A", number),
+        ("other_similarity", "in B", number),
+    ]
+    return {"table": table(found, columns), "shown": NEURONS, "neurons": found[0]["num_moved"]}
+
+
+def _accuracies(sides: list[Row], found: list[Row]) -> dict[str, Any]:
+    if sides[0]["network_id"] == sides[1]["network_id"]:
+        return {"note": "Both dissect the same network, so its predictions are the same."}
+    if not found:
+        return {"note": "No image has a true class and predictions of both networks."}
+    columns: list[Column] = [
+        ("dataset", "Dataset", whole),
+        ("split", "Split", whole),
+        ("images", "Images", count),
+        ("correct", "Right, A", count),
+        ("other_correct", "B", count),
+        ("accuracy", "Share right, A", share),
+        ("other_accuracy", "B", share),
+        ("loss", "Mean loss, A", loss),
+        ("other_loss", "B", loss),
+        ("gained", "Gained", count),
+        ("lost", "Lost", count),
+        ("difference", "Difference", signed),
+        ("changed", "Other class", count),
+        ("p_mcnemar", "p", p_value),
+    ]
+    return {"table": table(found, columns)}
+
+
+def _flips(found: list[Row]) -> dict[str, Any] | None:
+    """Images that only B gets right, and those that only A does."""
+    if not found:
+        return None
+    groups = []
+    for kind in ("gained", "lost"):
+        images = [row for row in found if row["kind"] == kind]
+        pictures = [
+            Picture(
+                data_uri(row["thumbnail"]),
+                f"Image {row['image_id']}: true class {words.plain(row['true_class'])}, A says "
+                f"{words.plain(row['class_of_a'])}, B says {words.plain(row['class_of_b'])}",
+                words.plain(row["true_class"]),
+                words.plain(row["class_of_a"] if kind == "gained" else row["class_of_b"]),
+            )
+            for row in images
+        ]
+        groups.append({"kind": kind, "pictures": pictures, "images": images[0]["num_images"] if images else 0})
+    return {"groups": groups, "split": name(found[0]["split"]), "dataset": name(found[0]["dataset"]), "shown": FLIPS}

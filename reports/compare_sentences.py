@@ -1,0 +1,182 @@
+"""What a comparison says: the two dissections side by side, and in sentences what changed from A to B.
+
+compared(a, b); differences(a, b)           # a, b: the rows of the question "sides"
+headline(a, totals); labels(a, totals)      # totals: the row of the question "totals"
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from reports import words
+from reports.parts import Row, Table, whole
+from reports.words import count, name, number, plural, share
+
+# What makes a dissection: what it is called, the column that says it, and the one that says whether it is the same.
+MAKING = [
+    ("Network", "network", "network_fingerprint"),
+    ("Dataset", "dataset", "dataset_fingerprint"),
+    ("Split that was probed", "probing_split", "split_id"),
+    ("CLIP", "clip", "clip_fingerprint"),
+    ("Concept set", "concept_set", "concept_set_fingerprint"),
+    ("Scorer", "scorer", "scorer"),
+]
+# Always shown, and shown where they differ: heading and column.
+SHOWN = {"images": "Images", "concepts": "Concepts", "rule": "Interpretable by the rule", "created_at": "Labelled on"}
+SHOWN_IF_DIFFERENT = {
+    "architecture": "Architecture", "weights": "Weights", "parent": "Edit of", "images_left_out": "Images left out",
+    "clip_weights": "Weights of CLIP", "templates": "Prompts", "tau": "τ", "q_limit": "Limit on q", "engine": "Engine",
+    "top_k": "Images per neuron", "softmax_scale": "Scale of the softmax", "prior_weight": "Weight of the prior",
+    "p_first": "p of the first image", "p_last": "p of the last image", "rank_fraction": "Share reordered",
+    "rank_power": "Power of differences", "rank_scale": "Power of the cosine", "include_dead": "Dead in the prior",
+    "kept_concepts": "Concepts kept", "null_draws": "Draws of the null", "bootstraps": "Resamples", "seed": "Seed",
+    "accuracy_images": "Images that judge a neuron", "images_neurons": "Neurons that speak for an image",
+    "network_fingerprint": "Fingerprint of the network", "dataset_fingerprint": "Fingerprint of the dataset",
+    "clip_fingerprint": "Fingerprint of CLIP", "concept_set_fingerprint": "Fingerprint of the concepts",
+}  # fmt: skip
+
+
+def compared(a: Row, b: Row) -> Table:
+    """Both side by side; what differs stands out."""
+    terms = [(heading, key, same) for heading, key, same in MAKING]
+    terms += [(heading, key, key) for key, heading in SHOWN.items()]
+    terms += [(heading, key, key) for key, heading in SHOWN_IF_DIFFERENT.items() if a[key] != b[key]]
+    rows = []
+    for heading, key, same in terms:
+        cells = [Markup("{:%d %B %Y, %H:%M}").format(side[key]) if key == "created_at" else _said(key, side[key])
+                 for side in (a, b)]  # fmt: skip
+        differs = a[same] != b[same] and key != "created_at"
+        rows.append([heading, *(Markup("<strong>{}</strong>").format(cell) if differs else cell for cell in cells)])
+    return Table([("", False), (f"A: dissection {a['dissection_id']}", False),
+                  (f"B: dissection {b['dissection_id']}", False)], rows)  # fmt: skip
+
+
+def _said(key: str, value: Any) -> Markup:
+    if key.endswith("fingerprint"):
+        value = value[:12]
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    elif isinstance(value, int):
+        value = count(value)
+    elif isinstance(value, float):
+        value = number(value)
+    return whole(value)
+
+
+def described(row: Row, other: Row) -> Markup:
+    """A dissection, by what the other one has not."""
+    differing = [name(row[key], 40) for _, key, same in MAKING if row[same] != other[same]]
+    text = Markup("dissection {}").format(row["dissection_id"])
+    return text + Markup(" ({})").format(Markup(", ").join(differing)) if differing else text
+
+
+def differences(a: Row, b: Row) -> str:
+    """In what the two differ, and what is the same."""
+    differing = [heading for heading, _, same in MAKING if a[same] != b[same]]
+    alike = [heading for heading, _, same in MAKING if a[same] == b[same]]
+
+    def listed(headings: list[str]) -> str:
+        return words.several([each if each.isupper() else each[0].lower() + each[1:] for each in headings])
+
+    if not differing:
+        settings = [heading for key, heading in SHOWN_IF_DIFFERENT.items() if a[key] != b[key]]
+        return "A and B differ in settings of the scorer or the rule only" + (
+            f": {listed(settings)}." if settings else ", which the table does not show."
+        )
+    return f"A and B differ in {listed(differing)}{f'; the same in both: {listed(alike)}' if alike else ''}."
+
+
+# ---------------------------------------------------------------- what changed, in sentences
+
+
+def headline(a: Row, totals: Row) -> str:
+    """The finding, in one line."""
+    if not totals["neurons"]:
+        return "No layer is in both dissections"
+    if not a["concepts_in_common"]:
+        return "The two concept sets have no concept in common"
+    if not totals["num_labelled"]:
+        return "No neuron has a label in both dissections"
+    return f"{share(totals['share_same'])} of the labels are the same in both"
+
+
+def labels(a: Row, totals: Row) -> list[str]:
+    """How many neurons keep their label, and how many would by chance."""
+    if not totals["neurons"]:
+        return ["No layer of A is a layer of B by name, so no neuron of one is a neuron of the other."]
+    said = f"By layer and unit {plural(totals['neurons'], 'neuron is', 'neurons are')} in both"
+    if not totals["num_labelled"]:
+        return [f"{said}; none of them has a label in both."]
+    said += f", {count(totals['num_labelled'])} with a label in both."
+    if not a["concepts_in_common"]:
+        return [f"{said} The concept sets have no concept in common, so no label can be the same."]
+    by_chance = f"{number(totals['same_by_chance'])} (standard deviation {number(totals['chance_sd'])})"
+    return [
+        f"{said} Of these {count(totals['num_same_label'])} ({share(totals['share_same'])}) keep it. Were the labels "
+        f"of B dealt out anew within each layer, each as often as it is, {by_chance} would.",
+    ]
+
+
+def layer_that_changed_most(a: Row, layers: list[Row]) -> list[Markup]:
+    """The layers that changed most and least, where there is a choice."""
+    judged = [row for row in layers if row["share_same"] is not None]
+    if len(judged) < 2 or not a["concepts_in_common"]:
+        return []
+    most, least = (pick(judged, key=lambda row: row["share_same"]) for pick in (min, max))
+    if most["share_same"] == least["share_same"]:
+        return [Markup("{} of the labels are the same in every layer.").format(share(most["share_same"]))]
+    text = Markup("{} changed most: {} of its labels are the same; {} changed least: {}.")
+    return [text.format(name(most["layer"]), share(most["share_same"]), name(least["layer"]),
+                        share(least["share_same"]))]  # fmt: skip
+
+
+def calibrated(a: Row, totals: Row) -> list[str]:
+    """How many labels chance does not explain, in either and in both."""
+    tested = {"A": totals["is_tested"], "B": totals["is_other_tested"]}
+    if not totals["neurons"] or not any(tested.values()):
+        return []
+    if not all(tested.values()):
+        [side] = [side for side, is_tested in tested.items() if not is_tested]
+        return [f"The labels of {side} were not held against chance, so calibrated labels cannot be compared."]
+    both, same = totals["num_calibrated_in_both"], totals["num_calibrated_same"]
+    kept = f", of which {count(same)} ({share(same / both)}) keep it" if both and a["concepts_in_common"] else ""
+    return [
+        f"A label that chance does not explain: {count(totals['num_calibrated'])} of these neurons in A, "
+        f"{count(totals['other_num_calibrated'])} in B, {count(both)} in both{kept}."
+    ]
+
+
+def unmatched(found: list[Row]) -> list[Markup]:
+    """Neurons that only one of the two has."""
+    said = []
+    for side, other in (("A", "B"), ("B", "A")):
+        layers = [row for row in found if row["side"] == side]
+        if layers:
+            more = f" and {plural(len(layers) - 5, 'more layer', 'more layers')}" if len(layers) > 5 else ""
+            neurons = plural(sum(row["neurons"] for row in layers), "neuron", "neurons")
+            some = Markup(", ").join(name(row["layer"]) for row in layers[:5])
+            said.append(Markup("{} of {}, in {}{}, not in {}.").format(neurons, side, some, more, other))
+    return said
+
+
+def right(sides: list[Row], found: list[Row]) -> list[Markup]:
+    """One sentence a split, the last one first, as far as the network is another one."""
+    is_edit = any(row["parent"] is not None for row in sides)
+    said = []
+    for row in reversed(found[-3:]):
+        if not row["gained"] + row["lost"]:
+            verdict = "no image changed sides"
+        elif is_edit:
+            verdict = f"{words.p_is(row['p_mcnemar'])}, not corrected for the edits that were tried"
+        elif row["is_evidence"]:
+            verdict = f"{words.p_is(row['p_mcnemar'])}: evidence that one is right more often"
+        else:
+            verdict = f"{words.p_is(row['p_mcnemar'])}: no evidence that one is right more often"
+        text = Markup("Of {} {} images of {} A gets {} right and B {}: {} gained, {} lost, {}.")
+        said.append(
+            text.format(count(row["images"]), name(row["split"]), name(row["dataset"]), count(row["correct"]),
+                        count(row["other_correct"]), count(row["gained"]), count(row["lost"]), verdict)
+        )  # fmt: skip
+    return said

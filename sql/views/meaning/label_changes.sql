@@ -1,0 +1,45 @@
+-- The label of each neuron in one dissection beside its label in another, for every two dissections.
+-- grain: dissection_id, other_dissection_id, layer, unit
+--
+-- Neurons are matched by the name of their layer and their unit, and labels are equal by text: the two may differ in
+-- network, probing images, CLIP, concepts or scorer. same is NULL where either neuron has no label.
+-- kind: kept, moved (to another concept), vanished (labelled in the first only), appeared (in the other only), none.
+
+select
+    mine.layer,
+    mine.unit,
+    my_concepts.concept,
+    their_concepts.concept as other_concept,
+    my_concepts.concept = their_concepts.concept as same,
+    case
+        when my_concepts.concept = their_concepts.concept then 'kept'
+        when my_concepts.concept is not null and their_concepts.concept is not null then 'moved'
+        when my_concepts.concept is not null then 'vanished'
+        when their_concepts.concept is not null then 'appeared'
+        else 'none'
+    end as kind,
+    my_labels.similarity,
+    their_labels.similarity as other_similarity,
+    my_labels.z,
+    their_labels.z as other_z,
+    my_labels.q,
+    their_labels.q as other_q,
+    my_labels.calibrated,
+    their_labels.calibrated as other_calibrated,
+    my_labels.interpretable,
+    their_labels.interpretable as other_interpretable,
+    mine.position,
+    their_labels.dissection_id as other_dissection_id,
+    my_labels.dissection_id
+from neuron_labels as my_labels
+inner join named_neurons as mine on my_labels.neuron_id = mine.neuron_id
+inner join named_neurons as theirs
+    on
+        mine.layer = theirs.layer
+        and mine.unit = theirs.unit
+inner join neuron_labels as their_labels
+    on
+        theirs.neuron_id = their_labels.neuron_id
+        and my_labels.dissection_id <> their_labels.dissection_id
+left join concepts as my_concepts on my_labels.concept_id = my_concepts.concept_id
+left join concepts as their_concepts on their_labels.concept_id = their_concepts.concept_id
