@@ -3,6 +3,7 @@
   const held = read("gallery-data");
   if (!held) return;
   const PAGE = 24;
+  const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+/g;  // as words.plain has it
   const $ = (id) => document.getElementById(id);
   const names = (column, i) => held[column].of[i] === null ? null : held[column].names[held[column].of[i]];
   const all = held.unit.map((_, i) => i);
@@ -113,7 +114,7 @@
 
   const BELIEFS = ["calibrated", "robust", "interpretable", "dead"];
   function choose() {
-    const text = $("search").value.trim().toLowerCase();
+    const text = $("search").value.replace(UNSEEN, " ").trim().toLowerCase();
     const chosen = ["layer", "concept", "class"].map((column) => [column, $("filter-" + column).value])
       .filter(([, value]) => value !== "");
     const belief = $("filter-belief").value, order = $("sort").value;
