@@ -138,7 +138,7 @@ def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest:
     x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5).scale(domain=ends, nice=False)
     y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
     counts = (
-        alt.Chart(bars.with_columns(above=pl.col("low") >= tau))
+        alt.Chart(_short(bars.with_columns(above=pl.col("low") >= tau)))
         .mark_bar(binSpacing=1)
         .encode(
             x=x,
@@ -267,7 +267,7 @@ def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
     x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5, format="~s")
     y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
     highest = 1.25 * max(bars["neurons"].max(), bars["expected"].max(), 1)
-    found = bars.with_columns(middle=(pl.col("low") + pl.col("high")) / 2)
+    found = _short(bars).with_columns(middle=(pl.col("low") + pl.col("high")) / 2)
     base = alt.Chart(found).encode(
         tooltip=[
             alt.Tooltip("low:Q", title="z from", format=".3g"),
@@ -292,6 +292,11 @@ def _names_in_order(field: str, limit: int, extent: int = 0) -> alt.Y:
     """A y axis of names in the order of the rows; limit and least extent in pixels."""
     axis = alt.Axis(labelLimit=limit, minExtent=extent, ticks=False, domain=False, labelPadding=6)
     return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), axis=axis).title(None)
+
+
+def _short(frame: pl.DataFrame) -> pl.DataFrame:
+    """The numbers in six digits, which no eye tells from seventeen, in a third of the room."""
+    return frame.with_columns(pl.col(pl.Float64).round_sig_figs(6))
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,13 @@
   const $ = (id) => document.getElementById(id);
   const names = (column, i) => held[column].of[i] === null ? null : held[column].names[held[column].of[i]];
   const all = held.unit.map((_, i) => i);
+  for (const column of ["similarity", "z", "q", "z_within_class", "bootstrap_share", "accuracy"]) {
+    if (!held[column].length) held[column] = all.map(() => null);  // none is known
+  }
+  ["calibrated", "robust", "interpretable", "dead", "split_half_agrees"].forEach((flag, bit) => {
+    held[flag] = held.flags.map((bits) => bits >> bit & 1);
+  });
+  held.split_half_agrees = held.split_half_agrees.map((agrees, i) => held.flags[i] >> 5 & 1 ? agrees : null);
   const anchor = (i) => [held.network, names("layer", i), held.unit[i]].map(encodeURIComponent).join("/");
   const byAnchor = new Map(all.map((i) => [anchor(i), i]));
   const searched = all.map((i) =>

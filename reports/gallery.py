@@ -131,23 +131,42 @@ OF_LAYER = {name: text.format(places=_OF_LAYER, pictured=PICTURED_OF_LAYER) for 
 
 # The ids stand in the text: DuckDB then reads the activations of these neurons only.
 HISTOGRAMS = """
-    select
-        layer,
-        unit,
-        class,
-        min(low) as low,
-        max(high) as high,
-        list(low order by low) as lows,
-        list(images order by low) as images
-    from activation_histograms
-    where neuron_id in ({neuron_ids})
-    group by layer, unit, class
+    with of_classes as (
+
+        select
+            layer,
+            unit,
+            class,
+            min(min(low)) over (partition by layer, unit) as low,
+            max(max(high)) over (partition by layer, unit) as high,
+            list(low order by low) as lows,
+            list(images order by low) as images
+        from activation_histograms
+        where neuron_id in ({neuron_ids})
+        group by layer, unit, class
+        qualify
+            row_number() over (
+                partition by layer, unit
+                order by sum(images * low) / sum(images) desc, class
+            ) <= {classes}
+
+    )
+
+    select *
+    from of_classes
     order by layer, unit, class
 """
+CLASSES = 12  # of a neuron's histogram: those that activate it most
 BARS = 20  # of activation_histograms
 _NUMBERS = {"similarity": 4, "z": 3, "q": 2, "z_within_class": 3, "bootstrap_share": 2, "accuracy": 2}  # digits kept
 _NAMES = ("layer", "concept", "runner_up", "class")
-_FLAGS = ("calibrated", "robust", "interpretable", "dead", "split_half_agrees")
+_FLAGS = (
+    "calibrated",
+    "robust",
+    "interpretable",
+    "dead",
+    "split_half_agrees",
+)  # a bit each, then: whether halves exist
 
 
 def ask(answer: Callable[..., pl.DataFrame], layer: str | None = None) -> dict[str, pl.DataFrame]:
@@ -157,7 +176,9 @@ def ask(answer: Callable[..., pl.DataFrame], layer: str | None = None) -> dict[s
     else:
         rows = {name: answer(question, {"layer": layer}) for name, question in OF_LAYER.items()}
     neurons = rows["gallery_images"]["neuron_id"].unique().sort().to_list()
-    rows["gallery_histograms"] = answer(HISTOGRAMS.format(neuron_ids=", ".join(map(str, neurons or [-1]))))
+    rows["gallery_histograms"] = answer(
+        HISTOGRAMS.format(neuron_ids=", ".join(map(str, neurons or [-1])), classes=CLASSES)
+    )
     return rows
 
 
@@ -177,9 +198,11 @@ def data(rows: Mapping[str, pl.DataFrame], budget: int = BUDGET) -> dict[str, An
         names, places = _once_each(frame[column])
         found[column] = {"names": names, "of": places}
     for column, digits in _NUMBERS.items():
-        found[column] = frame[column].round_sig_figs(digits).to_list()
-    for column in _FLAGS:
-        found[column] = frame[column].cast(pl.Int8).to_list()
+        values = frame[column].round_sig_figs(digits)
+        found[column] = values.to_list() if values.null_count() < len(values) else []
+    bits = [pl.col(column).fill_null(False).cast(pl.Int64) * 2**bit for bit, column in enumerate(_FLAGS)]
+    halved = pl.col("split_half_agrees").is_not_null().cast(pl.Int64) * 2 ** len(_FLAGS)
+    found["flags"] = frame.select(pl.sum_horizontal(*bits, halved)).to_series().to_list()
     return found
 
 

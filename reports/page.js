@@ -8,6 +8,7 @@ for (const [id, specification] of Object.entries(read("charts") ?? {})) {
   const place = document.getElementById(id), said = place.getAttribute("aria-label");
   vegaEmbed(place, specification, {
     mode: "vega-lite", renderer: "svg", ast: true, actions: false, defaultStyle: false,
+    config: read("chart-config"),
     tooltip: { disableDefaultStyle: true },
   }).then(() => {  // Vega calls each chart a «visualization»; the page has said what it shows
     place.setAttribute("role", "img");

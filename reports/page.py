@@ -27,6 +27,7 @@ import vl_convert
 from markupsafe import Markup
 
 from reports import causes, concepts, edited, gallery, sections, sentences, words
+from reports.charts import CONFIG
 from reports.parts import Figure
 from reports.questions import NEURONS_PER_LAYER, QUESTIONS
 from reports.terminal import save
@@ -79,13 +80,15 @@ def lay_out(
         """Keep the chart's specification; the id of the place where it will be drawn."""
         specification = figure.chart.to_dict()
         del specification["$schema"]  # an address that is never fetched, and so is not needed
+        del specification["config"]  # the same for all, so it stands in the page once
         drawn[f"chart-{len(drawn)}"] = specification
         return f"chart-{len(drawn) - 1}"
 
-    def answer(question: str) -> dict[str, str]:
+    def answer(question: str, keep: bool = True) -> dict[str, str]:
         """The SQL of a question; its rows are kept as CSV for those who want to save them."""
         frame = rows[question]
-        tables[question] = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind)).write_csv()
+        if keep:
+            tables[question] = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind)).write_csv()
         return {"sql": dedent(questions[question]).strip()}
 
     style, script, library = _read("page.css"), _read("page.js") + _read("gallery.js"), _library()
@@ -107,6 +110,7 @@ def lay_out(
             place=place,
             answer=answer,
             drawn=drawn,
+            chart_config=CONFIG,
             tables=tables,
             plural=words.plural,
         )
@@ -120,6 +124,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"count": words.count, "share": words.share, "number": words.number, "name": words.name}
     environment.filters |= {"p_value": words.p_value, "signed": words.signed}
     return environment
