@@ -1,12 +1,13 @@
 """The commands of dissectdb: they open things, hand rows on and print; they decide nothing.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check or a build failed, 2 usage or a bad
-study file, 3 the warehouse is locked or unreadable.
+study file, 3 the warehouse is locked or unreadable, 130 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -226,22 +227,18 @@ def report(
 
     Example: dissectdb report -o report.html
     """
-    from reports import page
+    from reports import compare as comparison
+    from reports import export, page
 
-    budget = int(thumbnails * 1e6)
     with _open_to_read(_path(warehouse), dissection) as opened:
         if compare:
-            from reports.compare import ask, write
-
-            write(ask(opened.rows, *compare), output)
+            comparison.write(comparison.ask(opened.rows, *compare), output)
         else:
             rows = page.ask(opened.rows)
-            links = page.write_layers(opened.rows, rows, output, budget=budget) if every_neuron else ()
-            page.write(rows, output, budget=budget, layer_pages=links)
+            links = page.write_layers(opened.rows, rows, output, budget=int(thumbnails * 1e6)) if every_neuron else ()
+            page.write(rows, output, budget=int(thumbnails * 1e6), layer_pages=links)
             if charts:
-                from reports.export import save_charts
-
-                print(f"charts: {len(save_charts(rows, charts))} in {charts.resolve()}")
+                print(f"charts: {len(export.save_charts(rows, charts))} in {charts.resolve()}")
     print(f"report: {output.resolve()}")
 
 
@@ -484,10 +481,13 @@ def _build(opened: Warehouse, **options: Any) -> None:
 
 def main() -> None:
     """Run a command; an expected failure is one line and its exit code, a bug is a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the unit that is under way is left out
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of an interrupt
+            print("dissectdb: stopped; the same command goes on from what is committed", file=sys.stderr)
+        raise
     except Exception as error:
         code = getattr(error, "exit_code", None)  # our own error classes carry theirs
         if code is None:

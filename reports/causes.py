@@ -58,9 +58,7 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     concepts, neurons = rows["concept_effects"], rows["neuron_effects"].to_dicts()
     part: dict[str, Any] = {"concepts": None, "neurons": None}
     if len(concepts):
-        texts = concepts.with_columns(
-            pl.col("delta_loss").map_elements(lambda value: f"{value:+.2f}".replace("-", "−"), pl.String).alias("text")
-        )
+        texts = concepts.with_columns(pl.col("delta_loss").map_elements(_change, pl.String).alias("text"))
         found = concepts.to_dicts()
         strongest = sorted(found, key=lambda row: row["excess"] or 0, reverse=True)[:6]
         said = [
@@ -100,3 +98,8 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         ]
         part["neurons"] = table(neurons, columns)
     return part
+
+
+def _change(value: float) -> str:
+    """+0.17, −0.05, and 0 for what would round to nothing."""
+    return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"

@@ -274,3 +274,18 @@ def test_a_dry_run_of_extract_over_a_warehouse_writes_nothing(world: World) -> N
     assert "dissect by soft_wpmi with shapes" in done.out
     assert "activations" not in done.out
     assert world.bytes() == before
+
+
+def test_sigterm_stops_like_ctrl_c_and_says_how_to_go_on():
+    stopped = """
+import os, signal, sys, time
+import cli
+sys.argv = ["dissectdb", "status"]
+cli._path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", stopped], capture_output=True, text=True, check=False, cwd=Path(cli.__file__).parent
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "dissectdb: stopped; the same command goes on from what is committed"
