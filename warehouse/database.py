@@ -23,7 +23,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse import guard, views
+from warehouse import guard, migrations, views
 
 SCHEMA_VERSION = 2
 
@@ -61,9 +61,15 @@ class Warehouse:
         self.path = Path(path)
         if read_only and not self.path.exists():
             raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
-        self.connection = _connect(self.path, read_only, memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB")
+        memory = memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB"
+        self.connection = _connect(self.path, read_only, memory)
         try:
-            _check_version(self.connection, self.path)
+            version = _checked_version(self.connection, self.path, read_only)
+            if version < SCHEMA_VERSION:
+                self.connection.close()  # a copy of a file that is held would let go of its lock
+                migrations.keep_copy(self.path, version)
+                self.connection = _connect(self.path, read_only, memory)
+                migrations.migrate(self.connection, version, SCHEMA_VERSION)
             if read_only:
                 _check_is_whole(self.connection, self.path)
             else:
@@ -251,23 +257,27 @@ def _connect(path: Path, read_only: bool, memory_limit: str) -> duckdb.DuckDBPyC
         raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: {text.splitlines()[0]}") from error
 
 
-def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> int:
+    """The schema of the file: this one's, or an older one that can be migrated, which is for writers to do."""
     tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
     if not tables:
-        return
+        return SCHEMA_VERSION
     if "warehouse_info" not in tables:
         raise WarehouseUnavailable(f"{path} is a DuckDB file, but no warehouse of dissectdb; name another file")
     rows = connection.execute("select value from warehouse_info where key = 'schema_version'").fetchall()
     version = int(rows[0][0]) if rows else 0
-    if version < SCHEMA_VERSION:
+    older = f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
+    if version < SCHEMA_VERSION and not migrations.is_known(version, SCHEMA_VERSION):
+        raise WarehouseUnavailable(f"{older}extract into another file, or ask it with the version that made it")
+    if version < SCHEMA_VERSION and read_only:
         raise WarehouseUnavailable(
-            f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
-            "extract into another file, or ask it with the version that made it"
+            f"{older}bring it up to date with: dissectdb build --warehouse {path} (a copy of the file is kept)"
         )
     if version > SCHEMA_VERSION:
         raise WarehouseUnavailable(
             f"{path} was made by a newer dissectdb (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
         )
+    return version
 
 
 def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

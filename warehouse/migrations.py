@@ -1,0 +1,45 @@
+"""Warehouses of older versions brought to this one's schema: a copy is kept, the rest is one transaction.
+
+keep_copy(path, 1)          # warehouse.duckdb.schema1, beside it; nothing may hold the file
+migrate(connection, 1, 2)   # runs sql/migrations/2.sql
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import duckdb
+
+from warehouse import views
+
+FOLDER = views.SQL / "migrations"
+
+
+def is_known(version: int, wanted: int) -> bool:
+    """Whether there is a way from schema `version` to `wanted`."""
+    return version > 0 and all((FOLDER / f"{step}.sql").exists() for step in range(version + 1, wanted + 1))
+
+
+def keep_copy(path: Path, version: int) -> Path:
+    """Copy a warehouse that nothing holds, with its log, before it is migrated; whole or not at all."""
+    kept = path.with_name(f"{path.name}.schema{version}")
+    for suffix in (".wal", ""):  # the file last: where it is there, the copy is whole
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            half = kept.with_name(f"{kept.name}{suffix}.part")
+            try:
+                shutil.copy2(source, half)
+                os.replace(half, kept.with_name(kept.name + suffix))
+            finally:
+                half.unlink(missing_ok=True)
+    return kept
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, version: int, wanted: int) -> None:
+    """Run the steps between two schemas, all of them or none."""
+    with views.transaction(connection):
+        for step in range(version + 1, wanted + 1):
+            connection.execute((FOLDER / f"{step}.sql").read_text(encoding="utf-8"))
+        connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(wanted)])
