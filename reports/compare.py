@@ -20,7 +20,7 @@ import polars as pl
 from reports import charts, page, words
 from reports import compare_sentences as told
 from reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS
-from reports.parts import Column, Figure, Picture, Row, data_uri, table, whole
+from reports.parts import Column, Figure, Row, flips, table, whole
 from reports.terminal import save
 from reports.words import count, loss, name, number, p_value, share, signed
 
@@ -264,18 +264,5 @@ def _flips(found: list[Row]) -> dict[str, Any] | None:
     """Images that only B gets right, and those that only A does."""
     if not found:
         return None
-    groups = []
-    for kind in ("gained", "lost"):
-        images = [row for row in found if row["kind"] == kind]
-        pictures = [
-            Picture(
-                data_uri(row["thumbnail"]),
-                f"Image {row['image_id']}: true class {words.plain(row['true_class'])}, A says "
-                f"{words.plain(row['class_of_a'])}, B says {words.plain(row['class_of_b'])}",
-                words.plain(row["true_class"]),
-                words.plain(row["class_of_a"] if kind == "gained" else row["class_of_b"]),
-            )
-            for row in images
-        ]
-        groups.append({"kind": kind, "pictures": pictures, "images": images[0]["num_images"] if images else 0})
+    groups = flips(found, ("class_of_a", "A says"), ("class_of_b", "B says"))
     return {"groups": groups, "split": name(found[0]["split"]), "dataset": name(found[0]["dataset"]), "shown": FLIPS}

@@ -13,7 +13,7 @@ import polars as pl
 from markupsafe import Markup
 
 from reports import charts, sentences, words
-from reports.parts import Column, Figure, Picture, Row, data_uri, table, whole
+from reports.parts import Column, Figure, Row, flips, table, whole
 from reports.words import count, loss, name, number, p_value, share, signed
 
 Rows = Mapping[str, pl.DataFrame]
@@ -270,7 +270,7 @@ def edited(rows: Rows) -> dict[str, Any]:
         "controls": _controls(rows["controls"]),
         "sweep": _sweep(rows["sweep"]),
         "confusion": _confusion(rows["edit_confusion"]),
-        "flips": _flips(rows["flips"].to_dicts()),
+        "flips": flips(rows["flips"].to_dicts(), ("class_before", "before"), ("class_after", "after")),
     }
 
 
@@ -372,21 +372,3 @@ def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:
         ("change", "Change", signed),
     ]
     return {"figures": figures, "table": table(frame.to_dicts(), columns), "split": name(frame["split"][0])}
-
-
-def _flips(found: list[Row]) -> list[dict[str, Any]]:
-    groups = []
-    for kind in ("gained", "lost"):
-        images = [row for row in found if row["kind"] == kind]
-        pictures = [
-            Picture(
-                data_uri(row["thumbnail"]),
-                f"Image {row['image_id']}: true class {words.plain(row['true_class'])}, before "
-                f"{words.plain(row['class_before'])}, after {words.plain(row['class_after'])}",
-                words.plain(row["true_class"]),
-                words.plain(row["class_before"] if kind == "gained" else row["class_after"]),
-            )
-            for row in images
-        ]
-        groups.append({"kind": kind, "pictures": pictures, "images": images[0]["num_images"] if images else 0})
-    return groups

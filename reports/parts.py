@@ -14,7 +14,7 @@ import altair as alt
 from markupsafe import Markup
 
 from reports.gallery import LARGEST_THUMBNAIL
-from reports.words import name
+from reports.words import name, plain
 
 Row = dict[str, Any]
 Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, how a value reads
@@ -67,3 +67,22 @@ def data_uri(thumbnail: bytes | None) -> str | None:
     if not thumbnail or len(thumbnail) > LARGEST_THUMBNAIL:
         return None
     return f"data:image/png;base64,{base64.b64encode(thumbnail).decode()}"
+
+
+def flips(found: list[Row], before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:
+    """Images gained and lost, a group each; before, after: the column of a class, and how it reads in a sentence."""
+    groups = []
+    for kind in ("gained", "lost"):
+        images = [row for row in found if row["kind"] == kind]
+        pictures = [
+            Picture(
+                data_uri(row["thumbnail"]),
+                f"Image {row['image_id']}: true class {plain(row['true_class'])}, {before[1]} {plain(row[before[0]])}, "
+                f"{after[1]} {plain(row[after[0]])}",
+                plain(row["true_class"]),
+                plain(row[before[0] if kind == "gained" else after[0]]),
+            )
+            for row in images
+        ]
+        groups.append({"kind": kind, "pictures": pictures, "images": images[0]["num_images"] if images else 0})
+    return groups
