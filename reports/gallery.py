@@ -158,7 +158,7 @@ HISTOGRAMS = """
 """
 CLASSES = 12  # of a neuron's histogram: those that activate it most
 BARS = 20  # of activation_histograms
-_NUMBERS = {"similarity": 4, "z": 3, "q": 2, "z_within_class": 3, "bootstrap_share": 2, "accuracy": 2}  # digits kept
+_NUMBERS = {"similarity": 3, "z": 3, "q": 2, "z_within_class": 3, "bootstrap_share": 2, "accuracy": 2}  # digits kept
 _NAMES = ("layer", "concept", "runner_up", "class")
 _FLAGS = (
     "calibrated",
@@ -199,6 +199,8 @@ def data(rows: Mapping[str, pl.DataFrame], budget: int = BUDGET) -> dict[str, An
         found[column] = {"names": names, "of": places}
     for column, digits in _NUMBERS.items():
         values = frame[column].round_sig_figs(digits)
+        if column == "q":  # the page says «< 0.001», so one digit is enough to sort by
+            values = pl.select(pl.when(values < 0.001).then(values.round_sig_figs(1)).otherwise(values)).to_series()
         found[column] = values.to_list() if values.null_count() < len(values) else []
     bits = [pl.col(column).fill_null(False).cast(pl.Int64) * 2**bit for bit, column in enumerate(_FLAGS)]
     halved = pl.col("split_half_agrees").is_not_null().cast(pl.Int64) * 2 ** len(_FLAGS)

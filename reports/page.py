@@ -88,7 +88,8 @@ def lay_out(
         """The SQL of a question; its rows are kept as CSV for those who want to save them."""
         frame = rows[question]
         if keep:
-            tables[question] = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind)).write_csv()
+            plain = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind))
+            tables[question] = plain.with_columns(pl.col(pl.Float64).round_sig_figs(6)).write_csv()
         return {"sql": dedent(questions[question]).strip()}
 
     style, script, library = _read("page.css"), _read("page.js") + _read("gallery.js"), _library()
