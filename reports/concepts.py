@@ -76,7 +76,7 @@ QUESTIONS: dict[str, str] = {
             ) <= {CONCEPTS_PER_CLASS}
         order by largest_classes.images desc, counts.class, counts.share desc, counts.concept
     """,
-    # How much more often a concept speaks for the right images of a class than for all right images.
+    # Of the right images of a class, the share for which a concept spoke: all classes side by side.
     "concept_matrix": f"""
         with shown as (
 

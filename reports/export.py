@@ -1,6 +1,6 @@
 """The charts of the report on their own: as files for papers, and in a notebook.
 
-save_charts(rows, Path("charts"))        # each as SVG, PNG, JSON (Vega-Lite) and CSV
+save_charts(rows, Path("charts"))        # each as SVG, PNG and JSON (Vega-Lite)
 finished(chart)                          # with fixed colours and width, for where there is no page around it
 """
 

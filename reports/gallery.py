@@ -5,19 +5,18 @@ data(rows, budget) is what gallery.js makes cards of: columns of numbers, names 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 
+from reports.parts import encoded
 from reports.words import plain
 
 NEURONS = 12_000  # cards of one page; the strongest of each layer come first
 PICTURED, PICTURED_OF_LAYER = 480, 1500  # of them with pictures, as far as the budget reaches
 IMAGES_PER_NEURON = 8
 BUDGET = 8_000_000  # bytes of thumbnails in the page
-LARGEST_THUMBNAIL = 64 * 1024  # bytes; 64 × 64 pixels in colour are at most 12 KiB
 
 # The strongest neurons of each layer take turns, so that no layer is without pictures; dead neurons come last.
 _PLACES = """
@@ -79,8 +78,7 @@ _TEMPLATES: dict[str, str] = {
             placed.calibrated,
             placed.interpretable,
             robust_labels.layer is not null as robust,
-            placed.dead,
-            count(*) over () as num_neurons
+            placed.dead
         from placed
         left join neuron_accuracies
             on placed.layer = neuron_accuracies.layer and placed.unit = neuron_accuracies.unit
@@ -225,9 +223,8 @@ def _pictures(
         new = {}
         for row in of_neuron.to_dicts():
             if row["image_id"] not in images:
-                shown = row["thumbnail"] if row["thumbnail"] and len(row["thumbnail"]) <= LARGEST_THUMBNAIL else None
                 classes = [None if row[key] is None else plain(row[key]) for key in ("true_class", "predicted_class")]
-                new[row["image_id"]] = [*classes, shown and base64.b64encode(shown).decode()]
+                new[row["image_id"]] = [*classes, encoded(row["thumbnail"])]
         budget -= sum(len(image[2] or "") for image in new.values())
         if budget < 0:
             break

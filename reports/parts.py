@@ -13,12 +13,12 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from reports.gallery import LARGEST_THUMBNAIL
 from reports.words import name, plain
 
 Row = dict[str, Any]
 Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, how a value reads
 
+LARGEST_THUMBNAIL = 64 * 1024  # bytes; 64 × 64 pixels in colour are at most 12 KiB
 WHOLE = 400  # characters of a name in a table: all that anyone should need, not a megabyte
 
 
@@ -64,9 +64,15 @@ def whole(text: Any) -> Markup:
 
 def data_uri(thumbnail: bytes | None) -> str | None:
     """A thumbnail as the address of itself; None where there is none, or one too large for a page."""
+    text = encoded(thumbnail)
+    return text and f"data:image/png;base64,{text}"
+
+
+def encoded(thumbnail: bytes | None) -> str | None:
+    """A thumbnail in base 64; None where there is none, or one too large for a page."""
     if not thumbnail or len(thumbnail) > LARGEST_THUMBNAIL:
         return None
-    return f"data:image/png;base64,{base64.b64encode(thumbnail).decode()}"
+    return base64.b64encode(thumbnail).decode()
 
 
 def flips(found: list[Row], before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:

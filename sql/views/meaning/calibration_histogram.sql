@@ -132,7 +132,7 @@ reached as (
     select
         bars.layer_id,
         bars.bar,
-        case when bars.bar = 0 then 1 else coalesce(min(null_quantiles.p), 1) end as p
+        min(null_quantiles.p) as p
     from bars
     inner join null_quantiles
         on
