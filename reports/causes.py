@@ -58,7 +58,6 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     concepts, neurons = rows["concept_effects"], rows["neuron_effects"].to_dicts()
     part: dict[str, Any] = {"concepts": None, "neurons": None}
     if len(concepts):
-        texts = concepts.with_columns(pl.col("delta_loss").map_elements(_change, pl.String).alias("text"))
         found = concepts.to_dicts()
         strongest = sorted(found, key=lambda row: row["excess"] or 0, reverse=True)[:6]
         said = [
@@ -77,7 +76,7 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         ]
         part["concepts"] = {
             "figure": Figure(
-                charts.heat_map(texts, x="class", y="concept", value="delta_loss"),
+                charts.heat_map(concepts, x="class", y="concept", value="delta_loss", read=_change),
                 f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(said)}.",
             ),
             "table": table(found, columns),

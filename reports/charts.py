@@ -10,6 +10,9 @@ expression: order comes from a number beside it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -192,8 +195,10 @@ def edit_differences(results: pl.DataFrame) -> alt.Chart:
     return _styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10)
 
 
-def heat_map(cells: pl.DataFrame, *, x: str, y: str, value: str, outlined: str | None = None) -> alt.LayerChart:
-    """Cells in the order of the rows, the stronger the further from 0, orange below it; column text is written in them.
+def heat_map(
+    cells: pl.DataFrame, *, x: str, y: str, value: str, read: Callable[[Any], str], outlined: str | None = None
+) -> alt.LayerChart:
+    """Cells in the order of the rows, the stronger the further from 0, orange below it; `read` writes their values.
 
     outlined: a column of booleans that says which cells get a frame.
     """
@@ -201,7 +206,7 @@ def heat_map(cells: pl.DataFrame, *, x: str, y: str, value: str, outlined: str |
     rows = cells.select(
         pl.col(x).map_elements(plain, return_dtype=pl.String).alias("x"),
         pl.col(y).map_elements(plain, return_dtype=pl.String).alias("y"),
-        pl.col("text"),
+        pl.col(value).map_elements(read, return_dtype=pl.String).alias("text"),
         pl.col(value).alias("value"),
         (pl.col(value).abs() / most).alias("strength"),
         (pl.col(outlined) if outlined else pl.lit(False)).alias("outlined"),

@@ -204,12 +204,11 @@ def _moves(frame: pl.DataFrame, totals: Row) -> dict[str, Any]:
     cells = frame.filter(pl.all_horizontal(pl.col(key).is_in(kept.to_list()) for key, kept in largest.items()))
     figure = None
     if len(cells) > 1:
-        texts = cells.with_columns(pl.col("neurons").map_elements(count, return_dtype=pl.String).alias("text"))
-        texts = texts.rename({"concept": "concept in A", "other_concept": "concept in B"})
+        named = cells.rename({"concept": "concept in A", "other_concept": "concept in B"})
         said = [f"{words.plain(row['concept'])} to {words.plain(row['other_concept'])} {count(row['neurons'])}"
                 for row in found[:8]]  # fmt: skip
         figure = Figure(
-            charts.heat_map(texts, x="concept in B", y="concept in A", value="neurons"),
+            charts.heat_map(named, x="concept in B", y="concept in A", value="neurons", read=count),
             f"Neurons by their concept in A (row) and in B (column). Largest of {len(cells)} cells: {', '.join(said)}.",
         )
     return {

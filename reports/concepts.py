@@ -190,7 +190,6 @@ def concept_matrix(rows: Rows) -> dict[str, Any] | None:
     frame = rows["concept_matrix"]
     if frame["class"].n_unique() < 2 or frame["concept"].n_unique() < 2:
         return None
-    texts = frame.with_columns(pl.col("share").map_elements(lambda part: f"{100 * part:.0f}", pl.String).alias("text"))
     strongest = frame.sort("share", descending=True).head(8).to_dicts()
     said = [f"{words.plain(row['concept'])} for {words.plain(row['class'])} {share(row['share'])}" for row in strongest]
     columns: list[Column] = [
@@ -201,7 +200,7 @@ def concept_matrix(rows: Rows) -> dict[str, Any] | None:
     ]
     return {
         "figure": Figure(
-            charts.heat_map(texts, x="class", y="concept", value="share"),
+            charts.heat_map(frame, x="class", y="concept", value="share", read=words.percent),
             f"Heat map of concepts by class. Strongest: {', '.join(said)}.",
         ),
         "table": table(frame.to_dicts(), columns),

@@ -334,9 +334,10 @@ def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:
     texts = frame.with_columns(
         pl.col("tau").map_elements(number, return_dtype=pl.String).alias("τ"),
         pl.col("factor").map_elements(number, return_dtype=pl.String).alias("factor of the weights"),
-        pl.col("difference").map_elements(signed, return_dtype=pl.String).alias("text"),
     )
-    chart = charts.heat_map(texts, x="factor of the weights", y="τ", value="difference", outlined="is_chosen")
+    chart = charts.heat_map(
+        texts, x="factor of the weights", y="τ", value="difference", read=signed, outlined="is_chosen"
+    )
     columns: list[Column] = [
         ("tau", "τ", number),
         ("factor", "Factor", number),
@@ -352,14 +353,13 @@ def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:
     parts = [("images_before", "before", count), ("images_after", "after", count), ("change", "change", signed)]
     figures = []
     for column, heading, read in parts:
-        texts = frame.with_columns(pl.col(column).map_elements(read, return_dtype=pl.String).alias("text"))
         moved = [
             f"{words.plain(row['true_class'])} as {words.plain(row['predicted_class'])} {read(row[column])}"
             for row in frame.sort(pl.col(column).abs(), descending=True).head(8).to_dicts()
         ]
         figures.append(
             Figure(
-                charts.heat_map(texts, x="predicted_class", y="true_class", value=column),
+                charts.heat_map(frame, x="predicted_class", y="true_class", value=column, read=read),
                 f"Confusion matrix, {heading}. Largest cells of {len(frame)}: {', '.join(moved)}.",
                 Markup(heading),
             )

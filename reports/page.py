@@ -26,10 +26,9 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from reports import causes, concepts, edited, gallery, sections, sentences, words
+from reports import causes, concepts, edited, gallery, questions, sections, sentences, words
 from reports.charts import CONFIG
 from reports.parts import Figure
-from reports.questions import NEURONS_PER_LAYER, QUESTIONS
 from reports.terminal import save
 
 __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
@@ -37,6 +36,7 @@ __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
 Rows = Mapping[str, pl.DataFrame]
 HERE = Path(__file__).resolve().parent
 TITLE = "Network dissection"
+QUESTIONS = questions.QUESTIONS | concepts.QUESTIONS | edited.QUESTIONS | causes.QUESTIONS
 
 
 def ask(answer: Callable[[str], pl.DataFrame]) -> dict[str, pl.DataFrame]:
@@ -186,7 +186,7 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
             sentences.commonest_concept(summary, rows["concepts_by_neuron"].to_dicts()),
         ],
         "hero": sections.hero(cards),
-        "neurons_per_layer": NEURONS_PER_LAYER,
+        "neurons_per_layer": questions.NEURONS_PER_LAYER,
         "analysed": sections.analysed(rows),
         "accuracies": sections.accuracies(rows),
         "layers": sections.layers(rows),

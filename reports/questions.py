@@ -6,8 +6,6 @@ under IMAGES whatever the size of the warehouse; the page says where it shows a 
 
 from __future__ import annotations
 
-from reports import causes, concepts, edited
-
 LAYERS = 1000  # five lines of the charts each
 WITHIN_CLASS = "cast(1.645 as double)"  # one in twenty unrelated neurons has a larger z; as in robust_labels
 HISTOGRAMS = 24  # layers whose similarities are drawn: those nearest the output
@@ -15,10 +13,9 @@ CLASSES = 12
 NEURONS, NEURONS_PER_LAYER, IMAGES_PER_NEURON = 12, 3, 8
 EXAMPLE_CLASSES, EXAMPLES_PER_CLASS = 7, 3  # of either kind: right and wrong
 
-QUESTIONS: dict[str, str] = (
-    {
-        # One row, or none: the warehouse holds no dissection. Files by name only: a report is sent to others.
-        "summary": r"""
+QUESTIONS: dict[str, str] = {
+    # One row, or none: the warehouse holds no dissection. Files by name only: a report is sent to others.
+    "summary": r"""
         select
             dissection_summary.* exclude (shown) replace (
                 regexp_replace(dissection_summary.clip_weights, '^.*[/\\]', '') as clip_weights
@@ -35,8 +32,8 @@ QUESTIONS: dict[str, str] = (
         left join networks as parents on networks.parent_network_id = parents.network_id
         where dissection_summary.shown
     """,
-        # Why images of the probing set were left out.
-        "left_out": """
+    # Why images of the probing set were left out.
+    "left_out": """
         select
             case
                 when images.defect like 'repeat%' then 'repeated'
@@ -52,8 +49,8 @@ QUESTIONS: dict[str, str] = (
         order by images desc, reason
         limit 10
     """,
-        # Edited networks have a section of their own; this one compares what was trained.
-        "accuracies": """
+    # Edited networks have a section of their own; this one compares what was trained.
+    "accuracies": """
         select
             network_accuracies.network,
             datasets.name as dataset,
@@ -74,8 +71,8 @@ QUESTIONS: dict[str, str] = (
         order by is_shown_network desc, network_accuracies.network, network_accuracies.split_id
         limit 50
     """,
-        # The largest classes of the probing set.
-        "classes": f"""
+    # The largest classes of the probing set.
+    "classes": f"""
         select
             image_predictions.true_class as class,
             count(*) as images,
@@ -92,8 +89,8 @@ QUESTIONS: dict[str, str] = (
         order by images desc, class
         limit {CLASSES}
     """,
-        # Both rules, and what the labels that chance does not explain withstand; NULL: that was not tested.
-        "layers": f"""
+    # Both rules, and what the labels that chance does not explain withstand; NULL: that was not tested.
+    "layers": f"""
         with tested as (
 
             select
@@ -138,15 +135,15 @@ QUESTIONS: dict[str, str] = (
         order by layer_summary.position, layer_summary.layer
         limit {LAYERS}
     """,
-        "similarities": f"""
+    "similarities": f"""
         select layer, position, low, high, neurons
         from similarity_histogram
         qualify dense_rank() over (order by position desc, layer) <= {HISTOGRAMS}
         order by position, layer, low
     """,
-        # The strongest neurons whose label chance does not explain, each with its best images: a few of each layer, and
-        # of each concept in it one, so that they differ. Where no null was drawn, the interpretable ones by similarity.
-        "top_neurons": f"""
+    # The strongest neurons whose label chance does not explain, each with its best images: a few of each layer, and
+    # of each concept in it one, so that they differ. Where no null was drawn, the interpretable ones by similarity.
+    "top_neurons": f"""
         with of_concepts as (
 
             select layer, unit, concept, similarity, runner_up, z, q, z_within_class
@@ -205,8 +202,8 @@ QUESTIONS: dict[str, str] = (
         where top_images.rank <= {IMAGES_PER_NEURON}
         order by strongest.place, top_images.rank
     """,
-        # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
-        "examples": f"""
+    # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
+    "examples": f"""
         with judged as (
 
             select
@@ -260,8 +257,8 @@ QUESTIONS: dict[str, str] = (
             ) <= {EXAMPLES_PER_CLASS}
         order by largest_classes.images desc, judged.class, judged.kind, rank
     """,
-        # What the labels rest on, to the byte: fingerprints, versions and the device of the passes.
-        "provenance": """
+    # What the labels rest on, to the byte: fingerprints, versions and the device of the passes.
+    "provenance": """
         with passes as (
 
             select
@@ -297,8 +294,8 @@ QUESTIONS: dict[str, str] = (
         inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id
         cross join passes
     """,
-        # The largest classes only.
-        "confusion": f"""
+    # The largest classes only.
+    "confusion": f"""
         with largest as (
 
             select confusion_matrices.true_class as class
@@ -330,15 +327,15 @@ QUESTIONS: dict[str, str] = (
             and confusion_matrices.predicted_class in (select class from largest)
         order by confusion_matrices.true_class, confusion_matrices.predicted_class
     """,
-        # The z of labels beside what chance alone would give.
-        "calibration": f"""
+    # The z of labels beside what chance alone would give.
+    "calibration": f"""
         select layer, position, low, high, neurons, expected
         from calibration_histogram
         qualify dense_rank() over (order by position desc, layer) <= {HISTOGRAMS}
         order by position, layer, low
     """,
-        # The null's quantiles: the z that one in two, twenty and a hundred labels of unrelated neurons reach.
-        "null_limits": """
+    # The null's quantiles: the z that one in two, twenty and a hundred labels of unrelated neurons reach.
+    "null_limits": """
         select
             layers.layer,
             min(null_quantiles.z) filter (where null_quantiles.p <= 0.5) as median,
@@ -350,8 +347,4 @@ QUESTIONS: dict[str, str] = (
         group by layers.layer
         order by layers.layer
     """,
-    }
-    | concepts.QUESTIONS
-    | edited.QUESTIONS
-    | causes.QUESTIONS
-)
+}

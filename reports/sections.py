@@ -163,7 +163,6 @@ def confusion(rows: Rows) -> dict[str, Any]:
     frame = rows["confusion"]
     if frame.is_empty():
         return {"note": "No image has both a true class and a prediction, so nothing can be confused."}
-    texts = frame.with_columns(pl.col("share").map_elements(lambda part: f"{100 * part:.0f}", pl.String).alias("text"))
     mistakes = frame.filter(pl.col("true_class") != pl.col("predicted_class")).sort("share", descending=True)
     said = [
         f"{words.plain(row['true_class'])} taken for {words.plain(row['predicted_class'])} {share(row['share'])}"
@@ -177,7 +176,7 @@ def confusion(rows: Rows) -> dict[str, Any]:
     ]
     return {
         "figure": Figure(
-            charts.heat_map(texts, x="predicted_class", y="true_class", value="share"),
+            charts.heat_map(frame, x="predicted_class", y="true_class", value="share", read=words.percent),
             f"Confusion matrix. Commonest mistakes: {', '.join(said) or 'none'}.",
         ),
         "table": table(frame.to_dicts(), columns),

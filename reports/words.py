@@ -41,6 +41,11 @@ def share(value: float | None) -> str:
     return f"{100 * value:.1f} %"
 
 
+def percent(value: float) -> str:
+    """A share of one in whole per cent without the sign, for a cell of a heat map: 69."""
+    return f"{100 * value:.0f}"
+
+
 def points(value: float) -> str:
     """A difference of shares in percentage points: +0.21."""
     return f"{100 * value:+.2f}".replace("-", "−")
