@@ -34,6 +34,7 @@ _NODE = re.compile(
     "|BASE_TABLE|SUBQUERY|JOIN|TABLE_FUNCTION|EXPRESSION_LIST|EMPTY|PIVOT|SHOW_REF"
     "|(ORDER|LIMIT|LIMIT_PERCENT|DISTINCT)_MODIFIER|(ORDER_)?(DEFAULT|ASCENDING|DESCENDING)"
 )
+_TOO_DEEP = "the query is nested too deeply; give its inner parts names: WITH part AS (…)"
 _EXPRESSION = re.compile(
     "CONSTANT|COLUMN_REF|POSITIONAL_REFERENCE|STAR|FUNCTION|WINDOW|OPERATOR|COMPARISON|CONJUNCTION|BETWEEN"
     "|CASE|CAST|TYPE|COLLATE|LAMBDA|LAMBDA_REF|SUBQUERY"
@@ -113,7 +114,7 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
         _tree(query)  # the whole text first: places of errors are right, and an open comment is one
         tree = _tree(statement)
     except RecursionError:
-        raise QueryRefused("the query is nested too deeply; give its inner parts names: WITH part AS (…)") from None
+        raise QueryRefused(_TOO_DEEP) from None
     for node, ctes in _nodes(tree):
         _refuse_node(node)
         _refuse_function(node)
@@ -145,6 +146,8 @@ def _tree(statement: str) -> dict:
         if (count := len(tree["statements"])) != 1:
             raise QueryRefused(f"one statement at a time: here are {count}")
         return tree
+    if "expression depth" in tree["error_message"]:
+        raise QueryRefused(_TOO_DEEP)
     if tree["error_type"] != "not implemented":
         raise QueryRefused(_one_line(tree["error_message"]) + _place(statement, tree.get("position")))
     try:
