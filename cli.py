@@ -6,7 +6,6 @@ study file, 3 the warehouse is locked or unreadable, 130 stopped by Ctrl-C or SI
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from functools import partial
@@ -15,8 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import cli_concepts
+from cli_options import (
+    WAIT,
+    Device,
+    Dissection,
+    DryRun,
+    Overrides,
+    StudyFile,
+    Wait,
+    WarehousePath,
+    load_study,
+    open_to_read,
+    open_to_write,
+    warehouse_path,
+)
+
 if TYPE_CHECKING:
-    from extract.concepts.making import Made
     from extract.jobs import Plan
     from extract.study import Study
     from warehouse import Warehouse
@@ -27,33 +41,7 @@ app = typer.Typer(
     add_completion=False,
     help="What each neuron of a vision network responds to, whether that can be trusted, and what to change: in SQL.",
 )
-concepts_app = typer.Typer(no_args_is_help=True, help="Concept sets: list or check them, or have a model make one.")
-app.add_typer(concepts_app, name="concepts")
-
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, e.g. studies/demo.toml")]
-WarehousePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--warehouse", "-w", metavar="PATH", help="Else the study's, $DISSECTDB_WAREHOUSE, ./warehouse.duckdb"
-    ),
-]
-Override = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv")
-Overrides = Annotated[list[str] | None, Override]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
-Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
-
-Concepts = Annotated[str, typer.Argument(metavar="SOURCE", help="A set that ships, or a .txt or .toml file")]
-Classes = Annotated[str, typer.Option(metavar="A,B,…", help="The classes, by name")]
-About = Annotated[str, typer.Option(help="What the images show, for the prompt")]
-ConceptFile = Annotated[Path, typer.Option("--output", "-o", help="The concept set (.toml)")]
-Model = Annotated[str, typer.Option(help="A model, as the endpoint calls it; the key comes from $OPENAI_API_KEY")]
-Endpoint = Annotated[
-    str | None, typer.Option(metavar="URL", help="An OpenAI-compatible one; else $OPENAI_BASE_URL, else OpenAI's")
-]
-Timeout = Annotated[float, typer.Option(min=0.01, help="Seconds to wait for an answer")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the file")]
-Threshold = Annotated[float, typer.Option(min=-1, max=1, help="Near-duplicates have a cosine above this")]
+app.add_typer(cli_concepts.app, name="concepts")
 
 DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
 
@@ -76,20 +64,21 @@ def extract(
     overrides: Overrides = None,
     device: Device = None,
     dry_run: DryRun = False,
+    wait: Wait = WAIT,
 ) -> None:
     """Run the network and CLIP over the probing images, as far as it is not done, then build the views.
 
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
-    study = _load_study(study_file, overrides, device)
+    study = load_study(study_file, overrides, device)
     from extract import arrays, jobs, labels  # torch loads here, so that the other commands start at once
     from reports import terminal
 
     work = arrays if study.arrays else jobs
     terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
     plan = work.make_plan(study)
-    path = _path(warehouse, study)
-    with _open_to_write(path, dry_run) as opened:
+    path = warehouse_path(warehouse, study)
+    with open_to_write(path, wait, dry_run) as opened:
         if dry_run:
             terminal.show(plan.steps(opened), empty="nothing is stale")
             return
@@ -102,9 +91,10 @@ def extract(
         opened.load(labels.run(opened, plan.device))
         _build(opened)
         dissection = plan.dissection_id(opened)
-    with _open_to_read(path, dissection) as opened:
-        for name, query in terminal.AFTER_EXTRACT.items():
-            terminal.show(opened.rows(query), title=name)
+    with open_to_read(path, wait, dissection) as opened:
+        found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
+    for name, rows in found.items():
+        terminal.show(rows, title=name)
 
 
 @app.command()
@@ -113,13 +103,14 @@ def build(
     select: Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Rebuild the fresh ones too")] = False,
     dry_run: DryRun = False,
+    wait: Wait = WAIT,
 ) -> None:
     """Recompute the materialised views whose inputs changed.
 
     Example: dissectdb build --select layer_summary
     """
-    path = _path(warehouse)
-    with _open_to_read(path) if dry_run or not path.exists() else _open_to_write(path) as opened:
+    path = warehouse_path(warehouse)
+    with open_to_read(path, wait) if dry_run or not path.exists() else open_to_write(path, wait) as opened:
         _build(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
 
 
@@ -130,6 +121,9 @@ def query(
     format: Annotated[str, typer.Option(help="table, json, csv or parquet")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file")] = None,
     dissection: Dissection = None,
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Stop after so many seconds")] = None,
+    memory: Annotated[str | None, typer.Option(help='What it may hold, e.g. "2GB"; else 500MB')] = None,
+    wait: Wait = WAIT,
 ) -> None:
     """Ask the warehouse anything; the statement can only read.
 
@@ -141,8 +135,9 @@ def query(
         raise typer.BadParameter(f"{format!r} is none of {', '.join(terminal.FORMATS)}", param_hint="--format")
     if format == "parquet" and output is None:
         raise typer.BadParameter("parquet needs a file", param_hint="--output")
-    with _open_to_read(_path(warehouse), dissection) as opened:
-        terminal.write(opened.ask(sql), format, output)
+    with open_to_read(warehouse_path(warehouse), wait, dissection, memory) as opened:
+        rows = opened.ask(sql, timeout)
+    terminal.write(rows, format, output)  # with the file let go of: a pager may stay open
 
 
 @app.command()
@@ -153,29 +148,30 @@ def modify(
     overrides: Overrides = None,
     device: Device = None,
     dry_run: DryRun = False,
+    wait: Wait = WAIT,
 ) -> None:
     """Try the study's edits on validation, judge the best of them on test beside its controls, save its network.
 
     Example: dissectdb modify studies/demo.toml --edit paper
     """
-    study = _load_study(study_file, overrides, device, "modify")
+    study = load_study(study_file, overrides, device, "modify")
     from extract import edit as edits
     from extract import protocol
     from reports import terminal
 
     asked = edits.choose(study.tried(), edit)
-    path = _path(warehouse, study)
+    path = warehouse_path(warehouse, study)
     folder = path.parent / "edits"
-    plan, dissection = _find_dissection(study, path)
+    plan, dissection = _find_dissection(study, path, wait)
     if not dry_run:
-        with _open_to_write(path) as opened:
+        with open_to_write(path, wait) as opened:
             _build(opened)  # the rules read views, and a run that was stopped may have left them stale
-    with _open_to_read(path, dissection) as opened:
+    with open_to_read(path, wait, dissection) as opened:
         planned = edits.plan_edits(opened, plan, dissection, asked)
     if dry_run:
         terminal.show(protocol.describe(plan, planned, folder), title="Of these edits one would be chosen")
         return
-    with _open_to_write(path) as opened:
+    with open_to_write(path, wait) as opened:
         watch = partial(terminal.Progress, unit="predictions")
         chosen, checkpoint = protocol.run(opened, plan, planned, folder, watch, terminal.say)
         _build(opened)
@@ -189,25 +185,27 @@ def effects(
     warehouse: WarehousePath = None,
     overrides: Overrides = None,
     device: Device = None,
+    wait: Wait = WAIT,
 ) -> None:
     """Silence neurons, one by one and by concept, and measure which classes suffer: the study's [effects].
 
     Example: dissectdb effects studies/demo.toml
     """
-    study = _load_study(study_file, overrides, device, "effects")
+    study = load_study(study_file, overrides, device, "effects")
     from extract import effects as silencing
     from reports import terminal
 
-    path = _path(warehouse, study)
-    plan, dissection = _find_dissection(study, path)
-    with _open_to_write(path) as opened:
+    path = warehouse_path(warehouse, study)
+    plan, dissection = _find_dissection(study, path, wait)
+    with open_to_write(path, wait) as opened:
         _build(opened)
         watch = partial(terminal.Progress, unit="ablations")
         opened.load(silencing.run(opened, plan, dissection, watch, terminal.say))
         _build(opened)
-    with _open_to_read(path, dissection) as opened:
-        for name, query in terminal.AFTER_EFFECTS.items():
-            terminal.show(opened.rows(query), title=name, empty="none")
+    with open_to_read(path, wait, dissection) as opened:
+        found = {name: opened.rows(query) for name, query in terminal.AFTER_EFFECTS.items()}
+    for name, rows in found.items():
+        terminal.show(rows, title=name, empty="none")
 
 
 @app.command()
@@ -222,6 +220,7 @@ def report(
     ] = None,
     warehouse: WarehousePath = None,
     dissection: Dissection = None,
+    wait: Wait = WAIT,
 ) -> None:
     """Write one offline HTML page of what the warehouse shows.
 
@@ -230,39 +229,42 @@ def report(
     from reports import compare as comparison
     from reports import export, page
 
-    with _open_to_read(_path(warehouse), dissection) as opened:
-        if compare:
-            comparison.write(comparison.ask(opened.rows, *compare), output)
-        else:
-            rows = page.ask(opened.rows)
-            links = page.write_layers(opened.rows, rows, output, budget=int(thumbnails * 1e6)) if every_neuron else ()
-            page.write(rows, output, budget=int(thumbnails * 1e6), layer_pages=links)
-            if charts:
-                print(f"charts: {len(export.save_charts(rows, charts))} in {charts.resolve()}")
+    budget, links = int(thumbnails * 1e6), ()
+    with open_to_read(warehouse_path(warehouse), wait, dissection) as opened:
+        rows = comparison.ask(opened.rows, *compare) if compare else page.ask(opened.rows)
+        if every_neuron and not compare:
+            links = page.write_layers(opened.rows, rows, output, budget=budget)
+    if compare:
+        comparison.write(rows, output)
+    else:
+        page.write(rows, output, budget=budget, layer_pages=links)
+        if charts:
+            print(f"charts: {len(export.save_charts(rows, charts))} in {charts.resolve()}")
     print(f"report: {output.resolve()}")
 
 
 @app.command()
-def status(warehouse: WarehousePath = None) -> None:
+def status(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
     """What is in the warehouse, how large it is, and what is stale."""
     from reports import terminal
 
-    path = _path(warehouse)
-    with _open_to_read(path) as opened:
-        print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
-        for name, question in terminal.STATUS.items():
-            terminal.show(opened.rows(question), title=name, empty="none")
+    path = warehouse_path(warehouse)
+    with open_to_read(path, wait) as opened:
+        found = {name: opened.rows(query) for name, query in terminal.STATUS.items()}
         stale = [built.view for built in opened.build(dry_run=True)]
+    print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+    for name, rows in found.items():
+        terminal.show(rows, title=name, empty="none")
     print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")
 
 
 @app.command()
-def check(warehouse: WarehousePath = None) -> None:
+def check(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
     """Run every contract of sql/checks; a broken one exits 1 with its query and a sample of its rows."""
     from reports import terminal
 
     broken = 0
-    with _open_to_read(_path(warehouse)) as opened:
+    with open_to_read(warehouse_path(warehouse), wait) as opened:
         results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
     for contract, rows in results:
         if len(rows):
@@ -287,7 +289,7 @@ def train(
 
     Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
     """
-    study = _load_study(study_file, overrides, device, "train")
+    study = load_study(study_file, overrides, device, "train")
     from extract import training
     from reports import terminal
 
@@ -315,160 +317,13 @@ def convert(
     print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")
 
 
-@concepts_app.command("list")
-def list_concepts() -> None:
-    """The concept sets that ship; a study names one as a source."""
-    from extract import concepts
-    from reports import terminal
-
-    sets = {name: concepts.read(name) for name in concepts.shipped()}
-    terminal.show([{"source": name, "concepts": len(each)} for name, each in sets.items()])
-
-
-@concepts_app.command("check")
-def check_concepts(
-    source: Concepts,
-    study_file: Annotated[Path, typer.Option("--study", help="A study, for its CLIP and prompts")],
-    threshold: Threshold = 0.95,
-    overrides: Overrides = None,
-    device: Device = None,
-) -> None:
-    """Show concepts that CLIP hardly tells apart, and those that it puts nearer to a class they do not stand for.
-
-    Example: dissectdb concepts check facial_expressions --study studies/demo.toml
-    """
-    from extract import concepts
-    from reports import terminal
-
-    classes_of = concepts.read(source)
-    study = _load_study(study_file, overrides, device, "concepts check")
-    from extract.concepts import overlaps  # torch loads here
-
-    found = overlaps.check(overlaps.load(study), classes_of, threshold)
-    terminal.show(found.near_duplicates, title="Near-duplicates", empty=f"none above {threshold:g}")
-    terminal.show(found.nearer_elsewhere, title="Nearer to a class that they do not stand for", empty="none")
-
-
-@concepts_app.command("generate")
-def generate_concepts(
-    classes: Classes,
-    model: Model,
-    number: Annotated[int, typer.Option(min=2, max=500, help="How many concepts to ask for")] = 25,
-    about: About = "images",
-    output: ConceptFile = Path("concepts.toml"),
-    endpoint: Endpoint = None,
-    study_file: Annotated[Path | None, typer.Option("--study", help="A study, for its CLIP")] = None,
-    threshold: Threshold = 0.95,
-    timeout: Timeout = 120.0,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Ask a language model for a concept set, show it and its near-duplicates, and write it as TOML.
-
-    Example: dissectdb concepts generate --classes happy,sad --model gpt-4o --about "faces"
-    """
-    from extract.concepts import chat, making
-    from reports import terminal
-
-    names = making.class_names(classes)
-    making.check_output(output, force)
-    if dry_run:
-        print(making.generate_prompt(names, number, about))
-        return
-    target = chat.connect(model, endpoint, timeout)
-    reader = None
-    if study_file is not None:
-        study = _load_study(study_file, None, None, "concepts generate")
-        from extract.concepts import overlaps
-
-        reader = overlaps.load(study)  # before asking, so that a mistake in the study costs no answer
-    made = making.generate(target, names, number, about)
-    _keep_concepts(made, output)
-    if len(made.concepts) != number:
-        terminal.say(f"{model} named {len(made.concepts)} concepts; it was asked for {number}")
-    if reader is None:
-        terminal.say("duplicates were looked for by their text only; --study names a CLIP that compares meanings")
-    else:
-        pairs = overlaps.check(reader, made.concepts, threshold).near_duplicates
-        terminal.show(pairs, title="Near-duplicates", empty=f"none above {threshold:g}")
-
-
-@concepts_app.command("label")
-def label_concepts(
-    source: Concepts,
-    classes: Classes,
-    model: Model,
-    about: About = "images",
-    output: ConceptFile = Path("concepts.toml"),
-    endpoint: Endpoint = None,
-    timeout: Timeout = 120.0,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Ask a language model which classes each concept of a list stands for, and write the answer as TOML.
-
-    Example: dissectdb concepts label my_concepts.txt --classes happy,sad --model gpt-4o
-    """
-    from extract import concepts
-    from extract.concepts import chat, making
-
-    given, names = list(concepts.read(source)), making.class_names(classes)
-    making.check_output(output, force)
-    if dry_run:
-        print(making.label_prompt(given, names, about))
-        return
-    _keep_concepts(making.label(chat.connect(model, endpoint, timeout), given, names, about), output)
-
-
-def _load_study(path: Path, overrides: list[str] | None, device: str | None, command: str | None = None) -> Study:
-    """command: one that needs a network."""
-    from extract.overrides import pairs
-    from extract.study import Study
-
-    study = Study.load(path, pairs(overrides or []) | ({"device": device} if device else {}))
-    return study if command is None else study.with_network(command)
-
-
-def _find_dissection(study: Study, path: Path) -> tuple[Plan, int]:
+def _find_dissection(study: Study, path: Path, wait: float) -> tuple[Plan, int]:
     """The study with its models loaded, and the dissection in the warehouse that it is about."""
     from extract import edit, jobs
 
-    with _open_to_read(path) as opened:
+    with open_to_read(path, wait) as opened:
         plan = jobs.make_plan(study)
         return plan, edit.find_dissection(opened, plan)
-
-
-def _keep_concepts(made: Made, output: Path) -> None:
-    """Show a concept set, then write it: what a model was asked for is not lost where the file cannot be written."""
-    from extract.concepts import making
-    from reports import terminal
-
-    rows = [{"concept": concept, "classes": ", ".join(of)} for concept, of in made.concepts.items()]
-    terminal.show(rows, title=f"{len(rows)} concepts")
-    terminal.save(making.as_toml(made).encode(), output)
-    print(f"concepts: {output.resolve()}")
-
-
-def _path(named: Path | None, study: Study | None = None) -> Path:
-    """The flag, else the study's, else the environment's, else ./warehouse.duckdb."""
-    if named is None and study is not None:
-        named = study.warehouse
-    return named or Path(os.environ.get("DISSECTDB_WAREHOUSE") or "warehouse.duckdb")
-
-
-def _open_to_read(path: Path, dissection: int | None = None) -> Warehouse:
-    from warehouse import Warehouse
-
-    return Warehouse(path, read_only=True, dissection=dissection)
-
-
-def _open_to_write(path: Path, dry_run: bool = False) -> Warehouse:
-    """For a dry run: what is there, read only, or an empty one in memory where there is none."""
-    from warehouse import Warehouse
-
-    if dry_run:
-        return Warehouse(path, read_only=True) if path.exists() else Warehouse(":memory:")
-    return Warehouse(path)
 
 
 def _build(opened: Warehouse, **options: Any) -> None:

@@ -281,7 +281,7 @@ def test_sigterm_stops_like_ctrl_c_and_says_how_to_go_on():
 import os, signal, sys, time
 import cli
 sys.argv = ["dissectdb", "status"]
-cli._path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
+cli.warehouse_path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
 cli.main()
 """
     done = subprocess.run(

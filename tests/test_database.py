@@ -54,7 +54,7 @@ def test_a_new_warehouse_has_every_table_and_view_and_no_rows(empty):
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_warehouse_opened_again_answers_its_first_question(empty, read_only):
     empty.write({"classes": classes(0)})
-    empty.connection.close()
+    empty.close()
     with Warehouse(empty.path, read_only=read_only) as again:
         assert positions(again) == [0]
 
@@ -199,7 +199,7 @@ def test_an_error_inside_a_unit_of_pairs_reaches_the_caller(empty):
 
 
 def test_an_unknown_dissection_is_named_beside_those_there_are(tiny):
-    tiny.connection.close()
+    tiny.close()
     with pytest.raises(WarehouseError, match="has no dissection 9; it has 1, 2"):
         Warehouse(tiny.path, dissection=9)
     with Warehouse(tiny.path) as again:  # the failed one has let go of the file
@@ -210,7 +210,7 @@ def test_an_unknown_dissection_is_named_beside_those_there_are(tiny):
 
 
 def test_a_held_file_names_the_process_that_holds_it(empty):
-    empty.connection.close()
+    empty.close()
     command = [sys.executable, "-c", HOLD, str(empty.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
@@ -218,11 +218,11 @@ def test_a_held_file_names_the_process_that_holds_it(empty):
             with pytest.raises(WarehouseUnavailable, match=f"is held by process {holder.pid}; wait"):
                 Warehouse(empty.path, read_only=read_only)
         holder.communicate("")
-    Warehouse(empty.path).connection.close()
+    Warehouse(empty.path).close()
 
 
 def test_two_readers_share_a_file(tiny):
-    tiny.connection.close()
+    tiny.close()
     code = "import sys; from warehouse import Warehouse; print(Warehouse(sys.argv[1], read_only=True).path)"
     with Warehouse(tiny.path, read_only=True) as reader:
         other = subprocess.run([sys.executable, "-c", code, str(tiny.path)], capture_output=True, text=True)
@@ -237,7 +237,7 @@ def test_two_readers_share_a_file(tiny):
 )
 def test_a_warehouse_of_another_schema_is_refused_and_left_alone(empty, schema, said, read_only):
     empty.connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(schema)])
-    empty.connection.close()
+    empty.close()
     before = empty.path.read_bytes()
     with pytest.raises(WarehouseUnavailable, match=re.escape(said)) as refused:
         Warehouse(empty.path, read_only=read_only)
@@ -278,7 +278,7 @@ def test_reading_a_missing_file_says_how_to_make_one_and_makes_none(tmp_path):
 
 
 def test_a_reader_changes_nothing(tiny):
-    tiny.connection.close()
+    tiny.close()
     before = tiny.path.read_bytes()
     with Warehouse(tiny.path, read_only=True, dissection=1) as reader:
         assert reader.rows("select * from shown_dissection").rows() == [(1,)]
@@ -288,7 +288,7 @@ def test_a_reader_changes_nothing(tiny):
 
 
 def test_loading_into_a_closed_warehouse_fails_and_does_not_hang(empty):
-    empty.connection.close()
+    empty.close()
     with pytest.raises(duckdb.ConnectionException, match="closed"):
         empty.load({"classes": classes(i)} for i in range(3))
 
@@ -308,7 +308,7 @@ def test_a_preview_shows_what_would_be_and_writes_nothing(empty):
 
 
 def test_a_warehouse_opened_with_a_changed_view_shows_it_empty_until_it_is_built(tiny, monkeypatch):
-    tiny.connection.close()
+    tiny.close()
     texts = [
         replace(view, sql=view.sql.replace("dissections.tau", "dissections.tau + 99"))
         if view.name == "neuron_labels"

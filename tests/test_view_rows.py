@@ -298,7 +298,7 @@ def test_the_public_views_show_the_newest_dissection_or_the_one_that_is_named(ti
     query = "select distinct concept, dissection_id from similarity_rankings order by all"
     newest = tiny.rows(query).rows()
     assert newest == [("happy", 2), ("sad", 2)]
-    tiny.connection.close()
+    tiny.close()
     with Warehouse(tiny.path, read_only=True, dissection=1) as warehouse:
         assert warehouse.rows(query).rows() == [(c, 1) for c in ("Beard", "Frown", "Smile", "Tears")]
         for name in SHOWING:

@@ -1,4 +1,4 @@
-"""Every view file: its header, its columns, the SQL it may use, and when it is built anew."""
+"""Every view file: its header, its columns, and when it is built anew."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlglot
-from conftest import all_views, dissection_row, filled
-from sqlglot import exp
+from conftest import all_views, dissection_row
 
 from warehouse import Warehouse, WarehouseError, views
 from warehouse.views import SQL, View, ViewError, build, install, load_views
@@ -121,89 +119,6 @@ def test_what_is_stored_does_not_depend_on_which_dissection_is_shown():
             assert not view.materialized, view.name
 
 
-# ---------------------------------------------------------------- the SQL that means the same on every engine
-
-ALLOWED = {"case", "cast", "and", "or", "exp", "ln", "sqrt", "abs", "greatest", "least", "coalesce"}
-ALLOWED |= {"sum", "avg", "min", "max", "count", "stddev", "variance", "corr"}
-ALLOWED |= {"row_number", "percent_rank", "lag"}
-ALLOWED |= {"nullif"}  # standard SQL, the same on both engines
-ALLOWED |= {"stddev_pop"}  # of a whole probing set, not of a sample; both engines have it by this name
-ALLOWED |= {"variance_pop"}  # sqlglot's name of var_pop; as stddev_pop
-ALLOWED |= {"floor"}  # of a positive number; both engines have it
-ALLOWED |= {"power"}  # of doubles, the same on both engines
-ALLOWED |= {"explode"}  # sqlglot's name of unnest: elements become rows, in no order
-
-
-def functions(tree: exp.Expression) -> set[str]:
-    names = {
-        (call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
-        for call in tree.find_all(exp.Func)
-        if not isinstance(call.parent, exp.Case)  # sqlglot calls each WHEN an if
-    }
-    return {name for name in names if not name.startswith("nd_")}
-
-
-def traps(text: str) -> list[str]:
-    """What in a query would fail or mean another thing on another engine, or is decided by chance."""
-    [tree] = sqlglot.parse(text, dialect="duckdb")
-    found = sorted(functions(tree) - ALLOWED)
-    for comparison in tree.find_all(exp.GT, exp.GTE, exp.LT, exp.LTE, exp.EQ, exp.NEQ):
-        sides = (comparison.left, comparison.right)
-        if any(isinstance(side, exp.Literal) and not side.is_string and "." in side.name for side in sides):
-            found.append(f"compared with a decimal: {comparison.sql()}")
-    for cast in tree.find_all(exp.Cast):
-        if cast.to.is_type(*exp.DataType.INTEGER_TYPES):
-            found.append(f"cast to an integer: {cast.sql()}")
-    found += [f"limit: {limit.sql()}" for limit in tree.find_all(exp.Limit, exp.Offset)]
-    found += [f"lateral: {node.sql()}" for node in tree.find_all(exp.Unnest, exp.Lateral)]
-    found += [f"integer division: {node.sql()}" for node in tree.find_all(exp.IntDiv)]
-    aliases = [step.alias for step in tree.find_all(exp.CTE)]
-    found += [f"step {name} hides a table" for name in aliases if name in TABLES_AND_VIEWS]
-    return found
-
-
-TABLES_AND_VIEWS = {view.name for view in all_views()} | set(
-    re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text())
-)
-
-
-@each_view
-def test_a_view_uses_only_what_means_the_same_on_every_engine(view):
-    assert traps(view.sql) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "select log(a) from t",
-        "select list(a order by b) from t",
-        "select a from t where b > 0.2",
-        "select cast(a as int) from t",
-        "select a::bigint from t",
-        "select a from t, unnest(t.b) with ordinality as u(x, i)",
-        "select percentile_cont(0.5) within group (order by a) from t",
-        "select quantile_cont(a, 0.5) from t",
-        "select format('{}', a) from t",
-        "select hash(a) from t",
-        "select list_cosine_similarity(a, b) from t",
-        "select a // 2 from t",
-        "select a from t limit 3",
-        "select my_python_function(a) from t",
-        "with images as (select 1 as a) select a from images",
-    ],
-)
-def test_the_lint_finds_each_trap(text):
-    assert traps(text) != []
-
-
-def test_no_view_needs_a_function_of_python():
-    """Anything that a bare connection, as in the duckdb shell, does not have would fail here."""
-    with filled() as connection:
-        for view in all_views():
-            connection.execute(f"select * from {view.name}").fetchall()
-    assert "create_function" not in "".join(path.read_text() for path in (SQL.parent / "warehouse").glob("*.py"))
-
-
 # ---------------------------------------------------------------- what is built anew
 
 MATERIALIZED = [view.name for view in all_views() if view.materialized]
@@ -224,7 +139,7 @@ def dependents(*names: str) -> list[str]:
 
 def test_nothing_is_built_twice_not_even_by_another_process(tiny):
     assert built(tiny) == []
-    tiny.connection.close()
+    tiny.close()
     with Warehouse(tiny.path) as again:
         assert built(again) == []
         assert again.rows("select * from view_builds").height == len(MATERIALIZED)
@@ -322,7 +237,7 @@ def test_a_view_that_fails_leaves_the_old_table_and_what_was_built_before_it(tin
     old = tiny.rows("select * from neuron_labels order by all").rows()
     broken = changed(("neuron_labels", "dissected_neurons.dead\nfrom", "error('no') as dead\nfrom"))
     with pytest.raises(ViewError, match=r"view neuron_labels could not be built: .*no"):
-        list(build(tiny.connection, broken, full_refresh=True))
+        list(build(tiny.use, broken, full_refresh=True))
     assert tiny.rows("select * from neuron_labels order by all").rows() == old
     # Sums may differ in their last bits from build to build, so what comes after may be built; nothing before.
     assert set(built(tiny)) <= set(dependents("neuron_labels"))
@@ -333,7 +248,7 @@ def test_a_changed_text_starts_empty_and_is_built_with_what_reads_it(tiny):
     install(tiny.connection, new)
     assert tiny.rows("select * from neuron_labels").height == 0
     assert tiny.rows("select * from soft_wpmi").height > 0
-    done = [step.view for step in build(tiny.connection, new)]
+    done = [step.view for step in build(tiny.use, new)]
     assert done == dependents("neuron_labels")
     assert tiny.rows("select * from neuron_labels where interpretable and similarity >= 0").height == 0
 
@@ -341,7 +256,7 @@ def test_a_changed_text_starts_empty_and_is_built_with_what_reads_it(tiny):
 def test_a_changed_text_of_a_view_in_between_makes_stale_what_is_stored_behind_it(tiny):
     new = changed(("image_concept_probabilities", "sum(weight)", "2 * sum(weight)"))
     install(tiny.connection, new)
-    done = [step.view for step in build(tiny.connection, new)]
+    done = [step.view for step in build(tiny.use, new)]
     assert done[0] in ("null_moments", "pearson", "soft_wpmi")
     assert {"null_moments", "pearson", "soft_wpmi"} <= set(done)
 
@@ -358,7 +273,7 @@ def test_a_view_that_is_no_more_is_dropped_and_one_may_become_a_table_or_a_view(
     install(tiny.connection, kept)
     assert tiny.rows("select * from neuron_labels").height == 16
     assert tiny.rows("select * from named_neurons").height == 0
-    assert [step.view for step in build(tiny.connection, kept)] == ["named_neurons"]
+    assert [step.view for step in build(tiny.use, kept)] == ["named_neurons"]
     assert tiny.rows("select * from named_neurons").height == 8
     with pytest.raises(WarehouseError, match="layer_choices"):
         tiny.rows("select * from layer_choices")
@@ -370,7 +285,7 @@ def test_a_view_that_is_built_by_image_has_the_rows_of_its_query(tiny, monkeypat
     [view] = [view for view in all_views() if view.slices == "image"]
     expected = tiny.rows(f"select * from ({view.sql}\n)")
     monkeypatch.setattr(views, "AT_ONCE", 3)
-    [step] = [step for step in build(tiny.connection, all_views(), full_refresh=True) if step.view == view.name]
+    [step] = [step for step in build(tiny.use, all_views(), full_refresh=True) if step.view == view.name]
     assert step.rows == expected.height > 3
     assert sorted(tiny.rows(f"select * from {view.name}").rows()) == sorted(expected.rows())
     # DuckDB 2.0 sees no rows in a table that was made by "as select … limit 0" in the same transaction.
@@ -394,19 +309,19 @@ def test_a_new_dissection_leaves_the_rows_of_the_others_where_they_are(tiny):
     row = tiny.rows("select * from dissections where dissection_id = 1").to_dicts()[0]
     tiny.connection.execute("update soft_wpmi set similarity = 12345 where dissection_id = 1")
     tiny.write({"dissections": [{**row, "dissection_id": 77, "top_k": row["top_k"] - 1, "fingerprint": "another"}]})
-    list(build(tiny.connection, all_views()))
+    list(build(tiny.use, all_views()))
     assert tiny.rows("select distinct similarity from soft_wpmi where dissection_id = 1")["similarity"].to_list() == [
         12345
     ]
     assert tiny.rows("select * from soft_wpmi where dissection_id = 77").height > 0
-    list(build(tiny.connection, all_views(), full_refresh=True))
+    list(build(tiny.use, all_views(), full_refresh=True))
     assert tiny.rows("select * from soft_wpmi where similarity = 12345").height == 0
 
 
 def test_what_is_kept_by_dissection_is_what_its_query_says(tiny):
     row = tiny.rows("select * from dissections where dissection_id = 1").to_dicts()[0]
     tiny.write({"dissections": [{**row, "dissection_id": 77, "tau": -9.0, "fingerprint": "another"}]})
-    list(build(tiny.connection, all_views()))
+    list(build(tiny.use, all_views()))
     for view in all_views():
         if view.by_dissection:
             kept, asked = (tiny.rows(f"select * from {source}") for source in (view.name, f"({view.sql}\n)"))
@@ -414,5 +329,5 @@ def test_what_is_kept_by_dissection_is_what_its_query_says(tiny):
             assert sorted(kept.select(keys).rows()) == sorted(asked.select(keys).rows())
     tiny.connection.execute("delete from dissections where dissection_id = 77")
     tiny.connection.execute("update table_versions set version = version + 1 where table_name = 'dissections'")
-    list(build(tiny.connection, all_views()))
+    list(build(tiny.use, all_views()))
     assert tiny.rows("select * from soft_wpmi where dissection_id = 77").height == 0

@@ -16,7 +16,9 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,30 +26,26 @@ from typing import Any
 import duckdb
 
 from warehouse import guard, migrations, views
+from warehouse.held import LINGER, HeldFile, WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
 SCHEMA_VERSION = 2
 
 Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
-class WarehouseError(ValueError):
-    """Something asked of the warehouse cannot be done; the warehouse is as it was."""
+class BadSize(WarehouseError):
+    """Text that should be an amount of memory is none."""
 
-    exit_code = 1
-
-
-class WarehouseUnavailable(WarehouseError):
-    """The file is locked, unreadable, no warehouse, or made by a newer version."""
-
-    exit_code = 3
+    exit_code = 2
 
 
 class Warehouse:
     """A DuckDB file with the tables of sql/tables.sql and the views of sql/views.
 
-    read_only: take no write lock, change nothing. dissection: what the public views show instead of the newest.
-    memory_limit: what DuckDB may hold before it spills to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 500 MB, which
-    builds every view over 280 million activations.
+    read_only: change nothing. A writer keeps other writers out until it is closed, and readers only while it writes.
+    dissection: what the public views show instead of the newest. memory_limit: what DuckDB may hold before it spills
+    to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 500 MB, which builds every view over 280 million activations.
+    wait: seconds to wait for a file that another process holds.
     """
 
     def __init__(
@@ -57,30 +55,25 @@ class Warehouse:
         read_only: bool = False,
         dissection: int | None = None,
         memory_limit: str | None = None,
+        wait: float = 0.0,
     ) -> None:
         self.path = Path(path)
         if read_only and not self.path.exists():
             raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
-        memory = memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB"
-        self.connection = _connect(self.path, read_only, memory)
+        if not self.path.parent.is_dir():
+            raise WarehouseUnavailable(f"{path}: there is no folder {self.path.parent}; make it first")
+        if self.path.exists() and not self.path.is_file():  # to open a pipe would take for ever
+            raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is no file; name another")
+        memory = _size(memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB")
+        self._file = HeldFile(self.path, write=not read_only, wait=wait, memory_limit=memory)
         try:
-            version = _checked_version(self.connection, self.path, read_only)
-            if version < SCHEMA_VERSION:
-                self.connection.close()  # a copy of a file that is held would let go of its lock
-                migrations.keep_copy(self.path, version)
-                self.connection = _connect(self.path, read_only, memory)
-                migrations.migrate(self.connection, version, SCHEMA_VERSION)
             if read_only:
-                _check_is_whole(self.connection, self.path)
+                self._prepare_to_read(dissection)
             else:
-                _install(self.connection)
-            if dissection is not None:
-                self._name_dissection(dissection)
-            if read_only:
-                guard.lock_down(self.connection)  # the file may be somebody else's
+                self._prepare_to_write(dissection)
         except BaseException as error:
-            self.connection.close()
-            _refuse_a_full_disk(error, self.path)
+            self._file.close()
+            refuse_a_full_disk(error, self.path)
             raise
 
     def __enter__(self) -> Warehouse:
@@ -89,15 +82,50 @@ class Warehouse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.connection.close()
+        self.close()
 
-    def _name_dissection(self, dissection: int) -> None:
-        known = [row[0] for row in self.connection.execute("select dissection_id from dissections").fetchall()]
+    def close(self) -> None:
+        """Let go of the file; nothing more can be asked."""
+        self._file.close()
+
+    def use(self, write: bool = True) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """The connection while a block lasts, for writing if this is a writer; not within another use."""
+        return self._file.use(write)
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection. Who asks for it has the file for itself until close()."""
+        return self._file.pin()
+
+    def _prepare_to_read(self, dissection: int | None) -> None:
+        connection = self._file.pin()
+        _checked_version(connection, self.path, read_only=True)
+        _check_is_whole(connection, self.path)
+        if dissection is not None:
+            self._name_dissection(connection, dissection)
+        guard.lock_down(connection)  # the file may be somebody else's
+
+    def _prepare_to_write(self, dissection: int | None) -> None:
+        with self.use() as connection:
+            version = _checked_version(connection, self.path, read_only=False)
+        if version < SCHEMA_VERSION:
+            # A copy of a file that is open would let go of its lock.
+            self._file.rest(0.0)
+            migrations.keep_copy(self.path, version)
+        with self.use() as connection:
+            if version < SCHEMA_VERSION:
+                migrations.migrate(connection, version, SCHEMA_VERSION)
+            _install(connection)
+        if dissection is not None:
+            self._name_dissection(self._file.pin(), dissection)
+
+    def _name_dissection(self, connection: duckdb.DuckDBPyConnection, dissection: int) -> None:
+        known = [row[0] for row in connection.execute("select dissection_id from dissections").fetchall()]
         if dissection not in known:
             raise WarehouseError(
                 f"{self.path} has no dissection {dissection}; it has {', '.join(map(str, known)) or 'none'}"
             )
-        self.connection.execute(f"set variable dissection = {int(dissection)}")
+        connection.execute(f"set variable dissection = {int(dissection)}")
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The rows of a query of our own (not of a user's: see guard) as a polars frame.
@@ -105,10 +133,14 @@ class Warehouse:
         parameters: values for $name in the query. Raises WarehouseError where it names a view of ours that the file
         lacks, because another version built it.
         """
+        with self.use(write=False) as connection:
+            return self._frame(connection, query, parameters)
+
+    def _frame(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None) -> Any:
         import polars  # here, because commands that ask nothing should not wait for it
 
         try:
-            return polars.DataFrame(_Stream(self.connection.sql(query, params=dict(parameters or {}))))
+            return polars.DataFrame(_Stream(connection.sql(query, params=dict(parameters or {}))))
         except duckdb.CatalogException as error:
             missing = re.search(r"name (\w+) does not exist", str(error))
             if not missing or missing[1] not in {view.name for view in views.load_views()}:
@@ -116,16 +148,18 @@ class Warehouse:
             way = f"dissectdb build --warehouse {self.path}"
             raise WarehouseError(f"{self.path} was built without the view {missing[1]}; run {way}") from error
 
-    def ask(self, query: str) -> Any:
+    def ask(self, query: str, timeout: float | None = None) -> Any:
         """The rows of a user's query as a polars frame; raises guard.QueryRefused for all but reading.
 
-        Only for a warehouse opened read_only, which is locked down.
+        timeout: seconds after which it is stopped, which is a QueryRefused too. Only for a warehouse opened read_only,
+        which is locked down.
         """
         columns = self.columns()
         statement = guard.check(query, columns, columns)
         try:
-            _refuse_what_frames_cannot_hold(self.connection.sql(statement))
-            return self.rows(statement)
+            with self.use(write=False) as connection:
+                _refuse_what_frames_cannot_hold(connection.sql(statement))
+                return _interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
         except duckdb.Error as error:
             raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
 
@@ -135,7 +169,8 @@ class Warehouse:
             select table_name, list(column_name order by column_index)
             from duckdb_columns() where not internal group by all
         """
-        return dict(self.connection.execute(query).fetchall())
+        with self.use(write=False) as connection:
+            return dict(connection.execute(query).fetchall())
 
     def checks(self) -> list[views.Contract]:
         """Every contract of sql/checks."""
@@ -144,30 +179,34 @@ class Warehouse:
     def find(self, table: str, fingerprint: str) -> int | None:
         """The id of the row of `table` with this fingerprint, or None."""
         query = f"select min({table.removesuffix('s')}_id) from {table} where fingerprint = ?"
-        [(found,)] = self.connection.execute(query, [fingerprint]).fetchall()
+        with self.use(write=False) as connection:
+            [(found,)] = connection.execute(query, [fingerprint]).fetchall()
         return found
 
     def next_id(self, table: str) -> int:
         """The smallest id of `table` above all that are taken, from 1."""
         query = f"select coalesce(max({table.removesuffix('s')}_id), 0) + 1 from {table}"
-        [(free,)] = self.connection.execute(query).fetchall()
+        with self.use(write=False) as connection:
+            [(free,)] = connection.execute(query).fetchall()
         return free
 
     def write(self, unit: Unit) -> None:
         """Put the rows of a unit into their tables in one transaction."""
-        _write(self.connection, self.path, unit)
+        with self.use() as connection:
+            _write(connection, self.path, unit)
 
     def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The rows of a query as if the unit had been written; nothing is, so it works read_only too."""
-        self.connection.begin()
-        try:
-            for table, rows in _pairs(unit):
-                # A temporary table of the same name stands before the other one, in views too.
-                self.connection.execute(f"create temp table {table} as from main.{table}")
-                _insert(self.connection, table, rows)
-            return self.rows(query, parameters)
-        finally:
-            self.connection.rollback()
+        with self.use(write=False) as connection:
+            connection.begin()
+            try:
+                for table, rows in _pairs(unit):
+                    # A temporary table of the same name stands before the other one, in views too.
+                    connection.execute(f"create temp table {table} as from main.{table}")
+                    _insert(connection, table, rows)
+                return self._frame(connection, query, parameters)
+            finally:
+                connection.rollback()
 
     def load(self, units: Iterable[Unit]) -> None:
         """Write units as they come, in order, while the next one is computed; an error stops both sides.
@@ -176,42 +215,69 @@ class Warehouse:
         """
         waiting: queue.Queue[Unit | None] = queue.Queue(maxsize=1)
         failures: list[BaseException] = []
-        connection = self.connection.cursor()
-        writer = threading.Thread(target=self._write_all, args=(connection, waiting, failures), daemon=True)
+        writer = threading.Thread(target=self._write_all, args=(waiting, failures), daemon=True)
         writer.start()
         try:
             for unit in units:
                 waiting.put(unit)
                 if failures:
                     break
+        except BaseException:
+            self._file.give_up()  # what waits for a reader is not committed: nobody waits for this job any more
+            raise
         finally:
             waiting.put(None)
             writer.join()
         if failures:
             raise failures[0]
 
-    def _write_all(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        waiting: queue.Queue[Unit | None],
-        failures: list[BaseException],
-    ) -> None:
-        with connection:
-            while (unit := waiting.get()) is not None:
-                if failures:
-                    continue  # keep emptying the queue, or the other side would wait for ever
-                try:
-                    _write(connection, self.path, unit)
-                except BaseException as error:
-                    failures.append(error)
+    def _write_all(self, waiting: queue.Queue[Unit | None], failures: list[BaseException]) -> None:
+        while True:
+            try:
+                unit = waiting.get(timeout=LINGER)
+            except queue.Empty:
+                self._file.rest()
+                continue
+            if unit is None:
+                return
+            if failures:
+                continue  # keep emptying the queue, or the other side would wait for ever
+            try:
+                with self.use() as connection, connection.cursor() as own:
+                    _write(own, self.path, unit)
+            except BaseException as error:
+                failures.append(error)
 
     def build(self, **options: Any) -> Iterator[views.Built]:
         """Rebuild what is stale; options as in views.build."""
         try:
-            yield from views.build(self.connection, views.load_views(), **options)
+            yield from views.build(self.use, views.load_views(), **options)
         except views.ViewError as error:
-            _refuse_a_full_disk(error, self.path)
+            refuse_a_full_disk(error, self.path)
             raise
+
+
+def _size(text: str) -> str:
+    """A number of bytes as DuckDB takes it. Raises BadSize."""
+    if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", text, re.IGNORECASE):
+        raise BadSize(f"{text!r} is no amount of memory; write it like 500MB or 2GB")
+    return text
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], Any]) -> Any:
+    """What `ask` returns, if it does so in time; a thread waits for the engine, so that Ctrl-C ends it at once."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        try:
+            return answer.result(seconds)
+        except TimeoutError:
+            raise guard.QueryRefused(
+                f"the query was stopped after {seconds:g} s; add WHERE or LIMIT, or give it longer: --timeout SECONDS"
+            ) from None
+        finally:
+            while not answer.done():
+                connection.interrupt()  # again, because between two statements nobody hears it
+                wait([answer], timeout=0.05)
 
 
 def _refuse_what_frames_cannot_hold(relation: duckdb.DuckDBPyRelation) -> None:
@@ -235,26 +301,6 @@ class _Stream:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.relation.__arrow_c_stream__(requested_schema)
-
-
-def _connect(path: Path, read_only: bool, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    if not path.parent.is_dir():
-        raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
-    existed = path.exists()
-    try:
-        return duckdb.connect(str(path), read_only=read_only, config={"memory_limit": memory_limit})
-    except duckdb.Error as error:
-        text = str(error)
-        if not existed:
-            path.unlink(missing_ok=True)  # half a header, which would be taken for somebody's file the next time
-        _refuse_a_full_disk(error, path)
-        if "Could not set lock" in text:  # not "lock" alone: the path is in the text too
-            holder = re.search(r"PID (\d+)", text)
-            who = f"process {holder[1]}" if holder else "another process"
-            raise WarehouseUnavailable(
-                f"{path} is held by {who}; wait until it is done, or end it (what it has committed stays)"
-            ) from error
-        raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: {text.splitlines()[0]}") from error
 
 
 def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> int:
@@ -308,16 +354,8 @@ def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> Non
             for table in sorted(written):
                 _count_up(connection, table)
     except duckdb.Error as error:
-        _refuse_a_full_disk(error, path)
+        refuse_a_full_disk(error, path)
         raise
-
-
-def _refuse_a_full_disk(error: BaseException, path: Path) -> None:
-    """What DuckDB and the views say of a disk that is full, of a quota or of a largest file, in one line."""
-    if re.search("No space left|Disk quota exceeded|File too large", str(error)):
-        raise WarehouseError(
-            f"no space left for {path}: free some and run the same command again; what was committed is kept"
-        ) from error
 
 
 def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:

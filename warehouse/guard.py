@@ -56,6 +56,18 @@ _REFUSED_FUNCTIONS = {
 }
 
 
+# What a writer is opened with: the SQL of the file, which may be somebody else's, computes and touches no other file.
+CONFINED = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "allow_persistent_secrets": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
+}
+
+
 class QueryRefused(ValueError):
     """The query does something else than read this warehouse; the message says what, and the way out."""
 
@@ -238,7 +250,8 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     """One line for an error of a query that passed `check`, with the nearest column of its tables."""
     text = str(error).partition("\n\nLINE ")[0].partition("\n\tCandidate functions:")[0]
     if isinstance(error, duckdb.OutOfMemoryException):
-        return "the query needs more memory than it may use, and it may not spill to disk; add WHERE or LIMIT"
+        what = "the query needs more memory than it may use, and it may not spill to disk"
+        return f"{what}; add WHERE or LIMIT, or --memory SIZE"
     missing = re.search(
         r'Referenced column "(.+?)" not found|have a column named "(.+?)"\n|Column "(.+?)" (?:in|does)', text
     )

@@ -3,7 +3,7 @@
 for view in load_views():            # every view after all that it reads
     print(view.name, view.grain, view.reads)
 install(connection, load_views())    # views as views; materialised ones as empty tables until they are built
-build(connection, load_views())      # recompute the materialised ones whose inputs changed
+build(warehouse.use, load_views())   # recompute the materialised ones whose inputs changed
 
 A materialised view is stale when its text, the engine functions, a table that it reads or the *content* of a
 materialised view that it reads has changed. So a new dissection that asks for nothing new of the top images
@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -183,7 +183,7 @@ def _drop_views(connection: duckdb.DuckDBPyConnection, keep_tables: Collection[s
 
 
 def build(
-    connection: duckdb.DuckDBPyConnection,
+    use: Callable[[bool], AbstractContextManager[duckdb.DuckDBPyConnection]],
     views: list[View],
     *,
     select: Collection[str] = (),
@@ -192,13 +192,15 @@ def build(
 ) -> Iterator[Built]:
     """Recompute the stale materialised views, each in a transaction of its own; yields what was done.
 
+    use: gives the connection for a moment, for writing or not; between two views others may have the file.
     select: only these views and what they read. full_refresh: the stale and the fresh. dry_run: compute nothing,
     yield what is stale with the rows that it has now; what would only become stale by its inputs' new content is
     yielded too.
     """
     wanted = _with_inputs(views, select) if select else {view.name for view in views}
-    versions = dict(connection.execute("select table_name, version::varchar from table_versions").fetchall())
-    builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
+    with use(False) as connection:
+        versions = dict(connection.execute("select table_name, version::varchar from table_versions").fetchall())
+        builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
     stored = {view: (fingerprint, content, rows) for view, fingerprint, content, rows in builds}
     functions = _engine_functions()
     by_name = {view.name: view for view in views}
@@ -216,9 +218,10 @@ def build(
             versions[view.name] = "to be built"
             yield Built(view.name, rows, 0.0)
             continue
-        inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
-        parts = _parts(connection, view, inputs) if view.by_dissection else None
-        built, versions[view.name] = _materialize(connection, view, fingerprint, parts, inputs, full_refresh)
+        with use(True) as connection:
+            inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
+            parts = _parts(connection, view, inputs) if view.by_dissection else None
+            built, versions[view.name] = _materialize(connection, view, fingerprint, parts, inputs, full_refresh)
         yield built
 
 

@@ -1,0 +1,143 @@
+"""The commands of `dissectdb concepts`: concept sets listed, checked, or made by a language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli_options import Device, DryRun, Overrides, load_study
+
+if TYPE_CHECKING:
+    from extract.concepts.making import Made
+
+app = typer.Typer(no_args_is_help=True, help="Concept sets: list or check them, or have a model make one.")
+
+Concepts = Annotated[str, typer.Argument(metavar="SOURCE", help="A set that ships, or a .txt or .toml file")]
+Classes = Annotated[str, typer.Option(metavar="A,B,…", help="The classes, by name")]
+About = Annotated[str, typer.Option(help="What the images show, for the prompt")]
+ConceptFile = Annotated[Path, typer.Option("--output", "-o", help="The concept set (.toml)")]
+Model = Annotated[str, typer.Option(help="A model, as the endpoint calls it; the key comes from $OPENAI_API_KEY")]
+Endpoint = Annotated[
+    str | None, typer.Option(metavar="URL", help="An OpenAI-compatible one; else $OPENAI_BASE_URL, else OpenAI's")
+]
+Timeout = Annotated[float, typer.Option(min=0.01, help="Seconds to wait for an answer")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the file")]
+Threshold = Annotated[float, typer.Option(min=-1, max=1, help="Near-duplicates have a cosine above this")]
+
+
+@app.command("list")
+def list_concepts() -> None:
+    """The concept sets that ship; a study names one as a source."""
+    from extract import concepts
+    from reports import terminal
+
+    sets = {name: concepts.read(name) for name in concepts.shipped()}
+    terminal.show([{"source": name, "concepts": len(each)} for name, each in sets.items()])
+
+
+@app.command("check")
+def check_concepts(
+    source: Concepts,
+    study_file: Annotated[Path, typer.Option("--study", help="A study, for its CLIP and prompts")],
+    threshold: Threshold = 0.95,
+    overrides: Overrides = None,
+    device: Device = None,
+) -> None:
+    """Show concepts that CLIP hardly tells apart, and those that it puts nearer to a class they do not stand for.
+
+    Example: dissectdb concepts check facial_expressions --study studies/demo.toml
+    """
+    from extract import concepts
+    from reports import terminal
+
+    classes_of = concepts.read(source)
+    study = load_study(study_file, overrides, device, "concepts check")
+    from extract.concepts import overlaps  # torch loads here
+
+    found = overlaps.check(overlaps.load(study), classes_of, threshold)
+    terminal.show(found.near_duplicates, title="Near-duplicates", empty=f"none above {threshold:g}")
+    terminal.show(found.nearer_elsewhere, title="Nearer to a class that they do not stand for", empty="none")
+
+
+@app.command("generate")
+def generate_concepts(
+    classes: Classes,
+    model: Model,
+    number: Annotated[int, typer.Option(min=2, max=500, help="How many concepts to ask for")] = 25,
+    about: About = "images",
+    output: ConceptFile = Path("concepts.toml"),
+    endpoint: Endpoint = None,
+    study_file: Annotated[Path | None, typer.Option("--study", help="A study, for its CLIP")] = None,
+    threshold: Threshold = 0.95,
+    timeout: Timeout = 120.0,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Ask a language model for a concept set, show it and its near-duplicates, and write it as TOML.
+
+    Example: dissectdb concepts generate --classes happy,sad --model gpt-4o --about "faces"
+    """
+    from extract.concepts import chat, making
+    from reports import terminal
+
+    names = making.class_names(classes)
+    making.check_output(output, force)
+    if dry_run:
+        print(making.generate_prompt(names, number, about))
+        return
+    target = chat.connect(model, endpoint, timeout)
+    reader = None
+    if study_file is not None:
+        study = load_study(study_file, None, None, "concepts generate")
+        from extract.concepts import overlaps
+
+        reader = overlaps.load(study)  # before asking, so that a mistake in the study costs no answer
+    made = making.generate(target, names, number, about)
+    _keep_concepts(made, output)
+    if len(made.concepts) != number:
+        terminal.say(f"{model} named {len(made.concepts)} concepts; it was asked for {number}")
+    if reader is None:
+        terminal.say("duplicates were looked for by their text only; --study names a CLIP that compares meanings")
+    else:
+        pairs = overlaps.check(reader, made.concepts, threshold).near_duplicates
+        terminal.show(pairs, title="Near-duplicates", empty=f"none above {threshold:g}")
+
+
+@app.command("label")
+def label_concepts(
+    source: Concepts,
+    classes: Classes,
+    model: Model,
+    about: About = "images",
+    output: ConceptFile = Path("concepts.toml"),
+    endpoint: Endpoint = None,
+    timeout: Timeout = 120.0,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Ask a language model which classes each concept of a list stands for, and write the answer as TOML.
+
+    Example: dissectdb concepts label my_concepts.txt --classes happy,sad --model gpt-4o
+    """
+    from extract import concepts
+    from extract.concepts import chat, making
+
+    given, names = list(concepts.read(source)), making.class_names(classes)
+    making.check_output(output, force)
+    if dry_run:
+        print(making.label_prompt(given, names, about))
+        return
+    _keep_concepts(making.label(chat.connect(model, endpoint, timeout), given, names, about), output)
+
+
+def _keep_concepts(made: Made, output: Path) -> None:
+    """Show a concept set, then write it: what a model was asked for is not lost where the file cannot be written."""
+    from extract.concepts import making
+    from reports import terminal
+
+    rows = [{"concept": concept, "classes": ", ".join(of)} for concept, of in made.concepts.items()]
+    terminal.show(rows, title=f"{len(rows)} concepts")
+    terminal.save(making.as_toml(made).encode(), output)
+    print(f"concepts: {output.resolve()}")

@@ -1,0 +1,60 @@
+"""Options that several commands share, and what they come to: a study, a warehouse opened to read or to write."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from extract.study import Study
+    from warehouse import Warehouse
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, e.g. studies/demo.toml")]
+WarehousePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--warehouse", "-w", metavar="PATH", help="Else the study's, $DISSECTDB_WAREHOUSE, ./warehouse.duckdb"
+    ),
+]
+Override = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv")
+Overrides = Annotated[list[str] | None, Override]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
+Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that another process holds")]
+WAIT = 10.0
+Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
+
+
+def load_study(path: Path, overrides: list[str] | None, device: str | None, command: str | None = None) -> Study:
+    """The study with its keys overridden. command: one that needs a network. Raises StudyError."""
+    from extract.overrides import pairs
+    from extract.study import Study
+
+    study = Study.load(path, pairs(overrides or []) | ({"device": device} if device else {}))
+    return study if command is None else study.with_network(command)
+
+
+def warehouse_path(named: Path | None, study: Study | None = None) -> Path:
+    """The flag, else the study's, else the environment's, else ./warehouse.duckdb."""
+    if named is None and study is not None:
+        named = study.warehouse
+    return named or Path(os.environ.get("DISSECTDB_WAREHOUSE") or "warehouse.duckdb")
+
+
+def open_to_read(path: Path, wait: float, dissection: int | None = None, memory: str | None = None) -> Warehouse:
+    """The warehouse, locked down; others may read it too."""
+    from warehouse import Warehouse
+
+    return Warehouse(path, read_only=True, dissection=dissection, memory_limit=memory, wait=wait)
+
+
+def open_to_write(path: Path, wait: float, dry_run: bool = False) -> Warehouse:
+    """For a dry run: what is there, read only, or an empty one in memory where there is none."""
+    from warehouse import Warehouse
+
+    if dry_run:
+        return Warehouse(path, read_only=True, wait=wait) if path.exists() else Warehouse(":memory:")
+    return Warehouse(path, wait=wait)

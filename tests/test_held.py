@@ -1,0 +1,228 @@
+"""Who may have the file of a warehouse when: readers during a job, one job at a time, and nobody is starved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from warehouse import Warehouse, WarehouseUnavailable, held
+
+# A job in a process of its own: it writes a row, computes, writes another.
+JOB = """
+import sys, time
+from warehouse import Warehouse
+def units():
+    for position in range({units}):
+        yield {{"classes": [dict(dataset_id=1, position=position, **{{"class": "a"}})]}}
+        print("computing", flush=True)
+        time.sleep({seconds})
+with Warehouse(sys.argv[1], wait={wait}) as warehouse:
+    print("begun", flush=True)
+    warehouse.load(units())
+print("done", flush=True)
+"""
+READER = """
+import sys
+from warehouse import Warehouse
+with Warehouse(sys.argv[1], read_only=True, wait=30) as warehouse:
+    print("reading", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with Warehouse(tmp_path / "warehouse.duckdb") as warehouse:
+        list(warehouse.build())
+    return tmp_path / "warehouse.duckdb"
+
+
+@contextmanager
+def process(script: str, path: Path) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def job(path: Path, *, units: int = 2, seconds: float = 2.0, wait: float = 0.0):
+    return process(JOB.format(units=units, seconds=seconds, wait=wait), path)
+
+
+def rows(path: Path, wait: float = 0.0) -> int:
+    with Warehouse(path, read_only=True, wait=wait) as reader:
+        return reader.rows("select * from classes").height
+
+
+# ---------------------------------------------------------------- readers during a job
+
+
+def test_a_reader_sees_what_is_committed_while_the_job_computes(path: Path) -> None:
+    with job(path, seconds=3.0) as running:
+        assert [running.stdout.readline() for _ in range(3)] == ["begun\n", "computing\n", "computing\n"]
+        assert rows(path, wait=10.0) >= 1  # the first unit at least, since the second was taken
+        assert running.poll() is None
+        assert running.communicate("")[0] == "done\n"
+    assert rows(path) == 2
+
+
+def test_a_job_waits_for_a_reader_as_long_as_it_takes_says_so_and_loses_nothing(path: Path) -> None:
+    with job(path, seconds=1.5) as running:
+        assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
+        time.sleep(2 * held.LINGER)
+        with process(READER, path) as reader:
+            assert reader.stdout.readline() == "reading\n"
+            time.sleep(1.5 + 2 * held.PATIENCE)
+            assert running.poll() is None
+            reader.communicate("\n")
+        out, err = running.communicate("")
+        assert out == "computing\ndone\n"
+        assert f"waiting for process {reader.pid}, which holds {path}" in err
+    assert rows(path) == 2
+
+
+def test_a_job_that_is_stopped_while_it_waits_for_a_reader_stops_at_once(path: Path) -> None:
+    with job(path, units=5, seconds=0.5) as running:
+        assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
+        with process(READER, path) as reader:
+            time.sleep(2 * held.LINGER)
+            assert reader.stdout.readline() == "reading\n"
+            time.sleep(2.0)
+            running.send_signal(signal.SIGINT)
+            running.communicate("", timeout=5)
+        assert running.returncode != 0
+    assert 1 <= rows(path) < 5
+
+
+def test_somebody_who_waits_gets_in_between_the_views_of_a_long_build(path: Path) -> None:
+    uses = []
+
+    def build(warehouse: Warehouse) -> None:
+        for _ in range(40):
+            with warehouse.use():
+                time.sleep(0.1)
+            uses.append(time.monotonic())
+
+    with Warehouse(path) as warehouse, process(READER, path) as reader:
+        thread = threading.Thread(target=build, args=(warehouse,))
+        thread.start()
+        assert reader.stdout.readline() == "reading\n"
+        got_in = time.monotonic()
+        reader.communicate("\n")
+        thread.join()
+    assert len(uses) == 40
+    assert got_in < uses[-1]
+
+
+def test_two_readers_meet_no_wait(path: Path) -> None:
+    with process(READER, path) as reader:
+        assert reader.stdout.readline() == "reading\n"
+        assert rows(path) == 0
+        reader.communicate("\n")
+
+
+# ---------------------------------------------------------------- one job at a time
+
+
+def test_a_second_job_is_refused_even_while_the_first_only_computes(path: Path) -> None:
+    with job(path, seconds=2.0) as running:
+        assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
+        time.sleep(2 * held.LINGER)
+        with pytest.raises(WarehouseUnavailable, match=f"is held by process {running.pid}; wait") as refused:
+            Warehouse(path)
+        assert refused.value.exit_code == 3
+        assert running.communicate("")[0] == "computing\ndone\n"
+
+
+def test_a_second_job_that_waits_begins_when_the_first_has_ended(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with job(path, seconds=1.5) as running, caplog.at_level(logging.WARNING):
+        assert running.stdout.readline() == "begun\n"
+        with Warehouse(path, wait=30.0) as second:
+            assert second.rows("select * from classes").height == 2
+        assert running.wait(5) == 0
+    assert f"waiting for process {running.pid}" in caplog.text
+
+
+def test_a_link_to_the_file_is_the_same_file(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(path)
+    with Warehouse(path), pytest.raises(WarehouseUnavailable, match=f"is held by process {os.getpid()}"):
+        Warehouse(link)
+
+
+def test_no_lock_is_left_and_one_that_a_killed_job_left_stops_nobody(path: Path) -> None:
+    lock = path.with_name(path.name + ".lock")
+    with job(path, seconds=30) as running:
+        assert running.stdout.readline() == "begun\n"
+        running.kill()
+        running.wait()
+    assert lock.read_text() == str(running.pid)
+    with Warehouse(path):
+        assert lock.read_text() == str(os.getpid())
+    assert not lock.exists()
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("keep me")
+    path.with_name(path.name + ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(WarehouseUnavailable, match="cannot be written to"):
+        Warehouse(path)
+    assert (tmp_path / "precious").read_text() == "keep me"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_said_so(path: Path) -> None:
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(WarehouseUnavailable, match="cannot be written to: Permission denied"):
+            Warehouse(path)
+    finally:
+        path.parent.chmod(0o700)
+
+
+# ---------------------------------------------------------------- uses inside a process
+
+
+def test_a_job_that_reads_while_its_writer_writes_gets_both_done(path: Path) -> None:
+    def units() -> Iterator[dict]:
+        for position in range(100):
+            assert warehouse.rows("select * from classes").height <= position
+            yield {"classes": [{"dataset_id": 1, "position": position, "class": "a"}]}
+
+    with Warehouse(path) as warehouse:
+        warehouse.load(units())
+        assert warehouse.rows("select * from classes").height == 100
+
+
+def test_a_file_that_rests_is_closed_and_opened_again_at_the_next_use(path: Path) -> None:
+    with Warehouse(path) as warehouse:
+        time.sleep(2 * held.LINGER)
+        warehouse._file.rest()
+        with duckdb.connect(str(path)) as somebody:  # in this process too: another configuration would be refused
+            assert somebody.execute("select 1 from classes").fetchall() == []
+        warehouse.write({"classes": [{"dataset_id": 1, "position": 0, "class": "a"}]})
+        assert warehouse.rows("select * from classes").height == 1
+
+
+def test_the_sql_of_a_file_that_a_job_opens_reads_no_other_file(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text("word\nhunter2\n")
+    with duckdb.connect(str(path)) as somebody:
+        somebody.execute("drop view layer_summary")
+        somebody.execute(f"create view layer_summary as select * from read_csv('{tmp_path}/secret.csv')")
+    with Warehouse(path) as warehouse, pytest.raises(duckdb.Error, match="disabled by configuration"):
+        warehouse.rows("select * from layer_summary")

@@ -1,0 +1,249 @@
+"""The file of a warehouse, and who may have it when.
+
+file = HeldFile(path, write=True, wait=10)
+with file.use(write=True) as connection:   # opened if it is not; no other process can open it meanwhile
+    …
+file.close()
+
+DuckDB shuts every other process out of a file that is open for writing. A job computes for hours and writes for
+seconds, so it has the file open for writing only while it uses it: it is closed when it was not used for LINGER, and
+for a moment (PAUSE) at the end of a use after it was open for BUSY. Between, others can read. What they must not do
+is write, since a job knows what is there: each holds the lock on `warehouse.duckdb.lock` from its start to its end.
+The kernel takes that lock from a process that dies, so none is ever stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from warehouse import guard
+
+LINGER = 0.25  # seconds; opening and closing take 25 ms
+BUSY = 1.0
+PAUSE = 0.05
+POLL = 0.01  # well below PAUSE, so that who waits gets in
+PATIENCE = 1.0  # after which it is said what is waited for
+
+T = TypeVar("T")
+
+log = logging.getLogger("dissectdb")
+
+
+class WarehouseError(ValueError):
+    """Something asked of the warehouse cannot be done; the warehouse is as it was."""
+
+    exit_code = 1
+
+
+class WarehouseUnavailable(WarehouseError):
+    """The file is locked, unreadable, no warehouse, or made by a newer version."""
+
+    exit_code = 3
+
+
+class HeldFile:
+    """A DuckDB file that is open no longer than it is used.
+
+    write: take the lock of a job, and open it for writing where that is asked. wait: seconds to wait for others at
+    the start; a job that has begun waits as long as it takes. Raises WarehouseUnavailable.
+    """
+
+    def __init__(self, path: Path, *, write: bool, wait: float, memory_limit: str) -> None:
+        self.path = path
+        self._deadline: float | None = time.monotonic() + wait
+        self._config = {"memory_limit": memory_limit} | (guard.CONFINED if write else {})
+        self._write = write
+        self._changed = threading.Condition()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._is_writing = False
+        self._users = 0
+        self._writers_waiting = 0
+        self._pinned = str(path) == ":memory:"
+        self._closed = False
+        self._given_up = threading.Event()
+        self._opened_at = self._used_at = 0.0
+        self._job: int | None = None
+        if write and not self._pinned:
+            self._job = self._begin_job()
+        try:
+            with self.use(write):
+                pass
+        except BaseException:
+            self.close()
+            raise
+        self._deadline = None
+
+    @contextmanager
+    def use(self, write: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, while the block lasts. Not within another use of the same thread."""
+        with self._changed:
+            connection = self._enter(write)
+        try:
+            yield connection
+        finally:
+            with self._changed:
+                self._leave()
+
+    def pin(self) -> duckdb.DuckDBPyConnection:
+        """The connection, open until close()."""
+        with self.use(self._write) as connection:
+            self._pinned = True
+        return connection
+
+    def rest(self, unused: float = LINGER) -> None:
+        """Let others have the file if it was not used for so many seconds."""
+        with self._changed:
+            if self._is_idle() and time.monotonic() - self._used_at >= unused:
+                self._disconnect()
+
+    def give_up(self) -> None:
+        """Stop waiting for others: who waits gets WarehouseUnavailable."""
+        self._given_up.set()
+
+    def close(self) -> None:
+        """Close the file and end the job."""
+        with self._changed:
+            self._closed = True
+            self._disconnect()
+            if self._job is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(_lock_of(self.path))  # while it is held, so that nobody else's is taken away
+                os.close(self._job)
+                self._job = None
+
+    def _is_idle(self) -> bool:
+        return self._is_writing and not self._users and not self._pinned
+
+    def _enter(self, write: bool) -> duckdb.DuckDBPyConnection:
+        if write and not self._is_writing:
+            self._writers_waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._users or self._is_writing)
+            finally:
+                self._writers_waiting -= 1
+        elif not self._is_writing:
+            self._changed.wait_for(lambda: not self._writers_waiting)
+        if self._closed:
+            raise duckdb.ConnectionException(f"{self.path} is closed already")
+        if write and self._write and not self._is_writing:
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._connect(write and self._write)
+            self._is_writing, self._opened_at = write and self._write, time.monotonic()
+        self._users += 1
+        return self._connection
+
+    def _leave(self) -> None:
+        self._users -= 1
+        self._used_at = time.monotonic()
+        if self._is_idle() and self._used_at - self._opened_at > BUSY:
+            self._disconnect()
+            time.sleep(PAUSE)
+        self._changed.notify_all()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection, self._is_writing = None, False
+
+    def _connect(self, write: bool) -> duckdb.DuckDBPyConnection:
+        existed = self.path.exists()
+
+        def connect() -> duckdb.DuckDBPyConnection:
+            return duckdb.connect(str(self.path), read_only=not write and not self._pinned, config=self._config)
+
+        def attempt() -> duckdb.DuckDBPyConnection | str:
+            try:
+                return connect()
+            except duckdb.ConnectionException:  # something of ours still refers to the connection that was closed
+                gc.collect()
+                return connect()
+            except duckdb.Error as error:
+                text = str(error)
+                if "Could not set lock" in text:  # not "lock" alone: the path is in the text too
+                    holder = re.search(r"PID (\d+)", text)
+                    return holder[1] if holder else ""
+                if not existed:
+                    self.path.unlink(missing_ok=True)  # half a header, which would be taken for somebody's file
+                refuse_a_full_disk(error, self.path)
+                raise WarehouseUnavailable(
+                    f"{self.path} cannot be opened as a warehouse: {text.splitlines()[0]}"
+                ) from error
+
+        return self._wait_for(attempt)
+
+    def _begin_job(self) -> int:
+        """Take the lock of a job; returns its file descriptor."""
+        lock = _lock_of(self.path)
+
+        def attempt() -> int | str:
+            try:
+                descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            except OSError as error:
+                refuse_a_full_disk(error, self.path)
+                raise WarehouseUnavailable(f"{self.path} cannot be written to: {error.strerror}: {lock}") from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                os.close(descriptor)
+                return holder
+            if not _is_file(descriptor, lock):  # the one before has just deleted it
+                os.close(descriptor)
+                return ""
+            with contextlib.suppress(OSError):  # a full disk: the number is for messages only
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            return descriptor
+
+        return self._wait_for(attempt)
+
+    def _wait_for(self, attempt: Callable[[], T | str]) -> T:
+        """Attempt until it gives no str, which is the number of the process that is in the way, or empty."""
+        started, said = time.monotonic(), False
+        while isinstance(found := attempt(), str):
+            who = f"process {found}" if found else "another process"
+            if self._given_up.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline):
+                raise WarehouseUnavailable(
+                    f"{self.path} is held by {who}; wait until it is done (longer: --wait SECONDS), or end it "
+                    "(what it has committed stays)"
+                )
+            if not said and time.monotonic() - started > PATIENCE:
+                log.warning("waiting for %s, which holds %s", who, self.path)
+                said = True
+            self._given_up.wait(POLL)
+        return found
+
+
+def refuse_a_full_disk(error: BaseException, path: Path) -> None:
+    """What DuckDB and the views say of a disk that is full, of a quota or of a largest file, in one line."""
+    if re.search("No space left|Disk quota exceeded|File too large", str(error)):
+        raise WarehouseError(
+            f"no space left for {path}: free some and run the same command again; what was committed is kept"
+        ) from error
+
+
+def _lock_of(path: Path) -> Path:
+    path = path.resolve()  # two names of one file have one lock
+    return path.with_name(path.name + ".lock")
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), found)
