@@ -277,6 +277,44 @@ def check(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet")],
+    warehouse: WarehousePath = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Write every table as a Parquet file, with a manifest of rows and hashes.
+
+    Example: dissectdb export shared/
+    """
+    from reports import terminal
+    from warehouse import exchange
+
+    with open_to_read(warehouse_path(warehouse), wait) as opened:
+        done = [table for table in exchange.export(opened, folder) if table.rows]
+    terminal.show(done, empty="no table has a row")
+    print(f"export: {folder.resolve()}")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export made")],
+    warehouse: WarehousePath = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Make a new warehouse of an exported folder, if nothing in it is missing or damaged.
+
+    Example: dissectdb import shared/ --warehouse copy.duckdb
+    """
+    from reports import terminal
+    from warehouse import exchange
+
+    path = warehouse_path(warehouse)
+    done = [table for table in exchange.import_folder(folder, path, wait) if table.rows]
+    terminal.show(done, empty="no table has a row")
+    print(f"warehouse: {path.resolve()}")
+
+
+@app.command()
 def train(
     study_file: StudyFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint (.safetensors or .pt)")],

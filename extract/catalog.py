@@ -6,12 +6,13 @@ enters what is missing in one transaction, so that a kill leaves a thing whole o
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -68,25 +69,35 @@ def enter_dataset(
         "fingerprint": fingerprint,
     }
 
-    def unit() -> Iterator[tuple[str, Any]]:
-        counts: Counter[str] = Counter()
-        scan = source.scan()
+    with tempfile.TemporaryFile() as kept:  # scanned before anything is written, so that nobody waits for the scan
+        accept(_scan(source, first_image, split_ids, kept))
+        kept.seek(0)
+        warehouse.write(
+            {
+                "images": pa.ipc.open_stream(kept),
+                "datasets": [dataset],
+                "classes": [
+                    {"dataset_id": dataset_id, "position": place, "class": name}
+                    for place, name in enumerate(source.classes)
+                ],
+                "splits": [
+                    {"split_id": split_id, "dataset_id": dataset_id, "split": split}
+                    for split, split_id in split_ids.items()
+                ],
+            }
+        )
+    return dataset_id
+
+
+def _scan(source: Source, first_image: int, split_ids: Mapping[str, int], kept: BinaryIO) -> Counter[str]:
+    """Put the rows of all images into a file; returns the number of sound ones of each split."""
+    counts: Counter[str] = Counter()
+    scan = source.scan()
+    with pa.ipc.new_stream(kept, IMAGES) as rows:
         while some := list(islice(scan, IMAGES_AT_ONCE)):
             counts.update(image.split for image in some if image.defect is None)
-            yield "images", _image_table(some, first_image, split_ids)
-        accept(counts)
-        yield "datasets", [dataset]
-        yield (
-            "classes",
-            [{"dataset_id": dataset_id, "position": place, "class": name} for place, name in enumerate(source.classes)],
-        )
-        yield (
-            "splits",
-            [{"split_id": split_id, "dataset_id": dataset_id, "split": split} for split, split_id in split_ids.items()],
-        )
-
-    warehouse.write(unit())
-    return dataset_id
+            rows.write_table(_image_table(some, first_image, split_ids))
+    return counts
 
 
 def _image_table(images: Sequence[Image], first_image: int, split_ids: Mapping[str, int]) -> pa.Table:
