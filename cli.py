@@ -6,6 +6,7 @@ study file, 3 the warehouse is locked or unreadable, 130 stopped by Ctrl-C or SI
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 from functools import partial
@@ -17,6 +18,7 @@ import typer
 import cli_concepts
 from cli_options import (
     WAIT,
+    Deterministic,
     Device,
     Dissection,
     DryRun,
@@ -63,6 +65,7 @@ def extract(
     warehouse: WarehousePath = None,
     overrides: Overrides = None,
     device: Device = None,
+    deterministic: Deterministic = False,
     dry_run: DryRun = False,
     wait: Wait = WAIT,
 ) -> None:
@@ -70,7 +73,7 @@ def extract(
 
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
-    study = load_study(study_file, overrides, device)
+    study = load_study(study_file, overrides, device, None, deterministic)
     from extract import arrays, jobs, labels  # torch loads here, so that the other commands start at once
     from reports import terminal
 
@@ -147,6 +150,7 @@ def modify(
     edit: Annotated[str | None, typer.Option(help="Only the edit of this name")] = None,
     overrides: Overrides = None,
     device: Device = None,
+    deterministic: Deterministic = False,
     dry_run: DryRun = False,
     wait: Wait = WAIT,
 ) -> None:
@@ -154,7 +158,7 @@ def modify(
 
     Example: dissectdb modify studies/demo.toml --edit paper
     """
-    study = load_study(study_file, overrides, device, "modify")
+    study = load_study(study_file, overrides, device, "modify", deterministic)
     from extract import edit as edits
     from extract import protocol
     from reports import terminal
@@ -185,13 +189,14 @@ def effects(
     warehouse: WarehousePath = None,
     overrides: Overrides = None,
     device: Device = None,
+    deterministic: Deterministic = False,
     wait: Wait = WAIT,
 ) -> None:
     """Silence neurons, one by one and by concept, and measure which classes suffer: the study's [effects].
 
     Example: dissectdb effects studies/demo.toml
     """
-    study = load_study(study_file, overrides, device, "effects")
+    study = load_study(study_file, overrides, device, "effects", deterministic)
     from extract import effects as silencing
     from reports import terminal
 
@@ -259,12 +264,26 @@ def status(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
 
 
 @app.command()
-def check(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
-    """Run every contract of sql/checks; a broken one exits 1 with its query and a sample of its rows."""
+def check(
+    warehouse: WarehousePath = None,
+    deep: Annotated[
+        Path | None, typer.Option(metavar="STUDY", help="Also compute a sample again from this study's files")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images of each split in that sample")] = 64,
+    seed: Annotated[int | None, typer.Option(help="Of the sample, to draw the same again")] = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Run every contract of sql/checks; a broken one exits 1 with its query and a sample of its rows.
+
+    Example: dissectdb check --deep studies/demo.toml
+    """
     from reports import terminal
 
-    broken = 0
-    with open_to_read(warehouse_path(warehouse), wait) as opened:
+    study = None if deep is None else load_study(deep, overrides, device)
+    path, broken = warehouse_path(warehouse, study), 0
+    with open_to_read(path, wait) as opened:
         results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
     for contract, rows in results:
         if len(rows):
@@ -272,8 +291,24 @@ def check(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
             print(f"{contract.name}: {len(rows):,} rows break it. {contract.meaning}\n\n{contract.sql}\n")
             terminal.show(rows.head(5))
     print(f"{len(results) - broken} of {len(results)} contracts hold")
+    if study is not None and not _recheck(study, path, images, seed, wait):
+        broken += 1
     if broken:
         raise typer.Exit(1)
+
+
+def _recheck(study: Study, path: Path, images: int, seed: int | None, wait: float) -> bool:
+    """Compute a sample again, and show how it compares; returns whether all is as stored."""
+    from extract import arrays, jobs, recheck
+    from reports import terminal
+
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    plan = (arrays if study.arrays else jobs).make_plan(study)
+    with open_to_read(path, wait) as opened:
+        found = list(recheck.recheck(plan, opened, images, seed))
+    terminal.show(found, title=f"Computed again for a sample of images (--seed {seed})")
+    print(f"{sum(each.holds for each in found)} of {len(found)} are as they were stored")
+    return all(each.holds for each in found)
 
 
 @app.command()

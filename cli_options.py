@@ -22,18 +22,28 @@ WarehousePath = Annotated[
 Override = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv")
 Overrides = Annotated[list[str] | None, Override]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits each time on a GPU too, slower; also a key of the study")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that another process holds")]
 WAIT = 10.0
 Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
 
 
-def load_study(path: Path, overrides: list[str] | None, device: str | None, command: str | None = None) -> Study:
+def load_study(
+    path: Path,
+    overrides: list[str] | None,
+    device: str | None,
+    command: str | None = None,
+    deterministic: bool = False,
+) -> Study:
     """The study with its keys overridden. command: one that needs a network. Raises StudyError."""
     from extract.overrides import pairs
     from extract.study import Study
 
-    study = Study.load(path, pairs(overrides or []) | ({"device": device} if device else {}))
+    flags = ({"device": device} if device else {}) | ({"deterministic": True} if deterministic else {})
+    study = Study.load(path, pairs(overrides or []) | flags)
     return study if command is None else study.with_network(command)
 
 

@@ -104,7 +104,7 @@ def _check_keys(arrays: Arrays) -> None:
     for key in (IMAGES, CONCEPTS):
         if key not in arrays.shapes:
             raise StudyError(f"{arrays.path}: there is no {key}; there is {there}")
-    if not arrays.layers():
+    if not any(key.startswith(LAYER) for key in arrays.shapes):
         raise StudyError(f"{arrays.path}: there is no layer/<name>; there is {there}")
     if strange := [key for key in arrays.shapes if key not in known and not key.startswith(LAYER)]:
         raise StudyError(f"{arrays.path}: {strange[0]} is none of {', '.join(known)}, layer/<name>; there is {there}")
@@ -156,7 +156,9 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _natural(key: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
+    """To sort by, so that 2 comes before 10; a number may have more digits than int() takes."""
+    parts = ((part, part.lstrip("0")) for part in re.split(r"(\d+)", key))
+    return [(len(digits), digits) if part.isdecimal() else (-1, part) for part, digits in parts]
 
 
 # ---------------------------------------------------------------- what stands for images, network and CLIP
@@ -308,11 +310,11 @@ def _unit(
     """A block's rows, each array read when the writer asks for it, then its entries in the ledger."""
     started = time.perf_counter()
     for target in extractions:
-        yield target.kind, _table(arrays, block, target, users)
+        yield target.kind, table(arrays, block, target, users)
     yield jobs.ledger_entries(block, list(extractions.values()), time.perf_counter() - started)
 
 
-def _table(arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]) -> Any:
+def table(arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]) -> Any:
     """The rows of one array for a block. Every image is sound, so that its position is its row."""
     by_network, by_clip = users
     image_ids = block.image_ids()

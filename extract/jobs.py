@@ -12,6 +12,7 @@ first missing block; started again after its end, it finds nothing to do.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections import Counter
@@ -169,9 +170,20 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Whether torch may use only what gives the same bits each time on a GPU; a CPU does anyhow.
+
+    What has no such form raises torch's error, which names it. See torch.use_deterministic_algorithms.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; costs 8 MB a handle
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = False  # it would choose by timings, which differ
+
+
 def make_plan(study: Study) -> Plan:
     """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
     device = choose_device(study.device)
+    be_deterministic(study.deterministic)
     sets = [(settings, concepts.read(settings.source)) for settings in study.concept_sets]
     source = images.open_source(study.dataset)
     network = load_network(study, source)
@@ -324,7 +336,9 @@ def run_targets(
     finished = 0
     for extractions, missing in passes:
         positions = [image.position for block, _ in missing for image in block.images]
-        pixels = ahead(_batches(plan.source.read(positions), [len(block.images) for block, _ in missing], plan.device))
+        pixels = ahead(
+            in_batches(plan.source.read(positions), [len(block.images) for block, _ in missing], plan.device)
+        )
         for block, stale in missing:
             started = time.perf_counter()
 
@@ -347,7 +361,7 @@ def batch_size(device: torch.device) -> int:
     return 64 if device.type == "cpu" else 1024
 
 
-def _batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[list[np.ndarray]]:
+def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[list[np.ndarray]]:
     """Images in batches that never reach over the end of a block."""
     for size in sizes:
         while size:
@@ -412,6 +426,9 @@ def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, 
                 "torch": torch.__version__,
                 "open_clip": open_clip.__version__,
                 "python": platform.python_version(),
+                "device": torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else platform.machine(),
+                "threads": torch.get_num_threads(),
+                "deterministic": plan.study.deterministic,
             }
         ),
         "started_at": catalog.now(),

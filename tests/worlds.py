@@ -161,7 +161,7 @@ def command(*arguments: object) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["dissectdb", *map(str, arguments)])
-        if arguments[0] in ("extract", "modify"):
+        if arguments[0] in ("extract", "modify", "check"):
             from extract import jobs
 
             patch.setattr(jobs, "BLOCK", BLOCK)

@@ -1,0 +1,193 @@
+"""What a warehouse holds, computed again from the files for a random sample of images, and compared.
+
+for finding in recheck(plan, warehouse, images=64, seed=0): ...
+
+Nothing is written. What the files no longer give, because a dataset or a checkpoint was changed, is a finding too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from extract import arrays, catalog, jobs
+from extract.blocks import Block, Clips, Networks, ProbingImage, compute
+from extract.jobs import Plan, Target
+
+FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order, or embeddings in half precision
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was compared. worst: the largest difference, allowed: what it may be, both in its own unit."""
+
+    what: str
+    compared: int
+    worst: str
+    allowed: str
+    problem: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is as the warehouse has it."""
+        return not self.problem
+
+
+def recheck(plan: Plan, warehouse: Any, images: int, seed: int) -> Iterator[Finding]:
+    """A finding for each file and each target of the study; `images` are drawn from each split."""
+    if absent := list(_absent(plan, warehouse)):
+        yield from absent
+        return  # without the same files there is nothing to compare
+    users = _users(plan, warehouse)
+    dataset_id = warehouse.find("datasets", plan.dataset)
+    ids = jobs.split_ids(warehouse, dataset_id)
+    random = np.random.default_rng(seed)
+    for split in dict.fromkeys(target.split for target in plan.targets()):
+        sound = jobs.sound_images(warehouse, ids[split])
+        targets = [target for target in plan.targets() if target.split == split]
+        done = [set(jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))) for target in targets]
+        here = [image for place, image in enumerate(sound) if all(place // jobs.BLOCK in each for each in done)]
+        if here:
+            chosen = _draw(random, len(here), min(images, len(here)), plan)
+            yield from _compare_images(plan, warehouse, [here[place] for place in chosen], targets, users)
+    yield from _compare_concepts(plan, warehouse)
+
+
+def _draw(random: np.random.Generator, images: int, wanted: int, plan: Plan) -> Sequence[int]:
+    """Places of the images of a sample, in order; of arrays, whose rows are read in runs, one run."""
+    if isinstance(plan, arrays.ArraysPlan):
+        first = int(random.integers(images - wanted + 1))
+        return range(first, first + wanted)
+    return sorted(random.choice(images, wanted, replace=False))
+
+
+def _again(
+    plan: Plan, images: Sequence[ProbingImage], targets: Sequence[Target], users: tuple[Networks, Clips]
+) -> Iterator[tuple[str, Any]]:
+    """The tables of the targets over some images, as an extraction would write them."""
+    block = Block(0, images)
+    if isinstance(plan, arrays.ArraysPlan):
+        return ((target.kind, arrays.table(plan.arrays, block, target, users)) for target in targets)
+    pixels = plan.source.read([image.position for image in images])
+    batches = jobs.in_batches(pixels, [len(images)], plan.device)
+    return compute(block, batches, targets, users, plan.device, lambda done: None)
+
+
+def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
+    """What the study names and the warehouse does not know by its content."""
+    wanted = [
+        ("dataset", plan.study.dataset.name, "datasets", plan.dataset),
+        ("network", plan.network.name, "networks", plan.network.fingerprint),
+        ("CLIP", plan.clip.name, "clips", plan.clip.fingerprint),
+        *(
+            ("layer", tap.layer, "layers", catalog.layer_fingerprint(plan.network, tap))
+            for tap in (plan.taps if warehouse.find("networks", plan.network.fingerprint) else [])
+        ),
+        *(
+            ("concept set", settings.name, "concept_sets", fingerprint)
+            for settings, _, fingerprint in plan.concept_sets
+        ),
+    ]
+    for kind, name, table, fingerprint in wanted:
+        if warehouse.find(table, fingerprint) is None:
+            problem = f"the {kind} of the study is not one that was extracted: its files, or the study, have changed"
+            yield Finding(f"{kind} {name}", 0, "", "", problem)
+
+
+def _users(plan: Plan, warehouse: Any) -> tuple[Networks, Clips]:
+    network_id = warehouse.find("networks", plan.network.fingerprint)
+    layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)  # all are there: none is entered
+    return Networks(plan.network, network_id, layers), Clips(plan.clip, warehouse.find("clips", plan.clip.fingerprint))
+
+
+def _compare_images(
+    plan: Plan,
+    warehouse: Any,
+    images: Sequence[ProbingImage],
+    targets: Sequence[Target],
+    users: tuple[Networks, Clips],
+) -> Iterator[Finding]:
+    """The targets of a split over some of its images."""
+    ids = {"images": [image.image_id for image in images]}
+    expected: dict[str, list[Any]] = {}
+    for table, rows in _again(plan, images, targets, users):
+        expected.setdefault(table, []).append(rows)
+    by_network, by_clip = users
+    for target in targets:
+        again = expected[target.kind].pop(0)
+        what = f"{target.kind.replace('_', ' ')} {target.name} {target.split}"
+        if target.kind == "activations":
+            layer = by_network.layer(target.name)
+            stored = warehouse.rows(
+                """
+                select value from activations
+                where neuron_id >= $first and neuron_id < $last and image_id in $images order by neuron_id, image_id
+                """,
+                ids | {"first": layer.first_neuron, "last": layer.first_neuron + target.wide},
+            )["value"].to_numpy()
+            yield _finding(what, again.read_all()["value"].to_numpy(), stored, FULL)
+        elif target.kind == "predictions":
+            stored = warehouse.rows(
+                """
+                select probabilities from predictions
+                where network_id = $network and image_id in $images order by image_id
+                """,
+                ids | {"network": by_network.network_id},
+            )
+            yield _finding(what, _flat(again["probabilities"]), _flat(stored["probabilities"].to_arrow()), FULL)
+        else:
+            stored = warehouse.rows(
+                """
+                select embedding from image_embeddings
+                where clip_id = $clip and image_id in $images order by image_id
+                """,
+                ids | {"clip": by_clip.clip_id},
+            )
+            precise = plan.clip.precision == "float32" == _precision(plan, warehouse, target)
+            allowed = FULL if precise else HALF
+            yield _finding(what, _flat(again["embedding"]), _flat(stored["embedding"].to_arrow()), allowed)
+
+
+def _precision(plan: Plan, warehouse: Any, target: Target) -> str:
+    rows = warehouse.rows(
+        "select precision from extractions where fingerprint = $fingerprint",
+        {"fingerprint": target.fingerprint(plan.dataset)},
+    )
+    return rows["precision"][0]
+
+
+def _compare_concepts(plan: Plan, warehouse: Any) -> Iterator[Finding]:
+    """The embeddings of all concepts."""
+    clip_id = warehouse.find("clips", plan.clip.fingerprint)
+    for settings, classes_of, fingerprint in plan.concept_sets:
+        stored = warehouse.rows(
+            """
+            select embedding from concept_embeddings
+            inner join concepts on concept_embeddings.concept_id = concepts.concept_id
+            where clip_id = $clip and concept_set_id = $concepts order by position
+            """,
+            {"clip": clip_id, "concepts": warehouse.find("concept_sets", fingerprint)},
+        )
+        again = plan.clip.embed_concepts(list(classes_of), settings.templates)
+        what = f"concept embeddings {settings.name}"
+        yield _finding(what, torch.as_tensor(again).numpy().ravel(), _flat(stored["embedding"].to_arrow()), FULL)
+
+
+def _flat(column: Any) -> np.ndarray:
+    """The numbers of a column of lists."""
+    column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    return np.asarray(column.flatten())
+
+
+def _finding(what: str, again: np.ndarray, stored: np.ndarray, allowed: float) -> Finding:
+    if len(again) != len(stored):
+        return Finding(what, len(again), "", "", f"{len(stored):,} numbers are stored, not {len(again):,}")
+    off = np.abs(again.astype(np.float64) - stored.astype(np.float64))
+    limit = allowed * max(float(np.abs(again).max()), 1e-6)
+    wrong = int((off > limit).sum())
+    problem = f"{wrong:,} numbers are others" if wrong else ""
+    return Finding(what, len(again), f"{off.max():.1e}", f"{limit:.1e}", problem)

@@ -1,0 +1,104 @@
+"""check --deep: a sample is computed again from the files, and what differs is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from worlds import World
+
+from warehouse import Warehouse
+
+pytest_plugins = ["world_fixtures"]
+
+
+def deep(world: World, *options: object):
+    return world.run("check", "--deep", world.study, "--images", "16", *options)
+
+
+def spoil(world: World, statement: str) -> None:
+    with Warehouse(world.warehouse) as opened:
+        opened.connection.execute(statement)
+
+
+def test_what_was_extracted_comes_out_again(finished: World) -> None:
+    before = finished.bytes()
+    done = deep(finished)
+    assert done.code == 0, done.out
+    for what in ("activations conv2 train", "image embeddings tiny-clip train", "predictions net test", "looks"):
+        assert what in done.out
+    assert "10 of 10 are as they were stored" in done.out
+    assert finished.bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("update activations set value = value + 0.01 where neuron_id = 2", "activations conv1 train"),
+        (
+            "update image_embeddings set embedding = list_transform(embedding, lambda x: -x)",
+            "image embeddings tiny-clip train",
+        ),
+        ("update predictions set probabilities = list_reverse(probabilities)", "predictions net test"),
+        (
+            "update concept_embeddings set embedding = list_reverse(embedding) where concept_id = 1",
+            "concept embeddings shapes",
+        ),
+        ("delete from activations where neuron_id = 12", "activations lin train"),
+    ],
+    ids=["activations", "embeddings", "predictions", "concepts", "missing"],
+)
+def test_what_was_changed_in_the_warehouse_is_found_and_named(world: World, statement: str, what: str) -> None:
+    spoil(world, statement)
+    done = deep(world)
+    assert done.code == 1
+    [line] = [line for line in done.out.splitlines() if line.startswith(f"| {what}")]
+    assert "numbers are" in line
+
+
+def test_one_wrong_value_is_found_by_the_sample_that_holds_it_and_a_seed_draws_that_again(world: World) -> None:
+    spoil(world, "update activations set value = 99 where neuron_id = 1 and image_id = 1")
+    seeds = range(8)
+    codes = [deep(world, "--seed", seed).code for seed in seeds]
+    assert set(codes) <= {0, 1}
+    assert 1 in codes  # 16 of 72 images a draw
+    assert deep(world, "--seed", codes.index(1)).code == 1
+
+
+@pytest.mark.parametrize("thing", ["dataset", "network", "CLIP", "concept set"])
+def test_files_that_have_changed_since_are_said_so(world: World, thing: str) -> None:
+    if thing == "dataset":
+        next((world.folder / "images" / "test").rglob("*.png")).unlink()
+    elif thing == "network":
+        weights = torch.load(world.folder / "net.pt", weights_only=True)
+        weights["params"]["lin.bias"] += 1
+        torch.save(weights, world.folder / "net.pt")
+    elif thing == "CLIP":
+        from worlds import save_clip
+
+        save_clip(world.folder / "clip.safetensors", world.folder / "tiny-clip.json", seed=9)
+    else:
+        world.change("bright", "brilliant", "looks.txt")
+    done = deep(world)
+    assert done.code == 1
+    assert f"the {thing} of the study is not one that was extracted" in done.out
+
+
+def test_of_a_run_that_was_stopped_only_what_is_done_is_computed_again(world: World) -> None:
+    spoil(world, "delete from extraction_blocks where block = 1")
+    spoil(
+        world, "delete from activations where image_id not in (select image_id from images order by image_id limit 32)"
+    )
+    assert "10 of 10 are as they were stored" in deep(world).out
+
+
+def test_a_study_that_was_never_extracted_has_nothing_to_compare(untouched: World, finished: World, tmp_path: Path):
+    other = tmp_path / "other.toml"
+    text = finished.study.read_text().replace('path = "images"', f'path = "{finished.folder}/images/train"')
+    for name in ("net.py", "net.pt", "clip.safetensors", "tiny-clip.json", "shapes.toml", "looks.txt"):
+        text = text.replace(f'"{name}', f'"{finished.folder}/{name}')
+    other.write_text(text)
+    done = finished.run("check", "--deep", other)
+    assert done.code == 1
+    assert "the dataset of the study is not one that was extracted" in done.out
