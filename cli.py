@@ -81,7 +81,7 @@ def extract(
     terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
     plan = work.make_plan(study)
     path = warehouse_path(warehouse, study)
-    with open_to_write(path, wait, dry_run) as opened:
+    with open_to_write(path, wait, dry_run, study.deterministic) as opened:
         if dry_run:
             terminal.show(plan.steps(opened), empty="nothing is stale")
             return
@@ -105,6 +105,7 @@ def build(
     warehouse: WarehousePath = None,
     select: Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Rebuild the fresh ones too")] = False,
+    deterministic: Deterministic = False,
     dry_run: DryRun = False,
     wait: Wait = WAIT,
 ) -> None:
@@ -113,7 +114,8 @@ def build(
     Example: dissectdb build --select layer_summary
     """
     path = warehouse_path(warehouse)
-    with open_to_read(path, wait) if dry_run or not path.exists() else open_to_write(path, wait) as opened:
+    readable = dry_run or not path.exists()
+    with open_to_read(path, wait) if readable else open_to_write(path, wait, deterministic=deterministic) as opened:
         _build(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
 
 
@@ -168,14 +170,14 @@ def modify(
     folder = path.parent / "edits"
     plan, dissection = _find_dissection(study, path, wait)
     if not dry_run:
-        with open_to_write(path, wait) as opened:
+        with open_to_write(path, wait, deterministic=study.deterministic) as opened:
             _build(opened)  # the rules read views, and a run that was stopped may have left them stale
     with open_to_read(path, wait, dissection) as opened:
         planned = edits.plan_edits(opened, plan, dissection, asked)
     if dry_run:
         terminal.show(protocol.describe(plan, planned, folder), title="Of these edits one would be chosen")
         return
-    with open_to_write(path, wait) as opened:
+    with open_to_write(path, wait, deterministic=study.deterministic) as opened:
         watch = partial(terminal.Progress, unit="predictions")
         chosen, checkpoint = protocol.run(opened, plan, planned, folder, watch, terminal.say)
         _build(opened)
@@ -202,7 +204,7 @@ def effects(
 
     path = warehouse_path(warehouse, study)
     plan, dissection = _find_dissection(study, path, wait)
-    with open_to_write(path, wait) as opened:
+    with open_to_write(path, wait, deterministic=study.deterministic) as opened:
         _build(opened)
         watch = partial(terminal.Progress, unit="ablations")
         opened.load(silencing.run(opened, plan, dissection, watch, terminal.say))
@@ -409,19 +411,33 @@ def _build(opened: Warehouse, **options: Any) -> None:
 
 def main() -> None:
     """Run a command; an expected failure is one line and its exit code, a bug is a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the unit that is under way is left out
+    stopped = _stop_on_signals()
     try:
         app()
-    except SystemExit as end:
-        if end.code == 130:  # what typer makes of an interrupt
+    except BaseException as error:
+        succeeded = isinstance(error, SystemExit) and not error.code
+        if stopped and not succeeded:  # DuckDB and typer make errors of their own of an interrupt
             print("dissectdb: stopped; the same command goes on from what is committed", file=sys.stderr)
-        raise
-    except Exception as error:
+            sys.exit(130)
         code = getattr(error, "exit_code", None)  # our own error classes carry theirs
         if code is None:
             raise
         print(f"dissectdb: {error}", file=sys.stderr)
         sys.exit(code)
+
+
+def _stop_on_signals() -> list[int]:
+    """Have Ctrl-C and SIGTERM leave out the unit that is under way; the list gets what came."""
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(each, stop)
+    return stopped
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ Override = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of th
 Overrides = Annotated[list[str] | None, Override]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
 Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="The same bits each time on a GPU too, slower; also a key of the study")
+    bool, typer.Option("--deterministic", help="The same to the last bit each time, slower; also a key of the study")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that another process holds")]
@@ -61,10 +61,10 @@ def open_to_read(path: Path, wait: float, dissection: int | None = None, memory:
     return Warehouse(path, read_only=True, dissection=dissection, memory_limit=memory, wait=wait)
 
 
-def open_to_write(path: Path, wait: float, dry_run: bool = False) -> Warehouse:
+def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic: bool = False) -> Warehouse:
     """For a dry run: what is there, read only, or an empty one in memory where there is none."""
     from warehouse import Warehouse
 
     if dry_run:
         return Warehouse(path, read_only=True, wait=wait) if path.exists() else Warehouse(":memory:")
-    return Warehouse(path, wait=wait)
+    return Warehouse(path, wait=wait, deterministic=deterministic)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from extract import fingerprints, networks, study
 from extract.preprocess import Recipe
 from extract.study import StudyError
+from extract.texts import MEGABYTE, one_line, read_text
 
 TEXTS_AT_ONCE = 256
 
@@ -121,9 +122,9 @@ def _add_config(config: Path, architecture: str) -> None:
     if config.stem != architecture:
         raise StudyError(f"clip.architecture is {architecture!r}, but open_clip names {config} {config.stem!r}")
     try:
-        parts = json.loads(config.read_text(encoding="utf-8")) if config.suffix == ".json" else None
-    except (ValueError, RecursionError) as error:
-        raise StudyError(f"clip.config: {config}: not readable as JSON: {error}") from error
+        parts = json.loads(read_text(config, MEGABYTE)) if config.suffix == ".json" else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise StudyError(f"clip.config: {config}: not readable as JSON: {one_line(error)}") from error
     if not isinstance(parts, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= parts.keys():
         raise StudyError(
             f"clip.config: {config} is no model config of open_clip, a .json with embed_dim, vision_cfg, text_cfg"
@@ -135,8 +136,7 @@ def _why(error: Exception) -> str:
     """The error in one line: of weights that do not fit, the first keys that do not."""
     if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
         return networks.why_unreadable(error)
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} …"
+    return one_line(error) or type(error).__name__
 
 
 def _check_names(settings: study.Clip) -> None:
@@ -149,6 +149,7 @@ def _check_names(settings: study.Clip) -> None:
         path = Path(settings.weights)
         if not path.is_file():
             raise StudyError(f"clip.weights: {path}: {'is a folder' if path.is_dir() else 'no such file'}")
+        networks.refuse_bomb(path)
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:

@@ -8,8 +8,6 @@ CLIP-Dissect keeps what it computes as .pt files: activations, and CLIP's featur
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from extract import networks
 from extract.arrays import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
 from extract.study import StudyError
+from extract.texts import MEGABYTE, one_line, read_text
+
+LARGEST_LIST = 64 * MEGABYTE  # of numbers as text: of some 20 million images
 
 
 def convert(layers: Sequence[str], images: Path, texts: Path, classes: Path | None, output: Path) -> Path:
@@ -57,14 +59,24 @@ def _look_at(half: Path, output: Path) -> None:
 
 def _read_tensor(path: Path) -> Tensor:
     """A tensor from a .pt file, or whole numbers from a .txt file, one a line. Raises StudyError."""
+    if not path.exists():
+        raise StudyError(f"{path}: no such file")
     try:
         if path.suffix == ".txt":
-            return torch.tensor([int(line) for line in path.read_text(encoding="utf-8").split()])
-        tensor = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
-    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise StudyError(f"{path}: not a tensor that can be read: {str(error).partition(chr(10))[0]}") from error
+            return torch.tensor([int(line) for line in read_text(path, LARGEST_LIST).split()])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StudyError(f"{path}: not a tensor that can be read: {one_line(error)}") from error
+    if not path.is_file():
+        raise StudyError(f"{path}: not a tensor that can be read: it is no file")
+    try:
+        tensor = networks.read_pickle(path, mapped=True)
+    except StudyError as error:
+        why = str(error).removeprefix(f"{path}: ").removeprefix("not a readable checkpoint: ")
+        raise StudyError(f"{path}: not a tensor that can be read: {why}") from error
     if not isinstance(tensor, Tensor):
         raise StudyError(f"{path}: holds a {type(tensor).__name__}; a single tensor is needed")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise StudyError(f"{path}: holds a tensor without plain values; save it with .to_dense() or .dequantize()")
+    if (claimed := tensor.numel() * tensor.element_size()) > path.stat().st_size:
+        raise StudyError(f"{path}: its tensor claims {claimed / 1e6:,.0f} MB, the file is smaller; save it contiguous")
     return tensor.detach().contiguous()

@@ -23,6 +23,7 @@ import numpy as np
 
 from extract.defects import Pixels, Unreadable
 from extract.study import StudyError
+from extract.texts import one_line
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # in order of their numbers
 COLUMNS = ("emotion", "pixels", "usage")
@@ -40,7 +41,7 @@ def find_columns(path: Path) -> list[int]:
     if any(column not in lower for column in COLUMNS):
         raise StudyError(
             f"{path}: its first line must name the columns emotion, pixels and Usage, and it names "
-            f"{', '.join(names)[:100] or 'none'}; fer2013.csv of the Kaggle challenge has all three"
+            f"{one_line(', '.join(names), 100) or 'none'}; fer2013.csv of the Kaggle challenge has all three"
         )
     return [lower.index(column) for column in COLUMNS]
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from extract.study import StudyError
+from extract.texts import one_line
 
 SPLITS = ("train", "validation", "test")
 SPLIT_FOLDERS = {
@@ -53,7 +54,10 @@ def list_files(folder: Path) -> list[File]:
             for image in _images_below(class_folder, root)
         ]
     except OSError as error:
-        raise StudyError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from None
+        name = one_line(error.filename or folder)
+        raise StudyError(f"{name}: cannot be read: {error.strerror or one_line(error)}") from None
+    except RecursionError:
+        raise StudyError(f"{folder}: its folders are nested too deeply to be a dataset") from None
     if not files:
         raise StudyError(f"{folder}: {_why_empty(root, [name for _, classes in splits for name in classes])}")
     return sorted(files, key=_place)

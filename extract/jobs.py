@@ -171,7 +171,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def be_deterministic(wanted: bool) -> None:
-    """Whether torch may use only what gives the same bits each time on a GPU; a CPU does anyhow.
+    """Whether torch may use only what gives the same bits each time on a GPU; on a CPU it does so anyhow.
 
     What has no such form raises torch's error, which names it. See torch.use_deterministic_algorithms.
     """
@@ -289,10 +289,11 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
                 f"the probing split {split} has {counts[split]} sound images, fewer than top_k = {settings.top_k}; "
                 "add images, choose another dataset.probing_split or lower top_k"
             )
-        if settings.scorer == "rank_reorder" and settings.rank_fraction * counts[split] < 2:
+        half = counts[split] // 2  # the label must be found in each half of the images too
+        if settings.scorer == "rank_reorder" and settings.rank_fraction * half < 2:
             raise StudyError(
-                f"rank_reorder orders rank_fraction = {settings.rank_fraction} of {counts[split]} images, which is "
-                "fewer than two; add images or raise rank_fraction"
+                f"rank_reorder orders rank_fraction = {settings.rank_fraction} of {half} images, a half of the probing "
+                f"split {split}, which is fewer than two; add images or raise rank_fraction"
             )
 
 

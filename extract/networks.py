@@ -17,6 +17,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ from torch import Tensor, nn
 from extract import fingerprints, study
 from extract.preprocess import Recipe
 from extract.study import StudyError
+from extract.texts import one_line
 
+MOST_UNPACKED = 10  # times its size; torch does not compress, so that a checkpoint of its own comes to 1
 NESTED_KEYS = ("params", "state_dict", "model")  # where checkpoints keep their weights, if not at the top
 
 
@@ -160,15 +163,61 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path), None
-        with warnings.catch_warnings(action="ignore"):  # about old pickles
-            values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its reader of pickles stumbles over
+    except Exception as error:  # an OSError, or one of safetensors' own
         raise StudyError(f"{path}: {why_unreadable(error)}") from error
+    values = read_pickle(path)
     key = next((key for key in NESTED_KEYS if isinstance(values, dict) and isinstance(values.get(key), dict)), None)
     state = values[key] if key else values
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise StudyError(f"{path}: no state dict, neither at the top nor under {', '.join(NESTED_KEYS)}")
     return dict(state), key
+
+
+def read_pickle(path: Path, mapped: bool = False) -> object:
+    """What torch.save put into a file; runs no code of it. mapped: values are read when they are asked for."""
+    try:
+        _refuse_bomb(path)
+        with warnings.catch_warnings(action="ignore"):  # about old pickles
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
+    except StudyError:
+        raise
+    except Exception as error:  # torch raises whatever its reader of pickles stumbles over
+        raise StudyError(f"{path}: {why_unreadable(error)}") from error
+
+
+def refuse_bomb(path: Path) -> None:
+    """Raises StudyError where a file asks for far more memory than it is large; for who has torch.load called."""
+    try:
+        _refuse_bomb(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise StudyError(f"{path}: {why_unreadable(error)}") from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        calls = _holds(path, b"bytearray")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            unpacked = sum(part.file_size for part in parts)
+            if unpacked > MOST_UNPACKED * path.stat().st_size:
+                raise StudyError(
+                    f"{path}: would unpack to {unpacked / 1e6:,.0f} MB, which no checkpoint does; "
+                    "save its state_dict() with torch.save"
+                )
+            calls = any(b"bytearray" in archive.read(part) for part in parts if part.filename.endswith(".pkl"))
+    if calls:  # torch lets it pass, of any size
+        raise StudyError(f"{path}: holds more than tensors (bytearray), of any size; save its state_dict() only")
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    with path.open("rb") as file:
+        end = b""
+        while block := file.read(1 << 20):
+            if word in end + block:
+                return True
+            end = block[-len(word) :]
+    return False
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -189,7 +238,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if any(problems.values()):
         parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
         raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except Exception as error:  # of tensors that are none to copy: without values, or of another layout
+        raise StudyError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
 
 
 def _some(names: list[str]) -> str:
@@ -227,7 +279,7 @@ def why_unreadable(error: Exception) -> str:
         return f"holds more than tensors ({what}), and loading it could run code; save its state_dict() only"
     if isinstance(error, pickle.UnpicklingError):  # whose own words advise to run the code
         return "not a readable checkpoint: it holds more or other things than tensors; save its state_dict() only"
-    return f"not a readable checkpoint: {_first_line(error)}"
+    return f"not a readable checkpoint: {one_line(_first_line(error))}"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
+LONGEST_NAME = 4000  # a path may stand where a name does
+
 
 def beside_the_study(value: Any, info: ValidationInfo) -> Path:
     """A path as the study file gives it, from the folder of that file."""
     if not isinstance(value, str | Path):
         raise ValueError(f"must be text, a path beside the study file, not {brief(value)}")
-    if not str(value) or "\0" in str(value):
+    text = os.fsencode(value)
+    if not text or b"\0" in text or len(text) > 4000 or any(len(part) > 255 for part in text.split(b"/")):
         raise ValueError(f"{brief(str(value))} is no path")
     try:
         path = Path(value).expanduser()
@@ -30,6 +34,12 @@ def beside_the_study(value: Any, info: ValidationInfo) -> Path:
 def _if_file_beside_the_study(value: str, info: ValidationInfo) -> str:
     """A name has no dot and no slash; anything else is a file."""
     return str(beside_the_study(value, info)) if "/" in value or "." in value else value
+
+
+def _plain(name: str) -> str:
+    if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name if letter not in "\n\t"):
+        raise ValueError(f"{brief(name)} is no name: it is too long, or holds a control character")
+    return name
 
 
 def _not_empty(values: tuple) -> tuple:
@@ -46,7 +56,7 @@ def _different(values: tuple) -> tuple:
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
 NameOrFile = Annotated[Name, AfterValidator(_if_file_beside_the_study)]
 StudyPath = Annotated[Path, BeforeValidator(beside_the_study)]
@@ -81,5 +91,8 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 
 def brief(value: Any) -> str:
     """A value as it is shown in an error: not longer than a line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # Python writes no number of so many digits
+        return f"a {type(value).__name__} that is too large to be shown"
     return text if len(text) <= 60 else f"{text[:57]}…"

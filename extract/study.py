@@ -37,6 +37,7 @@ from extract.settings import (
     refuse_twice,
     refuse_unknown,
 )
+from extract.texts import MEGABYTE, one_line, read_text, without_endless_keys
 
 __all__ = ["READS", "Dissection", "Edit", "Study", "StudyError"]
 
@@ -225,6 +226,7 @@ class Study(Settings):
 
     warehouse: StudyPath | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    deterministic: bool = False
     dataset: Dataset | None = None
     network: Network | None = None
     clip: Clip | None = None
@@ -292,18 +294,24 @@ class Study(Settings):
         """
         path = Path(path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            values = tomllib.loads(without_endless_keys(read_text(path, MEGABYTE)))
         except FileNotFoundError:
             raise StudyError(f"{path}: no such study file") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise StudyError(f"{path}: not a readable TOML file: {error}") from error
+            raise StudyError(f"{path}: not a readable TOML file: {one_line(error)}") from error
         for key, text in (overrides or {}).items():
             override(values, key, text)
         try:
             return cls.model_validate(values, context={"folder": path.parent})
         except ValidationError as error:
-            raise StudyError("\n".join(_explain(path, line, overrides or ()) for line in error.errors())) from None
+            mistakes = error.errors()
+            lines = [one_line(_explain(path, line, overrides or ()), LONGEST_LINE) for line in mistakes[:MOST_LINES]]
+            more = [f"{path}: and {len(mistakes) - MOST_LINES} more"] if len(mistakes) > MOST_LINES else []
+            raise StudyError("\n".join([*lines, *more])) from None
 
+
+MOST_LINES = 20  # mistakes that are shown of a study
+LONGEST_LINE = 1000
 
 WRONG_TYPES = {
     "int_type": "a whole number",

@@ -45,7 +45,8 @@ class Warehouse:
     read_only: change nothing. A writer keeps other writers out until it is closed, and readers only while it writes.
     dissection: what the public views show instead of the newest. memory_limit: what DuckDB may hold before it spills
     to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 500 MB, which builds every view over 280 million activations.
-    wait: seconds to wait for a file that another process holds.
+    wait: seconds to wait for a file that another process holds. deterministic: the same statements give the
+    same rows to the last bit, which several threads do not.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Warehouse:
         dissection: int | None = None,
         memory_limit: str | None = None,
         wait: float = 0.0,
+        deterministic: bool = False,
     ) -> None:
         self.path = Path(path)
         if read_only and not self.path.exists():
@@ -65,7 +67,9 @@ class Warehouse:
         if self.path.exists() and not self.path.is_file():  # to open a pipe would take for ever
             raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is no file; name another")
         memory = _size(memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB")
-        self._file = HeldFile(self.path, write=not read_only, wait=wait, memory_limit=memory)
+        self._file = HeldFile(
+            self.path, write=not read_only, wait=wait, memory_limit=memory, deterministic=deterministic
+        )
         try:
             if read_only:
                 self._prepare_to_read(dissection)

@@ -58,13 +58,18 @@ class HeldFile:
     """A DuckDB file that is open no longer than it is used.
 
     write: take the lock of a job, and open it for writing where that is asked. wait: seconds to wait for others at
-    the start; a job that has begun waits as long as it takes. Raises WarehouseUnavailable.
+    the start; a job that has begun waits as long as it takes. deterministic: the same statements give the same rows to
+    the last bit: one thread, and the file is closed after every use. Raises WarehouseUnavailable.
     """
 
-    def __init__(self, path: Path, *, write: bool, wait: float, memory_limit: str) -> None:
+    def __init__(self, path: Path, *, write: bool, wait: float, memory_limit: str, deterministic: bool = False) -> None:
         self.path = path
         self._deadline: float | None = time.monotonic() + wait
         self._config = {"memory_limit": memory_limit} | (guard.CONFINED if write else {})
+        if deterministic:
+            self._config["threads"] = "1"
+        # How a join is done hangs on statistics, which are others before a file was closed than after it.
+        self._busy, self._pause = (0.0, 0.0) if deterministic else (BUSY, PAUSE)
         self._write = write
         self._changed = threading.Condition()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -149,9 +154,9 @@ class HeldFile:
     def _leave(self) -> None:
         self._users -= 1
         self._used_at = time.monotonic()
-        if self._is_idle() and self._used_at - self._opened_at > BUSY:
+        if self._is_idle() and self._used_at - self._opened_at > self._busy:
             self._disconnect()
-            time.sleep(PAUSE)
+            time.sleep(self._pause)
         self._changed.notify_all()
 
     def _disconnect(self) -> None:
@@ -179,6 +184,11 @@ class HeldFile:
                 if not existed:
                     self.path.unlink(missing_ok=True)  # half a header, which would be taken for somebody's file
                 refuse_a_full_disk(error, self.path)
+                if "WAL" in text:
+                    raise WarehouseUnavailable(
+                        f"{self.path}: its log {self.path}.wal is damaged ({text.splitlines()[0][:200]}); move the log "
+                        "away and run the same command again: what only the log held is made anew"
+                    ) from error
                 raise WarehouseUnavailable(
                     f"{self.path} cannot be opened as a warehouse: {text.splitlines()[0]}"
                 ) from error

@@ -14,8 +14,11 @@ import unicodedata
 from pathlib import Path
 
 from extract.study import StudyError
+from extract.texts import MEGABYTE, one_line, read_text, without_endless_keys
 
 FOLDER = Path(__file__).parent
+LARGEST = 4 * MEGABYTE  # of a concept file: some 300,000 concepts, each of which CLIP reads
+LONGEST = 1000  # characters of a concept
 
 
 def shipped() -> list[str]:
@@ -36,14 +39,14 @@ def read(source: str) -> dict[str, tuple[str, ...]]:
     if suffix not in (".txt", ".toml"):
         raise StudyError(f"{path}: a concept file ends in .txt (one a line) or .toml (with their classes)")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LARGEST)
         concepts = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)
     except StudyError:
         raise
     except FileNotFoundError:
         raise StudyError(f"{path}: no such concept file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise StudyError(f"{path}: not a readable concept file: {error}") from error
+        raise StudyError(f"{path}: not a readable concept file: {one_line(error)}") from error
     if len(concepts) < 2:
         raise StudyError(f"{path}: holds {len(concepts)} concept(s); a label needs at least two to choose from")
     return concepts
@@ -66,7 +69,7 @@ def _from_lines(path: Path, text: str) -> dict[str, tuple[str, ...]]:
 
 
 def _from_toml(path: Path, text: str) -> dict[str, tuple[str, ...]]:
-    tables = tomllib.loads(text)
+    tables = tomllib.loads(without_endless_keys(text))
     table = tables.pop("concepts", None)
     if isinstance(tables.get("provenance"), dict):
         del tables["provenance"]
@@ -93,6 +96,8 @@ def _same(concept: str) -> str:
 
 
 def _refuse_control(place: str, concept: str) -> None:
-    """Tabs and NULs are columns or another encoding, not words."""
+    """Tabs and NULs are columns or another encoding, not words; nor is what fills a page."""
+    if len(concept) > LONGEST:
+        raise StudyError(f"{place}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
     if any(unicodedata.category(letter) == "Cc" for letter in concept):
         raise StudyError(f"{place}: {concept!r} holds a control character")

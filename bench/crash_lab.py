@@ -1,0 +1,380 @@
+"""Commands in forks that a signal meets at a chosen moment, and whether what they left is what it should be.
+
+lab = Lab(folder)                      # a small study, extracted, modified, … undisturbed: the references
+world = lab.start("modify", folder)    # a world of one's own, as it was before the command
+ended = lab.run(world, "modify", Moment("commit", 3, 0.5))    # killed half way through the third commit
+wrong = lab.judge(world, "modify")     # None where the rerun ends as the undisturbed run did
+
+The process that forks has torch and the models' code imported and has used neither, so that a run starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import torch
+
+import cli
+from extract import arrays, cut, edit, effects, jobs, labels, protocol  # noqa: F401, for the forks
+from reports import terminal  # noqa: F401
+from tests import worlds
+from warehouse import views
+
+# When and how long. Everything else must be equal, surrogate ids and counts of commits too.
+LEFT_OUT = {"seconds", "started_at", "finished_at", "created_at", "chosen_at", "opened_at", "built_at"}
+LEFT_OUT_OF = {"view_parts": {"fingerprint"}}  # it is also of the times in the rows that it is of
+LONGEST = 120.0  # seconds, after which a run hangs
+
+# Each starts from what the one before it left.
+COMMANDS = {
+    "extract": ("extract", "study.toml", "--deterministic"),
+    "modify": ("modify", "study.toml", "--deterministic"),
+    "effects": ("effects", "study.toml", "--deterministic"),
+    "build": ("build", "--full-refresh", "--deterministic", "-w", "warehouse.duckdb"),
+}
+LOOKS = {"check": ("check", "-w", "warehouse.duckdb"), "status": ("status", "-w", "warehouse.duckdb")}
+
+ADDED = """
+[effects]
+layers = ["lin", "conv2"]
+images = 15
+neurons = 3
+controls = 4
+
+[[dissections]]
+concepts = "looks"
+scorer = "rank_reorder"
+rank_fraction = 0.2
+null_draws = 1000
+top_k = 5
+
+[[dissections]]
+concepts = "shapes"
+scorer = "cos"
+engine = "kernel"
+top_k = 5
+null_draws = 1000
+
+"""
+
+WRITES = re.compile(r'(insert into|delete from|update|create or replace table) "?(\w+)')
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a run did, counted by kind from 1."""
+
+    kind: str
+    number: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a signal comes: that far into an event; 0 is right before it and 1 right after it."""
+
+    kind: str
+    number: int
+    share: float
+    seconds: float = 0.0  # that the event takes undisturbed
+
+    def __str__(self) -> str:
+        return f"{self.share:.2f} of {self.kind} {self.number}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """code: negative for the signal that ended it."""
+
+    code: int
+    out: str
+    err: str
+
+    def complaint(self, code: int, *words: str) -> str | None:
+        """What is wrong, unless it ended with this code and, if there are words, one line that has them all."""
+        lines = self.err.strip().splitlines()
+        ours = [line for line in lines if line.startswith("dissectdb: ")]
+        if self.code != code:
+            return f"exit code {self.code} instead of {code}: {' / '.join(lines[-3:])}"
+        if "Traceback" in self.err or "Exception ignored" in self.err:
+            return f"a traceback: {lines[-1]}"
+        if words and (ours != lines[-1:] or not all(word in ours[0] for word in words)):
+            return f"not one line with {', '.join(words)}: {' / '.join(lines[-3:])}"
+        return None
+
+
+# ---------------------------------------------------------------- a run and its end
+
+
+def fork(body: Callable[[int], int], log: Path, sign: int = signal.SIGKILL) -> Ended:
+    """Run body in a child. It is given a pipe: a number of seconds written into it brings the signal after them."""
+    sys.stdout.flush()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for number, name in ((1, "out"), (2, "err")):
+                os.dup2(os.open(log.with_suffix(f".{name}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            code = body(writer)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writer)
+    while True:
+        if not select.select([reader], [], [], LONGEST)[0]:
+            os.kill(child, signal.SIGABRT)
+            break
+        if not (asked := os.read(reader, 8)):
+            break
+        time.sleep(struct.unpack("d", asked)[0])
+        os.kill(child, sign)
+    os.close(reader)
+    _, status = os.waitpid(child, 0)
+    return Ended(os.waitstatus_to_exitcode(status), *(log.with_suffix(f".{end}").read_text() for end in ("out", "err")))
+
+
+class Watch:
+    """Counts what a run does, and sends the signal when the moment has come."""
+
+    def __init__(self, pipe: int, moment: Moment | None, sign: int) -> None:
+        self.pipe, self.moment, self.sign = pipe, moment, sign
+        self.counts: Counter[str] = Counter()
+        self.events: list[Event] = []
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def event(self, kind: str) -> Iterator[float | None]:
+        """The value is how far into the event the signal is to come, if it is in this one."""
+        with self.lock:
+            self.counts[kind] += 1
+            number = self.counts[kind]
+        due = self.moment if self.moment and (self.moment.kind, self.moment.number) == (kind, number) else None
+        if due and due.share == 0:
+            os.kill(os.getpid(), self.sign)
+        elif due and due.share < 1:
+            os.write(self.pipe, struct.pack("d", due.share * due.seconds))
+        started = time.perf_counter()
+        try:
+            yield due and due.share
+        finally:
+            self.events.append(Event(kind, number, time.perf_counter() - started))
+            if due and due.share == 1:
+                os.kill(os.getpid(), self.sign)
+
+    def put(self, owner: Any, name: str, kind: str | Callable[..., str | None]) -> None:
+        """Make the calls of a function events."""
+        call = getattr(owner, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            what = kind if isinstance(kind, str) else kind(*arguments)
+            if what is None:
+                return call(*arguments, **options)
+            with self.event(what):
+                return call(*arguments, **options)
+
+        setattr(owner, name, watched)
+
+    def put_all(self) -> None:
+        """What happens to the warehouse and the edited network's file; the run as a whole."""
+        connection = duckdb.DuckDBPyConnection
+        self.put(connection, "execute", lambda self, query, *rest: writes(query))
+        for name in ("begin", "commit", "close"):
+            self.put(connection, name, name)
+        self.put(duckdb, "connect", "open")
+        self.put(os, "replace", "rename")
+        self.put(cli, "app", "run")
+        save = torch.save
+
+        def half(state: Any, path: Any) -> None:
+            with self.event("save") as share:
+                if share is None or not 0 < share < 1:
+                    return save(state, path)
+                whole = io.BytesIO()
+                save(state, whole)
+                Path(path).write_bytes(whole.getvalue()[: int(share * whole.tell())])
+                os.kill(os.getpid(), self.sign)
+
+        torch.save = half
+
+
+def writes(query: str) -> str | None:
+    """The kind of a statement that writes."""
+    if found := WRITES.match(query):
+        return f"{'make' if found[1].startswith('create') else found[1].split()[0]} {found[2]}"
+    return None
+
+
+def command(arguments: tuple[str, ...], folder: Path, watch: Watch | None, largest: int | None) -> int:
+    """The exit code of a command, run in a folder as the shell would."""
+    os.chdir(folder)
+    sys.argv = ["dissectdb", *arguments]
+    sys.dont_write_bytecode = True
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    torch.set_num_threads(1)
+    jobs.BLOCK, jobs.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    if watch:
+        watch.put_all()
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+# ---------------------------------------------------------------- what a run left
+
+
+def left_out(table: str) -> set[str]:
+    """The columns of a table that are not compared."""
+    return LEFT_OUT | LEFT_OUT_OF.get(table, set())
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every table and file of a world, each with the count of its rows and a hash of what is in it."""
+    found = {}
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
+        columns = connection.execute(
+            "select table_name, list(column_name order by column_index) from duckdb_columns() where not internal "
+            "and table_name in (select table_name from duckdb_tables()) group by all"
+        ).fetchall()
+        queries = {name: ", ".join(f'"{each}"' for each in of if each not in left_out(name)) for name, of in columns}
+        queries = {f"table {name}": f'select {kept} from "{name}"' for name, kept in queries.items()}
+        queries["columns"] = "select table_name, column_name, data_type, comment from duckdb_columns()"
+        queries["views"] = "select view_name, sql, comment from duckdb_views()"
+        for name, query in queries.items():
+            rows = sorted(repr(row).replace(str(folder), "") for row in connection.execute(query).fetchall())
+            found[name] = f"{len(rows):,} rows, {hashlib.sha256(chr(10).join(rows).encode()).hexdigest()[:8]}"
+    for path in sorted(folder.rglob("*")):
+        if path.name != "warehouse.duckdb" and "__pycache__" not in path.parts:
+            what = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "a folder"
+            found[f"file {path.relative_to(folder)}"] = what
+    return found
+
+
+class Lab:
+    """A study in which nothing was run, and what each command leaves when it is not disturbed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.references: dict[str, dict[str, str]] = {}
+        self.events: dict[str, list[Event]] = {}
+        views.load_views()  # once, for all forks
+        made = fork(lambda pipe: make_study(folder / "before extract"), folder / "making")
+        assert made.code == 0, made.err
+        names = [*COMMANDS, "the end"]
+        for name, after in pairwise(names):
+            world = self.start(name, folder / f"before {after}")
+            for _ in range(2):  # once more elsewhere, to have times that are not those of a first run
+                ended, self.events[name] = self.record(self.start(name, folder / "recorded"), name)
+                assert ended.code == 0, ended.err
+            assert (ended := self.run(world, name)).code == 0, ended.err
+            self.references[name] = self.contents(world)
+            if differences := compare(self.contents(folder / "recorded"), self.references[name]):
+                raise SystemExit(f"{name}, undisturbed, comes to something else the second time: {differences}")
+
+    def start(self, name: str, folder: Path) -> Path:
+        """A copy of the world before a command."""
+        shutil.rmtree(folder, ignore_errors=True)
+        return Path(shutil.copytree(self.folder / f"before {name}", folder))
+
+    def run(
+        self,
+        world: Path,
+        name: str,
+        moment: Moment | None = None,
+        sign: int = signal.SIGKILL,
+        largest: int | None = None,
+        plain: bool = False,
+    ) -> Ended:
+        """Run a command. largest: no file grows beyond so many bytes. plain: build only what is stale."""
+        arguments = (COMMANDS | LOOKS)[name]
+        if plain:
+            arguments = tuple(each for each in arguments if each != "--full-refresh")
+
+        def body(pipe: int) -> int:
+            return command(arguments, world, Watch(pipe, moment, sign) if moment else None, largest)
+
+        return fork(body, self.log(world), sign)
+
+    def record(self, world: Path, name: str) -> tuple[Ended, list[Event]]:
+        """Run a command undisturbed and say what it did."""
+
+        def body(pipe: int) -> int:
+            watch = Watch(pipe, None, signal.SIGKILL)
+            code = command(COMMANDS[name], world, watch, None)
+            self.log(world).with_suffix(".json").write_text(json.dumps([vars(event) for event in watch.events]))
+            return code
+
+        ended = fork(body, self.log(world))
+        if ended.code:
+            return ended, []
+        return ended, [Event(**each) for each in json.loads(self.log(world).with_suffix(".json").read_text())]
+
+    def contents(self, world: Path) -> dict[str, str]:
+        """The function contents, in a fork, because DuckDB must not be used in the process that forks."""
+
+        def body(pipe: int) -> int:
+            self.log(world).with_suffix(".json").write_text(json.dumps(contents(world)))
+            return 0
+
+        ended = fork(body, self.log(world))
+        return json.loads(self.log(world).with_suffix(".json").read_text()) if ended.code == 0 else {ended.err: ""}
+
+    def judge(self, world: Path, name: str, plain: bool = False) -> str | None:
+        """What is wrong after the command was run again, or None."""
+        wrong = self.run(world, name, plain=plain).complaint(0)
+        return (f"rerun: {wrong}" if wrong else None) or self.judge_end(world, name)
+
+    def judge_end(self, world: Path, name: str) -> str | None:
+        """What is wrong with a world that should be as the undisturbed command leaves it."""
+        if differences := compare(self.contents(world), self.references[name]):
+            return f"differs: {differences}"
+        wrong = self.run(world, "check").complaint(0)
+        return f"check: {wrong}" if wrong else None
+
+    @staticmethod
+    def log(world: Path) -> Path:
+        """Where the output of its runs goes: outside, because the world is compared and may be on a full disk."""
+        return world.parent.with_name(f"{world.parent.name} {world.name}.log")
+
+
+def compare(found: dict[str, str], expected: dict[str, str]) -> str:
+    """What differs, or nothing."""
+    names = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
+    return "; ".join(f"{name}: {found.get(name)}, not {expected.get(name)}" for name in names[:6])
+
+
+def make_study(folder: Path) -> int:
+    """A study of 111 images in blocks of 32, with edits, effects and every way to score; returns an exit code."""
+    world = worlds.make_world(folder)
+    text = world.study.read_text(encoding="utf-8").replace("top_k = 5\n", "top_k = 5\nnull_draws = 1000\n")
+    world.study.write_text(text, encoding="utf-8")
+    world.change('[[concept_sets]]\nname = "looks"', f'{ADDED}[[concept_sets]]\nname = "looks"')
+    return 0
