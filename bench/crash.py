@@ -137,9 +137,9 @@ def damage(how: str) -> Callable[[Trial], Outcome]:
     """The log of a killed run cut or changed: it says so and what to do, or what it had is made again."""
 
     def disturb(trial: Trial) -> Outcome:
-        for _ in range(TRIES):
+        for _ in range(8 * TRIES):
             trial.begin()
-            moment = trial.draw("commit", "insert", "make")
+            moment = trial.draw("commit", "insert", "make", "close")
             trial.lab.run(trial.world, trial.command, moment)
             logs = [log for log in trial.world.glob("*wal*") if log.stat().st_size]
             if logs:

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from extract import catalog, clip, concepts, fingerprints, images, jobs, networks, study
-from extract.blocks import ACTIVATIONS, Block, Clips, Networks, activation_batches, lists
+from extract.blocks import Block, Clips, Networks, layer_tables, lists
 from extract.hooks import Tap
 from extract.study import Study, StudyError
 
@@ -310,19 +310,28 @@ def _unit(
     """A block's rows, each array read when the writer asks for it, then its entries in the ledger."""
     started = time.perf_counter()
     for target in extractions:
-        yield target.kind, table(arrays, block, target, users)
+        yield from tables(arrays, block, target, users)
     yield jobs.ledger_entries(block, list(extractions.values()), time.perf_counter() - started)
 
 
-def table(arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]) -> Any:
+def tables(
+    arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]
+) -> Iterator[tuple[str, Any]]:
     """The rows of one array for a block. Every image is sound, so that its position is its row."""
-    by_network, by_clip = users
-    image_ids = block.image_ids()
-    where = (block.images[0].position, block.images[-1].position + 1)
     if target.kind == "activations":
-        values = arrays.floats(LAYER + target.name, *where)
-        batches = activation_batches(values, image_ids, by_network.layer(target.name).first_neuron)
-        return pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
+        values = np.asarray(arrays.floats(LAYER + target.name, *_rows(block)))
+        yield from layer_tables(values, block, users[0].layer(target.name).first_neuron)
+    else:
+        yield target.kind, _table(arrays, block, target, users)
+
+
+def _rows(block: Block) -> tuple[int, int]:
+    return block.images[0].position, block.images[-1].position + 1
+
+
+def _table(arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]) -> pa.Table:
+    by_network, by_clip = users
+    image_ids, where = block.image_ids(), _rows(block)
     if target.kind == "image_embeddings":
         columns = {"clip_id": np.full(len(image_ids), by_clip.clip_id, np.int32), "image_id": image_ids}
         return pa.table({**columns, "embedding": lists(arrays.directions(IMAGES, *where))})

@@ -23,6 +23,7 @@ from extract.catalog import EnteredLayer
 from extract.clip import Clip
 from extract.networks import Network
 from extract.study import StudyError
+from extract.summaries import summaries
 
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
 NEURONS_AT_ONCE = 256
@@ -43,6 +44,7 @@ class Block:
 
     number: int
     images: Sequence[ProbingImage]
+    split_id: int = 0  # as long as nothing is summed up
 
     def image_ids(self) -> np.ndarray:
         """The ids of its images, in order."""
@@ -151,8 +153,7 @@ def _tables(
     by_network, by_clip = users
     image_ids = block.image_ids()
     for layer in layers:
-        batches = activation_batches(outputs.activations.pop(layer.tap.layer), image_ids, layer.first_neuron)
-        yield "activations", pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
+        yield from layer_tables(outputs.activations.pop(layer.tap.layer), block, layer.first_neuron)
     if "predictions" in kinds:
         yield "predictions", predictions_table(block, by_network, torch.cat(outputs.logits), image_ids)
     if "image_embeddings" in kinds and by_clip is not None:
@@ -163,6 +164,14 @@ def _tables(
             "embedding": lists(embeddings),
         }
         yield "image_embeddings", pa.table(columns)
+
+
+def layer_tables(values: np.ndarray, block: Block, first_neuron: int) -> Iterator[tuple[str, Any]]:
+    """What is written of a layer's activations (image, unit)."""
+    image_ids = block.image_ids()
+    batches = activation_batches(values, image_ids, first_neuron)
+    yield "activations", pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
+    yield from summaries(values, image_ids, first_neuron, block.split_id, block.number)
 
 
 def activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: int) -> Iterator[pa.RecordBatch]:

@@ -318,7 +318,9 @@ def missing_blocks(
         wanted = [target for target in targets if target.split == split]
         extractions = {t: enter_extraction(warehouse, plan, t, ids[split], users) for t in wanted}
         done = {target: blocks_done(warehouse, target.fingerprint(plan.dataset)) for target in wanted}
-        missing = [(block, [t for t in wanted if block.number not in done[t]]) for block in in_blocks(sound)]
+        missing = [
+            (block, [t for t in wanted if block.number not in done[t]]) for block in in_blocks(sound, ids[split])
+        ]
         passes.append((extractions, [(block, stale) for block, stale in missing if stale]))
     return passes
 
@@ -352,9 +354,10 @@ def run_targets(
             yield _with_ledger(tables, block, [extractions[target] for target in stale], seconds)
 
 
-def in_blocks(images: Sequence[ProbingImage]) -> list[Block]:
+def in_blocks(images: Sequence[ProbingImage], split_id: int) -> list[Block]:
     """The sound images of a split, a transaction at a time."""
-    return [Block(number, images[start : start + BLOCK]) for number, start in enumerate(range(0, len(images), BLOCK))]
+    starts = range(0, len(images), BLOCK)
+    return [Block(number, images[start : start + BLOCK], split_id) for number, start in enumerate(starts)]
 
 
 def batch_size(device: torch.device) -> int:

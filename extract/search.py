@@ -110,7 +110,7 @@ class Search:
         images = [] if split_id is None else jobs.sound_images(warehouse, split_id)
         if not images:
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
-        return split_id, jobs.in_blocks(images)
+        return split_id, jobs.in_blocks(images, split_id)
 
     def missing(
         self, warehouse: Any, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]

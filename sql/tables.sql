@@ -149,6 +149,30 @@ create table if not exists activations (neuron_id integer not null, image_id int
 comment on table activations is 'Pooled output of a neuron for an image, before any following non-linearity';
 comment on column activations.value is 'Never NULL, NaN or infinite';
 
+create table if not exists block_tops (neuron_id integer not null, image_id integer not null, value float not null);
+comment on table block_tops is
+    'Of each neuron the 256 highest activations of each block of images: none but these can be among the best of all';
+
+create table if not exists block_sums (
+    split_id integer not null,
+    neuron_id integer not null,
+    block integer not null,
+    images integer not null,
+    total double not null,
+    total_squares double not null,
+    lowest float not null,
+    highest float not null,
+    distinct_values integer not null
+);
+comment on table block_sums is 'What the activations of a neuron in a block of images come to; blocks add up';
+comment on column block_sums.block is 'As in extraction_blocks';
+comment on column block_sums.total is 'Sum of the activations';
+comment on column block_sums.total_squares is 'Sum of their squares';
+comment on column block_sums.distinct_values is 'How many different ones; 256 for that many or more';
+
+create table if not exists block_values (split_id integer not null, neuron_id integer not null, value float not null);
+comment on table block_values is 'The different activations of a neuron in a block, where they are fewer than 256';
+
 create table if not exists predictions (
     network_id integer not null,
     image_id integer not null,

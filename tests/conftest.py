@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from extract.summaries import summaries
 from warehouse import Warehouse, views
 from warehouse.views import load_views
 
@@ -455,7 +456,30 @@ def scored_rows(warehouse: Warehouse) -> Tables:
         ],
         null_quantiles=[row | dict(z=z, p=p) for row in layers for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))],
         **tiny_ablations(8, 4, 11),
+        **summed_up(warehouse, layer_id=2),  # of the others only the activations are known
     )
+
+
+def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
+    """A layer's activations as an extraction sums them up, in blocks of three images."""
+    rows = warehouse.rows(
+        """
+        select split_id, image_id, neuron_id, value from activations
+        inner join images using (image_id) inner join neurons using (neuron_id)
+        where layer_id = $layer and defect is null
+        """,
+        {"layer": layer_id},
+    )
+    tables: Tables = {}
+    for (split_id,), of_split in rows.group_by("split_id"):
+        ids = of_split["image_id"].unique().sort().to_list()
+        for block, ids_of_block in enumerate(ids[start : start + 3] for start in range(0, len(ids), 3)):
+            wide = of_split.filter(pl.col("image_id").is_in(ids_of_block)).sort("neuron_id")
+            wide = wide.pivot("neuron_id", index="image_id", values="value").sort("image_id").drop("image_id")
+            values = wide.to_numpy().astype(np.float32)
+            for table, found in summaries(values, np.array(ids_of_block), of_split["neuron_id"].min(), split_id, block):
+                tables.setdefault(table, []).extend(found.to_pylist())
+    return tables
 
 
 def checked_labels(warehouse: Warehouse) -> Tables:

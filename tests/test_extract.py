@@ -16,6 +16,7 @@ from killer import kill
 from worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
 from extract import jobs
+from warehouse import Warehouse
 
 pytest_plugins = ["world_fixtures"]
 
@@ -304,6 +305,8 @@ def test_after_a_change_exactly_what_depends_on_it_is_stale(world: World, what: 
     after = world.counts()
     # Each new dissection brings its own null and the checks of its labels.
     growing = {*growing, *(("label_checks", "null_quantiles") if "dissections" in growing else ())}
+    # Activations bring their sums, and the few values of some neurons.
+    growing |= {"block_tops", "block_sums", "block_values"} if "activations" in growing else set()
     assert {name for name in after if after[name] > before[name]} - {"table_versions"} == growing
     assert all(after[name] >= before[name] for name in before)
     assert steps(world) == []
@@ -364,6 +367,23 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
         assert world.extract().code == 0, name
         assert world.tables() == expected, name
         assert world.run("check").code == 0, name
+
+
+# ---------------------------------------------------------------- summed up block by block
+
+
+def test_views_over_sums_say_what_views_over_activations_say(world: World) -> None:
+    tops = "select * from top_activations order by all"
+    spreads = (
+        "select * exclude (mean, sd), round(mean, 9) as mean, round(sd, 9) as sd from neuron_statistics order by all"
+    )
+    expected = world.rows(tops), world.rows(spreads)
+    assert len(expected[1]) == sum(UNITS.values())
+    with Warehouse(world.warehouse) as opened:
+        for table in ("block_tops", "block_sums", "block_values"):
+            opened.connection.execute(f"delete from {table}")
+        list(opened.build(full_refresh=True))
+    assert (world.rows(tops), world.rows(spreads)) == expected
 
 
 # ---------------------------------------------------------------- the same again

@@ -46,7 +46,13 @@ def test_there_is_something_to_look_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in CODE if path.relative_to(ROOT).parts[0] in ("cli.py", "cli_options.py", "cli_concepts.py", "warehouse", "reports")], ids=named
+    "path",
+    [
+        path
+        for path in CODE
+        if path.relative_to(ROOT).parts[0] in ("cli.py", "cli_options.py", "cli_concepts.py", "warehouse", "reports")
+    ],
+    ids=named,
 )
 def test_torch_is_imported_under_extract_only(path: Path) -> None:
     assert imported(path) & TORCHES == set()

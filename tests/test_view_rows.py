@@ -126,6 +126,7 @@ def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
         "top_images",
         **NET,
         neurons=units(1),
+        extractions=[dict(extraction_id=1, target="activations", split_id=1, layer_id=0)],
         dissections=[dissection_row(top_k=4)],
         images=[dict(image_id=i, split_id=1, class_=None if i == 7 else "sad") for i in values],
         predictions=[dict(network_id=1, image_id=3, class_="happy"), dict(network_id=2, image_id=5, class_="happy")],

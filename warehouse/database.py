@@ -67,6 +67,7 @@ class Warehouse:
         if self.path.exists() and not self.path.is_file():  # to open a pipe would take for ever
             raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is no file; name another")
         memory = _size(memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB")
+        self._read_only = read_only
         self._file = HeldFile(
             self.path, write=not read_only, wait=wait, memory_limit=memory, deterministic=deterministic
         )
@@ -103,11 +104,11 @@ class Warehouse:
 
     def _prepare_to_read(self, dissection: int | None) -> None:
         connection = self._file.pin()
+        guard.lock_down(connection)  # before anything is asked: the file may be somebody else's
         _checked_version(connection, self.path, read_only=True)
         _check_is_whole(connection, self.path)
         if dissection is not None:
             self._name_dissection(connection, dissection)
-        guard.lock_down(connection)  # the file may be somebody else's
 
     def _prepare_to_write(self, dissection: int | None) -> None:
         with self.use() as connection:
@@ -138,7 +139,15 @@ class Warehouse:
         lacks, because another version built it.
         """
         with self.use(write=False) as connection:
-            return self._frame(connection, query, parameters)
+            try:
+                return self._frame(connection, query, parameters)
+            except duckdb.CatalogException:
+                raise
+            except duckdb.Error as error:
+                if not self._read_only:
+                    raise
+                what = f"{self.path} is damaged, or not as dissectdb makes it: {str(error).splitlines()[0]}"
+                raise WarehouseError(f"{what}; run dissectdb build, or extract again") from error
 
     def _frame(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None) -> Any:
         import polars  # here, because commands that ask nothing should not wait for it
@@ -171,7 +180,7 @@ class Warehouse:
         """The columns of every table and view, by name."""
         query = """
             select table_name, list(column_name order by column_index)
-            from duckdb_columns() where not internal group by all
+            from system.main.duckdb_columns() where not internal group by all
         """
         with self.use(write=False) as connection:
             return dict(connection.execute(query).fetchall())
@@ -309,12 +318,16 @@ class _Stream:
 
 def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> int:
     """The schema of the file: this one's, or an older one that can be migrated, which is for writers to do."""
-    tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    # By their whole names, because the file may hold macros of the same.
+    query = "select table_name from system.main.duckdb_tables() where schema_name = 'main'"
+    tables = {row[0] for row in connection.execute(query).fetchall()}
     if not tables:
         return SCHEMA_VERSION
     if "warehouse_info" not in tables:
         raise WarehouseUnavailable(f"{path} is a DuckDB file, but no warehouse of dissectdb; name another file")
-    rows = connection.execute("select value from warehouse_info where key = 'schema_version'").fetchall()
+    rows = connection.execute("select value from main.warehouse_info where key = 'schema_version'").fetchall()
+    if rows and not re.fullmatch(r"\d{1,9}", str(rows[0][0])):
+        raise WarehouseUnavailable(f"{path} has no schema version that is a number; name another file")
     version = int(rows[0][0]) if rows else 0
     older = f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
     if version < SCHEMA_VERSION and not migrations.is_known(version, SCHEMA_VERSION):
@@ -332,8 +345,9 @@ def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_onl
 
 def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Whoever made the file may have been stopped before its tables and views were in it."""
-    tables = connection.execute("select 1 from duckdb_tables() where table_name = 'warehouse_info'").fetchall()
-    if not tables or not connection.execute("select 1 from warehouse_info where key = 'views'").fetchall():
+    query = "select 1 from system.main.duckdb_tables() where schema_name = 'main' and table_name = 'warehouse_info'"
+    known = "select 1 from main.warehouse_info where key = 'views'"
+    if not connection.execute(query).fetchall() or not connection.execute(known).fetchall():
         raise WarehouseUnavailable(f"{path} was never finished; run: dissectdb extract STUDY")
 
 

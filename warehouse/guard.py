@@ -73,6 +73,10 @@ class QueryRefused(ValueError):
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        """A name in the message may hold what no terminal should get: it is written as Python would."""
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
+
 
 def lock_down(connection: duckdb.DuckDBPyConnection, *, threads: int | None = None, memory: str | None = None) -> None:
     """Take from a connection everything but reading the file that it has open; there is no way back.

@@ -10,7 +10,7 @@ with
 
 newest as (
 
-    select *
+    select ablation_id, network_id, split_id, layer_id, dissection_id, concept_id, neurons, images
     from ablations
     where concept_id is not null
     qualify

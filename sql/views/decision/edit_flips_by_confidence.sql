@@ -1,10 +1,12 @@
 -- How sure the network was of the images whose class an edit changed, in steps of a tenth.
 -- grain: edit_id, split_id, confidence
+--
+-- Ten times a float is kept a float, on every engine: in double precision a confidence of 0.7 would fall short of 7.
 
 select
     edit_id,
     split,
-    least(floor(confidence_before * 10), 9) / 10 as confidence,
+    least(floor(cast(confidence_before * 10 as float)), 9) / 10 as confidence,
     count(*) as flips,
     count(*) filter (where kind = 'gained') as gained,
     count(*) filter (where kind = 'lost') as lost,

@@ -9,7 +9,7 @@ with
 
 newest as (
 
-    select *
+    select ablation_id, neuron_id, split_id
     from ablations
     where neuron_id is not null
     qualify row_number() over (partition by neuron_id, split_id order by ablation_id desc) = 1

@@ -8,19 +8,52 @@
 
 with
 
-spreads as (
+sums as (
 
+    select
+        block_sums.split_id,
+        block_sums.neuron_id,
+        block_sums.images,
+        block_sums.total,
+        block_sums.total_squares,
+        block_sums.lowest,
+        block_sums.highest
+    from block_sums
+    inner join summed_neurons
+        on
+            block_sums.split_id = summed_neurons.split_id
+            and block_sums.neuron_id = summed_neurons.neuron_id
+    union all
     select
         images.split_id,
         activations.neuron_id,
         count(*) as images,
-        sum(cast(activations.value as double)) / count(*) as mean,
-        sum(cast(activations.value as double) * activations.value) / count(*) as mean_square,
+        sum(cast(activations.value as double)) as total,
+        sum(cast(activations.value as double) * activations.value) as total_squares,
         min(activations.value) as lowest,
         max(activations.value) as highest
     from activations
     inner join images on activations.image_id = images.image_id
+    inner join unsummed_neurons
+        on
+            images.split_id = unsummed_neurons.split_id
+            and activations.neuron_id = unsummed_neurons.neuron_id
     group by images.split_id, activations.neuron_id
+
+),
+
+spreads as (
+
+    select
+        split_id,
+        neuron_id,
+        nd_total(images) as images,
+        sum(total) / sum(images) as mean,
+        sum(total_squares) / sum(images) as mean_square,
+        min(lowest) as lowest,
+        max(highest) as highest
+    from sums
+    group by split_id, neuron_id
 
 ),
 
@@ -33,23 +66,58 @@ tied_neurons as (
 
 ),
 
-tied_activations as (
+many_valued as (
 
-    select neuron_id, image_id, value
-    from activations
-    where neuron_id in (select neuron_id from tied_neurons)
+    -- In one block alone there are 256 different values or more.
+    select distinct split_id, neuron_id
+    from block_sums
+    where distinct_values >= 256
+
+),
+
+tied_values as (
+
+    select
+        tied_neurons.split_id,
+        tied_neurons.neuron_id,
+        block_values.value
+    from tied_neurons
+    inner join summed_neurons
+        on
+            tied_neurons.split_id = summed_neurons.split_id
+            and tied_neurons.neuron_id = summed_neurons.neuron_id
+    inner join block_values
+        on
+            tied_neurons.split_id = block_values.split_id
+            and tied_neurons.neuron_id = block_values.neuron_id
+    left join many_valued
+        on
+            tied_neurons.split_id = many_valued.split_id
+            and tied_neurons.neuron_id = many_valued.neuron_id
+    where many_valued.neuron_id is null
+    union all
+    select
+        tied_neurons.split_id,
+        tied_neurons.neuron_id,
+        activations.value
+    from tied_neurons
+    inner join unsummed_neurons
+        on
+            tied_neurons.split_id = unsummed_neurons.split_id
+            and tied_neurons.neuron_id = unsummed_neurons.neuron_id
+    inner join activations on tied_neurons.neuron_id = activations.neuron_id
+    inner join images
+        on
+            activations.image_id = images.image_id
+            and tied_neurons.split_id = images.split_id
 
 ),
 
 counted as (
 
-    select
-        images.split_id,
-        tied_activations.neuron_id,
-        count(distinct tied_activations.value) as distinct_values
-    from tied_activations
-    inner join images on tied_activations.image_id = images.image_id
-    group by images.split_id, tied_activations.neuron_id
+    select split_id, neuron_id, count(distinct value) as distinct_values
+    from tied_values
+    group by split_id, neuron_id
 
 )
 

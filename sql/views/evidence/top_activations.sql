@@ -4,8 +4,8 @@
 --
 -- 256 is the largest top_k that a study may ask for. It is a constant because DuckDB then keeps a heap per
 -- neuron instead of sorting everything; the pair (value, -image_id) breaks ties by the smaller image.
--- The 256th best of the first 4,096 images is a floor under which no other image can be among the best of all: only
--- what reaches it is ranked, which takes half the time.
+-- The best of all are among the best of each block. Where those were not kept, the 256th best of the first 4,096
+-- images is a floor under which no other image can be among the best: only what reaches it is ranked.
 
 with
 
@@ -27,30 +27,50 @@ floors as (
         nd_kth_highest(activations.value, 256) as floor
     from activations
     inner join first_images on activations.image_id = first_images.image_id
+    inner join unsummed_neurons
+        on
+            activations.neuron_id = unsummed_neurons.neuron_id
+            and first_images.split_id = unsummed_neurons.split_id
     group by first_images.split_id, activations.neuron_id
+
+),
+
+candidates as (
+
+    select
+        images.split_id,
+        block_tops.neuron_id,
+        block_tops.image_id,
+        block_tops.value
+    from block_tops
+    inner join images on block_tops.image_id = images.image_id
+    inner join summed_neurons
+        on
+            images.split_id = summed_neurons.split_id
+            and block_tops.neuron_id = summed_neurons.neuron_id
+    union all
+    select
+        floors.split_id,
+        activations.neuron_id,
+        activations.image_id,
+        activations.value
+    from activations
+    inner join floors
+        on
+            activations.neuron_id = floors.neuron_id
+            and (floors.floor is null or activations.value >= floors.floor)
+    inner join images
+        on
+            activations.image_id = images.image_id
+            and floors.split_id = images.split_id
 
 )
 
 select
-    floors.split_id,
-    activations.neuron_id,
-    row_number() over (
-        partition by floors.split_id, activations.neuron_id
-        order by (activations.value, -activations.image_id) desc
-    ) as rank,
-    activations.image_id,
-    activations.value
-from activations
-inner join floors
-    on
-        activations.neuron_id = floors.neuron_id
-        and (floors.floor is null or activations.value >= floors.floor)
-inner join images
-    on
-        activations.image_id = images.image_id
-        and floors.split_id = images.split_id
-qualify
-    row_number() over (
-        partition by floors.split_id, activations.neuron_id
-        order by (activations.value, -activations.image_id) desc
-    ) <= 256
+    split_id,
+    neuron_id,
+    row_number() over (partition by split_id, neuron_id order by (value, -image_id) desc) as rank,
+    image_id,
+    value
+from candidates
+qualify row_number() over (partition by split_id, neuron_id order by (value, -image_id) desc) <= 256

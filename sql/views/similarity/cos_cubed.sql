@@ -75,8 +75,8 @@ sums as (
         concept_id,
         count(*) as images,
         sum(activation * similarity) as product,
-        greatest(sqrt(sum(activation * activation)), 0.001) as activation_length,
-        greatest(sqrt(sum(similarity * similarity)), 0.001) as similarity_length,
+        greatest(sqrt(sum(activation * activation)), 1e-3) as activation_length,
+        greatest(sqrt(sum(similarity * similarity)), 1e-3) as similarity_length,
         corr(activation, similarity) as correlation
     from cubed
     group by dissection_id, neuron_id, concept_id

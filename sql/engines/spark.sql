@@ -1,0 +1,31 @@
+-- The nd_ functions in Spark's words, Spark 4.2 or newer. A function of Spark's own cannot hold an aggregate, so these
+-- are never made: warehouse/spark.py puts each in the place of its calls. What stands before them is run first.
+
+declare or replace variable dissection int;
+
+-- Rounded to a float at every step, from the first element on, as DuckDB does it (a fused multiply-add): a softmax of
+-- scaled cosines would make much of other last bits.
+create or replace macro nd_dot(a, b) as
+    aggregate(
+        zip_with(a, b, (x, y) -> cast(x as double) * cast(y as double)),
+        cast(0 as float),
+        (total, product) -> cast(total + product as float)
+    );
+
+-- An aggregate: the x of the k rows of largest key, as a list, largest first; k is a constant.
+create or replace macro nd_highest_by(x, key, k) as max_by(x, key, k);
+
+-- An aggregate: the kth highest x; NULL where there are fewer.
+create or replace macro nd_kth_highest(x, k) as get(max_by(x, x, k), k - 1);
+
+-- The first n elements of a list.
+create or replace macro nd_first(elements, n) as slice(elements, 1, n);
+
+-- The dissection that a session names: set variable dissection = 1; NULL where it names none.
+create or replace macro nd_named_dissection() as session.dissection;
+
+-- Whether an element is in a list.
+create or replace macro nd_contains(elements, element) as array_contains(elements, element);
+
+-- An aggregate: the sum of whole numbers.
+create or replace macro nd_total(x) as sum(x);

@@ -1,0 +1,372 @@
+"""The views on Spark: the same rows as on DuckDB, for every view, and each trap between the two by itself.
+
+Skipped, with the reason, where pyspark or Java is missing; what needs no Spark runs all the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from conftest import all_views, dissection_row
+
+from warehouse import spark as on_spark
+from warehouse import views
+from warehouse.spark import SparkError, translate
+from warehouse.views import SQL, ViewError
+
+TABLES = re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text(encoding="utf-8"))
+each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
+
+# Tables this small are done before code is compiled for them.
+HASTY = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.level=off",
+    "spark.default.parallelism": "1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    try:
+        session = on_spark.local_session(2, "1g", HASTY)
+    except SparkError as error:
+        pytest.skip(str(error))
+    session.sparkContext.setLogLevel("OFF")
+    yield session
+    session.stop()
+
+
+# ---------------------------------------------------------------- two worlds, on both engines
+
+HARDER = """
+    -- Ties, and zeros of both signs: -0.0 is equal to 0.0.
+    update activations set value = round(value, 1) where neuron_id in (1, 6);
+    update activations set value = -value where value = 0 and image_id % 2 = 0;
+    -- A layer of dead neurons, and one whose neuron is only negative.
+    insert into layers select 9, 1, 'dead', 'avg', 9, 'dead';
+    insert into layers select 10, 1, 'below', 'avg', 10, 'below';
+    insert into neurons values (21, 9, 0, null, null, null), (22, 9, 1, null, null, null), (31, 10, 0, 1, 1, 1);
+    insert into activations select 21, image_id, 0 from activations where neuron_id = 1;
+    insert into activations select 22, image_id, -1.5 from activations where neuron_id = 1;
+    insert into activations select 31, image_id, -value - 1 from activations where neuron_id = 2;
+    insert into extractions
+        select * exclude (deeper) replace (100 + split_id * 10 + deeper as extraction_id, deeper as layer_id)
+        from extractions cross join (values (9), (10)) as more(deeper)
+        where target = 'activations' and layer_id = 1;
+    insert into extraction_blocks
+        select extraction_id, 0, if(split_id = 1, 8, 6), 0.1, started_at from extractions where extraction_id > 100;
+    -- Some neurons summed up in blocks, as they are written today, and others not.
+    delete from block_sums; delete from block_tops; delete from block_values;
+    insert into block_tops select * from activations where neuron_id in (1, 4, 21);
+    insert into block_sums
+        select split_id, neuron_id, 0, count(*), sum(value), sum(value * value), min(value), max(value),
+            count(distinct value)
+        from block_tops inner join images using (image_id) group by split_id, neuron_id;
+    insert into block_values
+        select distinct split_id, neuron_id, value from block_tops inner join images using (image_id);
+    -- Images without a class, and losses that are not known.
+    update images set class = null where image_id in (3, 13);
+    update predictions set loss = null where image_id in (3, 13);
+    update edit_predictions set loss = null where image_id in (3, 13);
+    -- A concept like another, one that is equally near to all images, one far from all, and one alone in its set.
+    insert into concepts values (50, 1, 50, 'Grin'), (51, 1, 51, 'Nought'), (52, 1, 52, 'Anti'), (53, 3, 0, 'Alone');
+    insert into concept_embeddings select 1, 50, embedding from concept_embeddings where concept_id = 4;
+    insert into concept_embeddings values (1, 51, [0, 0, 0, 0]), (1, 52, [-0.6, -0.8, 0, 0]), (1, 53, [0.6, 0, 0.8, 0]);
+    insert into concept_sets select 3, 'one', templates, 'one' from concept_sets where concept_set_id = 1;
+    -- Edits by every rule.
+    insert into edits
+        select * exclude (i, new_rule, names)
+            replace (20 + i as edit_id, new_rule || i as name, new_rule as rule, names as concepts)
+        from edits
+        cross join (
+            values (1, 'weight_l1', null), (2, 'calibrated', null), (3, 'proportional', null),
+                (4, 'ablate', null), (5, 'ablate', ['Smile', 'Grin'])
+        ) as more(i, new_rule, names)
+        where edit_id = 1;
+    insert into edit_layers select edit_id, 1 from edits where edit_id > 20;
+"""
+MORE_DISSECTIONS = [
+    dissection_row(20, include_dead=True, prior_weight=0.5, rule="q"),
+    dissection_row(21, concept_set_id=3),
+    dissection_row(22, concept_set_id=3, scorer="pearson"),
+    dissection_row(23, scorer="rank_reorder", rank_fraction=1.0, rank_scale=0.0),
+    dissection_row(24, scorer="cos"),
+    dissection_row(25, scorer="cos_cubed", top_k=2),
+    dissection_row(26, top_k=2, images_neurons=1, tau=-1000.0),
+]
+SHOWN = 8  # named in both sessions: it has everything that the public views ask for
+
+
+@pytest.fixture(scope="module")
+def hard(spark: Any, scored_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """Every scorer, ties, zeros of both signs, dead and negative neurons, layers of one, edits by every rule."""
+    with tables_of(scored_file) as connection:
+        connection.execute(HARDER)
+        connection.register("more", pl.DataFrame(MORE_DISSECTIONS))
+        connection.execute("insert into dissections by name select * from more")
+        return both(spark, connection, tmp_path_factory.mktemp("hard"), shown=SHOWN)
+
+
+@pytest.fixture(scope="module")
+def empty(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """A warehouse in which nothing was done yet."""
+    with tables_of(None) as connection:
+        return both(spark, connection, tmp_path_factory.mktemp("empty"), shown=None)
+
+
+@dataclass(frozen=True)
+class Both:
+    """The rows of every view, by its name, on either engine, and the folder of the tables."""
+
+    folder: Path
+    duckdb: dict[str, pl.DataFrame]
+    spark: dict[str, pl.DataFrame]
+
+
+@contextmanager
+def tables_of(file: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory with the base tables of a warehouse, or empty ones."""
+    with duckdb.connect() as connection:
+        connection.execute((SQL / "tables.sql").read_text(encoding="utf-8"))
+        if file is not None:
+            connection.execute(f"attach '{file}' as given (read_only)")
+            for table in TABLES:
+                connection.execute(f"insert into {table} by name select * from given.{table}")
+        yield connection
+
+
+def both(spark: Any, connection: duckdb.DuckDBPyConnection, folder: Path, shown: int | None) -> Both:
+    for table in TABLES:
+        connection.execute(f"copy {table} to '{folder / table}.parquet'")
+    connection.execute(views._engine_functions())
+    if shown is not None:
+        connection.execute(f"set variable dissection = {shown}")
+    for view in all_views():
+        connection.execute(f"create table {view.name} as {view.sql}")
+    built = {step.view: step.rows for step in on_spark.build(spark, folder, folder / "built")}
+    assert list(built) == [view.name for view in all_views() if view.materialized]
+    if shown is not None:
+        spark.sql(f"set variable dissection = {shown}")
+    names = [view.name for view in all_views()]
+    # Tiny queries keep one core busy with planning each, so two at a time.
+    with ThreadPoolExecutor(2) as pool:
+        frames = pool.map(lambda name: pl.from_arrow(spark.table(name).toArrow()), names)
+        found = Both(
+            folder,
+            duckdb={name: connection.sql(f"select * from {name}").pl() for name in names},
+            spark=dict(zip(names, frames, strict=True)),
+        )
+    assert built == {name: found.duckdb[name].height for name in built}
+    return found
+
+
+def in_order(frame: pl.DataFrame, view: views.View) -> pl.DataFrame:
+    """Sorted by the grain, exact columns first, since the last bits of numbers differ."""
+    return frame.sort(sorted(view.grain, key=lambda column: frame[column].dtype.is_float()), nulls_last=True)
+
+
+def differences(view: views.View, expected: pl.DataFrame, found: pl.DataFrame) -> list[str]:
+    """Where two engines disagree: numbers within 1e-6 are the same, all else has to be equal."""
+    if expected.columns != found.columns or expected.height != found.height:
+        return [f"{expected.columns} × {expected.height} but {found.columns} × {found.height}"]
+    expected, found = in_order(expected, view), in_order(found, view)
+    return [
+        f"{column}, row {row}: {a} but {b}"
+        for column in expected.columns
+        for row, (a, b) in enumerate(zip(expected[column].to_list(), found[column].to_list(), strict=True))
+        if not same(a, b)
+    ]
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+@each_view
+def test_a_view_has_the_same_rows_on_spark(view, hard):
+    assert hard.duckdb[view.name].height > 0, "tests/test_spark.py: the hard world leaves this view empty"
+    assert differences(view, hard.duckdb[view.name], hard.spark[view.name]) == []
+
+
+@each_view
+def test_a_view_of_nothing_has_no_rows_on_spark_either(view, empty):
+    assert empty.duckdb[view.name].height == (1 if view.name == "shown_dissection" else 0)
+    assert differences(view, empty.duckdb[view.name], empty.spark[view.name]) == []
+
+
+@each_view
+def test_no_number_is_infinite_or_none(view, hard):
+    """1 / 0, ln(0), the square root of a negative and the correlation of a constant: DuckDB says inf or NaN, and Spark
+    says NULL or fails."""
+    for frame in (hard.duckdb[view.name], hard.spark[view.name]):
+        numbers = frame.select(pl.selectors.float())
+        assert [column.name for column in numbers if not column.is_finite().all()] == []
+
+
+# ---------------------------------------------------------------- each trap by itself
+
+NUMBERS = """
+    create table t (i integer, v float, d double, s varchar, e float[], w varchar[], b blob);
+    insert into t values
+        (1, 0.2, 1.5, 'x', [1, 2], ['p', 'q'], 'png'::blob),
+        (2, -0.0, null, 'y', [0.1, 0.3], [], null),
+        (3, 0.0, 2.5, null, [-1, 1], ['q', 'q'], '\\x00'::blob),
+        (4, null, 2.5, 'x', [0, 0], null, null),
+        (5, 0.7, 1e-30, 'x', [3, 4], ['r'], null);
+    create table nothing (i integer, v float);
+"""
+TRAPS = dict(
+    re.findall(r"^-- ([^\n]+)\n(select .+?);$", Path(__file__).with_name("spark_traps.sql").read_text(), re.M | re.S)
+)
+
+
+@pytest.fixture(scope="module")
+def numbers(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A handful of rows with what the engines might see differently, in both."""
+    folder = tmp_path_factory.mktemp("numbers")
+    for statement in on_spark.compile([]):
+        spark.sql(statement)
+    with duckdb.connect() as connection:
+        connection.execute(views._engine_functions())
+        connection.execute(NUMBERS)
+        for table in ("t", "nothing"):
+            connection.execute(f"copy {table} to '{folder / table}.parquet'")
+            spark.read.parquet(f"{folder / table}.parquet").createOrReplaceTempView(table)
+        yield connection
+
+
+@pytest.mark.parametrize("query", TRAPS.values(), ids=TRAPS)
+def test_what_the_engines_might_see_differently(query, numbers, spark):
+    assert disagreements(query, numbers, spark) == []
+
+
+def test_nor_does_it_matter_whether_spark_keeps_to_the_standard(numbers, spark):
+    """Without its ANSI mode, a whole number and a float make a float, and what does not fit is NULL."""
+    spark.conf.set("spark.sql.ansi.enabled", "false")
+    try:
+        assert {title: found for title, query in TRAPS.items() if (found := disagreements(query, numbers, spark))} == {}
+    finally:
+        spark.conf.set("spark.sql.ansi.enabled", "true")
+
+
+def disagreements(query: str, connection: duckdb.DuckDBPyConnection, spark: Any) -> list[Any]:
+    """The rows of a query on DuckDB that are not those on Spark, in pairs."""
+    expected = connection.sql(query).pl()
+    found = pl.from_arrow(spark.sql(translate(query)).toArrow())
+    if found.columns != expected.columns or found.height != expected.height:
+        return [expected, found]
+    one, other = (sorted(frame.rows(), key=str_of) for frame in (expected, found))
+    return [(a, b) for a, b in zip(one, other, strict=True) if not all(map(same, a, b))]
+
+
+def str_of(row: tuple[Any, ...]) -> list[str]:
+    """A key that sorts rows of anything, whole numbers like floats."""
+    return [f"{float(value):.5e}" if isinstance(value, int | float) else str(value) for value in row]
+
+
+# ---------------------------------------------------------------- text and folders
+
+
+def test_an_aggregate_of_spark_keeps_all_that_it_is_given():
+    """sqlglot knows max_by without a k and would drop it in silence."""
+    assert "max_by(d, i, 20)" in translate("select nd_highest_by(d, i, 20) as a from t")
+    assert "get(max_by(v, v, 256), 256 - 1)" in translate("select nd_kth_highest(v, 256) as a from t")
+
+
+def test_what_cannot_be_said_in_spark_is_an_error():
+    with pytest.raises(ViewError, match="no nd_nothing of 1 arguments"):
+        translate("select nd_nothing(a) as b from t")
+    with pytest.raises(ViewError, match="not to be said in Spark's words"):
+        translate("select arg_max(a, b, 3) as c from t")
+
+
+def test_the_engines_define_the_same_functions():
+    defined = [
+        re.findall(r"^create or replace macro (\w+\(.*?\))", (SQL / "engines" / name).read_text(), re.M)
+        for name in ("duckdb.sql", "spark.sql")
+    ]
+    assert defined[0] == defined[1] != []
+
+
+def test_the_text_makes_every_view_in_order():
+    statements = on_spark.compile(all_views())
+    made = [found[1] for text in statements if (found := re.match(r"CREATE OR REPLACE TEMPORARY VIEW (\w+)", text))]
+    assert made == [view.name for view in all_views()]
+    kept = [found[1] for text in statements if (found := re.match(r"CACHE LAZY TABLE (\w+)", text))]
+    assert kept == [view.name for view in all_views() if view.materialized]
+    assert not re.search(r"\bnd_", "".join(statements), re.IGNORECASE)
+    with pytest.raises(ViewError, match="not for oracle"):
+        on_spark.compile(all_views(), "oracle")
+
+
+def test_the_text_alone_makes_views_in_a_session_that_has_the_tables(hard, spark, tmp_path):
+    """One that is computed when it is read, and one that is kept."""
+    names = ["named_neurons", "image_concept_similarities"]
+    list(on_spark.build(spark, hard.folder, tmp_path, select=names))
+    for name in names:
+        spark.sql(f"drop view {name}")
+    for statement in on_spark.compile([view for view in all_views() if view.name in names]):
+        spark.sql(statement)
+    for name in names:
+        assert spark.table(name).count() == hard.duckdb[name].height
+        spark.sql(f"uncache table if exists {name}")
+
+
+def test_a_table_may_be_a_partitioned_folder_with_other_types_and_columns(spark, tmp_path):
+    with duckdb.connect() as connection:
+        connection.execute(f"""
+            copy (select 1::bigint as network_id, 'net' as name, '' as architecture, '' as preprocessing,
+                ['a'] as classes, '' as fingerprint, 2 as more) to '{tmp_path}/networks.parquet';
+            copy (select i::bigint as layer_id, 1 as network_id, 'layer ' || i as layer, '' as pooling, i as position,
+                '' as fingerprint, i as part from range(2) as r(i))
+            to '{tmp_path}/layers' (format parquet, partition_by (part));
+            copy (select i as neuron_id, i % 2 as layer_id, i as unit, 1.5 as weight_l1, 0::float as bias
+                from range(4) as r(i))
+            to '{tmp_path}/table=neurons' (format parquet, partition_by (layer_id));
+        """)
+    assert list(on_spark.build(spark, tmp_path, tmp_path / "built", select=["named_neurons"])) == []
+    rows = spark.sql("select neuron_id, layer, unit, weight_l1 from named_neurons order by neuron_id").collect()
+    assert [tuple(row) for row in rows] == [(i, f"layer {i % 2}", i, 1.5) for i in range(4)]
+
+
+def test_what_is_missing_is_named(spark, tmp_path):
+    with pytest.raises(
+        SparkError, match=r"has no table layers: none of layers\.parquet, layers, table=layers is there"
+    ):
+        list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
+    pl.DataFrame({"layer_id": [1]}).write_parquet(tmp_path / "layers.parquet")
+    with pytest.raises(SparkError, match=r"layers\.parquet has no column network_id, layer, .*; it has layer_id"):
+        list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
+    (tmp_path / "layers.parquet").write_bytes(b"not a table")
+    with pytest.raises(SparkError, match=r"layers\.parquet cannot be read: "):
+        list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
+    with pytest.raises(ViewError, match="no view named nonsense; there is "):
+        list(on_spark.build(spark, tmp_path, tmp_path, select=["nonsense"]))
+
+
+def test_without_pyspark_or_java_it_is_said_how_to_get_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    with pytest.raises(SparkError, match=r"pip install 'dissectdb\[spark\]'"):
+        on_spark.local_session()
+    monkeypatch.setitem(sys.modules, "pyspark.sql", SimpleNamespace(SparkSession=None))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(SparkError, match="Spark needs Java, 17 or newer"):
+        on_spark.local_session()
