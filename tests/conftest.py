@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -461,7 +462,7 @@ def scored_rows(warehouse: Warehouse) -> Tables:
 
 
 def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
-    """A layer's activations as an extraction sums them up, in blocks of three images."""
+    """A layer's activations as an extraction sums them up."""
     rows = warehouse.rows(
         """
         select split_id, image_id, neuron_id, value from activations
@@ -472,8 +473,9 @@ def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
     )
     tables: Tables = {}
     for (split_id,), of_split in rows.group_by("split_id"):
-        ids = of_split["image_id"].unique().sort().to_list()
-        for block, ids_of_block in enumerate(ids[start : start + 3] for start in range(0, len(ids), 3)):
+        ids = iter(of_split["image_id"].unique().sort().to_list())
+        for block, images in enumerate(BLOCKS[split_id]):
+            ids_of_block = list(islice(ids, images))
             wide = of_split.filter(pl.col("image_id").is_in(ids_of_block)).sort("neuron_id")
             wide = wide.pivot("neuron_id", index="image_id", values="value").sort("image_id").drop("image_id")
             values = wide.to_numpy().astype(np.float32)

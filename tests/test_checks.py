@@ -21,6 +21,11 @@ MUTATIONS = {
         insert into activations values (99, 1, 0.5)""",
     "activations_match_the_ledger": """
         delete from activations where neuron_id = 5 and image_id = 3""",
+    "block_sums_match_the_ledger": """
+        insert into block_sums values (1, 5, 9, 1, 0.5, 0.25, 0.5, 0.5, 1);
+        insert into block_tops values (5, 3, 0.5)""",
+    "block_tops_are_activations": """
+        insert into block_tops values (5, 3, 0.5)""",
     "confidence_is_the_highest_probability": """
         update predictions set confidence = 0.5 where network_id = 1 and image_id = 2""",
     "controls_belong_to_an_edit": """

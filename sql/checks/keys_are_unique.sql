@@ -159,3 +159,8 @@ select 'ablation_effects' as table_name, 'ablation_id, class' as key, cast(ablat
 from ablation_effects
 group by ablation_id, class
 having count(*) > 1
+union all
+select 'block_sums' as table_name, 'split_id, neuron_id, block' as key, cast(split_id as varchar) || ', ' || cast(neuron_id as varchar) || ', ' || cast(block as varchar) as value, count(*) as times
+from block_sums
+group by split_id, neuron_id, block
+having count(*) > 1
