@@ -9,13 +9,15 @@ from __future__ import annotations
 import secrets
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import cli_concepts
+import cli_exchange
 from cli_options import (
     WAIT,
     Deterministic,
@@ -26,6 +28,8 @@ from cli_options import (
     StudyFile,
     Wait,
     WarehousePath,
+    build_views,
+    label,
     load_study,
     open_to_read,
     open_to_write,
@@ -35,7 +39,6 @@ from cli_options import (
 if TYPE_CHECKING:
     from extract.jobs import Plan
     from extract.study import Study
-    from warehouse import Warehouse
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +47,8 @@ app = typer.Typer(
     help="What each neuron of a vision network responds to, whether that can be trusted, and what to change: in SQL.",
 )
 app.add_typer(cli_concepts.app, name="concepts")
+app.command()(cli_exchange.export)
+app.command("import")(cli_exchange.import_)
 
 DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
 
@@ -66,6 +71,13 @@ def extract(
     overrides: Overrides = None,
     device: Device = None,
     deterministic: Deterministic = False,
+    sink: Annotated[
+        str | None, typer.Option(metavar="parquet:DIR", help="Write Parquet files there instead, to be imported")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Of N parts the one I, from 0; else as SLURM or torchrun say")
+    ] = None,
+    activations: Annotated[str, typer.Option(help="all, or none: only best images and sums of each neuron")] = "all",
     dry_run: DryRun = False,
     wait: Wait = WAIT,
 ) -> None:
@@ -74,12 +86,19 @@ def extract(
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
     study = load_study(study_file, overrides, device, None, deterministic)
-    from extract import arrays, jobs, labels  # torch loads here, so that the other commands start at once
+    from extract import arrays, jobs  # torch loads here, so that the other commands start at once
     from reports import terminal
 
+    if activations not in ("all", "none"):
+        raise typer.BadParameter(f"{activations!r} is none of all, none", param_hint="--activations")
+    if shard is not None and sink is None:
+        raise typer.BadParameter("a shard needs a sink: parquet:DIR", param_hint="--shard")
     work = arrays if study.arrays else jobs
     terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
-    plan = work.make_plan(study)
+    plan = replace(work.make_plan(study), keep_activations=activations == "all")
+    if sink is not None:
+        cli_exchange.extract_shard(plan, sink, shard, dry_run)
+        return
     path = warehouse_path(warehouse, study)
     with open_to_write(path, wait, dry_run, study.deterministic) as opened:
         if dry_run:
@@ -90,9 +109,7 @@ def extract(
         else:
             with terminal.Progress("extracting") as progress:
                 opened.load(work.run(plan, opened, progress))
-        _build(opened, select=labels.READS)
-        opened.load(labels.run(opened, plan.device))
-        _build(opened)
+        label(opened, study.device)
         dissection = plan.dissection_id(opened)
     with open_to_read(path, wait, dissection) as opened:
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
@@ -116,7 +133,7 @@ def build(
     path = warehouse_path(warehouse)
     readable = dry_run or not path.exists()
     with open_to_read(path, wait) if readable else open_to_write(path, wait, deterministic=deterministic) as opened:
-        _build(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
+        build_views(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
 
 
 @app.command()
@@ -171,7 +188,7 @@ def modify(
     plan, dissection = _find_dissection(study, path, wait)
     if not dry_run:
         with open_to_write(path, wait, deterministic=study.deterministic) as opened:
-            _build(opened)  # the rules read views, and a run that was stopped may have left them stale
+            build_views(opened)  # the rules read views, and a run that was stopped may have left them stale
     with open_to_read(path, wait, dissection) as opened:
         planned = edits.plan_edits(opened, plan, dissection, asked)
     if dry_run:
@@ -180,7 +197,7 @@ def modify(
     with open_to_write(path, wait, deterministic=study.deterministic) as opened:
         watch = partial(terminal.Progress, unit="predictions")
         chosen, checkpoint = protocol.run(opened, plan, planned, folder, watch, terminal.say)
-        _build(opened)
+        build_views(opened)
         found = {name: opened.rows(query, {"edit_id": chosen.edit_id}) for name, query in terminal.EDIT.items()}
     terminal.show_edit(found, checkpoint, path)
 
@@ -205,10 +222,10 @@ def effects(
     path = warehouse_path(warehouse, study)
     plan, dissection = _find_dissection(study, path, wait)
     with open_to_write(path, wait, deterministic=study.deterministic) as opened:
-        _build(opened)
+        build_views(opened)
         watch = partial(terminal.Progress, unit="ablations")
         opened.load(silencing.run(opened, plan, dissection, watch, terminal.say))
-        _build(opened)
+        build_views(opened)
     with open_to_read(path, wait, dissection) as opened:
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EFFECTS.items()}
     for name, rows in found.items():
@@ -256,6 +273,9 @@ def status(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
     from reports import terminal
 
     path = warehouse_path(warehouse)
+    if path.is_dir():
+        cli_exchange.show_shards(path)
+        return
     with open_to_read(path, wait) as opened:
         found = {name: opened.rows(query) for name, query in terminal.STATUS.items()}
         stale = [built.view for built in opened.build(dry_run=True)]
@@ -314,44 +334,6 @@ def _recheck(study: Study, path: Path, images: int, seed: int | None, wait: floa
 
 
 @app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet")],
-    warehouse: WarehousePath = None,
-    wait: Wait = WAIT,
-) -> None:
-    """Write every table as a Parquet file, with a manifest of rows and hashes.
-
-    Example: dissectdb export shared/
-    """
-    from reports import terminal
-    from warehouse import exchange
-
-    with open_to_read(warehouse_path(warehouse), wait) as opened:
-        done = [table for table in exchange.export(opened, folder) if table.rows]
-    terminal.show(done, empty="no table has a row")
-    print(f"export: {folder.resolve()}")
-
-
-@app.command("import")
-def import_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export made")],
-    warehouse: WarehousePath = None,
-    wait: Wait = WAIT,
-) -> None:
-    """Make a new warehouse of an exported folder, if nothing in it is missing or damaged.
-
-    Example: dissectdb import shared/ --warehouse copy.duckdb
-    """
-    from reports import terminal
-    from warehouse import exchange
-
-    path = warehouse_path(warehouse)
-    done = [table for table in exchange.import_folder(folder, path, wait) if table.rows]
-    terminal.show(done, empty="no table has a row")
-    print(f"warehouse: {path.resolve()}")
-
-
-@app.command()
 def train(
     study_file: StudyFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint (.safetensors or .pt)")],
@@ -399,14 +381,6 @@ def _find_dissection(study: Study, path: Path, wait: float) -> tuple[Plan, int]:
     with open_to_read(path, wait) as opened:
         plan = jobs.make_plan(study)
         return plan, edit.find_dissection(opened, plan)
-
-
-def _build(opened: Warehouse, **options: Any) -> None:
-    from reports import terminal
-
-    done = "stale" if options.get("dry_run") else "built"
-    for built in opened.build(**options):
-        terminal.say(f"{done} {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
 
 
 def main() -> None:

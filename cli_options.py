@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,3 +68,21 @@ def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic:
     if dry_run:
         return Warehouse(path, read_only=True, wait=wait) if path.exists() else Warehouse(":memory:")
     return Warehouse(path, wait=wait, deterministic=deterministic)
+
+
+def build_views(opened: Warehouse, **options: Any) -> None:
+    """Build what is stale, and say so; options as in Warehouse.build."""
+    from reports import terminal
+
+    done = "stale" if options.get("dry_run") else "built"
+    for built in opened.build(**options):
+        terminal.say(f"{done} {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
+
+
+def label(opened: Warehouse, device: str = "auto") -> None:
+    """Compute what the tables of an extraction lack: nulls, labels and their checks, and the views."""
+    from extract import jobs, labels
+
+    build_views(opened, select=labels.READS)
+    opened.load(labels.run(opened, jobs.choose_device(device)))
+    build_views(opened)

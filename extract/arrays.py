@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from extract import catalog, clip, concepts, fingerprints, images, jobs, networks, study
+from extract import catalog, clip, concepts, fingerprints, images, jobs, ledger, networks, study
 from extract.blocks import Block, Clips, Networks, layer_tables, lists
 from extract.hooks import Tap
 from extract.study import Study, StudyError
@@ -299,22 +299,15 @@ def read_blocks(
         total = sum(len(block.images) for block, _ in missing)
         done = 0
         for block, stale in missing:
-            yield _unit(plan.arrays, block, {target: extractions[target] for target in stale}, users)
+            started = time.perf_counter()
+            tables = (pair for target in stale for pair in tables_of(plan.arrays, block, target, users))
+            ids = [extractions[target] for target in stale]
+            yield ledger.with_ledger(plan, tables, block, ids, time.perf_counter() - started)
             done += len(block.images)
             progress(done, total)
 
 
-def _unit(
-    arrays: Arrays, block: Block, extractions: Mapping[jobs.Target, int], users: tuple[Networks, Clips]
-) -> Iterator[tuple[str, Any]]:
-    """A block's rows, each array read when the writer asks for it, then its entries in the ledger."""
-    started = time.perf_counter()
-    for target in extractions:
-        yield from tables(arrays, block, target, users)
-    yield jobs.ledger_entries(block, list(extractions.values()), time.perf_counter() - started)
-
-
-def tables(
+def tables_of(
     arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]
 ) -> Iterator[tuple[str, Any]]:
     """The rows of one array for a block. Every image is sound, so that its position is its row."""

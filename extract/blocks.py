@@ -63,6 +63,11 @@ class Networks:
         """The entered layer of this name."""
         return next(layer for layer in self.layers if layer.tap.layer == name)
 
+    def layer_of(self, neuron_id: int) -> str:
+        """The name of the layer that a neuron is of."""
+        units = ((layer.first_neuron, layer) for layer in self.layers)
+        return next(layer.tap.layer for first, layer in units if first <= neuron_id < first + layer.tap.units)
+
 
 @dataclass(frozen=True)
 class Clips:

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ import torch
 
 from extract import catalog, clip, concepts, dissections, fingerprints, hooks, images, networks
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute
+from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
+from extract.robustness import LIKELIHOODS
 from extract.study import ConceptSet, Study, StudyError
 
 BLOCK = 4096  # images a transaction
@@ -74,6 +76,9 @@ class Plan:
     clip: clip.Clip
     concept_sets: list[tuple[ConceptSet, dict[str, tuple[str, ...]], str]]
     device: torch.device
+    # Of so many shards this one: the blocks whose number leaves that remainder.
+    shard: tuple[int, int] = field(default=(0, 1), kw_only=True)
+    keep_activations: bool = field(default=True, kw_only=True)  # or only what they come to
 
     def targets(self) -> list[Target]:
         """Everything that the study wants computed, over the split that it is wanted for."""
@@ -231,19 +236,6 @@ def load_network(study: Study, source: images.Source) -> networks.Network:
     return networks.describe(network.model, settings, network.recipe, network.weights)
 
 
-def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
-    """The finished blocks of the extraction with this fingerprint."""
-    rows = warehouse.rows(
-        """
-        select block from extraction_blocks
-        inner join extractions on extraction_blocks.extraction_id = extractions.extraction_id
-        where fingerprint = $fingerprint
-        """,
-        {"fingerprint": fingerprint},
-    )
-    return set(rows["block"])
-
-
 def run(
     plan: Plan,
     warehouse: Any,
@@ -255,6 +247,24 @@ def run(
     progress: called with the images done and those to do, counted once however much is computed of each.
     fill: where the blocks come from, if not from run_targets.
     """
+    entered = enter(plan, warehouse)
+    yield from (fill or run_targets)(warehouse, plan, entered.dataset_id, plan.targets(), entered.users, progress)
+    # A unit of its own, after the last block: a dissection is there only when all that it reads is.
+    if new := new_dissections(plan, warehouse, entered):
+        yield new
+
+
+@dataclass(frozen=True)
+class Entered:
+    """The ids of what a study names. set_ids: concept set → its id."""
+
+    dataset_id: int
+    users: tuple[Networks, Clips]
+    set_ids: dict[str, int]
+
+
+def enter(plan: Plan, warehouse: Any) -> Entered:
+    """Enter what of a study is new: images, network, layers, CLIP, concepts and their embeddings."""
     accept = partial(refuse_too_few, plan)
     dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept)
     accept(catalog.sound_counts(warehouse, dataset_id))
@@ -265,25 +275,30 @@ def run(
     for settings, classes_of, fingerprint in plan.concept_sets:
         set_ids[settings.name] = catalog.enter_concept_set(warehouse, settings, classes_of, fingerprint)
         catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_ids[settings.name], settings.templates)
-    users = (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id))
-    yield from (fill or run_targets)(warehouse, plan, dataset_id, plan.targets(), users, progress)
-    # A unit of its own, after the last block: a dissection is there only when all that it reads is.
-    new = dissections.rows(
+    return Entered(dataset_id, (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id)), set_ids)
+
+
+def new_dissections(plan: Plan, warehouse: Any, entered: Entered) -> dict[str, Any]:
+    """A unit with the study's dissections that are not there yet; empty if all are."""
+    return dissections.rows(
         warehouse,
-        plan.sized_dissections(catalog.sound_counts(warehouse, dataset_id)),
-        set_ids,
-        network_id=network_id,
-        split_id=split_ids(warehouse, dataset_id)[plan.study.dataset.probing_split],
-        clip_id=clip_id,
+        plan.sized_dissections(catalog.sound_counts(warehouse, entered.dataset_id)),
+        entered.set_ids,
+        network_id=entered.users[0].network_id,
+        split_id=split_ids(warehouse, entered.dataset_id)[plan.study.dataset.probing_split],
+        clip_id=entered.users[1].clip_id,
     )
-    if new:
-        yield new
 
 
 def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     """Too few images for a scorer are an error before anything is computed."""
     split = plan.study.dataset.probing_split
     for settings in plan.study.dissections:
+        if not plan.keep_activations and settings.scorer not in LIKELIHOODS:
+            raise StudyError(
+                f"{settings.scorer} reads every activation, which --activations none does not keep; use "
+                f"{' or '.join(LIKELIHOODS)}, or keep them"
+            )
         if counts[split] < settings.top_k:
             raise StudyError(
                 f"the probing split {split} has {counts[split]} sound images, fewer than top_k = {settings.top_k}; "
@@ -295,12 +310,6 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
                 f"rank_reorder orders rank_fraction = {settings.rank_fraction} of {half} images, a half of the probing "
                 f"split {split}, which is fewer than two; add images or raise rank_fraction"
             )
-
-
-def split_ids(warehouse: Any, dataset_id: int) -> dict[str, int]:
-    """split → split_id of a dataset."""
-    rows = warehouse.rows("select split, split_id from splits where dataset_id = $id", {"id": dataset_id})
-    return dict(rows.rows())
 
 
 Missing = tuple[dict[Target, int], list[tuple[Block, list[Target]]]]
@@ -318,9 +327,9 @@ def missing_blocks(
         wanted = [target for target in targets if target.split == split]
         extractions = {t: enter_extraction(warehouse, plan, t, ids[split], users) for t in wanted}
         done = {target: blocks_done(warehouse, target.fingerprint(plan.dataset)) for target in wanted}
-        missing = [
-            (block, [t for t in wanted if block.number not in done[t]]) for block in in_blocks(sound, ids[split])
-        ]
+        place, shards = plan.shard
+        mine = [block for block in in_blocks(sound, ids[split]) if block.number % shards == place]
+        missing = [(block, [t for t in wanted if block.number not in done[t]]) for block in mine]
         passes.append((extractions, [(block, stale) for block, stale in missing if stale]))
     return passes
 
@@ -351,7 +360,7 @@ def run_targets(
             tables = compute(block, pixels, stale, users, plan.device, count)
             finished += len(block.images)
             seconds = time.perf_counter() - started
-            yield _with_ledger(tables, block, [extractions[target] for target in stale], seconds)
+            yield with_ledger(plan, tables, block, [extractions[target] for target in stale], seconds)
 
 
 def in_blocks(images: Sequence[ProbingImage], split_id: int) -> list[Block]:
@@ -381,32 +390,6 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := upcoming.result()) is not None:
             upcoming = pool.submit(next, items, None)
             yield item
-
-
-def _with_ledger(
-    tables: Iterable[tuple[str, Any]], block: Block, extraction_ids: list[int], seconds: float
-) -> Iterator[Any]:
-    """A unit: the rows of a block, then the word that they are there. Runs in the writer's thread."""
-    yield from tables
-    yield ledger_entries(block, extraction_ids, seconds)
-
-
-def ledger_entries(block: Block, extraction_ids: Sequence[int], seconds: float) -> tuple[str, list[dict[str, Any]]]:
-    """The table and rows that say that a block is done."""
-    entry = {"block": block.number, "images": len(block.images), "seconds": seconds, "finished_at": catalog.now()}
-    return "extraction_blocks", [{"extraction_id": extraction_id, **entry} for extraction_id in extraction_ids]
-
-
-def sound_images(warehouse: Any, split_id: int) -> list[ProbingImage]:
-    """The images of a split that have no defect, in order of position."""
-    rows = warehouse.rows(
-        """
-        select image_id, position, path, class from images
-        where split_id = $split_id and defect is null order by position
-        """,
-        {"split_id": split_id},
-    )
-    return [ProbingImage(*row) for row in rows.iter_rows()]
 
 
 def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, users: tuple[Networks, Clips]) -> int:

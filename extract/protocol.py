@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract import catalog, controls, jobs, networks
+from extract import catalog, controls, jobs, ledger, networks
 from extract.blocks import Networks, predictions_table
 from extract.causes import causes
 from extract.edit import PlannedEdit, enter_edits, scaled_copy
@@ -179,11 +179,11 @@ def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str
     plan, network = search.plan, edited.network
     target = Target("predictions", network.name, split, network.fingerprint, len(network.classes))
     split_id, blocks = search.blocks(warehouse, split)
-    done = jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))
+    done = ledger.blocks_done(warehouse, target.fingerprint(plan.dataset))
     if len(done) == len(blocks):
         return
     extraction_id = jobs.enter_extraction(warehouse, plan, target, split_id, (edited, None))
     for block, logits in search.logits(warehouse, planned, split):
         if block.number not in done:
             rows = predictions_table(block, edited, logits, block.image_ids())
-            yield [("predictions", rows), jobs.ledger_entries(block, [extraction_id], 0.0)]
+            yield [("predictions", rows), ledger.ledger_entries(block, [extraction_id], 0.0)]

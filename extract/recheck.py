@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract import arrays, catalog, jobs
+from extract import arrays, catalog, jobs, ledger
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute
 from extract.jobs import Plan, Target
 
@@ -44,12 +44,12 @@ def recheck(plan: Plan, warehouse: Any, images: int, seed: int) -> Iterator[Find
         return  # without the same files there is nothing to compare
     users = _users(plan, warehouse)
     dataset_id = warehouse.find("datasets", plan.dataset)
-    ids = jobs.split_ids(warehouse, dataset_id)
+    ids = ledger.split_ids(warehouse, dataset_id)
     random = np.random.default_rng(seed)
     for split in dict.fromkeys(target.split for target in plan.targets()):
-        sound = jobs.sound_images(warehouse, ids[split])
+        sound = ledger.sound_images(warehouse, ids[split])
         targets = [target for target in plan.targets() if target.split == split]
-        done = [set(jobs.blocks_done(warehouse, target.fingerprint(plan.dataset))) for target in targets]
+        done = [set(ledger.blocks_done(warehouse, target.fingerprint(plan.dataset))) for target in targets]
         here = [image for place, image in enumerate(sound) if all(place // jobs.BLOCK in each for each in done)]
         if here:
             chosen = _draw(random, len(here), min(images, len(here)), plan)
@@ -71,7 +71,7 @@ def _again(
     """The tables of the targets over some images, as an extraction would write them."""
     block = Block(0, images)
     if isinstance(plan, arrays.ArraysPlan):
-        return (rows for target in targets for rows in arrays.tables(plan.arrays, block, target, users))
+        return (rows for target in targets for rows in arrays.tables_of(plan.arrays, block, target, users))
     pixels = plan.source.read([image.position for image in images])
     batches = jobs.in_batches(pixels, [len(images)], plan.device)
     return compute(block, batches, targets, users, plan.device, lambda done: None)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extract import catalog, cut, jobs
+from extract import catalog, cut, jobs, ledger
 from extract.blocks import Block
 from extract.cut import Cut, Kept
 from extract.edit import PlannedEdit
@@ -106,8 +106,8 @@ class Search:
     def blocks(self, warehouse: Any, split: str) -> tuple[int, list[Block]]:
         """The id of a split and its sound images in blocks. Raises StudyError where there are none."""
         dataset_id = warehouse.find("datasets", self.plan.dataset)
-        split_id = jobs.split_ids(warehouse, dataset_id).get(split)
-        images = [] if split_id is None else jobs.sound_images(warehouse, split_id)
+        split_id = ledger.split_ids(warehouse, dataset_id).get(split)
+        images = [] if split_id is None else ledger.sound_images(warehouse, split_id)
         if not images:
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
         return split_id, jobs.in_blocks(images, split_id)

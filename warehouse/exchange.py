@@ -14,13 +14,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warehouse import views
+from warehouse import shards, views
 from warehouse.database import SCHEMA_VERSION, Warehouse
 from warehouse.held import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
@@ -117,25 +117,35 @@ def _write(warehouse: Warehouse, table: str, path: Path) -> int:
 # ---------------------------------------------------------------- in
 
 
-def import_folder(folder: Path | str, path: Path | str, wait: float = 0.0) -> Iterator[Exchanged]:
-    """Make a warehouse of an export; yields what was read. There is no file until it is whole.
+def import_folder(
+    folder: Path | str,
+    path: Path | str,
+    wait: float = 0.0,
+    finish: Callable[[Warehouse], object] = lambda warehouse: list(warehouse.build()),
+) -> Iterator[Exchanged]:
+    """Make a warehouse of an export or of a folder of shards; yields what was read. There is no file until it is whole.
 
-    Raises ExportError for what is missing, damaged or not as this version's tables are.
+    finish: what is computed from the tables. Raises ExportError or ShardError for what is missing, damaged or not as
+    this version's tables are.
     """
     folder, path = Path(folder), Path(path)
     if path.exists():
         raise ExportError(f"{path} is there already; name a file that is not")
     if not path.parent.is_dir():
         raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
-    described = _checked_manifest(folder)
+    sharded = shards.files(folder) if shards.is_folder_of_shards(folder) else []
+    source = folder / shards.CATALOG if sharded else folder
+    described = _checked_manifest(source)
     half = path.with_name(path.name + ".part")
     _delete(half)  # of a run that was killed
     try:
         with Warehouse(half, wait=wait) as warehouse:
-            for table, facts in described.items():
-                rows = _read(warehouse, table, folder / f"{table}.parquet", facts)
-                yield Exchanged(table, rows, (folder / f"{table}.parquet").stat().st_size / 1e6)
-            list(warehouse.build())
+            parts = [(table, source / f"{table}.parquet", facts["rows"]) for table, facts in described.items()]
+            parts += [(each.table, each.path, each.rows) for each in sharded]
+            for table, file, rows in parts:
+                _read(warehouse, table, file, rows)
+                yield Exchanged(table, rows, file.stat().st_size / 1e6)
+            finish(warehouse)
         os.replace(half, path)
     finally:
         _delete(half)
@@ -172,25 +182,24 @@ def _checked_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return {table: {"rows": rows} for table, (rows, _) in facts.items()}
 
 
-def _read(warehouse: Warehouse, table: str, path: Path, facts: dict[str, Any]) -> int:
+def _read(warehouse: Warehouse, table: str, path: Path, expected: int) -> None:
     import duckdb
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows != expected:
+                rows = f"{file.metadata.num_rows:,} rows, the manifest says {expected:,}"
+                raise ExportError(f"{path} has {rows}; export again")
             wanted = warehouse.rows(f"select * from {table} limit 0").columns
-            if file.schema_arrow.names != wanted:
+            if sorted(file.schema_arrow.names) != sorted(wanted):
                 raise ExportError(f"{path} has other columns than {table}: {', '.join(file.schema_arrow.names)[:200]}")
             batches = file.iter_batches(ROWS_AT_ONCE)
             warehouse.write({table: pa.RecordBatchReader.from_batches(file.schema_arrow, batches)})
-            rows = file.metadata.num_rows
     except (pa.ArrowException, duckdb.Error, OSError) as error:
         refuse_a_full_disk(error, warehouse.path)
         raise ExportError(f"{path} cannot be read as {table}: {str(error).splitlines()[0]}") from error
-    if rows != facts["rows"]:
-        raise ExportError(f"{path} has {rows:,} rows, the manifest says {facts['rows']:,}; export again")
-    return rows
 
 
 def _sha256(path: Path) -> str:

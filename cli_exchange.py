@@ -1,0 +1,87 @@
+"""What is exchanged as Parquet: a whole warehouse, and an extraction in shards."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli_options import WAIT, Wait, WarehousePath, label, open_to_read, warehouse_path
+
+if TYPE_CHECKING:
+    from extract.jobs import Plan
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet")],
+    warehouse: WarehousePath = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Write every table as a Parquet file, with a manifest of rows and hashes.
+
+    Example: dissectdb export shared/
+    """
+    from reports import terminal
+    from warehouse import exchange
+
+    with open_to_read(warehouse_path(warehouse), wait) as opened:
+        done = [table for table in exchange.export(opened, folder) if table.rows]
+    terminal.show(done, empty="no table has a row")
+    print(f"export: {folder.resolve()}")
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export made")],
+    warehouse: WarehousePath = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Make a new warehouse of an exported folder, or of shards, if nothing in it is missing or damaged.
+
+    Example: dissectdb import shared/ --warehouse copy.duckdb
+    """
+    from reports import terminal
+    from warehouse import exchange, shards
+
+    path = warehouse_path(warehouse)
+    finish = (label,) if shards.is_folder_of_shards(folder) else ()  # an export has its labels
+    rows = Counter()
+    for part in exchange.import_folder(folder, path, wait, *finish):
+        rows[part.table] += part.rows
+    found = [{"table": table, "rows": count} for table, count in rows.items() if count]
+    terminal.show(found, empty="no table has a row")
+    print(f"warehouse: {path.resolve()}")
+
+
+def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> None:
+    """Write the files of a shard; the small tables are made in memory."""
+    from extract import arrays, jobs, shards
+    from reports import terminal
+    from warehouse import Warehouse, exchange
+
+    mine = shards.choose(shard, os.environ)
+    fill = arrays.read_blocks if isinstance(plan, arrays.ArraysPlan) else jobs.run_targets
+    with Warehouse(":memory:") as catalog:
+        if dry_run:
+            terminal.show(plan.steps(catalog), title=f"Of this, shard {mine}")
+            return
+        with terminal.Progress(f"extracting shard {mine}") as progress:
+            new = shards.run(
+                plan, catalog, sink, mine, fill, lambda folder: list(exchange.export(catalog, folder)), progress
+            )
+    print(f"shard {mine}: {sink}" if new else f"nothing is stale: shard {mine} is in {sink}")
+
+
+def show_shards(folder: Path) -> None:
+    """Which shards of a sink are there; exits 1 if one is missing or damaged."""
+    from reports import terminal
+    from warehouse import shards
+
+    states = shards.status(folder)
+    terminal.show(states, title=f"Shards in {folder}", empty="none")
+    whole = sum(not state.problem for state in states)
+    print(f"{whole} of {len(states)} shards are whole")
+    if whole < len(states) or not states:
+        raise typer.Exit(1)

@@ -1,0 +1,211 @@
+"""An extraction in shards, written as Parquet files: any number of processes or machines, and no database between them.
+
+shard = choose("0/4", os.environ)                  # the blocks 0, 4, 8, … of every split
+run(plan, catalog, "parquet:shards", shard, fill)  # catalog: a warehouse in memory for the small tables
+
+    shards/table=activations/layer=conv1/shard=00000-of-00004.parquet      one a table (and layer) and shard
+    shards/table=extraction_blocks/shard=00000-of-00004.parquet            the receipt of the shard, written last
+
+A file is written under another name and renamed, so that one that is there is whole; its footer holds the fingerprint
+of the extraction. A shard whose receipt is there is done. Ids agree between shards because each enters the same
+things in the same order. The folder may be an address that pyarrow knows, s3://bucket/folder say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from extract import fingerprints, jobs
+from extract.blocks import Networks
+from extract.jobs import Plan
+from extract.study import StudyError
+
+KEY = b"dissectdb"  # of the footer
+RECEIPTS = "extraction_blocks"
+PREFIX = "parquet:"
+RECEIPT = pa.schema(
+    [
+        ("extraction_id", pa.int32()),
+        ("block", pa.int32()),
+        ("images", pa.int32()),
+        ("seconds", pa.float64()),
+        ("finished_at", pa.timestamp("us")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Shard `number`, counted from 0, of `of`."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number:05}-of-{self.of:05}"
+
+
+def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
+    """ "i/n", else what SLURM or torchrun say of this process, else the only one. Raises StudyError."""
+    if text is None:
+        first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
+        for number, of, start in (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first), ("RANK", "WORLD_SIZE", 0)):
+            if environment.get(number, "").isdigit() and environment.get(of, "").isdigit():
+                text = f"{int(environment[number]) - start}/{environment[of]}"
+                break
+        else:
+            return Shard(0, 1)
+    found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise StudyError(f"--shard {text}: no shard; write i/n with i from 0 to n - 1, 0/4 say")
+    return Shard(int(found[1]), int(found[2]))
+
+
+def open_sink(sink: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system and folder of "parquet:DIR". Raises StudyError."""
+    place = sink.removeprefix(PREFIX)
+    if place == sink or not place:
+        raise StudyError(f"--sink {sink}: no sink; write parquet:DIR")
+    try:
+        if "://" in place:
+            return pa.fs.FileSystem.from_uri(place)
+        return pa.fs.LocalFileSystem(), str(Path(place).resolve())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StudyError(f"--sink {sink}: {str(error).splitlines()[0]}") from error
+
+
+def run(
+    plan: Plan,
+    catalog: Any,
+    sink: str,
+    shard: Shard,
+    fill: Callable[..., Iterator[Any]],
+    export: Callable[[Path], object],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> bool:
+    """Compute a shard and write its files, unless they are there; returns whether there was anything to do.
+
+    catalog: an empty warehouse, which gets the small tables. fill: where the blocks come from. export: writes the small
+    tables into a folder, for the first shard. Raises StudyError.
+    """
+    files = _Files(*open_sink(sink), shard, fingerprint(plan, shard.of))
+    if files.are_done():
+        return False
+    mine = replace(plan, shard=(shard.number, shard.of))
+    entered = jobs.enter(mine, catalog)
+    try:
+        for unit in fill(catalog, mine, entered.dataset_id, mine.targets(), entered.users, progress):
+            for table, rows in unit:
+                files.add(table, rows, entered.users[0])
+        if new := jobs.new_dissections(mine, catalog, entered):
+            catalog.write(new)
+        if shard.number == 0:
+            files.put_folder("catalog", export)
+        files.finish()
+    except OSError as error:
+        raise StudyError(f"--sink {sink}: {error}") from error
+    finally:
+        files.discard()
+    return True
+
+
+def fingerprint(plan: Plan, shards: int) -> str:
+    """Of all that is in the files of a sink together: shards of another study, or another division, do not fit."""
+    wanted = sorted(target.fingerprint(plan.dataset) for target in plan.targets())
+    return fingerprints.of_values(wanted, jobs.BLOCK, shards, plan.keep_activations)
+
+
+class _Files:
+    """The files of a shard while they are written."""
+
+    def __init__(self, system: pa.fs.FileSystem, folder: str, shard: Shard, mark: str) -> None:
+        self.system, self.folder, self.shard, self.mark = system, folder, shard, mark
+        self.writers: dict[str, pq.ParquetWriter] = {}
+        self.rows: dict[str, int] = {}
+        self.receipts: list[dict[str, Any]] = []
+
+    def are_done(self) -> bool:
+        """Whether the receipt of this shard is there, and is of this extraction."""
+        try:
+            with self.system.open_input_file(f"{self.folder}/{self._name(RECEIPTS)}") as file:
+                known = pq.read_metadata(file).metadata or {}
+        except (FileNotFoundError, pa.ArrowException):
+            return False
+        return json.loads(known.get(KEY, b"{}")).get("fingerprint") == self.mark
+
+    def add(self, table: str, rows: Any, by_network: Networks) -> None:
+        """Write rows of a table; those of the ledger are kept for the receipt."""
+        if table == RECEIPTS:
+            self.receipts += rows
+            return
+        for batch in rows if isinstance(rows, pa.RecordBatchReader) else rows.to_batches():
+            if not batch.num_rows:
+                continue
+            layer = by_network.layer_of(batch["neuron_id"][0].as_py()) if "neuron_id" in batch.schema.names else None
+            name = self._name(table, layer)
+            if name not in self.writers:
+                self.writers[name], self.rows[name] = self._open(name, batch.schema), 0
+            self.writers[name].write_batch(batch)
+            self.rows[name] += batch.num_rows
+
+    def finish(self) -> None:
+        """Give the files their names, the receipt last: it says which there are, and how many rows each has."""
+        about = {"fingerprint": self.mark, "shard": str(self.shard)}
+        for writer in self.writers.values():
+            writer.add_key_value_metadata({KEY: json.dumps(about)})
+            writer.close()
+        for name in self.writers:
+            self.system.move(self._half(name), f"{self.folder}/{name}")
+        name = self._name(RECEIPTS)
+        table = pa.Table.from_pylist(self.receipts, RECEIPT)
+        with self._open(name, table.schema) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({KEY: json.dumps(about | {"files": self.rows})})
+        self.system.move(self._half(name), f"{self.folder}/{name}")
+        self.writers.clear()
+
+    def put_folder(self, name: str, export: Callable[[Path], object]) -> None:
+        """Files that are made on this machine first."""
+        with tempfile.TemporaryDirectory() as local:
+            export(Path(local) / name)
+            self.system.create_dir(f"{self.folder}/{name}", recursive=True)
+            here = pa.fs.LocalFileSystem()
+            pa.fs.copy_files(f"{local}/{name}", f"{self.folder}/{name}", here, self.system)
+
+    def discard(self) -> None:
+        """Delete what was not finished."""
+        for name, writer in self.writers.items():
+            writer.close()
+            self.system.delete_file(self._half(name))
+
+    def _open(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        self.system.create_dir(f"{self.folder}/{name}".rpartition("/")[0], recursive=True)
+        floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+        return pq.ParquetWriter(
+            self._half(name),
+            schema,
+            filesystem=self.system,
+            compression="zstd",
+            use_byte_stream_split=floats,
+            use_dictionary=[field.name for field in schema if field.name not in floats],
+        )
+
+    def _name(self, table: str, layer: str | None = None) -> str:
+        inside = "" if layer is None else f"layer={quote(layer, safe='')}/"
+        return f"table={table}/{inside}shard={self.shard}.parquet"
+
+    def _half(self, name: str) -> str:
+        """Of a file that is not whole; Spark and DuckDB skip names that begin so."""
+        before, _, last = f"{self.folder}/{name}".rpartition("/")
+        return f"{before}/_{last}.part"

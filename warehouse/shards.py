@@ -1,0 +1,137 @@
+"""What the shards of an extraction left in a folder: which are there and whole, and their files for a warehouse.
+
+status("shards/")                     # a line a shard: done, missing, or what is damaged
+files("shards/")                      # (table, path, rows) of a whole set; raises ShardError for one that is not
+
+The small tables are in shards/catalog, as an export has them; the rest in files of a table and shard each, which the
+receipt of the shard names. Nothing of the folder runs, and only names that a shard can write are followed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from warehouse.held import WarehouseError
+
+CATALOG = "catalog"
+RECEIPTS = "table=extraction_blocks"
+NAME = re.compile(r"table=(\w+)/(?:layer=[^/]+/)?shard=(\d{5}-of-\d{5})\.parquet")
+
+
+class ShardError(WarehouseError):
+    """A folder of shards is not whole; the message says which are missing and what to do."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One shard. problem: empty where it is done and whole."""
+
+    shard: str
+    files: int
+    rows: int
+    megabytes: float
+    problem: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a whole set of shards."""
+
+    table: str
+    path: Path
+    rows: int
+
+
+def is_folder_of_shards(folder: Path) -> bool:
+    """Whether a sink wrote there."""
+    return (folder / RECEIPTS).is_dir() or (folder / CATALOG).is_dir()
+
+
+def status(folder: Path) -> list[State]:
+    """The state of every shard that there should be; those of the commonest division where there are several."""
+    receipts = {name: _receipt(folder, name) for name in _names(folder)}
+    divisions = [name.partition("-of-")[2] for name in receipts]
+    if not divisions:
+        return []
+    of = max(sorted(set(divisions)), key=divisions.count)
+    marks = [about.get("fingerprint") for about in receipts.values()]
+    mark = max(sorted(set(map(str, marks))), key=marks.count)
+    names = [f"{number:05}-of-{of}" for number in range(int(of))]
+    return [_state(folder, name, receipts.get(name), mark) for name in names]
+
+
+def files(folder: Path) -> list[File]:
+    """The files of all shards, with the receipts. Raises ShardError where one is missing or damaged."""
+    states = status(folder)
+    broken = [f"{state.shard} ({state.problem})" for state in states if state.problem]
+    if not states or broken:
+        few = ", ".join(broken[:5]) + (", …" if len(broken) > 5 else "")
+        raise ShardError(f"{folder} is not whole: {few or 'no shard is there'}; run these shards again")
+    found = []
+    for state in states:
+        receipt = _receipt(folder, state.shard)
+        for name, rows in receipt["files"].items():
+            found.append(File(NAME.fullmatch(name)[1], folder / name, rows))
+        name = f"{RECEIPTS}/shard={state.shard}.parquet"
+        found.append(File("extraction_blocks", folder / name, receipt["blocks"]))
+    return found
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in sorted((folder / RECEIPTS).glob("shard=*.parquet")):
+        if re.fullmatch(r"\d{5}-of-\d{5}", name := path.stem.removeprefix("shard=")):
+            yield name
+
+
+def _receipt(folder: Path, shard: str) -> dict[str, Any]:
+    """What a receipt says; empty where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        about = pq.read_metadata(folder / RECEIPTS / f"shard={shard}.parquet")
+        said = json.loads((about.metadata or {})[b"dissectdb"])
+        rows = {str(name): int(count) for name, count in said["files"].items()}
+        if said["shard"] != shard or not all(_is_of(name, shard) for name in rows):
+            return {}
+        return {"fingerprint": str(said["fingerprint"]), "files": rows, "blocks": about.num_rows}
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _is_of(name: str, shard: str) -> bool:
+    found = NAME.fullmatch(name)
+    return found is not None and found[2] == shard
+
+
+def _state(folder: Path, shard: str, receipt: dict[str, Any] | None, mark: str) -> State:
+    if receipt is None:
+        return State(shard, 0, 0, 0.0, "missing")
+    if not receipt:
+        return State(shard, 0, 0, 0.0, "its receipt is damaged")
+    problem = "" if receipt["fingerprint"] == mark else "of another study or division"
+    size = 0
+    for name, rows in receipt["files"].items():
+        problem = problem or _damage(folder / name, rows)
+        size += (folder / name).stat().st_size if (folder / name).exists() else 0
+    return State(shard, len(receipt["files"]), sum(receipt["files"].values()), size / 1e6, problem)
+
+
+def _damage(path: Path, rows: int) -> str:
+    """What is wrong with a file, as far as its footer tells."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    what = f"{path.parent.name}/{path.name}"
+    if path.is_symlink() or not path.is_file():
+        return f"{what} is missing"
+    try:
+        about = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return f"{what} is damaged"
+    return "" if about.num_rows == rows else f"{what} has {about.num_rows:,} rows, not {rows:,}"
