@@ -300,22 +300,23 @@ def read_blocks(
         done = 0
         for block, stale in missing:
             started = time.perf_counter()
-            tables = (pair for target in stale for pair in tables_of(plan.arrays, block, target, users))
+            tables = block_tables(plan.arrays, block, stale, users)
             ids = [extractions[target] for target in stale]
             yield ledger.with_ledger(plan, tables, block, ids, time.perf_counter() - started)
             done += len(block.images)
             progress(done, total)
 
 
-def tables_of(
-    arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]
+def block_tables(
+    arrays: Arrays, block: Block, targets: Sequence[jobs.Target], users: tuple[Networks, Clips]
 ) -> Iterator[tuple[str, Any]]:
-    """The rows of one array for a block. Every image is sound, so that its position is its row."""
-    if target.kind == "activations":
-        values = np.asarray(arrays.floats(LAYER + target.name, *_rows(block)))
-        yield from layer_tables(values, block, users[0].layer(target.name).first_neuron)
-    else:
-        yield target.kind, _table(arrays, block, target, users)
+    """A block's rows, each array read when the writer asks for it. All images are sound: their position is a row."""
+    for target in targets:
+        if target.kind == "activations":
+            values = arrays.floats(LAYER + target.name, *_rows(block))
+            yield from layer_tables(values, block, users[0].layer(target.name).first_neuron)
+        else:
+            yield target.kind, _table(arrays, block, target, users)
 
 
 def _rows(block: Block) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def _again(
     """The tables of the targets over some images, as an extraction would write them."""
     block = Block(0, images)
     if isinstance(plan, arrays.ArraysPlan):
-        return (rows for target in targets for rows in arrays.tables_of(plan.arrays, block, target, users))
+        return arrays.block_tables(plan.arrays, block, targets, users)
     pixels = plan.source.read([image.position for image in images])
     batches = jobs.in_batches(pixels, [len(images)], plan.device)
     return compute(block, batches, targets, users, plan.device, lambda done: None)
