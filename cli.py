@@ -49,6 +49,7 @@ app = typer.Typer(
 app.add_typer(cli_concepts.app, name="concepts")
 app.command()(cli_exchange.export)
 app.command("import")(cli_exchange.import_)
+app.command("compile")(cli_exchange.compile_)
 
 DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
 
@@ -122,6 +123,8 @@ def build(
     warehouse: WarehousePath = None,
     select: Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")] = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Rebuild the fresh ones too")] = False,
+    engine: Annotated[str, typer.Option(help="duckdb, or spark on a folder of Parquet files")] = "duckdb",
+    source: Annotated[Path | None, typer.Option(metavar="DIR", help="For Spark: an export, or shards")] = None,
     deterministic: Deterministic = False,
     dry_run: DryRun = False,
     wait: Wait = WAIT,
@@ -130,6 +133,11 @@ def build(
 
     Example: dissectdb build --select layer_summary
     """
+    if engine not in ("duckdb", "spark") or (engine == "spark") != (source is not None):
+        raise typer.BadParameter("it is duckdb, or spark with a --source", param_hint="--engine")
+    if source is not None:
+        cli_exchange.build_on_spark(source, select or ())
+        return
     path = warehouse_path(warehouse)
     readable = dry_run or not path.exists()
     with open_to_read(path, wait) if readable else open_to_write(path, wait, deterministic=deterministic) as opened:

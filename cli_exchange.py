@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,36 @@ def import_(
     found = [{"table": table, "rows": count} for table, count in rows.items() if count]
     terminal.show(found, empty="no table has a row")
     print(f"warehouse: {path.resolve()}")
+
+
+def compile_(
+    dialect: Annotated[str, typer.Option(help="spark")] = "spark",
+    select: Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")] = None,
+) -> None:
+    """Print the SQL of all views for another engine, for people who have a session with the tables in it.
+
+    Example: dissectdb compile --dialect spark > views.sql
+    """
+    from warehouse import spark, views
+
+    found = views.load_views()
+    wanted = views.with_inputs(found, select) if select else {view.name for view in found}
+    for statement in spark.compile([view for view in found if view.name in wanted], dialect):
+        print(f"{statement};\n")
+
+
+def build_on_spark(source: Path, select: Sequence[str]) -> None:
+    """Compute the materialised views of a folder of tables on Spark, into its folder `views`."""
+    from reports import terminal
+    from warehouse import spark
+
+    session = spark.local_session()
+    try:
+        for built in spark.build(session, source, source / "views", select=select):
+            terminal.say(f"built {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
+    finally:
+        session.stop()
+    print(f"views: {(source / 'views').resolve()}")
 
 
 def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> None:

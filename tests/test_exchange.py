@@ -111,6 +111,28 @@ def test_no_table_of_the_contract_is_forgotten() -> None:
     assert known - set(exchange.tables()) == exchange.OWN
 
 
+def test_views_that_another_engine_computed_are_taken_as_they_are(
+    modified: World, copied: Path, tmp_path: Path
+) -> None:
+    rows = modified.frame("select * from top_activations").with_columns(value=pl.col("value") * 0 + 7)
+    (copied / "views" / "top_activations.parquet").mkdir(parents=True)  # a folder of parts, as Spark writes it
+    rows.head(100).write_parquet(copied / "views" / "top_activations.parquet" / "part-0.parquet")
+    rows.slice(100).write_parquet(copied / "views" / "top_activations.parquet" / "part-1.parquet")
+    (copied / "views" / "no_view_of_ours.parquet").write_text("nonsense")
+    done = command("import", copied, "-w", tmp_path / "new.duckdb")
+    assert done.code == 0, done.err
+    with Warehouse(tmp_path / "new.duckdb", read_only=True) as opened:
+        assert opened.rows("select distinct value from top_activations")["value"].to_list() == [7]
+        assert opened.rows("select * from top_activations").height == len(rows)
+        assert [built.view for built in opened.build(dry_run=True)] == []
+
+
+def test_a_computed_view_with_other_columns_is_refused(copied: Path, tmp_path: Path) -> None:
+    (copied / "views").mkdir()
+    pl.DataFrame({"a": [1]}).write_parquet(copied / "views" / "top_activations.parquet")
+    assert "view top_activations could not be built" in bring(copied, tmp_path / "new.duckdb")
+
+
 # ---------------------------------------------------------------- what is refused
 
 

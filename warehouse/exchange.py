@@ -121,11 +121,12 @@ def import_folder(
     folder: Path | str,
     path: Path | str,
     wait: float = 0.0,
-    finish: Callable[[Warehouse], object] = lambda warehouse: list(warehouse.build()),
+    finish: Callable[[Warehouse], object] = lambda warehouse: None,
 ) -> Iterator[Exchanged]:
     """Make a warehouse of an export or of a folder of shards; yields what was read. There is no file until it is whole.
 
-    finish: what is computed from the tables. Raises ExportError or ShardError for what is missing, damaged or not as
+    Views that Spark computed, in the folder's `views`, are taken as they are; the others are built. finish: what else
+    is computed from the tables, before that. Raises ExportError or ShardError for what is missing, damaged or not as
     this version's tables are.
     """
     folder, path = Path(folder), Path(path)
@@ -145,10 +146,27 @@ def import_folder(
             for table, file, rows in parts:
                 _read(warehouse, table, file, rows)
                 yield Exchanged(table, rows, file.stat().st_size / 1e6)
+            if given := _computed(folder / "views"):
+                list(warehouse.build(select=given, given=given))
             finish(warehouse)
+            list(warehouse.build())
         os.replace(half, path)
+    except views.ViewError as error:  # with the statement that failed, in many lines
+        raise ExportError(f"{folder}: {str(error).splitlines()[0]}") from error
     finally:
         _delete(half)
+
+
+def _computed(folder: Path) -> dict[str, Callable[[], Any]]:
+    """View → how to read its rows, of those that were computed elsewhere."""
+    import pyarrow.dataset
+
+    def reader(place: Path) -> Callable[[], Any]:
+        return lambda: pyarrow.dataset.dataset(place, format="parquet").scanner(batch_size=ROWS_AT_ONCE).to_reader()
+
+    known = [view.name for view in views.load_views() if view.materialized]
+    places = {name: folder / f"{name}.parquet" for name in known}
+    return {name: reader(place) for name, place in places.items() if place.exists()}
 
 
 def _delete(file: Path) -> None:

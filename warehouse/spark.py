@@ -24,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from warehouse.views import SQL, Built, View, ViewError, _with_inputs, load_views
+from warehouse.views import SQL, Built, View, ViewError, load_views, with_inputs
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -103,7 +103,7 @@ def build(
     what was there is replaced. select: only these views and what they read. Raises SparkError, ViewError.
     """
     views = load_views()
-    wanted = _with_inputs(views, select) if select else {view.name for view in views}
+    wanted = with_inputs(views, select) if select else {view.name for view in views}
     views = [view for view in views if view.name in wanted]
     names = {view.name for view in views}
     for table in sorted({name for view in views for name in view.reads} - names):
@@ -212,7 +212,8 @@ def _table(spark: SparkSession, source: str, table: str) -> DataFrame:
 def _path(source: str, table: str) -> str:
     if re.match(r"\w+://", source):
         return f"{source.rstrip('/')}/{table}.parquet"
-    names = (f"{table}.parquet", table, f"table={table}")
+    # Of a folder of shards the small tables are in a folder of their own, with the large ones empty.
+    names = (f"table={table}", f"{table}.parquet", table, f"catalog/{table}.parquet")
     for name in names:
         if (path := Path(source) / name).exists():
             return str(path)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 
@@ -189,15 +190,16 @@ def build(
     select: Collection[str] = (),
     full_refresh: bool = False,
     dry_run: bool = False,
+    given: Mapping[str, Callable[[], object]] = MappingProxyType({}),
 ) -> Iterator[Built]:
     """Recompute the stale materialised views, each in a transaction of its own; yields what was done.
 
     use: gives the connection for a moment, for writing or not; between two views others may have the file.
     select: only these views and what they read. full_refresh: the stale and the fresh. dry_run: compute nothing,
     yield what is stale with the rows that it has now; what would only become stale by its inputs' new content is
-    yielded too.
+    yielded too. given: view → its rows (an Arrow reader) where another engine has computed them.
     """
-    wanted = _with_inputs(views, select) if select else {view.name for view in views}
+    wanted = with_inputs(views, select) if select else {view.name for view in views}
     with use(False) as connection:
         versions = dict(connection.execute("select table_name, version::varchar from table_versions").fetchall())
         builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
@@ -221,11 +223,13 @@ def build(
         with use(True) as connection:
             inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
             parts = _parts(connection, view, inputs) if view.by_dissection else None
-            built, versions[view.name] = _materialize(connection, view, fingerprint, parts, inputs, full_refresh)
+            rows = given[view.name]() if view.name in given else None
+            built, versions[view.name] = _materialize(connection, view, fingerprint, parts, inputs, full_refresh, rows)
         yield built
 
 
-def _with_inputs(views: list[View], select: Collection[str]) -> set[str]:
+def with_inputs(views: list[View], select: Collection[str]) -> set[str]:
+    """The names of some views and of all that they read. Raises ViewError for a name that is no view's."""
     by_name = {view.name: view for view in views}
     if unknown := sorted(set(select) - by_name.keys()):
         raise ViewError(f"no view named {', '.join(unknown)}; there is {', '.join(sorted(by_name))}")
@@ -246,16 +250,19 @@ def _materialize(
     parts: dict[int, str] | None,
     inputs: Collection[str],
     anew: bool,
+    given: object = None,
 ) -> tuple[Built, str]:
     """Bring the table of a view and its record up to date; returns what was built and a hash of the content.
 
     parts: dissection → fingerprint of what its rows are made from; only those that changed are made again, unless
-    all is wanted anew. None: the view is made whole. inputs: the tables that are divided like it.
+    all is wanted anew. None: the view is made whole. inputs: the tables that are divided like it. given: its rows.
     """
     started = time.perf_counter()
     try:
         with transaction(connection):
-            if parts is None:
+            if given is not None:
+                _take(connection, view, given, parts or {})
+            elif parts is None:
                 _fill(connection, view)
             else:
                 _refill(connection, view, parts, inputs, anew)
@@ -298,6 +305,22 @@ def _refill(
     for some in [[part] for part in stale] if view.slices else [stale] if stale else []:
         with _only(connection, inputs, f"dissection_id in ({', '.join(map(str, some))})"):
             _insert(connection, view, "true")
+    _note_parts(connection, view, parts)
+
+
+def _take(connection: duckdb.DuckDBPyConnection, view: View, given: object, parts: dict[int, str]) -> None:
+    """The table of a view with rows that were computed elsewhere."""
+    _make_empty(connection, view)
+    connection.register("given_rows", given)
+    try:
+        connection.execute(f"insert into {view.name} by name select * from given_rows")
+    finally:
+        with suppress(duckdb.Error):
+            connection.unregister("given_rows")
+    _note_parts(connection, view, parts)
+
+
+def _note_parts(connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, str]) -> None:
     connection.execute("delete from view_parts where view = ?", [view.name])
     for part, fingerprint in parts.items():
         connection.execute("insert into view_parts values (?, ?, ?)", [view.name, part, fingerprint])
