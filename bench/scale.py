@@ -171,7 +171,8 @@ def on_spark(path: Path, memory: str) -> dict[str, Any]:
 
 def alone(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """What a function returns in a new process, whose memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    # Progress bars, which DuckDB draws in such a process, go where no table is.
+    with ProcessPoolExecutor(1, get_context("spawn"), os.dup2, (2, 1)) as pool:
         return pool.submit(work, *arguments).result()
 
 

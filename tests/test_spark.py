@@ -20,11 +20,14 @@ import duckdb
 import polars as pl
 import pytest
 from conftest import all_views, dissection_row
+from worlds import World
 
+from warehouse import shards, views
 from warehouse import spark as on_spark
-from warehouse import views
 from warehouse.spark import SparkError, translate
 from warehouse.views import SQL, ViewError
+
+pytest_plugins = ["world_fixtures"]
 
 TABLES = re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text(encoding="utf-8"))
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
@@ -348,7 +351,8 @@ def test_a_table_may_be_a_partitioned_folder_with_other_types_and_columns(spark,
 
 def test_what_is_missing_is_named(spark, tmp_path):
     with pytest.raises(
-        SparkError, match=r"has no table layers: none of layers\.parquet, layers, table=layers is there"
+        SparkError,
+        match=r"has no table layers: none of table=layers, layers\.parquet, layers, catalog/layers\.parquet is",
     ):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
     pl.DataFrame({"layer_id": [1]}).write_parquet(tmp_path / "layers.parquet")
@@ -370,3 +374,21 @@ def test_without_pyspark_or_java_it_is_said_how_to_get_them(monkeypatch):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(SparkError, match="Spark needs Java, 17 or newer"):
         on_spark.local_session()
+
+
+# ---------------------------------------------------------------- shards, a task each
+
+
+def test_workers_of_spark_extract_the_shards_of_a_study(spark: Any, new_world: World) -> None:
+    sink = new_world.folder / "shards"
+    done = on_spark.extract(spark, new_world.study, f"parquet:{sink}", 2)
+    assert [(number, said) for number, _, said in done] == [
+        (number, f"shard 0000{number}-of-00002: parquet:{sink}") for number in (0, 1)
+    ]
+    assert [state.problem for state in shards.status(sink)] == ["", ""]
+
+
+def test_a_shard_that_fails_on_a_worker_says_why(spark: Any, new_world: World) -> None:
+    new_world.change("top_k = 5\nsoftmax_scale", "top_k = 255\nsoftmax_scale")
+    with pytest.raises(SparkError, match=r"shard \d of 2: .*fewer than top_k = 255"):
+        on_spark.extract(spark, new_world.study, f"parquet:{new_world.folder / 'shards'}", 2)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING
 from warehouse.views import SQL, Built, View, ViewError, load_views, with_inputs
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
     from sqlglot import exp
 
@@ -62,6 +65,7 @@ def local_session(
         raise SparkError("Spark is not installed: pip install 'dissectdb[spark]'") from error
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         raise SparkError("Spark needs Java, 17 or newer: apt-get install openjdk-17-jre-headless, or set JAVA_HOME")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # of the workers; else whatever python3 there is
     threads = os.cpu_count() if cores == "*" else cores
     session = SparkSession.builder.master(f"local[{cores}]").appName("dissectdb")
     defaults = {
@@ -76,6 +80,37 @@ def local_session(
     for key, value in (defaults | dict(settings)).items():
         session = session.config(key, value)
     return session.getOrCreate()
+
+
+def extract(spark: SparkSession, study: Path | str, sink: str, shards: int) -> list[tuple[int, float, str]]:
+    """Have Spark's workers compute the shards of an extraction; returns (shard, seconds, what was said) of each.
+
+    The workers run `dissectdb extract`, so dissectdb is installed there, and study and sink are paths that they see.
+    They write the files and hand back only that they did. Raises SparkError where a shard failed.
+    """
+
+    def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        for batch in batches:
+            for shard in batch["id"].to_pylist():
+                command = ["extract", str(study), "--sink", sink, "--shard", f"{shard}/{shards}"]
+                started = time.perf_counter()
+                done = subprocess.run([sys.executable, "-m", "cli", *command], capture_output=True, text=True)
+                if done.returncode:
+                    raise RuntimeError(f"shard {shard} of {shards}: {(done.stderr.splitlines() or ['?'])[-1]}")
+                said = (done.stdout.splitlines() or [""])[-1]
+                yield pa.RecordBatch.from_pylist(
+                    [{"shard": shard, "seconds": time.perf_counter() - started, "said": said}]
+                )
+
+    numbers = spark.range(0, shards, 1, shards)  # a task each
+    try:
+        rows = numbers.mapInArrow(work, "shard bigint, seconds double, said string").collect()
+    except _errors() as error:
+        reason = re.search(r"shard \d+ of \d+: .*", str(error))
+        raise SparkError(reason[0] if reason else _reason(error)) from error
+    return sorted((row.shard, row.seconds, row.said) for row in rows)
 
 
 def compile(views: Sequence[View], dialect: str = "spark") -> list[str]:
