@@ -82,8 +82,38 @@ class _Outputs:
     """What the networks said of a block so far, batch by batch, on the CPU."""
 
     activations: dict[str, np.ndarray] = field(default_factory=dict)  # layer → (image, unit)
-    logits: list[Tensor] = field(default_factory=list)
-    embeddings: list[Tensor] = field(default_factory=list)
+    parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)  # what → first image → (image, …)
+
+    def keep(self, what: str, done: int, values: Tensor) -> None:
+        """Some images more; a part that is run again after it ran out of memory takes the place of the first."""
+        self.parts.setdefault(what, {})[done] = values.float().cpu()
+
+    def all(self, what: str) -> Tensor:
+        """(image, …) of the whole block."""
+        return torch.cat([part for _, part in sorted(self.parts[what].items())])
+
+
+MOST_AT_ONCE: dict[str, int] = {}  # "images": how many fit, once more have not
+
+
+def in_parts(run: Callable[[list[np.ndarray], int], None], pixels: list[np.ndarray], done: int) -> None:
+    """Run a batch, in as many parts as fit into the device's memory. Raises StudyError where one image does not.
+
+    done: the place of its first image in the block.
+    """
+    most = MOST_AT_ONCE.get("images", len(pixels))
+    start = 0
+    while start < len(pixels):
+        try:
+            run(pixels[start : start + most], done + start)
+        except torch.OutOfMemoryError as error:
+            if most == 1:
+                raise StudyError("the device has not the memory for one image; free some, or choose another") from error
+            most = MOST_AT_ONCE["images"] = max(1, min(most, len(pixels)) // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        start += most
 
 
 def compute(
@@ -105,16 +135,20 @@ def compute(
     outputs = _Outputs(
         {layer.tap.layer: np.empty((len(block.images), layer.tap.units), np.float32) for layer in layers}
     )
-    done = 0
-    while done < len(block.images):
-        pixels = next(batches)
+
+    def run(pixels: list[np.ndarray], done: int) -> None:
         batch = block.images[done : done + len(pixels)]
         if kinds & {"activations", "predictions"}:
             _run_network(by_network.network, layers, pixels, batch, done, outputs, device)
         if "image_embeddings" in kinds and by_clip is not None:
             embeddings = by_clip.clip.embed_images(by_clip.clip.recipe.apply(pixels, device))
             _refuse_non_finite(embeddings, "the image embedding", batch)
-            outputs.embeddings.append(embeddings.cpu())
+            outputs.keep("embeddings", done, embeddings)
+
+    done = 0
+    while done < len(block.images):
+        pixels = next(batches)
+        in_parts(run, pixels, done)
         done += len(pixels)
         count(done)
     return _tables(block, layers, kinds, outputs, users)
@@ -135,7 +169,7 @@ def _run_network(
         _refuse_non_finite(values, f"layer {name}", batch)
         outputs.activations[name][done : done + len(batch)] = values.float().cpu().numpy()
     _refuse_non_finite(logits, "the logits", batch)
-    outputs.logits.append(logits.float().cpu())
+    outputs.keep("logits", done, logits)
 
 
 def _refuse_non_finite(values: Tensor, what: str, batch: Sequence[ProbingImage]) -> None:
@@ -160,9 +194,9 @@ def _tables(
     for layer in layers:
         yield from layer_tables(outputs.activations.pop(layer.tap.layer), block, layer.first_neuron)
     if "predictions" in kinds:
-        yield "predictions", predictions_table(block, by_network, torch.cat(outputs.logits), image_ids)
+        yield "predictions", predictions_table(block, by_network, outputs.all("logits"), image_ids)
     if "image_embeddings" in kinds and by_clip is not None:
-        embeddings = torch.cat(outputs.embeddings).numpy()
+        embeddings = outputs.all("embeddings").numpy()
         columns = {
             "clip_id": np.full(len(image_ids), by_clip.clip_id, np.int32),
             "image_id": image_ids,

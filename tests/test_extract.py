@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from killer import kill
 from worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
-from extract import jobs
+from extract import blocks, jobs
 from warehouse import Warehouse
 
 pytest_plugins = ["world_fixtures"]
@@ -408,3 +408,48 @@ def test_the_same_study_run_twice_gives_the_same_tables_to_the_last_bit(
     assert all('"deterministic": true' in str(row) for row in found.pop("extractions"))
     assert all('"deterministic": false' in str(row) for row in expected.pop("extractions"))
     assert found == expected
+
+
+# ---------------------------------------------------------------- memory of the device
+
+
+@pytest.fixture
+def fitting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """A device on which only so many images fit; returns the sizes of the batches that the network was given."""
+
+    def fit(most: int) -> list[int]:
+        sizes: list[int] = []
+        run = blocks._run_network
+
+        def refusing(network, layers, pixels, *rest):
+            sizes.append(len(pixels))
+            if len(pixels) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            run(network, layers, pixels, *rest)
+
+        monkeypatch.setattr(blocks, "_run_network", refusing)
+        monkeypatch.setattr(blocks, "MOST_AT_ONCE", {})
+        return sizes
+
+    return fit
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_so_are_all_later_ones(
+    new_world: World, finished: World, fitting: Callable[[int], list[int]]
+) -> None:
+    sizes = fitting(6)
+    assert new_world.extract().code == 0
+    assert sizes[:3] == [20, 10, 5]
+    assert max(sizes[2:]) == 5  # it is not tried again
+    query = "select neuron_id, image_id, round(value, 4) as value from activations order by all"
+    assert new_world.rows(query) == finished.rows(query)
+    query = "select network_id, image_id, class, round(confidence, 4) as confidence from predictions order by all"
+    assert new_world.rows(query) == finished.rows(query)
+
+
+def test_a_device_without_memory_for_one_image_is_said_so(
+    new_world: World, fitting: Callable[[int], list[int]]
+) -> None:
+    fitting(0)
+    done = new_world.extract()
+    assert (done.code, "has not the memory for one image" in done.err) == (2, True)
