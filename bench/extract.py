@@ -1,26 +1,28 @@
 """An extraction beside the same work by CLIP-Dissect's code: speed, memory, and how far both are from the floor.
 
 git clone https://github.com/Trustworthy-ML-Lab/CLIP-dissect CHECKOUT
-python -m bench.extract CHECKOUT
-python -m bench.extract CHECKOUT --images 1024 --repeat 1 --profile
+python -m bench.extract CHECKOUT --profile
 
-Both read the same PNG files, the demo's faces in a folder a class, and give them to the full-width VGGNet (random weights,
-ten layers, averages of maps) and to the demo's CLIP; both end with a label by soft_wpmi for every neuron. Ours is the
-command `extract`. The original is its describe_neurons.py, run as it is but for what it cannot have here, its models
-(see run_original). Each run is a process of its own, in turn, on as many threads; the best of --repeat counts.
+Both read the same PNG files, the demo's faces, and give them to the full-width VGGNet (random weights, ten layers,
+means of maps) and to the demo's CLIP; both end with a label by soft_wpmi for every neuron. Ours is the command
+`extract`. The original is its describe_neurons.py, run as it is but for what run_original says. Each run is a process
+of its own, in turn, on as many threads; the best of --repeat counts.
 
 Images per second: from models in memory to all activations and embeddings in files. Ours also enters hashes, thumbnails
-and predictions of the images in that time, and has p, q and views behind its labels. The floor: the operations that the
-two networks cannot do without, at the rate of a large matrix product.
+and predictions of the images in that time, and has p, q and views behind its labels. Core-seconds: what all cores
+together worked for it, which other work on the machine disturbs less. The floor: the operations that the networks
+cannot do without, at the rate of a large matrix product.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
+import pkgutil
+import resource
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ import threading
 import time
 import types
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -38,96 +40,81 @@ from bench.scorers import peak_memory
 
 HERE = Path(__file__).resolve().parent.parent
 LAYERS = [*(f"conv{block}{half}" for block in "1234" for half in "ab"), "lin1", "lin2"]
-HEAD = (
-    "pipeline", "images/s", "extraction, s", "study to labels, s", "share of the floor", "host, MB",
-    "each of its workers, MB", "device, MB", "written, MB",
-)  # fmt: skip
+HEAD = ("pipeline", "images/s", "extraction, s", "core-seconds", "study to labels, s", "share of the floor",
+        "host, MB", "device, MB", "written, MB")  # fmt: skip
+STEPS = {
+    "waiting for the writer": "warehouse.database.Warehouse.load", "scan: waiting, rows": "extract.catalog.enter_dataset",
+    "scan: hashes, thumbnails": "extract.images.inspect_file", "scan: decoding": "extract.defects.decode",
+    "decoding": "extract.images.decode", "embedding concepts": "extract.catalog.embed_concept_set",
+    "waiting for pixels, copies": "extract.jobs.compute", "preprocessing": "extract.preprocess.Recipe.apply",
+    "network forward": "extract.blocks._run_network", "CLIP forward": "extract.clip.Clip.embed_images",
+    "pooling hooks": "extract.hooks.pool", "top lists": "extract.ranking.top_lists",
+    "sums": "extract.summaries.sums", "few values": "extract.summaries.few_values",
+    "writing to the database": "warehouse.database._write",
+}  # fmt: skip
 
 
 class Clock:
-    """Seconds within wrapped functions, without those in wrapped functions that they call, by thread and name."""
+    """Seconds within wrapped functions, without those in wrapped functions that they call, by name and thread."""
 
     def __init__(self) -> None:
-        self.seconds: dict[tuple[str, bool], float] = defaultdict(float)
-        self.span: dict[str, tuple[float, float]] = {}  # when the latest call of a name started and ended
+        self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # on the main thread, on others
         self.inner = threading.local()
+        self.span: dict[str, tuple[float, ...]] = {}  # of a name's last call: start and end; the same in core-seconds
 
-    def wrap(self, owner: Any, attribute: str, name: str) -> None:
-        """Time every call of owner.attribute under a name."""
+    def wrap(self, name: str, place: str) -> None:
+        """Time every call of a function or method, written with its module, under a name."""
+        path, _, attribute = place.rpartition(".")
+        owner = pkgutil.resolve_name(path)
         function = getattr(owner, attribute)
 
         def timed(*values: Any, **named: Any) -> Any:
             outside, self.inner.seconds = getattr(self.inner, "seconds", 0.0), 0.0
-            start = time.perf_counter()
+            start, cores = time.perf_counter(), sum(os.times()[:4])
             try:
                 return function(*values, **named)
             finally:
-                spent = time.perf_counter() - start
-                main = threading.current_thread() is threading.main_thread()
-                self.seconds[name, main] += spent - self.inner.seconds
-                self.span[name] = start, start + spent
-                self.inner.seconds = outside + spent
+                end, beside = time.perf_counter(), threading.current_thread() is not threading.main_thread()
+                self.seconds[name][beside] += end - start - self.inner.seconds
+                self.inner.seconds = outside + end - start
+                self.span[name] = start, end, cores, sum(os.times()[:4])
 
         setattr(owner, attribute, timed)
 
 
-# ---------------------------------------------------------------- one run, in a process of its own
-
-
-def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> float:
-    """Seconds of the extraction within the command extract, with what --profile asks for timed."""
+def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
+    """Seconds and core-seconds of the extraction within the command extract."""
     import cli
-    from extract import blocks, catalog, clip, defects, hooks, images, jobs, preprocess, ranking, summaries
-    from warehouse import database
 
-    clock.wrap(jobs, "make_plan", "loading models, hashing files")
-    clock.wrap(cli, "label", "labels")
-    if case["profile"]:
-        for owner, attribute, name in (
-            (database.Warehouse, "load", "waiting for the writer"),
-            (catalog, "enter_dataset", "scan: waiting and rows"),
-            (images, "inspect_file", "scan: hashes, thumbnails, defects"),
-            (images, "decode", "decoding"),
-            (defects, "decode", "scan: decoding"),
-            (catalog, "embed_concept_set", "embedding concepts"),
-            (jobs, "compute", "waiting for pixels, copies, checks"),
-            (preprocess.Recipe, "apply", "preprocessing"),
-            (blocks, "_run_network", "network forward"),
-            (clip.Clip, "embed_images", "CLIP forward"),
-            (hooks, "pool", "pooling hooks"),
-            (ranking, "top_lists", "top lists"),
-            (summaries, "sums", "sums"),
-            (summaries, "few_values", "few values"),
-            (database, "_write", "writing to the database"),
-        ):
-            clock.wrap(owner, attribute, name)
-    with redirect_stdout(sys.stderr):
-        cli.extract(folder / "study.toml", folder / "warehouse.duckdb", device=case["device"])
-    return clock.span["labels"][0] - clock.span["loading models, hashing files"][1]
+    loading = "loading models, hashing files"
+    steps = {loading: "extract.jobs.make_plan", "labels": "cli.label"} | (STEPS if case["profile"] else {})
+    for name, place in steps.items():
+        clock.wrap(name, place)
+    cli.extract(folder / "study.toml", folder / "left" / "warehouse.duckdb", device=case["device"])
+    (_, start, _, before), (end, _, after, _) = clock.span[loading], clock.span["labels"]
+    return end - start, after - before
 
 
-def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> float:
-    """Seconds of the extraction within CLIP-Dissect's describe_neurons.py, at its batch size of 200 and with its 8 workers a data loader.
+def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
+    """Seconds and core-seconds of the extraction within describe_neurons.py: batches of 200, 8 workers a data loader.
 
-    Replaced: packages that it imports and need not be here (pandas, which it writes its result with, among them); the
-    weights that it would download, by those of ours, behind its own preprocessing and the network's; the number of
-    tokens of a text, which the demo's CLIP has fewer of.
+    Replaced: packages that it imports and that need not be here; of pandas, the one thing that it uses. The weights
+    that it would download, by those of ours, with its own preprocessing for CLIP and PIL's for the network. The length
+    of a text, which is shorter for the demo's CLIP.
     """
     from torchvision import transforms
 
-    for name, parts in {
-        "pandas": {"DataFrame": Frame},
-        "scipy": {"stats": None},
-        "matplotlib": {"pyplot": None},
-        "pkg_resources": {"packaging": __import__("packaging.version")},
-    }.items():
+    def frame(columns: dict[str, Any]) -> Any:
+        text = json.dumps(columns, default=float)
+        return types.SimpleNamespace(to_csv=lambda path, index: Path(path).write_text(text, "utf-8"))
+
+    packages = {"pandas": {"DataFrame": frame}, "scipy": {"stats": None}, "matplotlib": {"pyplot": None},
+                "pkg_resources": {"packaging": __import__("packaging.version")}}  # fmt: skip
+    for name, parts in packages.items():
         sys.modules[name] = types.ModuleType(name)
         vars(sys.modules[name]).update(parts)
     sys.path.insert(0, case["checkout"])
-    import clip as theirs
-    import data_utils
-    import utils
-
+    theirs, data_utils = pkgutil.resolve_name("clip"), pkgutil.resolve_name("data_utils")
     network, clip = load_models(folder, case["device"])
     squash = transforms.Compose([transforms.Grayscale(), transforms.Resize((40, 40)), transforms.ToTensor()])
     tokenize = theirs.tokenize
@@ -135,28 +122,14 @@ def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> float:
     theirs.load = lambda name, device: (clip.model, theirs.clip._transform(clip.recipe.size))
     data_utils.get_target_model = lambda name, device: (network, squash)
     data_utils.DATASET_ROOTS["broden"] = str(folder / "faces" / "validation")
-    clock.wrap(utils, "save_activations", "extraction")
-    options = {
-        "target_model": "vggnet", "target_layers": ",".join(LAYERS), "device": case["device"],
-        "concept_set": folder / "concepts.txt", "activation_dir": folder / "original", "result_dir": folder / "results",
-    }  # fmt: skip
+    clock.wrap("extraction", "utils.save_activations")
+    options = {"target_model": "vggnet", "target_layers": ",".join(LAYERS), "device": case["device"],
+               "concept_set": folder / "concepts.txt", "activation_dir": folder / "left" / "activations",
+               "result_dir": folder / "left" / "results"}  # fmt: skip
     sys.argv = ["describe_neurons.py", *(f"--{name}={value}" for name, value in options.items())]
-    with redirect_stdout(sys.stderr):
-        runpy.run_path(str(Path(case["checkout"]) / "describe_neurons.py"), run_name="__main__")
-    start, end = clock.span["extraction"]
-    return end - start
-
-
-class Frame:
-    """What the original uses of a DataFrame."""
-
-    def __init__(self, columns: dict[str, list[Any]]) -> None:
-        self.columns = columns
-
-    def to_csv(self, path: str, index: bool) -> None:
-        """Write the columns."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([self.columns, *zip(*self.columns.values(), strict=True)])
+    runpy.run_path(str(Path(case["checkout"]) / "describe_neurons.py"), run_name="__main__")
+    start, end, before, after = clock.span["extraction"]
+    return end - start, after - before
 
 
 def load_models(folder: Path, device: str) -> tuple[Any, Any]:
@@ -173,62 +146,58 @@ def load_models(folder: Path, device: str) -> tuple[Any, Any]:
     return networks.load(study.network).model.to(device), loaded
 
 
-def floor(folder: Path, case: dict[str, Any]) -> dict[str, float]:
+def floor(folder: Path, device: str) -> dict[str, float]:
     """Operations an image of both networks, and operations a second of a matrix product."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    network, clip = load_models(folder, case["device"])
-    counted = []
-    shapes = ((network, (1, 1, 40, 40)), (clip.model.encode_image, (1, 3, clip.recipe.size, clip.recipe.size)))
-    for run, shape in shapes:
+    network, clip = load_models(folder, device)
+    counts = []
+    for run, channels, side in ((network, 1, 40), (clip.model.encode_image, 3, clip.recipe.size)):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            run(torch.zeros(shape, device=case["device"]))
-        counted.append(counter.get_total_flops())
-    on_gpu = case["device"] == "cuda"
-    size = 8192 if on_gpu else 2048
-    one = torch.rand(size, size, device=case["device"], dtype=torch.bfloat16 if on_gpu else torch.float32)
-    best = float("inf")
+            run(torch.zeros(1, channels, side, side, device=device))
+        counts.append(counter.get_total_flops())
+    size, kind = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
+    matrix, seconds = torch.rand(size, size, device=device).to(kind), []
     for _ in range(8):
         start = time.perf_counter()
-        (one @ one)[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - start)
-    return {"network": counted[0], "clip": counted[1], "rate": 2 * size**3 / best}
+        (matrix @ matrix)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+    return {"network": counts[0], "clip": counts[1], "rate": 2 * size**3 / min(seconds)}
 
 
-def run_case(case: dict[str, Any]) -> None:
-    """The process of one run: prints what it measured as JSON."""
-    import resource
-
+def run_case(case: dict[str, Any]) -> dict[str, Any]:
+    """What is measured in the process of one run."""
     import torch
 
     folder, clock = Path(case["folder"]), Clock()
     torch.set_num_threads(case["threads"])
     if case["who"] == "floor":
-        print(json.dumps(floor(folder, case)))
-        return
-    extraction = {"ours": run_ours, "original": run_original}[case["who"]](folder, case, clock)
-    result = {
+        return floor(folder, case["device"])
+    run = {"ours": run_ours, "original": run_original}[case["who"]]
+    (folder / "left").mkdir()
+    with redirect_stdout(sys.stderr):
+        extraction, cores = run(folder, case, clock)
+    return {
         "extraction": extraction,
+        "cores": cores,
         "whole": time.time() - case["started"],
         "host": peak_memory() * 1e3,
-        "workers": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3,
-        "device": torch.cuda.max_memory_allocated() / 1e6 if case["device"] == "cuda" else float("nan"),
-        "profile": [[name, main, seconds] for (name, main), seconds in clock.seconds.items()],
+        "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3,
+        "device": torch.cuda.max_memory_allocated() / 1e6 if case["device"] == "cuda" else 0,
+        "written": sum(file.stat().st_size for file in (folder / "left").rglob("*")) / 1e6,
+        "profile": clock.seconds,
     }
-    print(json.dumps(result))
 
 
 def in_process(case: dict[str, Any]) -> dict[str, Any]:
-    """Run a case in a process of its own; seconds are counted from its start, imports and all."""
+    """Run a case in a process of its own; its seconds are counted from here on, imports and all."""
     command = [sys.executable, "-m", "bench.extract", "--case", json.dumps(case | {"started": time.time()})]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
     if done.returncode:
         raise SystemExit(f"{case['who']} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-# ---------------------------------------------------------------- both
+    shutil.rmtree(Path(case["folder"]) / "left", ignore_errors=True)
+    return json.loads(done.stdout)
 
 
 def prepare(folder: Path, images: int) -> None:
@@ -249,53 +218,35 @@ def prepare(folder: Path, images: int) -> None:
     save_file(VGGNet().state_dict(), folder / "vggnet.safetensors")
     (folder / "concepts.txt").write_text("\n".join(faces.CONCEPTS), "utf-8")
     demo = HERE / "extract" / "demo" / "dissectdb-face-rn"
-    (folder / "study.toml").write_text(
-        f"""
+    study = f"""
         dataset = {{ name = "faces", kind = "folder", path = "faces", probing_split = "validation" }}
         concept_sets = [{{ name = "expressions", source = "concepts.txt" }}]
         dissections = [{{ concepts = "expressions" }}]
         clip = {{ architecture = "{demo.name}", config = "{demo}.json", weights = "{demo}.safetensors" }}
-        [network]
-        name = "vggnet"
-        architecture = "vggnet"
-        weights = "vggnet.safetensors"
-        layers = {json.dumps(LAYERS)}
-        input = {{ size = 40, mode = "grey" }}  # rounded as the original's, so that both compute the same
-        """,
-        "utf-8",
-    )
-
-
-def written(folder: Path, who: str) -> float:
-    """MB that a run left; they are deleted."""
-    paths = [path for path in folder.iterdir() if path.name.startswith("warehouse.duckdb")]
-    if who == "original":
-        paths = [folder / "original", folder / "results"]
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    size = sum(file.stat().st_size for file in files) / 1e6
-    for file in files:
-        file.unlink()
-    return size
+        network.name = "vggnet"
+        network.architecture = "vggnet"
+        network.weights = "vggnet.safetensors"
+        network.layers = {json.dumps(LAYERS)}
+        network.input = {{ size = 40, mode = "grey" }}  # rounded as PIL does, so that both compute the same"""
+    (folder / "study.toml").write_text(study, "utf-8")
 
 
 def row(who: str, runs: list[dict[str, Any]], images: int, floor_seconds: float) -> tuple[str, ...]:
-    """A line of the table, of the fastest run."""
-    best = min(runs, key=lambda run: run["extraction"])
-    device = "–" if best["device"] != best["device"] else f"{best['device']:,.0f}"
+    """A line of the table: the fastest run, the shortest way to labels, the most memory."""
+    least = {name: min(run[name] for run in runs) for name in ("extraction", "cores", "whole")}
+    most = {name: max(run[name] for run in runs) for name in ("host", "worker", "device", "written")}
+    host = f"{most['host']:,.0f}" + (f", each of 8 workers {most['worker']:,.0f}" if who == "original" else "")
     return (
-        who, f"{images / best['extraction']:.1f}", f"{best['extraction']:.2f}", f"{min(r['whole'] for r in runs):.2f}",
-        f"{100 * floor_seconds / best['extraction']:.0f} %", f"{best['host']:,.0f}",
-        f"{best['workers']:,.0f}" if best["workers"] else "–", device, f"{best['written']:,.0f}",
+        who, f"{images / least['extraction']:.1f}", *(f"{seconds:.2f}" for seconds in least.values()),
+        f"{100 * floor_seconds / least['extraction']:.0f} %", host, f"{most['device']:,.0f}", f"{most['written']:,.0f}",
     )  # fmt: skip
 
 
 def profile(run: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Where the seconds of a run are, on its main thread and beside it."""
-    names: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for name, main, seconds in run["profile"]:
-        names[name][not main] += seconds
-    names["imports and all else"][0] = run["whole"] - sum(main for main, _ in names.values())
-    for name, (main, beside) in sorted(names.items(), key=lambda item: -sum(item[1])):
+    rest = run["whole"] - sum(main for main, _ in run["profile"].values())
+    parts = run["profile"] | {"imports and all else": [rest, 0.0]}
+    for name, (main, beside) in sorted(parts.items(), key=lambda item: -sum(item[1])):
         yield name, f"{main:.2f}", f"{beside:.2f}"
 
 
@@ -311,39 +262,29 @@ def main() -> None:
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        run_case(options.case)
+        print(json.dumps(run_case(options.case)))
         return
     if options.checkout is None or not (options.checkout / "describe_neurons.py").exists():
         parser.error("CHECKOUT must be a folder that holds CLIP-Dissect's describe_neurons.py")
-    import torch
+    from extract.jobs import choose_device
 
-    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        prepare(folder, options.images)
-        case = {"folder": name, "device": device, "threads": options.threads, "profile": False,
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), options.images)
+        case = {"folder": folder, "device": choose_device(options.device).type, "threads": options.threads, "profile": False,
                 "checkout": str(options.checkout.resolve())}  # fmt: skip
-        least = in_process(case | {"who": "floor"})
-        seconds = options.images * (least["network"] + least["clip"]) / least["rate"]
-        files = sum(file.stat().st_size for file in folder.rglob("*.png")) / 1e6
-        print(f"Load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {device}, {options.threads} threads.")
-        print(
-            f"Floor: {least['network'] / 1e9:.3f} + {least['clip'] / 1e9:.3f} GFLOP an image (network, CLIP) at "
-            f"{least['rate'] / 1e9:,.0f} GFLOP/s are {seconds:.2f} s. Image files: {files:.1f} MB."
-        )
-        runs: dict[str, list[dict[str, Any]]] = {"ours": [], "original": []}
-        for _ in range(options.repeat):
-            for who, done in runs.items():
-                run = in_process(case | {"who": who})
-                done.append(run | {"written": written(folder, who)})
-                print(f"{who}: {run['extraction']:.1f} s, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
-        show(
-            f"{options.images:,} images", HEAD, (row(who, done, options.images, seconds) for who, done in runs.items())
-        )
+        runs: dict[str, list[dict[str, Any]]] = {"floor": [], "ours": [], "original": []}
+        for who in [*runs] * options.repeat:
+            runs[who].append(in_process(case | {"who": who}))
+            print(f"{who}, load {os.getloadavg()[0]:.1f}: {runs[who][-1]}", file=sys.stderr, flush=True)
+        least = max(runs.pop("floor"), key=lambda run: run["rate"])
+        bound = options.images * (least["network"] + least["clip"]) / least["rate"]
+        print(f"{os.cpu_count()} cores, {options.threads} threads, {case['device']}, load {os.getloadavg()[0]:.1f}. Floor: "
+              f"network {least['network'] / 1e9:.3f}, CLIP {least['clip'] / 1e9:.3f} GFLOP an image, at "
+              f"{least['rate'] / 1e9:,.0f} GFLOP/s {bound:.2f} s.")  # fmt: skip
+        show(f"{options.images:,} images", HEAD, [row(who, done, options.images, bound) for who, done in runs.items()])
         if options.profile:
             run = in_process(case | {"who": "ours", "profile": True})
             show("Ours, seconds", ("where", "main thread", "other threads"), profile(run))
-    print(f"\nLoad after: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,24 @@
 
 with
 
+of_activations as (
+
+    -- The neurons are picked first: a join might pair every image with every neuron.
+    select
+        images.split_id,
+        activations.neuron_id,
+        count(*) as images,
+        sum(cast(activations.value as double)) as total,
+        sum(cast(activations.value as double) * activations.value) as total_squares,
+        min(activations.value) as lowest,
+        max(activations.value) as highest
+    from activations
+    inner join images on activations.image_id = images.image_id
+    where activations.neuron_id in (select neuron_id from unsummed_neurons)
+    group by images.split_id, activations.neuron_id
+
+),
+
 sums as (
 
     select
@@ -25,20 +43,18 @@ sums as (
             and block_sums.neuron_id = summed_neurons.neuron_id
     union all
     select
-        images.split_id,
-        activations.neuron_id,
-        count(*) as images,
-        sum(cast(activations.value as double)) as total,
-        sum(cast(activations.value as double) * activations.value) as total_squares,
-        min(activations.value) as lowest,
-        max(activations.value) as highest
-    from activations
-    inner join images on activations.image_id = images.image_id
+        of_activations.split_id,
+        of_activations.neuron_id,
+        of_activations.images,
+        of_activations.total,
+        of_activations.total_squares,
+        of_activations.lowest,
+        of_activations.highest
+    from of_activations
     inner join unsummed_neurons
         on
-            images.split_id = unsummed_neurons.split_id
-            and activations.neuron_id = unsummed_neurons.neuron_id
-    group by images.split_id, activations.neuron_id
+            of_activations.split_id = unsummed_neurons.split_id
+            and of_activations.neuron_id = unsummed_neurons.neuron_id
 
 ),
 
@@ -75,6 +91,26 @@ many_valued as (
 
 ),
 
+tied_unsummed as (
+
+    select tied_neurons.split_id, tied_neurons.neuron_id
+    from tied_neurons
+    inner join unsummed_neurons
+        on
+            tied_neurons.split_id = unsummed_neurons.split_id
+            and tied_neurons.neuron_id = unsummed_neurons.neuron_id
+
+),
+
+tied_activations as (
+
+    -- By itself, lest a join keeps all activations in memory.
+    select neuron_id, image_id, value
+    from activations
+    where neuron_id in (select neuron_id from tied_unsummed)
+
+),
+
 tied_values as (
 
     select
@@ -97,19 +133,15 @@ tied_values as (
     where many_valued.neuron_id is null
     union all
     select
-        tied_neurons.split_id,
-        tied_neurons.neuron_id,
-        activations.value
-    from tied_neurons
-    inner join unsummed_neurons
+        tied_unsummed.split_id,
+        tied_unsummed.neuron_id,
+        tied_activations.value
+    from tied_activations
+    inner join images on tied_activations.image_id = images.image_id
+    inner join tied_unsummed
         on
-            tied_neurons.split_id = unsummed_neurons.split_id
-            and tied_neurons.neuron_id = unsummed_neurons.neuron_id
-    inner join activations on tied_neurons.neuron_id = activations.neuron_id
-    inner join images
-        on
-            activations.image_id = images.image_id
-            and tied_neurons.split_id = images.split_id
+            images.split_id = tied_unsummed.split_id
+            and tied_activations.neuron_id = tied_unsummed.neuron_id
 
 ),
 

@@ -27,11 +27,22 @@ floors as (
         nd_kth_highest(activations.value, 256) as floor
     from activations
     inner join first_images on activations.image_id = first_images.image_id
+    where activations.neuron_id in (select neuron_id from unsummed_neurons)
+    group by first_images.split_id, activations.neuron_id
+
+),
+
+unsummed_floors as (
+
+    select
+        floors.split_id,
+        floors.neuron_id,
+        floors.floor
+    from floors
     inner join unsummed_neurons
         on
-            activations.neuron_id = unsummed_neurons.neuron_id
-            and first_images.split_id = unsummed_neurons.split_id
-    group by first_images.split_id, activations.neuron_id
+            floors.split_id = unsummed_neurons.split_id
+            and floors.neuron_id = unsummed_neurons.neuron_id
 
 ),
 
@@ -50,19 +61,19 @@ candidates as (
             and block_tops.neuron_id = summed_neurons.neuron_id
     union all
     select
-        floors.split_id,
+        unsummed_floors.split_id,
         activations.neuron_id,
         activations.image_id,
         activations.value
     from activations
-    inner join floors
+    inner join unsummed_floors
         on
-            activations.neuron_id = floors.neuron_id
-            and (floors.floor is null or activations.value >= floors.floor)
+            activations.neuron_id = unsummed_floors.neuron_id
+            and (unsummed_floors.floor is null or activations.value >= unsummed_floors.floor)
     inner join images
         on
             activations.image_id = images.image_id
-            and floors.split_id = images.split_id
+            and unsummed_floors.split_id = images.split_id
 
 )
 
