@@ -3,15 +3,12 @@
 git clone https://github.com/Trustworthy-ML-Lab/CLIP-dissect CHECKOUT
 python -m bench.extract CHECKOUT --profile
 
-Both read the same PNG files, the demo's faces, and give them to the full-width VGGNet (random weights, ten layers,
-means of maps) and to the demo's CLIP; both end with a label by soft_wpmi for every neuron. Ours is the command
-`extract`. The original is its describe_neurons.py, run as it is but for what run_original says. Each run is a process
-of its own, in turn, on as many threads; the best of --repeat counts.
-
-Images per second: from models in memory to all activations and embeddings in files. Ours also enters hashes, thumbnails
-and predictions of the images in that time, and has p, q and views behind its labels. Core-seconds: what all cores
-together worked for it, which other work on the machine disturbs less. The floor: the operations that the networks
-cannot do without, at the rate of a large matrix product.
+Both read the same PNG files, the demo's faces, for the full-width VGGNet (random weights, ten layers, means of maps)
+and the demo's CLIP, and end with a label by soft_wpmi for every neuron: ours by the command `extract`, the original by
+its describe_neurons.py. Each run is a process of its own, in turn, on as many threads; the best of --repeat counts.
+Extraction: from models in memory to all activations and embeddings in files; ours enters hashes, thumbnails and
+predictions too, and has p, q and views behind its labels. Core-seconds: what all cores worked for it. The floor: the
+operations that the networks cannot do without, at the rate of a large matrix product.
 """
 
 from __future__ import annotations
@@ -28,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import timeit
 import types
 from collections import defaultdict
 from collections.abc import Iterator
@@ -43,7 +41,8 @@ LAYERS = [*(f"conv{block}{half}" for block in "1234" for half in "ab"), "lin1", 
 HEAD = ("pipeline", "images/s", "extraction, s", "core-seconds", "study to labels, s", "share of the floor",
         "host, MB", "device, MB", "written, MB")  # fmt: skip
 STEPS = {
-    "waiting for the writer": "warehouse.database.Warehouse.load", "scan: waiting, rows": "extract.catalog.enter_dataset",
+    "waiting for the writer": "warehouse.database.Warehouse.load", "scan: waiting": "extract.catalog.enter_dataset",
+    "entering network and layers": "extract.jobs.enter", "hashing weights": "extract.fingerprints.of_weights",
     "scan: hashes, thumbnails": "extract.images.inspect_file", "scan: decoding": "extract.defects.decode",
     "decoding": "extract.images.decode", "embedding concepts": "extract.catalog.embed_concept_set",
     "waiting for pixels, copies": "extract.jobs.compute", "preprocessing": "extract.preprocess.Recipe.apply",
@@ -98,9 +97,8 @@ def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, f
 def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
     """Seconds and core-seconds of the extraction within describe_neurons.py: batches of 200, 8 workers a data loader.
 
-    Replaced: packages that it imports and that need not be here; of pandas, the one thing that it uses. The weights
-    that it would download, by those of ours, with its own preprocessing for CLIP and PIL's for the network. The length
-    of a text, which is shorter for the demo's CLIP.
+    Replaced: packages that need not be here (of pandas, the one thing that it uses); the weights that it would
+    download, by those of ours, with its own preprocessing for CLIP and PIL's for the network; the length of a text.
     """
     from torchvision import transforms
 
@@ -123,10 +121,11 @@ def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[floa
     data_utils.get_target_model = lambda name, device: (network, squash)
     data_utils.DATASET_ROOTS["broden"] = str(folder / "faces" / "validation")
     clock.wrap("extraction", "utils.save_activations")
-    options = {"target_model": "vggnet", "target_layers": ",".join(LAYERS), "device": case["device"],
-               "concept_set": folder / "concepts.txt", "activation_dir": folder / "left" / "activations",
-               "result_dir": folder / "left" / "results"}  # fmt: skip
-    sys.argv = ["describe_neurons.py", *(f"--{name}={value}" for name, value in options.items())]
+    sys.argv = [
+        "describe_neurons.py", "--target_model=vggnet", f"--target_layers={','.join(LAYERS)}",
+        f"--device={case['device']}", f"--concept_set={folder}/concepts.txt",
+        f"--activation_dir={folder}/left/activations", f"--result_dir={folder}/left/results",
+    ]  # fmt: skip
     runpy.run_path(str(Path(case["checkout"]) / "describe_neurons.py"), run_name="__main__")
     start, end, before, after = clock.span["extraction"]
     return end - start, after - before
@@ -158,11 +157,8 @@ def floor(folder: Path, device: str) -> dict[str, float]:
             run(torch.zeros(1, channels, side, side, device=device))
         counts.append(counter.get_total_flops())
     size, kind = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
-    matrix, seconds = torch.rand(size, size, device=device).to(kind), []
-    for _ in range(8):
-        start = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # waits for the device
-        seconds.append(time.perf_counter() - start)
+    matrix = torch.rand(size, size, device=device).to(kind)
+    seconds = timeit.repeat(lambda: (matrix @ matrix)[0, 0].item(), number=1, repeat=8)  # item() waits for the device
     return {"network": counts[0], "clip": counts[1], "rate": 2 * size**3 / min(seconds)}
 
 
@@ -223,11 +219,12 @@ def prepare(folder: Path, images: int) -> None:
         concept_sets = [{{ name = "expressions", source = "concepts.txt" }}]
         dissections = [{{ concepts = "expressions" }}]
         clip = {{ architecture = "{demo.name}", config = "{demo}.json", weights = "{demo}.safetensors" }}
-        network.name = "vggnet"
-        network.architecture = "vggnet"
-        network.weights = "vggnet.safetensors"
-        network.layers = {json.dumps(LAYERS)}
-        network.input = {{ size = 40, mode = "grey" }}  # rounded as PIL does, so that both compute the same"""
+        [network]
+        name = "vggnet"
+        architecture = "vggnet"
+        weights = "vggnet.safetensors"
+        layers = {json.dumps(LAYERS)}
+        input = {{ size = 40, mode = "grey" }}  # rounded as PIL does, so that both compute the same"""
     (folder / "study.toml").write_text(study, "utf-8")
 
 
@@ -270,16 +267,16 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), options.images)
-        case = {"folder": folder, "device": choose_device(options.device).type, "threads": options.threads, "profile": False,
-                "checkout": str(options.checkout.resolve())}  # fmt: skip
+        case = {"folder": folder, "device": choose_device(options.device).type, "threads": options.threads,
+                "profile": False, "checkout": str(options.checkout.resolve())}  # fmt: skip
         runs: dict[str, list[dict[str, Any]]] = {"floor": [], "ours": [], "original": []}
         for who in [*runs] * options.repeat:
             runs[who].append(in_process(case | {"who": who}))
             print(f"{who}, load {os.getloadavg()[0]:.1f}: {runs[who][-1]}", file=sys.stderr, flush=True)
         least = max(runs.pop("floor"), key=lambda run: run["rate"])
         bound = options.images * (least["network"] + least["clip"]) / least["rate"]
-        print(f"{os.cpu_count()} cores, {options.threads} threads, {case['device']}, load {os.getloadavg()[0]:.1f}. Floor: "
-              f"network {least['network'] / 1e9:.3f}, CLIP {least['clip'] / 1e9:.3f} GFLOP an image, at "
+        print(f"{os.cpu_count()} cores, {options.threads} threads, {case['device']}, load {os.getloadavg()[0]:.1f}.\n"
+              f"Floor: network {least['network'] / 1e9:.3f}, CLIP {least['clip'] / 1e9:.3f} GFLOP an image, at "
               f"{least['rate'] / 1e9:,.0f} GFLOP/s {bound:.2f} s.")  # fmt: skip
         show(f"{options.images:,} images", HEAD, [row(who, done, options.images, bound) for who, done in runs.items()])
         if options.profile:

@@ -1,5 +1,6 @@
 -- Neurons whose every block of a probing set was summed up when it was written, so that nobody needs its activations.
 -- grain: split_id, neuron_id
+-- materialized: table
 
 with
 

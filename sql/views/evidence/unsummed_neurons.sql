@@ -1,5 +1,6 @@
 -- Neurons of a probing set of which only the activations are known: half extracted, or by a version that summed nothing.
 -- grain: split_id, neuron_id
+-- materialized: table
 
 select distinct extractions.split_id, neurons.neuron_id
 from extractions
