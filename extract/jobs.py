@@ -194,6 +194,8 @@ def make_plan(study: Study) -> Plan:
     network = load_network(study, source)
     taps = hooks.find_taps(network.model, study.network.layers, image_shape(network))
     network.model.to(device)
+    probe = torch.zeros(2, *image_shape(network), device=device)
+    networks.prefer_channels_last(network.model, lambda: network.model(probe))
     return Plan(
         study=study,
         source=source,

@@ -18,7 +18,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,6 +253,22 @@ def refuse_nan(model: nn.Module, what: str, weights: str | Path | None) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise StudyError(f"{what}: {name} holds NaN or infinity{f' in {weights}' if weights else ''}")
+
+
+def prefer_channels_last(model: nn.Module, run: Callable[[], object]) -> None:
+    """Keep a model's weights channels last, where it runs so: its convolutions then need no copies in another order.
+
+    run: a pass through the model. One that takes a view of its feature maps, for instance, does not run so, and is left
+    as it was.
+    """
+    if any(weights.ndim > 4 for weights in model.parameters()):
+        return
+    model.to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            run()
+    except RuntimeError:
+        model.to(memory_format=torch.contiguous_format)
 
 
 def save_like(model: nn.Module, path: Path, example: Path | None) -> None:

@@ -397,17 +397,18 @@ def contents(world: World) -> list[dict]:
 def test_the_same_study_run_twice_gives_the_same_tables_to_the_last_bit(
     untouched: World, copy_world: Callable[[World, str], World]
 ) -> None:
-    first, again, strict = (copy_world(untouched, name) for name in ("first", "again", "strict"))
-    for world, options in ((first, ()), (again, ()), (strict, ("--deterministic",))):
+    first, again, loose = (copy_world(untouched, name) for name in ("first", "again", "loose"))
+    for world, options in ((first, ("--deterministic",)), (again, ("--deterministic",)), (loose, ())):
         assert world.extract(*options).code == 0
         assert world.modify(*options).code == 0
-    assert again.tables() == first.tables()
+    expected, found = first.tables(), loose.tables()
+    assert again.tables() == expected
     assert contents(again) == contents(first)
-    found, expected = strict.tables(), first.tables()
-    # That it was asked for is said in the rows, and on a CPU it changes nothing else.
-    assert all('"deterministic": true' in str(row) for row in found.pop("extractions"))
-    assert all('"deterministic": false' in str(row) for row in expected.pop("extractions"))
-    assert found == expected
+    assert all('"deterministic": true' in str(row) for row in expected["extractions"])
+    assert all('"deterministic": false' in str(row) for row in found["extractions"])
+    # Without it, sums of views may end otherwise in their last bits; what the networks said is the same all the same.
+    for table in ("activations", "image_embeddings", "concept_embeddings", "predictions", "edit_predictions"):
+        assert found[table] == expected[table]
 
 
 # ---------------------------------------------------------------- memory of the device

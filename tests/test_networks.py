@@ -440,3 +440,28 @@ def test_a_failed_save_leaves_the_old_file_and_no_half_one(
         save_like(small(), path, example)
     assert path.read_bytes() == b"old"
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([path.name, example.name])
+
+
+class TakesAView(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images).view(len(images), -1)
+
+
+@pytest.mark.parametrize(("model", "kept"), [(nn.Sequential(nn.Conv2d(3, 4, 3)), True), (TakesAView(), False)])
+def test_weights_are_kept_channels_last_where_the_network_runs_so(model: nn.Module, kept: bool) -> None:
+    images = torch.rand(2, 3, 8, 8)
+    before = model(images)
+    networks.prefer_channels_last(model, lambda: model(images))
+    [weights] = [each for each in model.parameters() if each.ndim == 4]
+    assert weights.is_contiguous(memory_format=torch.channels_last) is kept
+    assert torch.allclose(model(images), before, atol=1e-6)
+
+
+def test_weights_over_volumes_are_left_as_they_are() -> None:
+    model = nn.Conv3d(1, 1, 3)
+    networks.prefer_channels_last(model, lambda: pytest.fail("it was run"))
+    assert model.weight.is_contiguous()
