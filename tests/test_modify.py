@@ -719,7 +719,7 @@ def test_a_safetensors_network_gets_a_safetensors_checkpoint(new_world: World) -
 
 def test_views_that_a_killed_run_left_stale_are_built_first(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "build_views", lambda opened, **options: None)
+        patch.setattr(cli, "label", lambda opened, *rest: None)
         assert new_world.extract().code == 0
     assert new_world.rows("select * from neuron_concepts") == []
     assert new_world.modify("--edit", "paper").code == 0
