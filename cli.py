@@ -277,11 +277,12 @@ def report(
 
 @app.command()
 def status(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
-    """What is in the warehouse, how large it is, and what is stale."""
+    """What is in the warehouse, how large it is, and what is stale; of a folder of shards, which are whole."""
     from reports import terminal
+    from warehouse import shards
 
     path = warehouse_path(warehouse)
-    if path.is_dir():
+    if shards.is_folder_of_shards(path):
         cli_exchange.show_shards(path)
         return
     with open_to_read(path, wait) as opened:

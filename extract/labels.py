@@ -25,6 +25,7 @@ from extract.scoring import Scores, Settings
 
 READS = ("dissected_neurons", "top_activations")  # views that must be built
 STORED = 256  # images of each neuron in top_activations
+IMAGES_AT_ONCE = 16384  # whose embeddings are read at a time
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
 
 
@@ -248,16 +249,6 @@ def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
         {"split": row["split_id"]},
     )
     ids = images["image_id"].to_numpy()
-    # A range of ids: joining and sorting rows that carry embeddings takes four times as long.
-    embedded = warehouse.rows(
-        """
-        select image_id, embedding from image_embeddings
-        where clip_id = $clip and image_id >= $first and image_id <= $last
-        """,
-        {"clip": row["clip_id"], "first": int(ids[0]), "last": int(ids[-1])},
-    )
-    order = embedded["image_id"].arg_sort().to_numpy()
-    order = order[np.searchsorted(embedded["image_id"].to_numpy(), ids, sorter=order)]
     concepts = warehouse.rows(
         """
         select concepts.concept_id, embedding from concepts
@@ -271,17 +262,39 @@ def read_evidence(warehouse: Any, row: dict[str, Any]) -> Evidence:
         classes = np.unique(images["class"].to_numpy(), return_inverse=True)[1]
     return Evidence(
         ids,
-        _matrix(embedded, order),
+        read_embeddings(warehouse, row["clip_id"], ids),
         concepts["concept_id"].to_numpy(),
-        _matrix(concepts, np.arange(len(concepts))),
+        torch.tensor(_matrix(concepts)),
         classes,
     )
 
 
-def _matrix(rows: pl.DataFrame, order: np.ndarray) -> Tensor:
-    """The embeddings (row, D), float32, put in this order."""
-    flat = rows["embedding"].explode().to_numpy().reshape(len(rows), -1)
-    return torch.from_numpy(flat.take(order, axis=0).astype(np.float32, copy=False))
+def read_embeddings(warehouse: Any, clip_id: int, ids: np.ndarray) -> Tensor:
+    """The embeddings (image, D) of images with these ids, which rise; some at a time, so that they are held once."""
+    found: np.ndarray | None = None
+    for some in pieces(len(ids), IMAGES_AT_ONCE):
+        few = ids[some]
+        # A range of ids: joining and sorting rows that carry embeddings takes four times as long.
+        rows = warehouse.rows(
+            """
+            select image_id, embedding from image_embeddings
+            where clip_id = $clip and image_id >= $first and image_id <= $last
+            """,
+            {"clip": clip_id, "first": int(few[0]), "last": int(few[-1])},
+        )
+        order = rows["image_id"].arg_sort().to_numpy()
+        order = order[np.searchsorted(rows["image_id"].to_numpy(), few, sorter=order)]
+        matrix = _matrix(rows)
+        if found is None:
+            found = np.empty((len(ids), matrix.shape[1]), np.float32)
+        np.take(matrix, order, axis=0, out=found[some], mode="clip")
+    assert found is not None, "a dissection has images"
+    return torch.from_numpy(found)
+
+
+def _matrix(rows: pl.DataFrame) -> np.ndarray:
+    """The embeddings (row, D), float32."""
+    return rows["embedding"].explode().to_numpy().reshape(len(rows), -1).astype(np.float32, copy=False)
 
 
 def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:

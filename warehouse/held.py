@@ -214,6 +214,11 @@ class HeldFile:
                 holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
                 os.close(descriptor)
                 return holder
+            except OSError as error:  # a file system without locks
+                os.close(descriptor)
+                raise WarehouseUnavailable(
+                    f"{self.path} cannot be locked: {error.strerror}; use a local disk"
+                ) from error
             if not _is_file(descriptor, lock):  # the one before has just deleted it
                 os.close(descriptor)
                 return ""
