@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	.venv/bin/dissectdb demo
 
 test: $(INSTALLED)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .
