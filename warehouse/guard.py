@@ -56,15 +56,14 @@ _REFUSED_FUNCTIONS = {
 }
 
 
-# What a writer is opened with: the SQL of the file, which may be somebody else's, computes and touches no other file.
+# The SQL of a file, which may be somebody else's, computes and touches no other file: for writers this is all, locked.
 CONFINED = {
-    "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
+    "enable_external_access": "false",  # no file by name, no ATTACH, no COPY, no INSTALL or LOAD
+    "autoinstall_known_extensions": "false",  # a function name must not start a download
+    "autoload_known_extensions": "false",  # nor run what lies in the extension folder
     "allow_community_extensions": "false",
-    "allow_persistent_secrets": "false",
-    "python_enable_replacements": "false",
-    "lock_configuration": "true",
+    "allow_persistent_secrets": "false",  # they lie in the home folder
+    "python_enable_replacements": "false",  # FROM df would read a variable of the calling Python code
 }
 
 
@@ -88,20 +87,14 @@ def lock_down(connection: duckdb.DuckDBPyConnection, *, threads: int | None = No
         connection.execute("set threads = ?", [threads])
     if memory is not None:
         connection.execute("set memory_limit = ?", [memory])
-    for setting in (
-        "temp_directory = ''",  # it is exempt from enable_external_access: COPY could write there
-        "enable_external_access = false",  # no file by name, no ATTACH, no COPY, no INSTALL or LOAD
-        # The database file, its WAL and its temporary files stay open to SQL after the line above:
-        # COPY TO 'warehouse.duckdb.wal' writes, on a read-only connection too. No file system, no such file.
-        "disabled_filesystems = 'LocalFileSystem'",
-        "autoinstall_known_extensions = false",  # a function name must not start a download
-        "autoload_known_extensions = false",  # nor run what lies in the extension folder
-        "allow_community_extensions = false",
-        "allow_persistent_secrets = false",  # they lie in the home folder
-        "python_enable_replacements = false",  # FROM df would read a variable of the calling Python code
-        "lock_configuration = true",  # last: without it a SET undoes all of the above
-    ):
-        connection.execute(f"set {setting}")
+    # It is exempt from enable_external_access: COPY could write there.
+    connection.execute("set temp_directory = ''")
+    for name, value in CONFINED.items():
+        connection.execute(f"set {name} = {value}")
+    # The database file, its WAL and its temporary files stay open to SQL without external access:
+    # COPY TO 'warehouse.duckdb.wal' writes, on a read-only connection too. No file system, no such file.
+    connection.execute("set disabled_filesystems = 'LocalFileSystem'")
+    connection.execute("set lock_configuration = true")  # last: without it a SET undoes all of the above
 
 
 @cache

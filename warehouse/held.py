@@ -67,7 +67,10 @@ class HeldFile:
         self._deadline: float | None = time.monotonic() + wait
         # A reader is locked down by whoever opens it, which goes further and must come after; but to take a file of
         # SQLite for one that needs an extension, and load that, DuckDB does while it opens the file.
-        confined = guard.CONFINED if write else {key: guard.CONFINED[key] for key in guard.CONFINED if "auto" in key}
+        locked = {"lock_configuration": "true"}
+        confined = (
+            guard.CONFINED | locked if write else {key: guard.CONFINED[key] for key in guard.CONFINED if "auto" in key}
+        )
         self._config = {"memory_limit": memory_limit} | confined
         if deterministic:
             self._config["threads"] = "1"
