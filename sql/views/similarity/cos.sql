@@ -8,6 +8,24 @@
 
 with
 
+scored_activations as (
+
+    -- By themselves: an engine that does not know how few these are would join all activations to find none.
+    select neuron_id, image_id, value
+    from activations
+    where
+        neuron_id in (
+            select neuron_id
+            from dissected_neurons
+            where
+                not dead
+                and dissection_id in (
+                    select dissection_id from dissections where scorer = 'cos' and engine = 'sql'
+                )
+        )
+
+),
+
 sums as (
 
     select
@@ -15,27 +33,27 @@ sums as (
         dissected_neurons.neuron_id,
         image_concept_similarities.concept_id,
         count(*) as images,
-        sum(cast(activations.value as double) * image_concept_similarities.similarity) as product,
-        sum(cast(activations.value as double) * activations.value) as activation_square,
+        sum(cast(scored_activations.value as double) * image_concept_similarities.similarity) as product,
+        sum(cast(scored_activations.value as double) * scored_activations.value) as activation_square,
         sum(cast(image_concept_similarities.similarity as double) * image_concept_similarities.similarity)
             as similarity_square,
         case
             when
                 stddev_pop(image_concept_similarities.similarity)
                 > 1e-6 * abs(avg(image_concept_similarities.similarity))
-                then corr(activations.value, image_concept_similarities.similarity)
+                then corr(scored_activations.value, image_concept_similarities.similarity)
         end as correlation
     from dissections
     inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
-    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join scored_activations on dissected_neurons.neuron_id = scored_activations.neuron_id
     inner join images
         on
-            activations.image_id = images.image_id
+            scored_activations.image_id = images.image_id
             and dissections.split_id = images.split_id
     inner join concepts on dissections.concept_set_id = concepts.concept_set_id
     inner join image_concept_similarities
         on
-            activations.image_id = image_concept_similarities.image_id
+            scored_activations.image_id = image_concept_similarities.image_id
             and concepts.concept_id = image_concept_similarities.concept_id
             and dissections.clip_id = image_concept_similarities.clip_id
     where dissections.scorer = 'cos' and dissections.engine = 'sql' and not dissected_neurons.dead

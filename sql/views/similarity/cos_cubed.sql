@@ -8,6 +8,24 @@
 
 with
 
+scored_activations as (
+
+    -- By themselves: an engine that does not know how few these are would join all activations to find none.
+    select neuron_id, image_id, value
+    from activations
+    where
+        neuron_id in (
+            select neuron_id
+            from dissected_neurons
+            where
+                not dead
+                and dissection_id in (
+                    select dissection_id from dissections where scorer = 'cos_cubed' and engine = 'sql'
+                )
+        )
+
+),
+
 concept_means as (
 
     select
@@ -36,19 +54,19 @@ centred as (
         dissected_neurons.dissection_id,
         dissected_neurons.neuron_id,
         concept_means.concept_id,
-        activations.value - dissected_neurons.mean as activation,
+        scored_activations.value - dissected_neurons.mean as activation,
         image_concept_similarities.similarity - concept_means.mean as similarity
     from dissections
     inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
-    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join scored_activations on dissected_neurons.neuron_id = scored_activations.neuron_id
     inner join images
         on
-            activations.image_id = images.image_id
+            scored_activations.image_id = images.image_id
             and dissections.split_id = images.split_id
     inner join concept_means on dissections.dissection_id = concept_means.dissection_id
     inner join image_concept_similarities
         on
-            activations.image_id = image_concept_similarities.image_id
+            scored_activations.image_id = image_concept_similarities.image_id
             and concept_means.concept_id = image_concept_similarities.concept_id
             and dissections.clip_id = image_concept_similarities.clip_id
     where dissections.scorer = 'cos_cubed' and dissections.engine = 'sql' and not dissected_neurons.dead

@@ -7,6 +7,24 @@
 
 with
 
+scored_activations as (
+
+    -- By themselves: an engine that does not know how few these are would join all activations to find none.
+    select neuron_id, image_id, value
+    from activations
+    where
+        neuron_id in (
+            select neuron_id
+            from dissected_neurons
+            where
+                not dead
+                and dissection_id in (
+                    select dissection_id from dissections where scorer = 'pearson' and engine = 'sql'
+                )
+        )
+
+),
+
 correlations as (
 
     select
@@ -18,14 +36,14 @@ correlations as (
             when
                 stddev_pop(image_concept_probabilities.probability)
                 > 1e-6 * avg(image_concept_probabilities.probability)
-                then corr(activations.value, image_concept_probabilities.probability)
+                then corr(scored_activations.value, image_concept_probabilities.probability)
         end as correlation
     from dissections
     inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
-    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join scored_activations on dissected_neurons.neuron_id = scored_activations.neuron_id
     inner join image_concept_probabilities
         on
-            activations.image_id = image_concept_probabilities.image_id
+            scored_activations.image_id = image_concept_probabilities.image_id
             and dissections.dissection_id = image_concept_probabilities.dissection_id
     where dissections.scorer = 'pearson' and dissections.engine = 'sql' and not dissected_neurons.dead
     group by

@@ -10,6 +10,24 @@
 
 with
 
+scored_activations as (
+
+    -- By themselves: an engine that does not know how few these are would join all activations to find none.
+    select neuron_id, image_id, value
+    from activations
+    where
+        neuron_id in (
+            select neuron_id
+            from dissected_neurons
+            where
+                not dead
+                and dissection_id in (
+                    select dissection_id from dissections where scorer = 'rank_reorder' and engine = 'sql'
+                )
+        )
+
+),
+
 sizes as (
 
     select
@@ -39,18 +57,18 @@ ranked as (
     select
         sizes.dissection_id,
         dissected_neurons.neuron_id,
-        activations.image_id,
-        cast(activations.value as double) as activation,
+        scored_activations.image_id,
+        cast(scored_activations.value as double) as activation,
         sizes.n - row_number() over (
             partition by sizes.dissection_id, dissected_neurons.neuron_id
-            order by activations.value desc, activations.image_id
+            order by scored_activations.value desc, scored_activations.image_id
         ) as place
     from sizes
     inner join dissected_neurons on sizes.dissection_id = dissected_neurons.dissection_id
-    inner join activations on dissected_neurons.neuron_id = activations.neuron_id
+    inner join scored_activations on dissected_neurons.neuron_id = scored_activations.neuron_id
     inner join images
         on
-            activations.image_id = images.image_id
+            scored_activations.image_id = images.image_id
             and sizes.split_id = images.split_id
     where not dissected_neurons.dead
 
