@@ -2,8 +2,9 @@
 
 for table, rows in compute(block, batches, targets, users, device, count): ...
 
-Activations are neuron-major, so that one neuron of one block is one run of the file; the tables are made as the
-writer asks for them, a few hundred neurons at a time.
+Activations are neuron-major, so that one neuron of one block is one run of the file. They are turned, and summed up,
+where the network ran, and leave a GPU once a block; the tables are made as the writer asks for them, a few hundred
+neurons at a time.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from extract import hooks
 from extract.catalog import EnteredLayer
 from extract.clip import Clip
 from extract.networks import Network
+from extract.preprocess import Pixels, to_device
 from extract.study import StudyError
-from extract.summaries import summaries
+from extract.summaries import Summary, sum_up, summary_tables
 
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
 NEURONS_AT_ONCE = 256
@@ -79,14 +81,22 @@ class Clips:
 
 @dataclass
 class _Outputs:
-    """What the networks said of a block so far, batch by batch, on the CPU."""
+    """What the networks said of a block so far, batch by batch."""
 
-    activations: dict[str, np.ndarray] = field(default_factory=dict)  # layer → (image, unit)
-    parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)  # what → first image → (image, …)
+    activations: dict[str, Tensor] = field(default_factory=dict)  # layer → (unit, image), on the device
+    layers: dict[str, tuple[np.ndarray, Summary | None]] = field(default_factory=dict)  # after the last batch
+    parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)  # what → first image → (image, …), on the CPU
 
     def keep(self, what: str, done: int, values: Tensor) -> None:
         """Some images more; a part that is run again after it ran out of memory takes the place of the first."""
         self.parts.setdefault(what, {})[done] = values.float().cpu()
+
+    def leave_device(self) -> None:
+        """Turn the activations into arrays (image, unit), neuron-major in memory; a GPU sums them up before."""
+        for layer, values in self.activations.items():
+            summary = sum_up(values.T) if values.device.type == "cuda" else None
+            self.layers[layer] = values.cpu().numpy().T, summary
+        self.activations.clear()
 
     def all(self, what: str) -> Tensor:
         """(image, …) of the whole block."""
@@ -96,7 +106,7 @@ class _Outputs:
 MOST_AT_ONCE: dict[str, int] = {}  # "images": how many fit, once more have not
 
 
-def in_parts(run: Callable[[list[np.ndarray], int], None], pixels: list[np.ndarray], done: int) -> None:
+def in_parts(run: Callable[[Pixels, int], None], pixels: Pixels, done: int) -> None:
     """Run a batch, in as many parts as fit into the device's memory. Raises StudyError where one image does not.
 
     done: the place of its first image in the block.
@@ -118,7 +128,7 @@ def in_parts(run: Callable[[list[np.ndarray], int], None], pixels: list[np.ndarr
 
 def compute(
     block: Block,
-    batches: Iterator[list[np.ndarray]],
+    batches: Iterator[Pixels],
     targets: Sequence[Any],
     users: tuple[Networks, Clips | None],
     device: torch.device,
@@ -133,11 +143,12 @@ def compute(
     kinds = {target.kind for target in targets}
     layers = [by_network.layer(target.name) for target in targets if target.kind == "activations"]
     outputs = _Outputs(
-        {layer.tap.layer: np.empty((len(block.images), layer.tap.units), np.float32) for layer in layers}
+        {layer.tap.layer: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
     )
 
-    def run(pixels: list[np.ndarray], done: int) -> None:
+    def run(pixels: Pixels, done: int) -> None:
         batch = block.images[done : done + len(pixels)]
+        pixels = to_device(pixels, device)  # once, for both networks
         if kinds & {"activations", "predictions"}:
             _run_network(by_network.network, layers, pixels, batch, done, outputs, device)
         if "image_embeddings" in kinds and by_clip is not None:
@@ -151,13 +162,14 @@ def compute(
         in_parts(run, pixels, done)
         done += len(pixels)
         count(done)
+    outputs.leave_device()
     return _tables(block, layers, kinds, outputs, users)
 
 
 def _run_network(
     network: Network,
     layers: Sequence[EnteredLayer],
-    pixels: list[np.ndarray],
+    pixels: Pixels,
     batch: Sequence[ProbingImage],
     done: int,
     outputs: _Outputs,
@@ -167,7 +179,7 @@ def _run_network(
         logits = hooks.first_tensor(network.model(network.recipe.apply(pixels, device)), "the network")
     for name, values in seen.items():
         _refuse_non_finite(values, f"layer {name}", batch)
-        outputs.activations[name][done : done + len(batch)] = values.float().cpu().numpy()
+        outputs.activations[name][:, done : done + len(batch)] = values.T
     _refuse_non_finite(logits, "the logits", batch)
     outputs.keep("logits", done, logits)
 
@@ -192,7 +204,8 @@ def _tables(
     by_network, by_clip = users
     image_ids = block.image_ids()
     for layer in layers:
-        yield from layer_tables(outputs.activations.pop(layer.tap.layer), block, layer.first_neuron)
+        values, summary = outputs.layers.pop(layer.tap.layer)
+        yield from layer_tables(values, block, layer.first_neuron, summary)
     if "predictions" in kinds:
         yield "predictions", predictions_table(block, by_network, outputs.all("logits"), image_ids)
     if "image_embeddings" in kinds and by_clip is not None:
@@ -205,12 +218,14 @@ def _tables(
         yield "image_embeddings", pa.table(columns)
 
 
-def layer_tables(values: np.ndarray, block: Block, first_neuron: int) -> Iterator[tuple[str, Any]]:
-    """What is written of a layer's activations (image, unit)."""
+def layer_tables(
+    values: np.ndarray, block: Block, first_neuron: int, summary: Summary | None = None
+) -> Iterator[tuple[str, Any]]:
+    """What is written of a layer's activations (image, unit). summary: what they come to, if that is known already."""
     image_ids = block.image_ids()
     batches = activation_batches(values, image_ids, first_neuron)
     yield "activations", pa.RecordBatchReader.from_batches(ACTIVATIONS, batches)
-    yield from summaries(values, image_ids, first_neuron, block.split_id, block.number)
+    yield from summary_tables(summary or sum_up(values), image_ids, first_neuron, block.split_id, block.number)
 
 
 def activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: int) -> Iterator[pa.RecordBatch]:

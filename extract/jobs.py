@@ -30,6 +30,7 @@ import torch
 from extract import catalog, clip, concepts, dissections, fingerprints, hooks, images, networks
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
+from extract.preprocess import Pixels, stacked
 from extract.robustness import LIKELIHOODS
 from extract.study import ConceptSet, Study, StudyError
 
@@ -376,13 +377,13 @@ def batch_size(device: torch.device) -> int:
     return 64 if device.type == "cpu" else 1024
 
 
-def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[list[np.ndarray]]:
-    """Images in batches that never reach over the end of a block."""
+def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[Pixels]:
+    """Images in batches for the device that never reach over the end of a block."""
     for size in sizes:
         while size:
             batch = list(islice(pixels, min(size, batch_size(device))))
             size -= len(batch)
-            yield batch
+            yield stacked(batch, device)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -3,6 +3,8 @@
 recipe = Recipe(size=40, mode="grey", resize="squash", interpolation="bilinear")
 batch = recipe.apply(images, device)     # (image, channel, 40, 40), float32
 
+Pixels go to the device as they were decoded, one byte a value; resizing and normalising are done there.
+
 Resizing is antialiased. With `rounding` it ends on whole grey levels, as PIL's does, so that a batch on the device
 and an image through a model's own PIL transform come out alike; networks trained on resized tensors want it off.
 """
@@ -18,6 +20,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
+
+Pixels = Tensor | list[Tensor]  # a batch of uint8 (image, H, W) or (image, H, W, 3); a list where shapes differ
 
 GREY = (19595, 38470, 7471)  # ITU-R 601 in parts of 65,536, as PIL's convert("L") has it
 
@@ -42,17 +46,18 @@ class Recipe:
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
-    def apply(self, images: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    def apply(self, images: Pixels | Sequence[np.ndarray], device: torch.device) -> Tensor:
         """(image, channel, size, size) float32 on the device, of uint8 images (H, W) or (H, W, 3)."""
-        if len({image.shape for image in images}) == 1:
-            pixels = self._fit(_channels_first(np.stack(images), device))
+        images = to_device(images, device)
+        if isinstance(images, Tensor):
+            pixels = self._fit(_channels_first(images))
         else:
-            pixels = torch.cat([self._fit(_channels_first(image[None], device)) for image in images])
+            pixels = torch.cat([self._fit(_channels_first(image.unsqueeze(0))) for image in images])
         values = pixels.float() / 255
         if self.mean:
-            values -= torch.tensor(self.mean, device=device).view(1, -1, 1, 1)
+            values -= values.new_tensor(self.mean).view(1, -1, 1, 1)
         if self.std:
-            values /= torch.tensor(self.std, device=device).view(1, -1, 1, 1)
+            values /= values.new_tensor(self.std).view(1, -1, 1, 1)
         return values
 
     def _fit(self, pixels: Tensor) -> Tensor:
@@ -87,6 +92,22 @@ class Recipe:
         return functional.resize(pixels, [rows, columns], InterpolationMode(self.interpolation), antialias=True)
 
 
-def _channels_first(images: np.ndarray, device: torch.device) -> Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+def stacked(images: Sequence[np.ndarray], device: torch.device) -> Pixels:
+    """Decoded images as a batch for the device: one tensor where all have one shape, in memory that it can copy from."""
+    if len({image.shape for image in images}) == 1:
+        batch = torch.from_numpy(np.stack(images))
+        return batch.pin_memory() if device.type == "cuda" else batch
+    return [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
+
+
+def to_device(images: Pixels | Sequence[np.ndarray], device: torch.device) -> Pixels:
+    """The same batch there, if it is not there yet; from pinned memory the copy runs while the host goes on."""
+    if isinstance(images[0], np.ndarray):
+        images = stacked(images, device)
+    if isinstance(images, Tensor):
+        return images.to(device, non_blocking=True)
+    return [image.to(device) for image in images]
+
+
+def _channels_first(pixels: Tensor) -> Tensor:
     return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)

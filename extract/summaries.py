@@ -1,6 +1,7 @@
 """What the activations of a block come to: the best images of each neuron, sums, and the values of few-valued neurons.
 
-summaries(values, image_ids, first_neuron, split_id, block)    # (table, rows) pairs
+found = sum_up(values)                                           # where the values are, on the device or in memory
+summary_tables(found, image_ids, first_neuron, split_id, block)  # (table, rows) pairs
 
 Blocks merge exactly: the best of all images are among the best of each block, sums add up, sets of values unite. So
 nobody has to read the activations again to know the best images, and a run may even leave the activations out.
@@ -9,10 +10,13 @@ nobody has to read the activations again to know the best images, and a run may 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from extract import ranking
 
@@ -20,29 +24,54 @@ KEPT = 256  # the largest top_k of a study; as in sql/views/evidence/top_activat
 NEURONS_AT_ONCE = 256
 
 
-def summaries(
-    values: np.ndarray, image_ids: np.ndarray, first_neuron: int, split_id: int, block: int
+@dataclass(frozen=True)
+class Summary:
+    """Of each unit of a block of images. few: unit → its different values, where they are fewer than KEPT."""
+
+    images: int
+    places: np.ndarray  # (unit, kept), of the best images in the block, best first
+    tops: np.ndarray  # (unit, kept), their activations
+    total: np.ndarray  # (unit,) float64, as total_squares
+    total_squares: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    few: dict[int, np.ndarray]
+
+
+def sum_up(values: np.ndarray | Tensor) -> Summary:
+    """Activations (image, unit), float32, summed up. A tensor is on a GPU, which does it there."""
+    kept = min(KEPT, len(values))
+    if isinstance(values, Tensor):
+        places, tops = ranking.top_lists_on_device(values, kept)
+        total, total_squares = (found.cpu().numpy() for found in sums_on_device(values))
+        lowest, highest = (found.cpu().numpy() for found in (values.amin(0), values.amax(0)))
+    else:
+        places, tops = ranking.top_lists(values, kept)
+        total, total_squares = sums(values)
+        lowest, highest = values.min(axis=0), values.max(axis=0)
+    few = few_values(values, tops)
+    return Summary(len(values), places, tops, total, total_squares, lowest, highest, few)
+
+
+def summary_tables(
+    found: Summary, image_ids: np.ndarray, first_neuron: int, split_id: int, block: int
 ) -> Iterator[tuple[str, Any]]:
-    """Rows of block_tops, block_sums and block_values for activations (image, unit), float32."""
-    images, units = values.shape
-    kept = min(KEPT, images)
-    places, tops = ranking.top_lists(values, kept)
+    """Rows of block_tops, block_sums and block_values for a layer whose first unit is the neuron first_neuron."""
+    units, kept = found.tops.shape
     neuron_ids = np.arange(first_neuron, first_neuron + units, dtype=np.int32)
     yield (
         "block_tops",
         pa.table(
             {
                 "neuron_id": np.repeat(neuron_ids, kept),
-                "image_id": image_ids[places.ravel()],
-                "value": tops.ravel(),
+                "image_id": image_ids[found.places.ravel()],
+                "value": found.tops.ravel(),
             }
         ),
     )
-    few = few_values(values, tops)
     distinct = np.full(units, KEPT, np.int32)
-    for unit, found in few.items():
-        distinct[unit] = len(found)
-    total, total_squares = sums(values)
+    for unit, values in found.few.items():
+        distinct[unit] = len(values)
     yield (
         "block_sums",
         pa.table(
@@ -50,24 +79,24 @@ def summaries(
                 "split_id": np.full(units, split_id, np.int32),
                 "neuron_id": neuron_ids,
                 "block": np.full(units, block, np.int32),
-                "images": np.full(units, images, np.int32),
-                "total": total,
-                "total_squares": total_squares,
-                "lowest": values.min(axis=0),
-                "highest": values.max(axis=0),
+                "images": np.full(units, found.images, np.int32),
+                "total": found.total,
+                "total_squares": found.total_squares,
+                "lowest": found.lowest,
+                "highest": found.highest,
                 "distinct_values": distinct,
             }
         ),
     )
-    if few:
-        counts = [len(found) for found in few.values()]
+    if found.few:
+        counts = [len(values) for values in found.few.values()]
         yield (
             "block_values",
             pa.table(
                 {
                     "split_id": np.full(sum(counts), split_id, np.int32),
-                    "neuron_id": np.repeat(neuron_ids[list(few)], counts),
-                    "value": np.concatenate(list(few.values())),
+                    "neuron_id": np.repeat(neuron_ids[list(found.few)], counts),
+                    "value": np.concatenate(list(found.few.values())),
                 }
             ),
         )
@@ -83,11 +112,23 @@ def sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return total, total_squares
 
 
-def few_values(values: np.ndarray, tops: np.ndarray) -> dict[int, np.ndarray]:
+def sums_on_device(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of a tensor, where it is."""
+    pieces = values.split(ranking.NEURONS_ON_DEVICE, dim=1)  # in double precision, twice the memory
+    found = [torch.stack([some.double().sum(0), some.double().square().sum(0)]) for some in pieces]
+    total, total_squares = torch.cat(found, dim=1)
+    return total, total_squares
+
+
+def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.ndarray]:
     """Unit → its different values, where they are fewer than KEPT.
 
     tops: the best values (unit, kept), highest first; where they are KEPT and all different, there is no need to look.
     """
-    ties = (tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < KEPT)
-    found = {int(unit): np.unique(values[:, unit]) for unit in np.flatnonzero(ties)}
+    ties = np.flatnonzero((tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < KEPT))
+    if isinstance(values, Tensor):
+        values = values[:, torch.from_numpy(ties).to(values.device)].cpu().numpy()
+        found = {int(unit): np.unique(column) for unit, column in zip(ties, values.T, strict=True)}
+    else:
+        found = {int(unit): np.unique(values[:, unit]) for unit in ties}
     return {unit: few for unit, few in found.items() if len(few) < KEPT}

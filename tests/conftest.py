@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from extract.summaries import summaries
+from extract.summaries import sum_up, summary_tables
 from warehouse import Warehouse, views
 from warehouse.views import load_views
 
@@ -479,7 +479,8 @@ def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
             wide = of_split.filter(pl.col("image_id").is_in(ids_of_block)).sort("neuron_id")
             wide = wide.pivot("neuron_id", index="image_id", values="value").sort("image_id").drop("image_id")
             values = wide.to_numpy().astype(np.float32)
-            for table, found in summaries(values, np.array(ids_of_block), of_split["neuron_id"].min(), split_id, block):
+            places = np.array(ids_of_block), of_split["neuron_id"].min(), split_id, block
+            for table, found in summary_tables(sum_up(values), *places):
                 tables.setdefault(table, []).extend(found.to_pylist())
     return tables
 

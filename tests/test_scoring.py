@@ -321,6 +321,9 @@ def test_top_lists_break_ties_by_the_smaller_image(seed, images, neurons, share)
     for column, mine, theirs in zip(values.T, indices, found, strict=True):
         assert mine.tolist() == top(column, k)
         np.testing.assert_array_equal(theirs, column[mine])
+    on_device = ranking.top_lists_on_device(torch.from_numpy(values), k)
+    np.testing.assert_array_equal(on_device[0], indices)
+    np.testing.assert_array_equal(on_device[1], found)
 
 
 IN_A_PROCESS = """
