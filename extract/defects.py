@@ -93,12 +93,13 @@ def inspect(pixels: Pixels) -> Facts:
     )
 
 
-def inspect_file(path: Path) -> Facts:
-    """The facts about an image file; the hash of an unreadable one is that of its bytes."""
+def inspect_file(path: Path) -> tuple[Facts, Pixels | None]:
+    """The facts about an image file, and its pixels; the hash of an unreadable one is that of its bytes."""
     try:
-        return inspect(decode(path))
+        pixels = decode(path)
+        return inspect(pixels), pixels
     except Unreadable as problem:
-        return Facts(file_hash(path).hex(), defect=f"unreadable: {problem}")
+        return Facts(file_hash(path).hex(), defect=f"unreadable: {problem}"), None
 
 
 def pixel_hash(pixels: Pixels) -> str:

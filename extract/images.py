@@ -32,19 +32,21 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from extract import fer2013
 from extract.defects import Facts, Pixels, Unreadable, decode, file_hash, inspect, inspect_file
 from extract.folders import SPLITS, File, in_turn, list_files
+from extract.pixels import PixelFile
 from extract.study import Dataset, StudyError
 
 VERSION = 1  # part of every fingerprint; raise it when the same bytes come to other pixels, splits or defects
 
 DEMO_IMAGES = 6000
 DEMO_BLOCK = 256  # faces drawn at a time
+LINES = 64  # of a CSV that a thread looks at, one after another
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,12 +67,13 @@ class Image(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An image as its source knows it, before it is compared with others."""
+    """An image as its source knows it, before it is compared with others. pixels: None where it is unreadable."""
 
     path: str | None
     split: str
     class_name: str | None
     facts: Facts
+    pixels: Pixels | None = None
 
 
 def open_source(dataset: Dataset) -> Source:
@@ -109,6 +112,9 @@ class Source:
     classes: tuple[str, ...]
     name: str  # for messages
 
+    def __init__(self) -> None:
+        self.decoded = PixelFile()  # what a scan has decoded, so that reading need not
+
     def fingerprint(self) -> str:
         """SHA-256 of every byte that is read and every setting that matters; decodes nothing."""
         raise NotImplementedError
@@ -128,7 +134,7 @@ class Source:
         """
         first: dict[bytes, int] = {}
         readable, problem = 0, "there is none"
-        for position, (path, split, class_name, facts) in enumerate(self.records()):
+        for position, (path, split, class_name, facts, pixels) in enumerate(self.records()):
             defect = facts.defect
             if facts.width is None:
                 problem = problem if position else f"the first one, {path}, is {defect}"
@@ -137,6 +143,8 @@ class Source:
             if defect is None:
                 earlier = first.setdefault(bytes.fromhex(facts.sha256), position)
                 defect = None if earlier == position else f"repeat of {earlier}"
+            if defect is None and position not in self.decoded:
+                self.decoded.add(position, pixels)
             yield Image(position, path, split, class_name, *facts[:-1], defect)
         if not readable:
             raise StudyError(f"{self.name}: no readable image: {problem}")
@@ -149,9 +157,13 @@ class Source:
         return self._read(wanted)
 
     def _read(self, wanted: list[int]) -> Iterator[Pixels]:
+        others = self.pixels([position for position in wanted if position not in self.decoded])
         found = 0
         try:
-            for pixels in self.pixels(wanted):
+            for position in wanted:
+                pixels = self.decoded.read(position) if position in self.decoded else next(others, None)
+                if pixels is None:
+                    break
                 yield pixels
                 found += 1
         except Unreadable as problem:
@@ -176,6 +188,7 @@ class Fer2013(Source):
     classes = fer2013.CLASSES
 
     def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
         self.path = dataset.path
         self.name = str(self.path)
         self.images = dataset.images
@@ -187,16 +200,21 @@ class Fer2013(Source):
         return digest.hexdigest()
 
     def records(self) -> Iterator[Record]:
-        for number, line, split in self._kept():
-            class_name = None
-            try:
-                emotion, text, usage = fer2013.fields(line, self.columns)
-                class_name = fer2013.class_of(emotion)
-                fer2013.split_of(usage)
-                facts = inspect(fer2013.pixels_of(text))
-            except Unreadable as problem:
-                facts = Facts(hashlib.sha256(line).hexdigest(), defect=f"unreadable: {problem}")
-            yield Record(f"{_printable(self.path.name)}:{number}", split, class_name, facts)
+        """Lines are looked at in threads, many at a time: one alone costs less than to hand it over."""
+        for records in _in_order(lambda lines: [self._record(*line) for line in lines], batched(self._kept(), LINES)):
+            yield from records
+
+    def _record(self, number: int, line: bytes, split: str) -> Record:
+        class_name = pixels = None
+        try:
+            emotion, text, usage = fer2013.fields(line, self.columns)
+            class_name = fer2013.class_of(emotion)
+            fer2013.split_of(usage)
+            pixels = fer2013.pixels_of(text)
+            facts = inspect(pixels)
+        except Unreadable as problem:
+            facts = Facts(hashlib.sha256(line).hexdigest(), defect=f"unreadable: {problem}")
+        return Record(f"{_printable(self.path.name)}:{number}", split, class_name, facts, pixels)
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         wanted = iter(positions)
@@ -229,6 +247,7 @@ class Folder(Source):
     """Folders of image files; extract/folders.py says which files those are."""
 
     def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
         self.root = dataset.path.resolve()
         self.name = str(dataset.path)
         self.images = dataset.images
@@ -260,15 +279,15 @@ class Folder(Source):
             splits = [file.split] if file.split else self.drawn
             return self.images is None or any(counts[split] < self.images for split in splits)
 
-        def look(file: File) -> tuple[File, Facts]:
-            return file, inspect_file(self.root / file.path)
+        def look(file: File) -> tuple[File, Facts, Pixels | None]:
+            return file, *inspect_file(self.root / file.path)
 
-        for file, facts in _in_order(look, filter(is_wanted, self.files)):
+        for file, facts, pixels in _in_order(look, filter(is_wanted, self.files)):
             split = file.split or split_by_hash(facts.sha256, self.share, self.drawn)
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
                 kept.append(file)
-                yield Record(_printable(file.path), split, _printable(file.class_name), facts)
+                yield Record(_printable(file.path), split, _printable(file.class_name), facts, pixels)
         self.kept = kept
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
@@ -304,6 +323,13 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The same items in lists of `size`, the last one shorter (itertools has it from Python 3.12 on)."""
+    items = iter(items)
+    while some := list(islice(items, size)):
+        yield some
+
+
 def _in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """work(item) for each item, in order, by threads; only a few results wait at a time."""
     workers = min(8, os.cpu_count() or 1)
@@ -328,6 +354,7 @@ class Demo(Source):
     def __init__(self, dataset: Dataset) -> None:
         from extract.demo import faces  # only the demo needs it
 
+        super().__init__()
         if dataset.seed < 0:
             raise StudyError(f"{self.name}: seed = {dataset.seed} must be 0 or more")
         self.faces = faces
@@ -345,7 +372,7 @@ class Demo(Source):
         for start in range(0, self.count, DEMO_BLOCK):
             faces = self._block(start)
             for place, (pixels, emotion) in enumerate(zip(faces.pixels, faces.emotions, strict=True), start):
-                yield Record(None, self._split(place), self.classes[emotion], inspect(pixels))
+                yield Record(None, self._split(place), self.classes[emotion], inspect(pixels), pixels)
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         wanted = (position for position in positions if position < self.count)
