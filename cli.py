@@ -108,6 +108,8 @@ def extract(
         if plan.is_done(opened):
             print("nothing is stale: every block of this study is in the warehouse")
         else:
+            with terminal.Progress("embedding", unit="concepts") as progress:
+                jobs.enter(plan, opened, progress)
             with terminal.Progress("extracting") as progress:
                 opened.load(work.run(plan, opened, progress))
         label(opened, study.device)

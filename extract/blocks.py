@@ -22,6 +22,7 @@ from torch import Tensor
 from extract import hooks
 from extract.catalog import EnteredLayer
 from extract.clip import Clip
+from extract.fitting import in_parts
 from extract.networks import Network
 from extract.preprocess import Pixels, to_device
 from extract.study import StudyError
@@ -103,29 +104,6 @@ class _Outputs:
         return torch.cat([part for _, part in sorted(self.parts[what].items())])
 
 
-MOST_AT_ONCE: dict[str, int] = {}  # "images": how many fit, once more have not
-
-
-def in_parts(run: Callable[[Pixels, int], None], pixels: Pixels, done: int) -> None:
-    """Run a batch, in as many parts as fit into the device's memory. Raises StudyError where one image does not.
-
-    done: the place of its first image in the block.
-    """
-    most = MOST_AT_ONCE.get("images", len(pixels))
-    start = 0
-    while start < len(pixels):
-        try:
-            run(pixels[start : start + most], done + start)
-        except torch.OutOfMemoryError as error:
-            if most == 1:
-                raise StudyError("the device has not the memory for one image; free some, or choose another") from error
-            most = MOST_AT_ONCE["images"] = max(1, min(most, len(pixels)) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            continue
-        start += most
-
-
 def compute(
     block: Block,
     batches: Iterator[Pixels],
@@ -146,20 +124,21 @@ def compute(
         {layer.tap.layer: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
     )
 
-    def run(pixels: Pixels, done: int) -> None:
-        batch = block.images[done : done + len(pixels)]
+    def run(pixels: Pixels, first: int) -> None:
+        place = done + first
+        batch = block.images[place : place + len(pixels)]
         pixels = to_device(pixels, device)  # once, for both networks
         if kinds & {"activations", "predictions"}:
-            _run_network(by_network.network, layers, pixels, batch, done, outputs, device)
+            _run_network(by_network.network, layers, pixels, batch, place, outputs, device)
         if "image_embeddings" in kinds and by_clip is not None:
             embeddings = by_clip.clip.embed_images(by_clip.clip.recipe.apply(pixels, device))
             _refuse_non_finite(embeddings, "the image embedding", batch)
-            outputs.keep("embeddings", done, embeddings)
+            outputs.keep("embeddings", place, embeddings)
 
     done = 0
     while done < len(block.images):
         pixels = next(batches)
-        in_parts(run, pixels, done)
+        in_parts(run, pixels, "image")
         done += len(pixels)
         count(done)
     outputs.leave_device()

@@ -39,6 +39,7 @@ IMAGES = pa.schema(
 NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")
 SPLITS = ("train", "validation", "test")
 IMAGES_AT_ONCE = 2048
+CONCEPTS_AT_ONCE = 1024  # embedded in one transaction
 
 
 def now() -> datetime:
@@ -308,20 +309,60 @@ def concepts_without_embedding(warehouse: Any, clip_id: int, concept_set_id: int
     return rows.rows()
 
 
-def embed_concept_set(warehouse: Any, clip: Clip, clip_id: int, set_id: int, templates: Sequence[str]) -> int:
-    """Embed what is not embedded yet; returns how many concepts that were."""
+def embed_concept_set(
+    warehouse: Any,
+    clip: Clip,
+    clip_id: int,
+    set_id: int,
+    templates: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Embed what is not embedded yet, many concepts a transaction; what another set has of the same texts is taken.
+
+    progress: called with the concepts done and those to do.
+    """
+    if same := embeddings_of_same_texts(warehouse, clip_id, set_id, templates):
+        warehouse.write({"concept_embeddings": _embedding_table(clip_id, *zip(*same, strict=True))})
     missing = concepts_without_embedding(warehouse, clip_id, set_id)
-    if missing:
-        embeddings = clip.embed_concepts([concept for _, concept in missing], templates)
-        table = pa.table(
-            {
-                "clip_id": pa.array([clip_id] * len(missing), pa.int32()),
-                "concept_id": pa.array([concept_id for concept_id, _ in missing], pa.int32()),
-                "embedding": pa.array(embeddings.tolist(), pa.list_(pa.float32())),
-            }
-        )
-        warehouse.write({"concept_embeddings": table})
-    return len(missing)
+    for start in range(0, len(missing), CONCEPTS_AT_ONCE):
+        ids, names = zip(*missing[start : start + CONCEPTS_AT_ONCE], strict=True)
+        embeddings = clip.embed_concepts(names, templates).tolist()
+        warehouse.write({"concept_embeddings": _embedding_table(clip_id, ids, embeddings)})
+        progress(start + len(ids), len(missing))
+
+
+def embeddings_of_same_texts(
+    warehouse: Any, clip_id: int, concept_set_id: int, templates: Sequence[str]
+) -> list[tuple[int, list[float]]]:
+    """(concept_id, embedding) of concepts without one that a set with the same templates has, for this CLIP."""
+    rows = warehouse.rows(
+        """
+        select concepts.concept_id, arg_min(concept_embeddings.embedding, same.concept_id) as embedding
+        from concepts
+        inner join concepts as same on concepts.concept = same.concept
+        inner join concept_sets on same.concept_set_id = concept_sets.concept_set_id
+        inner join concept_embeddings on same.concept_id = concept_embeddings.concept_id
+        where concepts.concept_set_id = $set_id
+        and concept_sets.concept_set_id <> $set_id
+        and concept_sets.templates = $templates
+        and concept_embeddings.clip_id = $clip_id
+        and concepts.concept_id not in (select concept_id from concept_embeddings where clip_id = $clip_id)
+        group by concepts.concept_id
+        order by concepts.concept_id
+        """,
+        {"set_id": concept_set_id, "clip_id": clip_id, "templates": list(templates)},
+    )
+    return rows.rows()
+
+
+def _embedding_table(clip_id: int, concept_ids: Sequence[int], embeddings: Sequence[Sequence[float]]) -> pa.Table:
+    return pa.table(
+        {
+            "clip_id": pa.array([clip_id] * len(concept_ids), pa.int32()),
+            "concept_id": pa.array(concept_ids, pa.int32()),
+            "embedding": pa.array(embeddings, pa.list_(pa.float32())),
+        }
+    )
 
 
 def scale_table(edit_id: int, scales: Sequence[tuple[int, int, float]]) -> pa.Table:

@@ -24,11 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extract import fingerprints, networks, study
+from extract.fitting import in_parts
 from extract.preprocess import Recipe
 from extract.study import StudyError
 from extract.texts import MEGABYTE, one_line, read_text
 
-TEXTS_AT_ONCE = 256
+TEXTS_AT_ONCE = {"cpu": 256, "gpu": 4096}
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,20 @@ class Clip:
         """(concept, dimension) float32 of unit length on the CPU: the mean over templates of unit embeddings."""
         sums: Tensor | None = None  # a sum points where the mean does
         texts = len(concepts) * len(templates)
-        for start in range(0, texts, TEXTS_AT_ONCE):
-            places = [divmod(text, len(templates)) for text in range(start, min(start + TEXTS_AT_ONCE, texts))]
+
+        def embed(some: range, _: int) -> None:
+            nonlocal sums
+            places = [divmod(text, len(templates)) for text in some]
             prompts = [templates[template].replace("{}", concepts[concept]) for concept, template in places]
             embeddings = self.model.encode_text(self.tokenize(prompts).to(self.device)).float()
             if sums is None:
                 sums = embeddings.new_zeros(len(concepts), embeddings.shape[1])
             owners = torch.tensor([concept for concept, _ in places], device=sums.device)
             sums.index_add_(0, owners, F.normalize(embeddings, dim=-1))
+
+        size = TEXTS_AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]
+        for start in range(0, texts, size):
+            in_parts(embed, range(start, min(start + size, texts)), "text")
         assert sums is not None, "neither concepts nor templates are ever empty"
         return F.normalize(sums, dim=-1).cpu()
 

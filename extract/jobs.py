@@ -266,8 +266,11 @@ class Entered:
     set_ids: dict[str, int]
 
 
-def enter(plan: Plan, warehouse: Any) -> Entered:
-    """Enter what of a study is new: images, network, layers, CLIP, concepts and their embeddings."""
+def enter(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambda done, total: None) -> Entered:
+    """Enter what of a study is new: images, network, layers, CLIP, concepts and their embeddings.
+
+    progress: called with the concepts of a set that are embedded and those to do.
+    """
     accept = partial(refuse_too_few, plan)
     dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept)
     accept(catalog.sound_counts(warehouse, dataset_id))
@@ -277,7 +280,7 @@ def enter(plan: Plan, warehouse: Any) -> Entered:
     set_ids = {}
     for settings, classes_of, fingerprint in plan.concept_sets:
         set_ids[settings.name] = catalog.enter_concept_set(warehouse, settings, classes_of, fingerprint)
-        catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_ids[settings.name], settings.templates)
+        catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_ids[settings.name], settings.templates, progress)
     return Entered(dataset_id, (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id)), set_ids)
 
 

@@ -70,7 +70,7 @@ class PixelFile:
 
     def _open(self) -> None:
         try:
-            self.file = tempfile.TemporaryFile()
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process reads images
             self.most = min(self.most, shutil.disk_usage(self.file.fileno()).free // SHARE)
         except OSError:  # no place for temporary files
             self.most = 0

@@ -93,7 +93,7 @@ class Recipe:
 
 
 def stacked(images: Sequence[np.ndarray], device: torch.device) -> Pixels:
-    """Decoded images as a batch for the device: one tensor where all have one shape, in memory that it can copy from."""
+    """Decoded images as a batch: one tensor where all have one shape, in memory that a GPU copies from by itself."""
     if len({image.shape for image in images}) == 1:
         batch = torch.from_numpy(np.stack(images))
         return batch.pin_memory() if device.type == "cuda" else batch

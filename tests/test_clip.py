@@ -116,7 +116,7 @@ def test_many_concepts_are_embedded_in_few_batches_and_each_as_if_alone(
     sizes: list[int] = []
     encode = tiny.model.encode_text
     monkeypatch.setattr(tiny.model, "encode_text", lambda tokens: sizes.append(len(tokens)) or encode(tokens))
-    monkeypatch.setattr(clip, "TEXTS_AT_ONCE", 4)
+    monkeypatch.setitem(clip.TEXTS_AT_ONCE, "cpu", 4)
     names, templates = [f"concept {number}" for number in range(7)], ["{}", "a {}", "{} here"]
     together = tiny.embed_concepts(names, templates)
     assert sizes == [4, 4, 4, 4, 4, 1]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import product
 
 import numpy as np
+import open_clip
 import PIL.Image
 import pytest
 import torch
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 from killer import kill
 from worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
-from extract import blocks, jobs
+from extract import blocks, catalog, clip, jobs
+from extract import fitting as memory
 from warehouse import Warehouse
 
 pytest_plugins = ["world_fixtures"]
@@ -114,6 +116,80 @@ def test_concept_embeddings_are_means_over_templates(finished: World) -> None:
         expected = F.normalize(F.normalize(model.eval().encode_text(tokens), dim=1).mean(0), dim=0).numpy()
     [row] = finished.rows("select embedding from concept_embeddings natural join concepts where concept = 'circle'")
     np.testing.assert_allclose(row["embedding"], expected, atol=1e-5)
+
+
+def test_texts_that_another_set_has_embedded_are_not_embedded_again(
+    new_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concepts = (new_world.folder / "looks.txt").read_text().split("\n")
+    (new_world.folder / "more.txt").write_text("\n".join(["something new", *reversed([c for c in concepts if c])]))
+    more = '[[concept_sets]]\nname = "more"\nsource = "more.txt"\n\n[[dissections]]\nconcepts = "shapes"'
+    new_world.change('[[dissections]]\nconcepts = "shapes"', more)
+    asked: list[str] = []
+    embed = clip.Clip.embed_concepts
+
+    def listening(self: clip.Clip, names: list[str], templates: list[str]) -> torch.Tensor:
+        asked.extend(names)
+        return embed(self, names, templates)
+
+    monkeypatch.setattr(clip.Clip, "embed_concepts", listening)
+    assert new_world.extract().code == 0
+    assert asked.count("something new") == 1
+    assert [name for name in asked if name in concepts] == [c for c in concepts if c], "once, for the first set"
+    pairs = """
+        select a.concept, a_embedding.embedding = b_embedding.embedding as same
+        from concepts as a inner join concepts as b on a.concept = b.concept and a.concept_set_id < b.concept_set_id
+        inner join concept_embeddings as a_embedding on a.concept_id = a_embedding.concept_id
+        inner join concept_embeddings as b_embedding on b.concept_id = b_embedding.concept_id
+        inner join concept_sets as a_set on a.concept_set_id = a_set.concept_set_id and a_set.name = 'looks'
+        inner join concept_sets as b_set on b.concept_set_id = b_set.concept_set_id and b_set.name = 'more'
+    """
+    rows = new_world.rows(pairs)
+    assert sorted(row["concept"] for row in rows) == sorted(c for c in concepts if c)
+    assert all(row["same"] for row in rows)
+
+
+def test_concepts_are_embedded_some_a_transaction(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "CONCEPTS_AT_ONCE", 2)
+    embed, asked = clip.Clip.embed_concepts, []
+
+    def failing(self: clip.Clip, names: list[str], templates: list[str]) -> torch.Tensor:
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        asked.append(list(names))
+        return embed(self, names, templates)
+
+    monkeypatch.setattr(clip.Clip, "embed_concepts", failing)
+    assert new_world.extract().code == 130
+    assert [len(names) for names in asked] == [2]
+    assert new_world.rows("select count(*) as n from concept_embeddings") == [{"n": 2}]
+    monkeypatch.setattr(
+        clip.Clip, "embed_concepts", lambda self, names, t: asked.append(list(names)) or embed(self, names, t)
+    )
+    assert new_world.extract().code == 0
+    assert max(map(len, asked)) == 2
+    names = [name for some in asked for name in some]
+    assert len(names) == len(set(names)) == new_world.rows("select count(*) as n from concepts")[0]["n"]
+
+
+def test_texts_that_do_not_fit_are_embedded_in_parts(
+    new_world: World, finished: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    encode = open_clip.CLIP.encode_text
+
+    def refusing(self: torch.nn.Module, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(len(tokens))
+        if len(tokens) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, tokens, *rest)
+
+    monkeypatch.setattr(open_clip.CLIP, "encode_text", refusing)
+    monkeypatch.setattr(memory, "MOST_AT_ONCE", {})
+    assert new_world.extract().code == 0
+    assert sum(size > 3 for size in sizes) <= 2, "it is not tried again"
+    query = "select concept_id, list_transform(embedding, lambda x: round(x, 4)) as e from concept_embeddings order by 1"
+    assert new_world.rows(query) == finished.rows(query)
 
 
 def test_a_defective_image_is_in_images_and_nowhere_else(finished: World) -> None:
@@ -429,7 +505,7 @@ def fitting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             run(network, layers, pixels, *rest)
 
         monkeypatch.setattr(blocks, "_run_network", refusing)
-        monkeypatch.setattr(blocks, "MOST_AT_ONCE", {})
+        monkeypatch.setattr(memory, "MOST_AT_ONCE", {})
         return sizes
 
     return fit
