@@ -275,6 +275,7 @@ def _clip(arrays: Arrays, embeddings: Mapping[str, np.ndarray]) -> ArraysClip:
         fingerprint=fingerprints.of_values("arrays", arrays.fingerprint),
         device=torch.device("cpu"),
         embeddings=embeddings,
+        precision="float32",
     )
 
 

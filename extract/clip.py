@@ -45,16 +45,13 @@ class Clip:
     logit_bias: float | None
     fingerprint: str
     device: torch.device
-
-    @property
-    def precision(self) -> str:
-        """What images are embedded in; concepts always in float32."""
-        return "float16" if self.device.type == "cuda" else "float32"
+    precision: str  # what images are embedded in; concepts always in float32
 
     @torch.inference_mode()
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(image, dimension) float32 of unit length, for preprocessed images on the model's device."""
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.precision == "float16"):
+        kind = getattr(torch, self.precision)
+        with torch.autocast(self.device.type, dtype=kind, enabled=kind != torch.float32):
             embeddings = self.model.encode_image(pixels)
         return F.normalize(embeddings.float(), dim=-1)
 
@@ -108,6 +105,9 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     probe = torch.zeros(1, 3, recipe.size, recipe.size, device=device)
     networks.prefer_channels_last(model.eval(), lambda: model.encode_image(probe))
     bias = getattr(model, "logit_bias", None)
+    # Only what a study asks for is another CLIP: what a device does by itself is nearly the same.
+    chosen = [] if settings.precision == "auto" else [settings.precision]
+    [precision] = chosen or ["float16" if device.type == "cuda" else "float32"]
     return Clip(
         name=settings.architecture,
         weights=settings.weights,
@@ -120,8 +120,10 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
             open_clip.get_model_config(settings.architecture) | ({"quick_gelu": True} if quick_gelu else {}),
             recipe.as_dict(),
             fingerprints.of_weights(model.state_dict()),
+            *chosen,
         ),
         device=device,
+        precision=precision,
     )
 
 

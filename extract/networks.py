@@ -46,6 +46,7 @@ class Network:
     classes: tuple[str, ...]
     recipe: Recipe
     fingerprint: str
+    precision: str = "float32"
 
 
 def load(settings: study.Network) -> Network:
@@ -79,7 +80,9 @@ def describe(
             settings.classes,
             recipe.as_dict(),
             fingerprints.of_weights(model.state_dict()),
+            *([] if settings.precision == "float32" else [settings.precision]),
         ),
+        precision=settings.precision,
     )
 
 

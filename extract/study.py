@@ -98,6 +98,7 @@ class Network(Settings):
     classes: Classes = ()
     input: Input
     pooling: Pooling = "avg"
+    precision: Literal["float32", "tf32"] = "float32"
     layers: AtLeastOne[Layer]
 
     @model_validator(mode="before")
@@ -142,6 +143,7 @@ class Clip(Settings):
     architecture: Name
     weights: NameOrFile  # a pretrained tag of open_clip has no dot and no slash
     config: StudyPath | None = None
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # of images; concepts are always in float32
 
 
 class Arrays(Settings):

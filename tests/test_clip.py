@@ -281,3 +281,27 @@ def test_images_that_are_not_square_are_refused(folder: Path) -> None:
     assert mistake(lambda: clip.load(write(folder, "mini-oblong", config), CPU)).endswith(
         "only square ones are supported"
     )
+
+
+# ---------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_images_are_embedded_in_the_precision_that_a_study_asks_for(folder: Path, precision: str) -> None:
+    settings = write(folder, "tiny")
+    full, half = (clip.load(settings.model_copy(update={"precision": p}), CPU) for p in ("float32", precision))
+    pixels = full.recipe.apply(pictures(), CPU)
+    one, other = full.embed_images(pixels), half.embed_images(pixels)
+    assert other.dtype == torch.float32
+    torch.testing.assert_close(other.norm(dim=1), torch.ones(len(pixels)))
+    assert 0.999 < float(torch.cosine_similarity(one, other).min())
+    assert not torch.equal(one, other)
+    torch.testing.assert_close(full.embed_concepts(["Smile"], ["{}"]), half.embed_concepts(["Smile"], ["{}"]))
+
+
+def test_another_precision_is_another_clip_unless_the_device_chooses_it(folder: Path) -> None:
+    settings = write(folder, "tiny")
+    loaded = {p: clip.load(settings.model_copy(update={"precision": p}), CPU)
+              for p in ("auto", "float32", "bfloat16")}  # fmt: skip
+    assert len({each.fingerprint for each in loaded.values()}) == 3
+    assert [each.precision for each in loaded.values()] == ["float32", "float32", "bfloat16"]

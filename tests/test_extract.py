@@ -188,7 +188,9 @@ def test_texts_that_do_not_fit_are_embedded_in_parts(
     monkeypatch.setattr(memory, "MOST_AT_ONCE", {})
     assert new_world.extract().code == 0
     assert sum(size > 3 for size in sizes) <= 2, "it is not tried again"
-    query = "select concept_id, list_transform(embedding, lambda x: round(x, 4)) as e from concept_embeddings order by 1"
+    query = (
+        "select concept_id, list_transform(embedding, lambda x: round(x, 4)) as e from concept_embeddings order by 1"
+    )
     assert new_world.rows(query) == finished.rows(query)
 
 
@@ -488,6 +490,24 @@ def test_the_same_study_run_twice_gives_the_same_tables_to_the_last_bit(
 
 
 # ---------------------------------------------------------------- memory of the device
+
+
+def test_a_study_may_choose_other_precisions(new_world: World) -> None:
+    assert new_world.extract().code == 0
+    assert not torch.backends.cudnn.allow_tf32, "full precision unless asked"
+    try:
+        assert new_world.extract("--set", "network.precision=tf32", "--set", "clip.precision=bfloat16").code == 0
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        jobs.allow_tf32(False)
+    rows = new_world.rows("select distinct target, precision from extractions order by all")
+    assert [(row["target"], row["precision"]) for row in rows] == [
+        ("activations", "float32"), ("activations", "tf32"),
+        ("image_embeddings", "bfloat16"), ("image_embeddings", "float32"),
+        ("predictions", "float32"), ("predictions", "tf32"),
+    ]  # fmt: skip
+    again = new_world.run("check", "--deep", new_world.study, "--set", "clip.precision=bfloat16")
+    assert again.code == 0, again.out
 
 
 @pytest.fixture
