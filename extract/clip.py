@@ -10,6 +10,7 @@ your own described by a model config as open_clip has them.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import logging
@@ -50,9 +51,9 @@ class Clip:
     @torch.inference_mode()
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(image, dimension) float32 of unit length, for preprocessed images on the model's device."""
-        kind = getattr(torch, self.precision)
-        with torch.autocast(self.device.type, dtype=kind, enabled=kind != torch.float32):
-            embeddings = self.model.encode_image(pixels)
+        wanted, weights = getattr(torch, self.precision), next(self.model.visual.parameters()).dtype
+        with torch.autocast(self.device.type, dtype=wanted, enabled=wanted != weights):
+            embeddings = self.model.encode_image(pixels.to(weights))
         return F.normalize(embeddings.float(), dim=-1)
 
     @torch.inference_mode()
@@ -104,10 +105,13 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     recipe = _recipe(model)
     probe = torch.zeros(1, 3, recipe.size, recipe.size, device=device)
     networks.prefer_channels_last(model.eval(), lambda: model.encode_image(probe))
+    full_weights = model.state_dict()
     bias = getattr(model, "logit_bias", None)
     # Only what a study asks for is another CLIP: what a device does by itself is nearly the same.
     chosen = [] if settings.precision == "auto" else [settings.precision]
     [precision] = chosen or ["float16" if device.type == "cuda" else "float32"]
+    if precision != "float32":
+        _keep_images_in(model, getattr(torch, precision), probe)
     return Clip(
         name=settings.architecture,
         weights=settings.weights,
@@ -119,12 +123,23 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
         fingerprint=fingerprints.of_values(
             open_clip.get_model_config(settings.architecture) | ({"quick_gelu": True} if quick_gelu else {}),
             recipe.as_dict(),
-            fingerprints.of_weights(model.state_dict()),
+            fingerprints.of_weights(full_weights),
             *chosen,
         ),
         device=device,
         precision=precision,
     )
+
+
+def _keep_images_in(model: nn.Module, kind: torch.dtype, probe: Tensor) -> None:
+    """Keep the weights for images in half precision, where the model runs so, or autocast would turn them each time."""
+    full = model.visual
+    model.visual = copy.deepcopy(full).to(kind)
+    try:
+        with torch.inference_mode():
+            model.encode_image(probe.to(kind))
+    except RuntimeError:  # it mixes in numbers of its own
+        model.visual = full
 
 
 def _add_config(config: Path, architecture: str) -> None:

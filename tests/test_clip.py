@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,16 @@ def test_another_precision_is_another_clip_unless_the_device_chooses_it(folder: 
               for p in ("auto", "float32", "bfloat16")}  # fmt: skip
     assert len({each.fingerprint for each in loaded.values()}) == 3
     assert [each.precision for each in loaded.values()] == ["float32", "float32", "bfloat16"]
+
+
+def test_a_model_that_mixes_in_numbers_of_its_own_is_turned_by_autocast(folder: Path) -> None:
+    settings = write(folder, "tiny")
+    loaded = clip.load(settings, CPU)
+    pixels = loaded.recipe.apply(pictures(), CPU)
+    full = loaded.embed_images(pixels)
+    loaded.model.visual.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+    clip._keep_images_in(loaded.model, torch.bfloat16, torch.zeros(1, 3, 32, 32))
+    assert next(loaded.model.visual.parameters()).dtype == torch.float32
+    half = replace(loaded, precision="bfloat16").embed_images(pixels)
+    assert not torch.equal(full, half)
+    assert 0.999 < float(torch.cosine_similarity(full, half).min())
