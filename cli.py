@@ -111,7 +111,8 @@ def extract(
             with terminal.Progress("embedding", unit="concepts") as progress:
                 jobs.enter(plan, opened, progress)
             with terminal.Progress("extracting") as progress:
-                opened.load(work.run(plan, opened, progress))
+                waited = opened.load(work.run(plan, opened, progress))
+            terminal.say(f"waited for the database {waited:.0%} of the time")
         label(opened, study.device)
         dissection = plan.dissection_id(opened)
     with open_to_read(path, wait, dissection) as opened:

@@ -8,9 +8,11 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -18,7 +20,7 @@ import pyarrow as pa
 import pytest
 from conftest import NOON, all_views, sha
 
-from warehouse import Warehouse, WarehouseError, WarehouseUnavailable, views
+from warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, views
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
@@ -143,6 +145,18 @@ def test_an_unknown_table_is_an_error_and_leaves_the_warehouse_in_order(empty):
 def test_load_writes_every_unit_in_order(empty):
     empty.load({"classes": classes(i)} for i in range(20))
     assert empty.rows("select position from classes")["position"].to_list() == list(range(20))
+
+
+def test_a_load_says_how_long_the_writer_was_waited_for(empty: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_units() -> Iterator[dict[str, Any]]:
+        for i in range(3):
+            time.sleep(0.2)
+            yield {"classes": classes(i)}
+
+    assert empty.load(slow_units()) < 0.5
+    write = database._write
+    monkeypatch.setattr(database, "_write", lambda *given: time.sleep(0.2) or write(*given))
+    assert empty.load({"classes": classes(i)} for i in range(3, 6)) > 0.8
 
 
 def test_the_producer_may_ask_the_warehouse_while_the_writer_writes(empty):

@@ -16,6 +16,7 @@ import os
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -221,28 +222,35 @@ class Warehouse:
             finally:
                 connection.rollback()
 
-    def load(self, units: Iterable[Unit]) -> None:
+    def load(self, units: Iterable[Unit]) -> float:
         """Write units as they come, in order, while the next one is computed; an error stops both sides.
 
-        At most one finished unit waits, so that memory stays bounded.
+        At most one finished unit waits, so that memory stays bounded. Returns the share of the time, 0 to 1, that the
+        computing side waited for the writer.
         """
+        started, waited = time.perf_counter(), 0.0
         waiting: queue.Queue[Unit | None] = queue.Queue(maxsize=1)
         failures: list[BaseException] = []
         writer = threading.Thread(target=self._write_all, args=(waiting, failures), daemon=True)
         writer.start()
         try:
             for unit in units:
+                before = time.perf_counter()
                 waiting.put(unit)
+                waited += time.perf_counter() - before
                 if failures:
                     break
         except BaseException:
             self._file.give_up()  # what waits for a reader is not committed: nobody waits for this job any more
             raise
         finally:
+            before = time.perf_counter()
             waiting.put(None)
             writer.join()
+            waited += time.perf_counter() - before
         if failures:
             raise failures[0]
+        return waited / (time.perf_counter() - started)
 
     def _write_all(self, waiting: queue.Queue[Unit | None], failures: list[BaseException]) -> None:
         while True:
