@@ -43,7 +43,8 @@ HEAD = ("pipeline", "images/s", "extraction, s", "core-seconds", "study to label
 STEPS = {
     "waiting for the writer: a block": "queue.Queue.put", "waiting for the writer: the end": "threading.Thread.join",
     "between blocks": "warehouse.database.Warehouse.load", "opening the database": "cli_options.open_to_write",
-    "scores, p, q": "extract.labels.label", "views": "cli_options.build_views", "scan: waiting": "extract.catalog.enter_dataset",
+    "scores, p, q": "extract.labels.label", "views": "cli_options.build_views",
+    "scan: waiting": "extract.catalog.enter_dataset",
     "entering network and layers": "extract.jobs.enter", "hashing weights": "extract.fingerprints.of_weights",
     "scan: hashes, thumbnails": "extract.images.inspect_file", "scan: decoding": "extract.defects.decode",
     "embedding concepts": "extract.catalog.embed_concept_set",

@@ -10,21 +10,21 @@ neurons at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from extract import hooks
+from extract import hooks, streams
 from extract.catalog import EnteredLayer
 from extract.clip import Clip
 from extract.fitting import in_parts
 from extract.networks import Network
-from extract.preprocess import Pixels, to_device
+from extract.preprocess import Pixels, Recipe, to_device
 from extract.study import StudyError
 from extract.summaries import Summary, sum_up, summary_tables
 
@@ -80,6 +80,29 @@ class Clips:
     clip_id: int
 
 
+Users = tuple[Networks, Clips | None]
+
+
+def twin(users: Users, device: torch.device) -> Users | None:
+    """The same networks for another stream; None where one cannot be copied."""
+    by_network, by_clip = users
+
+    def other(model: nn.Module, recipe: Recipe, run: Callable[[nn.Module, Tensor], Any]) -> nn.Module | None:
+        images = torch.rand(2, 1 if recipe.mode == "grey" else 3, recipe.size, recipe.size, device=device)
+        return streams.twin(model, lambda model: hooks.first_tensor(run(model, images), "the network"))
+
+    network = by_network.network
+    if (model := other(network.model, network.recipe, lambda model, images: model(images))) is None:
+        return None
+    again = replace(by_network, network=replace(network, model=model))
+    if by_clip is None:
+        return again, None
+    clip = by_clip.clip
+    if (model := other(clip.model, clip.recipe, lambda model, images: clip.encode(model, images))) is None:
+        return None
+    return again, replace(by_clip, clip=replace(clip, model=model))
+
+
 @dataclass
 class _Outputs:
     """What the networks said of a block so far, batch by batch."""
@@ -108,24 +131,26 @@ def compute(
     block: Block,
     batches: Iterator[Pixels],
     targets: Sequence[Any],
-    users: tuple[Networks, Clips | None],
+    streams_of: Sequence[Users],
     device: torch.device,
     count: Callable[[int], None],
 ) -> Iterator[tuple[str, Any]]:
     """Run the block's images now; return its (table, rows) pairs, made when they are asked for.
 
-    batches: decoded images, exactly the block's, in its order. targets: what of the block is wanted.
+    batches: decoded images, exactly the block's, in its order. targets: what of the block is wanted. streams_of: the
+    networks, once for each batch that is computed at a time. count: called with the images done.
     Raises StudyError where a layer or the logits are not finite, naming layer and image.
     """
-    by_network, by_clip = users
+    users = streams_of[0]
     kinds = {target.kind for target in targets}
+    by_network = users[0]
     layers = [by_network.layer(target.name) for target in targets if target.kind == "activations"]
     outputs = _Outputs(
         {layer.tap.layer: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
     )
 
-    def run(pixels: Pixels, first: int) -> None:
-        place = done + first
+    def run(users: Users, pixels: Pixels, place: int) -> None:
+        by_network, by_clip = users
         batch = block.images[place : place + len(pixels)]
         pixels = to_device(pixels, device)  # once, for both networks
         if kinds & {"activations", "predictions"}:
@@ -135,11 +160,10 @@ def compute(
             _refuse_non_finite(embeddings, "the image embedding", batch)
             outputs.keep("embeddings", place, embeddings)
 
-    done = 0
-    while done < len(block.images):
-        pixels = next(batches)
-        in_parts(run, pixels, "image")
-        done += len(pixels)
+    def work(users: Users, pixels: Pixels, place: int) -> None:
+        in_parts(lambda part, first: run(users, part, place + first), pixels, "image")
+
+    for done in streams.run(work, batches, len(block.images), streams_of):
         count(done)
     outputs.leave_device()
     return _tables(block, layers, kinds, outputs, users)

@@ -51,10 +51,13 @@ class Clip:
     @torch.inference_mode()
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(image, dimension) float32 of unit length, for preprocessed images on the model's device."""
-        wanted, weights = getattr(torch, self.precision), next(self.model.visual.parameters()).dtype
+        return F.normalize(self.encode(self.model, pixels).float(), dim=-1)
+
+    def encode(self, model: nn.Module, pixels: Tensor) -> Tensor:
+        """(image, dimension) of this model, or of a copy of it, in the precision that was chosen."""
+        wanted, weights = getattr(torch, self.precision), next(model.visual.parameters()).dtype
         with torch.autocast(self.device.type, dtype=wanted, enabled=wanted != weights):
-            embeddings = self.model.encode_image(pixels.to(weights))
-        return F.normalize(embeddings.float(), dim=-1)
+            return model.encode_image(pixels.to(weights))
 
     @torch.inference_mode()
     def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:

@@ -27,8 +27,8 @@ import numpy as np
 import open_clip
 import torch
 
-from extract import catalog, clip, concepts, dissections, fingerprints, hooks, images, networks
-from extract.blocks import Block, Clips, Networks, ProbingImage, compute
+from extract import catalog, clip, concepts, dissections, fingerprints, hooks, images, networks, streams
+from extract.blocks import Block, Clips, Networks, ProbingImage, compute, twin
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
 from extract.preprocess import Pixels, stacked
 from extract.robustness import LIKELIHOODS
@@ -361,6 +361,8 @@ def run_targets(
     passes = missing_blocks(warehouse, plan, dataset_id, targets, users)
     total = sum(len(block.images) for _, missing in passes for block, _ in missing)
     finished = 0
+    twins = (twin(users, plan.device) for _ in range(streams.count(plan.device) - 1)) if total else ()
+    streams_of = [users, *filter(None, twins)]
     for extractions, missing in passes:
         positions = [image.position for block, _ in missing for image in block.images]
         pixels = ahead(
@@ -372,7 +374,7 @@ def run_targets(
             def count(images: int, before: int = finished) -> None:
                 progress(before + images, total)
 
-            tables = compute(block, pixels, stale, users, plan.device, count)
+            tables = compute(block, pixels, stale, streams_of, plan.device, count)
             finished += len(block.images)
             seconds = time.perf_counter() - started
             yield with_ledger(plan, tables, block, [extractions[target] for target in stale], seconds)
@@ -386,7 +388,7 @@ def in_blocks(images: Sequence[ProbingImage], split_id: int) -> list[Block]:
 
 def batch_size(device: torch.device) -> int:
     """Images that go through a network at once."""
-    return 64 if device.type == "cpu" else 1024
+    return max(64 // streams.count(device), 16) if device.type == "cpu" else 1024
 
 
 def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[Pixels]:

@@ -74,7 +74,7 @@ def _again(
         return arrays.block_tables(plan.arrays, block, targets, users)
     pixels = plan.source.read([image.position for image in images])
     batches = jobs.in_batches(pixels, [len(images)], plan.device)
-    return compute(block, batches, targets, users, plan.device, lambda done: None)
+    return compute(block, batches, targets, [users], plan.device, lambda done: None)
 
 
 def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:

@@ -1,0 +1,142 @@
+"""Several batches at a time: each stream with modules of its own, results as of one after another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from worlds import World
+
+from extract import jobs, streams
+
+pytest_plugins = ["world_fixtures"]
+
+
+class Keeping(nn.Module):
+    """Keeps on itself what it needs later in the same pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.kept = images
+        seen = self.lin(images)
+        time.sleep(0.005)
+        return seen + self.kept
+
+
+class Listening(nn.Module):
+    """Hears its layer through a hook that knows this very object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+        self.heard: list[Tensor] = []
+        self.lin.register_forward_hook(lambda module, inputs, output: self.heard.append(output))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.lin(images)
+        return self.heard[-1]
+
+
+class Locked(Keeping):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def once(images: Tensor):
+    return lambda model: model(images)
+
+
+def test_a_twin_has_the_same_weights_and_keeps_to_itself() -> None:
+    model = Keeping().eval()
+    other = streams.twin(model, once(torch.rand(2, 4)))
+    assert other.lin.weight.data_ptr() == model.lin.weight.data_ptr()
+    images = torch.rand(40, 3, 4)
+    with torch.inference_mode():
+        expected = [model(some) for some in images]
+    found: dict[int, Tensor] = {}
+
+    def work(model: nn.Module, batch: Tensor, place: int) -> None:
+        with torch.inference_mode():
+            found[place] = model(batch)
+
+    assert list(streams.run(work, iter(images), 120, [model, other])) == list(range(3, 121, 3))
+    for place, each in enumerate(expected):
+        torch.testing.assert_close(found[3 * place], each)
+
+
+@pytest.mark.parametrize("network", [Listening, Locked])
+@pytest.mark.parametrize("ran_before", [False, True])
+def test_a_network_without_a_copy_that_says_the_same_has_no_twin(network: type[nn.Module], ran_before: bool) -> None:
+    model = network().eval()
+    if ran_before:
+        model(torch.zeros(2, 4))
+    assert streams.twin(model, once(torch.rand(2, 4))) is None
+
+
+def numbers() -> Iterator[list[int]]:
+    for first in range(0, 100, 10):
+        yield list(range(first, first + 10))
+
+
+@pytest.mark.parametrize("models", ["a", "ab", "abcd"])
+def test_every_batch_is_worked_on_once_and_counted_in_order(models: str) -> None:
+    threads = torch.get_num_threads()
+    seen: list[tuple[str, list[int], int]] = []
+    done = streams.run(lambda *given: seen.append(given), numbers(), 100, models)
+    assert list(done) == list(range(10, 101, 10))
+    assert sorted(batch for _, batch, _ in seen) == list(numbers())
+    assert all(batch[0] == place for _, batch, place in seen)
+    assert {model for model, _, _ in seen} <= set(models)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("models", ["a", "ab"])
+def test_an_error_in_a_batch_ends_the_run(models: str) -> None:
+    def work(model: str, batch: list[int], place: int) -> None:
+        if place == 50:
+            raise ValueError("the sixth")
+
+    threads, done = torch.get_num_threads(), []
+    with pytest.raises(ValueError, match="the sixth"):
+        done.extend(streams.run(work, numbers(), 100, models))
+    assert torch.get_num_threads() == threads
+    assert list(streams.run(work, numbers(), 50, models))[-1] == 50, "the next run is not disturbed"
+
+
+def test_an_error_of_the_source_ends_the_run() -> None:
+    def broken() -> Iterator[list[int]]:
+        yield [1, 2]
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(streams.run(lambda *given: None, broken(), 10, "ab"))
+
+
+def test_an_extraction_says_the_same_in_one_stream_and_in_three(
+    new_world: World, finished: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "batch_size", lambda device: 3)
+    monkeypatch.setattr(streams, "count", lambda device: 3)
+    twins: list[object] = []
+    make = jobs.twin
+    monkeypatch.setattr(jobs, "twin", lambda *given: twins.append(make(*given)) or twins[-1])
+    assert new_world.extract().code == 0
+    assert len(twins) == 2
+    assert None not in twins
+    for query in (
+        "select neuron_id, image_id, round(value, 4) as value from activations order by all",
+        "select image_id, class, round(confidence, 4) as confidence from predictions order by all",
+        "select image_id, list_transform(embedding, lambda x: round(x, 4)) as e from image_embeddings order by all",
+        "select dissection_id, neuron_id, concept_id from neuron_labels order by all",
+    ):
+        assert new_world.rows(query) == finished.rows(query)
