@@ -2,6 +2,7 @@
 
 git clone https://github.com/Trustworthy-ML-Lab/CLIP-dissect CHECKOUT
 python -m bench.extract CHECKOUT --profile
+python -m bench.extract --count       # what FER2013 with the VGGNet and CLIP ViT-B/16 cannot do without, on this device
 
 Both read the same PNG files, the demo's faces, for the full-width VGGNet (random weights, ten layers, means of maps)
 and the demo's CLIP, and end with a label by soft_wpmi for every neuron: ours by the command `extract`, the original by
@@ -36,10 +37,12 @@ from typing import Any
 from bench.made import show
 from bench.scorers import peak_memory
 
+FER_IMAGES, FER_NEURONS = 28_709, 10_112
 HERE = Path(__file__).resolve().parent.parent
 LAYERS = [*(f"conv{block}{half}" for block in "1234" for half in "ab"), "lin1", "lin2"]
 HEAD = ("pipeline", "images/s", "extraction, s", "core-seconds", "study to labels, s", "share of the floor",
         "host, MB", "device, MB", "written, MB")  # fmt: skip
+COUNTED = ("what", "amount", "measured rate", "least seconds")
 STEPS = {
     "waiting for the writer: a block": "queue.Queue.put", "waiting for the writer: the end": "threading.Thread.join",
     "between blocks": "warehouse.database.Warehouse.load", "opening the database": "cli_options.open_to_write",
@@ -165,6 +168,50 @@ def floor(folder: Path, device: str) -> dict[str, float]:
     return {"network": counts[0], "clip": counts[1], "rate": 2 * size**3 / min(seconds)}
 
 
+def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
+    """FER2013's train images through the VGGNet, ten layers, and CLIP ViT-B/16: what must be done, at what rate."""
+    import open_clip
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from extract.vggnet import VGGNet
+
+    place, half = torch.device(device), torch.float16 if device == "cuda" else torch.bfloat16
+    clip = open_clip.create_model("ViT-B-16").eval().visual
+    totals = []
+    for model, shape in ((VGGNet().eval(), (1, 1, 40, 40)), (clip, (1, 3, 224, 224))):
+        # With gradients, or attention is one operation that the counter does not know.
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(shape))
+        totals.append(FER_IMAGES * counter.get_total_flops())
+    numbers = FER_IMAGES * (FER_NEURONS + 7 + 512)
+    size = 8192 if device == "cuda" else 2048
+    torch.backends.cuda.matmul.allow_tf32 = False
+    rates = {}
+    for kind in (torch.float32, half):
+        matrix = torch.rand(size, size, device=place).to(kind)
+        rates[kind] = 2 * size**3 / min(timeit.repeat(lambda m=matrix: (m @ m)[0, 0].item(), number=1, repeat=8))
+    there, here = torch.empty(1 << 28, dtype=torch.uint8, device=place), torch.empty(1 << 28, dtype=torch.uint8)
+    here = here.pin_memory() if device == "cuda" else here
+
+    def copied(to: Any, of: Any) -> float:
+        def once() -> None:
+            to.copy_(of)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return (1 << 28) / min(timeit.repeat(once, number=1, repeat=5))
+
+    for what, amount, rate, unit in (
+        ("VGGNet, float32", totals[0], rates[torch.float32], "FLOP"),
+        ("CLIP ViT-B/16, float32", totals[1], rates[torch.float32], "FLOP"),
+        (f"CLIP ViT-B/16, {str(half)[6:]}", totals[1], rates[half], "FLOP"),
+        ("pixels to the device", FER_IMAGES * 48 * 48, copied(there, here), "B"),
+        ("activations, logits, embeddings back", 4 * numbers, copied(here, there), "B"),
+    ):
+        yield what, f"{amount / 1e9:,.1f} G{unit}", f"{rate / 1e9:,.0f} G{unit}/s", f"{amount / rate:,.2f}"
+
+
 def run_case(case: dict[str, Any]) -> dict[str, Any]:
     """What is measured in the process of one run."""
     import torch
@@ -259,18 +306,25 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--profile", action="store_true", help="one more run of ours: where its seconds go")
+    parser.add_argument(
+        "--count", action="store_true", help="print the floor of FER2013 at full size, and nothing else"
+    )
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
         print(json.dumps(run_case(options.case)))
         return
-    if options.checkout is None or not (options.checkout / "describe_neurons.py").exists():
-        parser.error("CHECKOUT must be a folder that holds CLIP-Dissect's describe_neurons.py")
     from extract.jobs import choose_device
 
+    device = choose_device(options.device).type
+    if options.count:
+        show(f"FER2013, {FER_IMAGES:,} images, {FER_NEURONS:,} neurons, on {device}", COUNTED, count_fer2013(device))
+        return
+    if options.checkout is None or not (options.checkout / "describe_neurons.py").exists():
+        parser.error("CHECKOUT must be a folder that holds CLIP-Dissect's describe_neurons.py")
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), options.images)
-        case = {"folder": folder, "device": choose_device(options.device).type, "threads": options.threads,
+        case = {"folder": folder, "device": device, "threads": options.threads,
                 "profile": False, "checkout": str(options.checkout.resolve())}  # fmt: skip
         runs: dict[str, list[dict[str, Any]]] = {"floor": [], "ours": [], "original": []}
         for who in [*runs] * options.repeat:

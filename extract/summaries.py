@@ -130,5 +130,7 @@ def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.nd
         values = values[:, torch.from_numpy(ties).to(values.device)].cpu().numpy()
         found = {int(unit): np.unique(column) for unit, column in zip(ties, values.T, strict=True)}
     else:
+        start = values[: 2 * KEPT, ties]  # nearly always enough to see that there are many
+        ties = [unit for unit, some in zip(ties, start.T, strict=True) if len(np.unique(some)) < KEPT]
         found = {int(unit): np.unique(values[:, unit]) for unit in ties}
     return {unit: few for unit, few in found.items() if len(few) < KEPT}
