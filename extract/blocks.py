@@ -88,7 +88,8 @@ def twin(users: Users, device: torch.device) -> Users | None:
     by_network, by_clip = users
 
     def other(model: nn.Module, recipe: Recipe, run: Callable[[nn.Module, Tensor], Any]) -> nn.Module | None:
-        images = torch.rand(2, 1 if recipe.mode == "grey" else 3, recipe.size, recipe.size, device=device)
+        shape = 2, 1 if recipe.mode == "grey" else 3, recipe.size, recipe.size
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
         return streams.twin(model, lambda model: hooks.first_tensor(run(model, images), "the network"))
 
     network = by_network.network

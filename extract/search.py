@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extract import catalog, cut, jobs, ledger
+from extract import catalog, cut, jobs, ledger, streams
 from extract.blocks import Block
 from extract.cut import Cut, Kept
 from extract.edit import PlannedEdit
 from extract.jobs import Plan
+from extract.preprocess import Pixels
 from extract.study import StudyError
 
 BUDGET = 1_500_000_000  # bytes that are kept between questions
@@ -142,21 +143,37 @@ class Search:
 
     def compute(self, layer: str, block: Block) -> Iterator[Kept]:
         """Run the images of a block up to a layer."""
-        found, plan = self.cut(layer), self.plan
-        pixels = plan.source.read([image.position for image in block.images])
-        collected: list[Kept] = []
-        left = len(block.images)
-        while left:
-            batch = list(islice(pixels, min(jobs.batch_size(plan.device), left)))
-            left -= len(batch)
+        plan, images = self.plan, len(block.images)
+        batches = jobs.in_batches(plan.source.read([image.position for image in block.images]), [images], plan.device)
+        results: dict[int, Kept] = {}
+
+        def work(found: Cut, pixels: Pixels, place: int) -> None:
+            seen = plan.network.recipe.apply(pixels, plan.device).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                images = plan.network.recipe.apply(batch, plan.device).contiguous(memory_format=torch.channels_last)
-                collected.append(found.before(images))
+                results[place] = found.before(seen)
+
+        collected, place = [], 0
+        for done in streams.run(work, batches, images, self.twins(layer)):
+            collected.append(results.pop(place))
+            place = done
             several = [*collected, collected[-1]]  # one more would come
             count = sum(len(kept[0]) for kept in several)
-            if not left or count > AT_ONCE or sum(map(_bytes, several)) > BATCH_BYTES:
+            if done == images or count > AT_ONCE or sum(map(_bytes, several)) > BATCH_BYTES:
                 yield tuple(torch.cat(each) for each in zip(*collected, strict=True))
                 collected = []
+
+    def twins(self, layer: str) -> list[Cut]:
+        """The network cut at a layer, once for each batch that is computed at a time."""
+        found, device = self.cut(layer), self.plan.device
+        if found.start is None:  # it runs whole, hooks and all
+            return [found]
+        shape = 2, *jobs.image_shape(self.plan.network)
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        starts = [found.start]
+        for _ in range(streams.count(device) - 1):
+            other = streams.twin(found.start, lambda start: replace(found, start=start).before(images)[0])
+            starts += [] if other is None else [other]
+        return [replace(found, start=start) for start in starts]
 
     def logits(self, warehouse: Any, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
         """The blocks of a split with what an edited network says of their images: (image, class)."""
