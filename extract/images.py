@@ -46,7 +46,7 @@ VERSION = 1  # part of every fingerprint; raise it when the same bytes come to o
 
 DEMO_IMAGES = 6000
 DEMO_BLOCK = 256  # faces drawn at a time
-LINES = 64  # of a CSV that a thread looks at, one after another
+LINES = 64  # of a CSV that a thread looks at, one after another: to hand over one by one costs as much
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -200,11 +200,10 @@ class Fer2013(Source):
         return digest.hexdigest()
 
     def records(self) -> Iterator[Record]:
-        """Lines are looked at in threads, many at a time: one alone costs less than to hand it over."""
-        for records in _in_order(lambda lines: [self._record(*line) for line in lines], batched(self._kept(), LINES)):
-            yield from records
+        return _in_order(self._record, self._kept(), at_once=LINES)
 
-    def _record(self, number: int, line: bytes, split: str) -> Record:
+    def _record(self, kept: tuple[int, bytes, str]) -> Record:
+        number, line, split = kept
         class_name = pixels = None
         try:
             emotion, text, usage = fer2013.fields(line, self.columns)
@@ -282,7 +281,7 @@ class Folder(Source):
         def look(file: File) -> tuple[File, Facts, Pixels | None]:
             return file, *inspect_file(self.root / file.path)
 
-        for file, facts, pixels in _in_order(look, filter(is_wanted, self.files)):
+        for file, facts, pixels in _in_order(look, filter(is_wanted, self.files), at_once=1):
             split = file.split or split_by_hash(facts.sha256, self.share, self.drawn)
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
@@ -294,7 +293,7 @@ class Folder(Source):
         if self.kept is None:
             deque(self.records(), maxlen=0)
         wanted = (self.kept[position] for position in positions if position < len(self.kept))
-        return _in_order(lambda file: decode(self.root / file.path), wanted)
+        return _in_order(lambda file: decode(self.root / file.path), wanted, at_once=1)
 
 
 def _drawn_splits(files: list[File]) -> tuple[str, ...]:
@@ -323,24 +322,21 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The same items in lists of `size`, the last one shorter (itertools has it from Python 3.12 on)."""
-    items = iter(items)
-    while some := list(islice(items, size)):
-        yield some
+def _in_order(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:
+    """work(item) for each item, in order, by threads that take `at_once` of them; only a few wait at a time.
 
-
-def _in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """work(item) for each item, in order, by threads; only a few results wait at a time."""
+    Of files one at once: their images may be large.
+    """
     workers = min(8, os.cpu_count() or 1)
+    items = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
+        while some := list(islice(items, at_once)):
+            waiting.append(pool.submit(lambda some: [work(item) for item in some], some))
             if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
 # ---------------------------------------------------------------- the demo's faces

@@ -19,6 +19,7 @@ from bisect import bisect_left
 import numpy as np
 
 MOST = 16 << 30  # bytes
+BUFFER = 1 << 20  # each write lets other threads in, and waits for them
 SHARE = 4  # one part in so many of the free space
 
 
@@ -70,7 +71,7 @@ class PixelFile:
 
     def _open(self) -> None:
         try:
-            self.file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process reads images
+            self.file = tempfile.TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - open as long as the process reads images
             self.most = min(self.most, shutil.disk_usage(self.file.fileno()).free // SHARE)
         except OSError:  # no place for temporary files
             self.most = 0
