@@ -10,7 +10,7 @@ expression: order comes from a number beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import altair as alt
@@ -60,6 +60,20 @@ CONFIG = {
 
 def layer_depth(layers: pl.DataFrame, measures: Measures) -> alt.LayerChart:
     """Shares over the depth of the network: what the two rules accept, or how often labels are right."""
+    base, by_measure = shares_by_layer(layers, measures)
+    base = base.encode(color=by_measure(alt.Color, 1))
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=by_measure(alt.StrokeDash, 2))
+    marks = base.mark_point(size=52, filled=True, opacity=1).encode(shape=by_measure(alt.Shape, 3))
+    return _styled(alt.layer(lines, marks), height=230)
+
+
+def shares_by_layer(
+    layers: pl.DataFrame, measures: Mapping[str, tuple[Any, ...]]
+) -> tuple[alt.Chart, Callable[[Any, int], Any]]:
+    """A chart without marks of shares over the layers, and what makes a channel that tells measures apart.
+
+    measures: column → its name, and what it is drawn with; by_measure(alt.Color, 1) takes the colour from place 1.
+    """
     names = pl.DataFrame({"measure": list(measures), "name": [measure[0] for measure in measures.values()]})
     points = (
         _in_order(layers)
@@ -68,25 +82,24 @@ def layer_depth(layers: pl.DataFrame, measures: Measures) -> alt.LayerChart:
         .join(names, on="measure", how="left", maintain_order="left")
     )
     drawn = [measure for column, measure in measures.items() if column in points["measure"]]
-    scale = [measure[0] for measure in drawn]
     legend = alt.Legend(title=None, orient="top", columns=3, labelLimit=240, symbolStrokeWidth=0)
     base = alt.Chart(points).encode(
         x=alt.X("layer:N", sort=alt.EncodingSortField("order", op="min"))
         .title("layer, from the image to the output")
         .axis(labelAngle=-40, labelLimit=90, labelOverlap="greedy"),
         y=alt.Y("share:Q").title("share").axis(format=".0%").scale(domain=[0, 1]),
-        color=alt.Color("name:N", legend=legend).scale(domain=scale, range=[m[1] for m in drawn]),
         tooltip=[
             alt.Tooltip("layer:N"),
             alt.Tooltip("name:N", title="measure"),
             alt.Tooltip("share:Q", format=".1%"),
         ],
     )
-    dash = alt.StrokeDash("name:N", legend=legend).scale(domain=scale, range=[m[2] for m in drawn])
-    shape = alt.Shape("name:N", legend=legend).scale(domain=scale, range=[m[3] for m in drawn])
-    lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
-    marks = base.mark_point(size=52, filled=True, opacity=1).encode(shape=shape)
-    return _styled(alt.layer(lines, marks), height=230)
+
+    def by_measure(channel: Any, place: int) -> Any:
+        scale = {"domain": [measure[0] for measure in drawn], "range": [measure[place] for measure in drawn]}
+        return channel("name:N", legend=legend).scale(**scale)
+
+    return base, by_measure
 
 
 def concept_bars(concepts: pl.DataFrame) -> alt.Chart:

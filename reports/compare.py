@@ -156,25 +156,7 @@ MEASURES = {
 
 def depth(layers: pl.DataFrame) -> alt.LayerChart:
     """Over the layers: the share with the same label as a line, the calibrated share before and after as dots."""
-    names = pl.DataFrame({"measure": list(MEASURES), "name": [measure[0] for measure in MEASURES.values()]})
-    ordered = charts._in_order(layers.select("layer", *MEASURES))
-    points = (
-        ordered.unpivot(on=list(MEASURES), index=["layer", "order"], variable_name="measure", value_name="share")
-        .filter(pl.col("share").is_not_null())
-        .join(names, on="measure", how="left", maintain_order="left")
-    )
-    drawn = [measure for column, measure in MEASURES.items() if column in points["measure"]]
-    scale = [measure[0] for measure in drawn]
-    legend = alt.Legend(title=None, orient="top", columns=3, labelLimit=240, symbolStrokeWidth=0)
-    base = alt.Chart(points).encode(
-        x=alt.X("layer:N", sort=alt.EncodingSortField("order", op="min"))
-        .title("layer, from the image to the output")
-        .axis(labelAngle=-40, labelLimit=90, labelOverlap="greedy"),
-        y=alt.Y("share:Q").title("share").axis(format=".0%").scale(domain=[0, 1]),
-        tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("name:N", title="measure"), alt.Tooltip("share:Q", format=".1%")],
-    )
-    colour = alt.Color("name:N", legend=legend).scale(domain=scale, range=[measure[1] for measure in drawn])
-    shape = alt.Shape("name:N", legend=legend).scale(domain=scale, range=[measure[2] for measure in drawn])
+    base, by_measure = charts.shares_by_layer(layers.select("layer", *MEASURES), MEASURES)
     line = base.transform_filter("datum.measure === 'share_same'").mark_line(strokeWidth=2, color=charts.BLUE)
     # From before to after: a grey stem between the two dots of a layer.
     stems = (
@@ -182,7 +164,9 @@ def depth(layers: pl.DataFrame) -> alt.LayerChart:
         .mark_line(strokeWidth=1.5, color=charts.LINES)
         .encode(detail="layer:N")
     )
-    dots = base.mark_point(size=52, filled=True, opacity=1).encode(color=colour, shape=shape)
+    dots = base.mark_point(size=52, filled=True, opacity=1).encode(
+        color=by_measure(alt.Color, 1), shape=by_measure(alt.Shape, 2)
+    )
     return charts._styled(alt.layer(stems, line, dots), height=230)
 
 
