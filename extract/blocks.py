@@ -243,22 +243,31 @@ def activation_batches(values: np.ndarray, image_ids: np.ndarray, first_neuron: 
 
 def predictions_table(block: Block, by_network: Networks, logits: Tensor, image_ids: np.ndarray) -> pa.Table:
     """A row an image: class, its probability, cross-entropy where the true class is an output, all probabilities."""
-    classes = by_network.network.classes
-    places = {name: place for place, name in enumerate(classes)}
-    truth = torch.tensor([places.get(image.class_name, -100) for image in block.images])
-    losses = F.cross_entropy(logits.double(), truth, reduction="none", ignore_index=-100)
-    probabilities = logits.double().softmax(1)
-    confidence, best = probabilities.max(1)
     return pa.table(
         {
             "network_id": np.full(len(image_ids), by_network.network_id, np.int32),
             "image_id": image_ids,
-            "class": [classes[place] for place in best.tolist()],
-            "confidence": confidence.float().numpy(),
-            "loss": pa.array(losses.float().numpy(), mask=(truth == -100).numpy()),
-            "probabilities": lists(probabilities.float().numpy()),
+            **outcomes(block.images, by_network.network.classes, logits),
+            "probabilities": lists(logits.double().softmax(1).float().numpy()),
         }
     )
+
+
+def outcomes(images: Sequence[ProbingImage], classes: Sequence[str], logits: Tensor) -> dict[str, Any]:
+    """The columns class, confidence and loss of logits (row, class): rows are the images, once or several times over.
+
+    class: of the largest logit; confidence: its probability; loss: cross-entropy in nats, NULL where the true class is
+    no output.
+    """
+    places = {name: place for place, name in enumerate(classes)}
+    truth = torch.tensor([places.get(image.class_name, -100) for image in images]).repeat(len(logits) // len(images))
+    confidence, best = logits.double().softmax(1).max(1)
+    losses = F.cross_entropy(logits.double(), truth, reduction="none", ignore_index=-100)
+    return {
+        "class": pa.DictionaryArray.from_arrays(pa.array(best.int().numpy()), pa.array(list(classes), pa.string())),
+        "confidence": confidence.float().numpy(),
+        "loss": pa.array(losses.float().numpy(), mask=(truth == -100).numpy()),
+    }
 
 
 def lists(rows: np.ndarray) -> pa.ListArray:

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from extract import catalog, cut, jobs, ledger, streams
-from extract.blocks import Block
+from extract.blocks import Block, outcomes
 from extract.cut import Cut, Kept
 from extract.edit import PlannedEdit
 from extract.jobs import Plan
@@ -187,23 +186,14 @@ class Search:
 
     def predictions(self, block: Block, edit_ids: Sequence[int], logits: Tensor) -> pa.Table:
         """Rows of edit_predictions for logits (edit, image, class), an edit after the other."""
-        names = list(self.plan.network.classes)
-        places = {name: place for place, name in enumerate(names)}
-        truth = torch.tensor([places.get(image.class_name, -100) for image in block.images])
         if not torch.isfinite(logits).all():
             edit = edit_ids[int((~torch.isfinite(logits)).flatten(1).any(1).nonzero()[0])]
             raise StudyError(f"edit {edit}: the edited network yields NaN or infinity; its scales are too large")
-        flat = logits.double().flatten(0, 1)
-        confidence, best = flat.softmax(1).max(1)
-        losses = F.cross_entropy(flat, truth.repeat(len(logits)), reduction="none", ignore_index=-100)
-        unknown = (truth == -100).repeat(len(logits)).numpy()
         return pa.table(
             {
                 "edit_id": np.repeat(np.array(edit_ids, np.int32), len(block.images)),
                 "image_id": np.tile(block.image_ids(), len(edit_ids)),
-                "class": pa.DictionaryArray.from_arrays(pa.array(best.int().numpy()), pa.array(names)),
-                "confidence": confidence.float().numpy(),
-                "loss": pa.array(losses.float().numpy(), mask=unknown),
+                **outcomes(block.images, self.plan.network.classes, logits.flatten(0, 1)),
             }
         )
 
