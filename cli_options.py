@@ -81,8 +81,8 @@ def build_views(opened: Warehouse, **options: Any) -> None:
 
 def label(opened: Warehouse, device: str = "auto") -> None:
     """Compute what the tables of an extraction lack: nulls, labels and their checks, and the views."""
-    from extract import jobs, labels
+    from extract import devices, labels
 
     build_views(opened, select=labels.READS)
-    opened.load(labels.run(opened, jobs.choose_device(device)))
+    opened.load(labels.run(opened, devices.choose(device)))
     build_views(opened)

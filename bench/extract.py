@@ -174,6 +174,7 @@ def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from extract import devices
     from extract.vggnet import VGGNet
 
     place, half = torch.device(device), torch.float16 if device == "cuda" else torch.bfloat16
@@ -186,7 +187,7 @@ def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
         totals.append(FER_IMAGES * counter.get_total_flops())
     numbers = FER_IMAGES * (FER_NEURONS + 7 + 512)
     size = 8192 if device == "cuda" else 2048
-    torch.backends.cuda.matmul.allow_tf32 = False
+    devices.allow_tf32(False)
     rates = {}
     for kind in (torch.float32, half):
         matrix = torch.rand(size, size, device=place).to(kind)
@@ -314,9 +315,9 @@ def main() -> None:
     if options.case:
         print(json.dumps(run_case(options.case)))
         return
-    from extract.jobs import choose_device
+    from extract import devices
 
-    device = choose_device(options.device).type
+    device = devices.choose(options.device).type
     if options.count:
         show(f"FER2013, {FER_IMAGES:,} images, {FER_NEURONS:,} neurons, on {device}", COUNTED, count_fer2013(device))
         return

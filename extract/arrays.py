@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from extract import catalog, clip, concepts, fingerprints, images, jobs, ledger, networks, study
+from extract import catalog, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
 from extract.blocks import Block, Clips, Networks, layer_tables, lists
 from extract.hooks import Tap
 from extract.study import Study, StudyError
@@ -225,7 +225,7 @@ class ArraysPlan(jobs.Plan):
 def make_plan(study: Study) -> ArraysPlan:
     """Open the file and read the concepts; writes nothing. Raises StudyError."""
     assert study.arrays is not None, "the study names a network"
-    device = jobs.choose_device(study.device)
+    device = devices.prepare(study)
     [settings] = study.concept_sets
     classes_of = concepts.read(settings.source)
     arrays = open_arrays(study.arrays.path, study.arrays.classes)

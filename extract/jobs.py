@@ -12,7 +12,6 @@ first missing block; started again after its end, it finds nothing to do.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections import Counter
@@ -27,7 +26,7 @@ import numpy as np
 import open_clip
 import torch
 
-from extract import catalog, clip, concepts, dissections, fingerprints, hooks, images, networks, streams
+from extract import catalog, clip, concepts, devices, dissections, fingerprints, hooks, images, networks, streams
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute, twin
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
 from extract.preprocess import Pixels, stacked
@@ -164,41 +163,9 @@ class Plan:
         ]
 
 
-def choose_device(name: str) -> torch.device:
-    """auto: a CUDA GPU, else Apple's, else the CPU. Raises StudyError for a device that is not here."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, available in here.items() if available)
-    if not here[name]:
-        raise StudyError(
-            f"device {name!r} is not here; there is {', '.join(k for k, ok in here.items() if ok)}, or auto"
-        )
-    return torch.device(name)
-
-
-def be_deterministic(wanted: bool) -> None:
-    """Whether torch may use only what gives the same bits each time on a GPU; on a CPU it does so anyhow.
-
-    What has no such form raises torch's error, which names it. See torch.use_deterministic_algorithms.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; costs 8 MB a handle
-    torch.use_deterministic_algorithms(wanted)
-    torch.backends.cudnn.benchmark = False  # it would choose by timings, which differ
-
-
-def allow_tf32(allowed: bool) -> None:
-    """Whether a GPU may round the factors of products in float32 to 10 bits, which it does several times as fast.
-
-    Torch allows it for convolutions unless told otherwise; activations are then off by 1e-3.
-    """
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
 def make_plan(study: Study) -> Plan:
     """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
-    device = choose_device(study.device)
-    be_deterministic(study.deterministic)
-    allow_tf32(study.network.precision == "tf32")
+    device = devices.prepare(study)
     sets = [(settings, concepts.read(settings.source)) for settings in study.concept_sets]
     source = images.open_source(study.dataset)
     network = load_network(study, source)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract import images, jobs, networks
+from extract import devices, images, jobs, networks
 from extract.preprocess import Recipe
 from extract.study import Input, Study, StudyError
 from extract.train import Record, fit
@@ -51,7 +51,7 @@ def run(
             train,
             validation,
             epochs=epochs,
-            device=str(jobs.choose_device(study.device)),
+            device=str(devices.choose(study.device)),
             seed=seed,
             label_smoothing=0.1,
             size=study.network.input.size,

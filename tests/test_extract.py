@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from killer import kill
 from worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
-from extract import blocks, catalog, clip, jobs, streams
+from extract import blocks, catalog, clip, devices, jobs, streams
 from extract import fitting as memory
 from warehouse import Warehouse
 
@@ -499,7 +499,7 @@ def test_a_study_may_choose_other_precisions(new_world: World) -> None:
         assert new_world.extract("--set", "network.precision=tf32", "--set", "clip.precision=bfloat16").code == 0
         assert torch.backends.cudnn.allow_tf32
     finally:
-        jobs.allow_tf32(False)
+        devices.allow_tf32(False)
     rows = new_world.rows("select distinct target, precision from extractions order by all")
     assert [(row["target"], row["precision"]) for row in rows] == [
         ("activations", "float32"), ("activations", "tf32"),

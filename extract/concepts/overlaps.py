@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from extract import clip as clips
-from extract import concepts
-from extract.jobs import choose_device
+from extract import concepts, devices
 from extract.study import Study
 
 ROWS = 1024  # of all pairs at once
@@ -66,7 +65,7 @@ class Found:
 
 def load(study: Study) -> Reader:
     """Load a study's CLIP, and nothing else of it. Raises StudyError."""
-    return Reader(study, clips.load(study.clip, choose_device(study.device)))
+    return Reader(study, clips.load(study.clip, devices.choose(study.device)))
 
 
 def check(reader: Reader, classes_of: Mapping[str, Sequence[str]], threshold: float) -> Found:
