@@ -1,0 +1,95 @@
+"""What a file that means harm may cost: a line and an exit code, soon, in little memory, and nothing changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worlds import World, command
+
+SECONDS = 60  # the slowest takes 6 on an idle machine
+MEGABYTES = 400  # more than before
+
+
+class TooLong(Exception):
+    """Something took more than SECONDS."""
+
+
+def _memory(kind: str) -> int:
+    """Megabytes that this process has (VmRSS), or had at most (VmHWM) since `within_bounds` began."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind)]
+    return int(line.split()[1]) // 1024
+
+
+@contextmanager
+def within_bounds() -> Iterator[None]:
+    """What runs in it ends soon, and takes little memory where the system tells."""
+
+    def too_long(*_: object) -> None:
+        raise TooLong
+
+    old = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(SECONDS)
+    before = None
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = _memory("VmRSS")
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+    if before is not None:
+        assert _memory("VmHWM") - before < MEGABYTES
+
+
+def refused(world: World, *arguments: object, says: tuple[str, ...], code: int = 2) -> None:
+    """The command fails with this code and one readable line that says all of it, soon; no file is changed."""
+    before, rows = state(world.folder), world.tables() if world.warehouse.exists() else {}
+    with within_bounds():
+        done = command(*arguments)
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    message = done.err[done.err.index("dissectdb: ") :]  # progress may stand before it
+    lines = message.splitlines()
+    assert len(lines) == (
+        21 if lines[-1].endswith("19980 more") else 1
+    )  # a study has a line for each of its first mistakes
+    assert all(line.isprintable() and len(line) < 1500 for line in lines)
+    for text in says:
+        assert text in message
+    after = state(world.folder)
+    kept = str(world.warehouse)  # a run that only opened it for writing may have packed it
+    assert after | {kept: None} == before | {kept: None}
+    assert after.get(kept) == before.get(kept) or world.tables() == rows
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file of a folder with its size and time of change; to hash sparse files would take long."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if "__pycache__" not in path.parts and not path.is_dir():
+            about = path.lstat()
+            found[os.fsencode(path).decode(errors="replace")] = (about.st_size, about.st_mtime_ns)
+    return found
+
+
+def sparse(path: Path, size: int) -> None:
+    """A file of zeros that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
