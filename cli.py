@@ -108,8 +108,7 @@ def extract(
         if plan.is_done(opened):
             print("nothing is stale: every block of this study is in the warehouse")
         else:
-            with terminal.Progress("embedding", unit="concepts") as progress:
-                jobs.enter(plan, opened, progress)
+            jobs.enter(plan, opened, terminal.Progress)
             with terminal.Progress("extracting") as progress:
                 waited = opened.load(work.run(plan, opened, progress))
             terminal.say(f"waited for the database {waited:.0%} of the time")

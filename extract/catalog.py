@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -53,10 +53,12 @@ def enter_dataset(
     source: Source,
     fingerprint: str,
     accept: Callable[[Counter[str]], None],
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> int:
     """Scan the images and enter them; a dataset with this content that is there already is not scanned again.
 
     accept: called with the number of sound images of each split; what it raises leaves the warehouse as it was.
+    progress: called with the images that were looked at and, where it is known, those in all.
     """
     if (known := warehouse.find("datasets", fingerprint)) is not None:
         return known
@@ -71,7 +73,7 @@ def enter_dataset(
     }
 
     with tempfile.TemporaryFile() as kept:  # scanned before anything is written, so that nobody waits for the scan
-        accept(_scan(source, first_image, split_ids, kept))
+        accept(_scan(source, first_image, split_ids, kept, progress))
         kept.seek(0)
         warehouse.write(
             {
@@ -90,15 +92,30 @@ def enter_dataset(
     return dataset_id
 
 
-def _scan(source: Source, first_image: int, split_ids: Mapping[str, int], kept: BinaryIO) -> Counter[str]:
+def _scan(
+    source: Source,
+    first_image: int,
+    split_ids: Mapping[str, int],
+    kept: BinaryIO,
+    progress: Callable[[int, int | None], None],
+) -> Counter[str]:
     """Put the rows of all images into a file; returns the number of sound ones of each split."""
     counts: Counter[str] = Counter()
-    scan = source.scan()
+    scan = _counted(source.scan(), source.count, progress)
     with pa.ipc.new_stream(kept, IMAGES) as rows:
         while some := list(islice(scan, IMAGES_AT_ONCE)):
             counts.update(image.split for image in some if image.defect is None)
             rows.write_table(_image_table(some, first_image, split_ids))
     return counts
+
+
+def _counted(
+    images: Iterator[Image], total: int | None, progress: Callable[[int, int | None], None]
+) -> Iterator[Image]:
+    for done, image in enumerate(images, start=1):
+        yield image
+        if done % 100 == 0 or done == total:
+            progress(done, total)
 
 
 def _image_table(images: Sequence[Image], first_image: int, split_ids: Mapping[str, int]) -> pa.Table:

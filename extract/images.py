@@ -111,6 +111,7 @@ class Source:
 
     classes: tuple[str, ...]
     name: str  # for messages
+    count: int | None = None  # images in all, where that is known before a scan
 
     def __init__(self) -> None:
         self.decoded = PixelFile()  # what a scan has decoded, so that reading need not
@@ -262,6 +263,7 @@ class Folder(Source):
         files = files if self.images is None else in_turn(files)
         self.files = [file._replace(split=None) if file.split in self.drawn else file for file in files]
         self.kept = self.files if self.images is None else None  # by position; None until it is known
+        self.count = len(self.files) if self.images is None else None
 
     def fingerprint(self) -> str:
         digest = _settings_hash(kind="folder", images=self.images, share=self.share)

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -242,21 +243,28 @@ class Entered:
     set_ids: dict[str, int]
 
 
-def enter(plan: Plan, warehouse: Any, progress: Callable[[int, int], None] = lambda done, total: None) -> Entered:
+def unwatched(what: str, unit: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
+    """What nobody looks at the progress of."""
+    return nullcontext(lambda done, total: None)
+
+
+def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> Entered:
     """Enter what of a study is new: images, network, layers, CLIP, concepts and their embeddings.
 
-    progress: called with the concepts of a set that are embedded and those to do.
+    watch: watch("embedding", unit="concepts") is a context whose value is called with what is done, and all there is.
     """
     accept = partial(refuse_too_few, plan)
-    dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept)
+    with watch("looking at the images", unit="images") as progress:
+        dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept, progress)
     accept(catalog.sound_counts(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
     clip_id = catalog.enter_clip(warehouse, plan.clip)
     set_ids = {}
     for settings, classes_of, fingerprint in plan.concept_sets:
-        set_ids[settings.name] = catalog.enter_concept_set(warehouse, settings, classes_of, fingerprint)
-        catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_ids[settings.name], settings.templates, progress)
+        set_id = set_ids[settings.name] = catalog.enter_concept_set(warehouse, settings, classes_of, fingerprint)
+        with watch(f"embedding {settings.name}", unit="concepts") as progress:
+            catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_id, settings.templates, progress)
     return Entered(dataset_id, (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id)), set_ids)
 
 

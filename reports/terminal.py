@@ -273,12 +273,16 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None) -> None:
+        """total: None where nobody knows yet."""
         now = time.monotonic()
         rate = done / max(now - self.started, 1e-9)
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=total, rate=rate)
         elif now - self.last >= self.every or done == total:
             self.last = now
+            if total is None:
+                say(f"{self.what}: {done:,} {self.unit}, {rate:,.0f} {self.unit}/s")
+                return
             left = (total - done) / max(rate, 1e-9)
             say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left")

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from worlds import World, command
 
 import cli
+from reports import terminal
 from warehouse import Warehouse, views
 
 pytest_plugins = ["world_fixtures"]
@@ -289,3 +291,12 @@ cli.main()
     )
     assert done.returncode == 130
     assert done.stderr.strip() == "dissectdb: stopped; the same command goes on from what is committed"
+
+
+def test_progress_says_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.Progress("looking", every=0.0) as progress:
+        progress(1100, None)
+        progress(1200, 2400)
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"looking: 1,100 images, [\d,]+ images/s", first)
+    assert re.fullmatch(r"looking: 1,200 of 2,400 images, [\d,]+ images/s, 0 s left", second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
 from extract import blocks, catalog, clip, devices, jobs, streams
 from extract import fitting as memory
+from extract.study import Study
 from warehouse import Warehouse
 
 pytest_plugins = ["world_fixtures"]
@@ -147,6 +149,33 @@ def test_texts_that_another_set_has_embedded_are_not_embedded_again(
     rows = new_world.rows(pairs)
     assert sorted(row["concept"] for row in rows) == sorted(c for c in concepts if c)
     assert all(row["same"] for row in rows)
+
+
+def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[tuple[int, int | None]]] = {}
+
+    def watch(what: str, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
+        return contextlib.nullcontext(lambda done, total: seen.setdefault(f"{what}, {unit}", []).append((done, total)))
+
+    monkeypatch.setattr(catalog, "CONCEPTS_AT_ONCE", 2)
+    monkeypatch.chdir(new_world.folder)
+    plan = jobs.make_plan(Study.load(new_world.study))
+    with Warehouse(new_world.warehouse) as opened:
+        jobs.enter(plan, opened, watch)
+        files = len(opened.rows("select image_id from images"))
+        concepts = dict(
+            opened.rows(
+                "select name, count(*) from concepts join concept_sets using (concept_set_id) group by 1"
+            ).rows()
+        )
+        again = dict(seen)
+        jobs.enter(plan, opened, watch)
+    assert seen == again, "nothing is done twice"
+    assert seen.pop("looking at the images, images")[-1] == (files, files)
+    assert {what: steps[-1] for what, steps in seen.items()} == {
+        f"embedding {name}, concepts": (count, count) for name, count in concepts.items()
+    }
+    assert seen["embedding shapes, concepts"][0] == (2, concepts["shapes"])
 
 
 def test_concepts_are_embedded_some_a_transaction(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
