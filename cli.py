@@ -108,9 +108,9 @@ def extract(
         if plan.is_done(opened):
             print("nothing is stale: every block of this study is in the warehouse")
         else:
-            jobs.enter(plan, opened, terminal.Progress)
+            entered = jobs.enter(plan, opened, terminal.Progress)
             with terminal.Progress("extracting") as progress:
-                waited = opened.load(work.run(plan, opened, progress))
+                waited = opened.load(work.run(plan, opened, entered, progress))
             terminal.say(f"waited for the database {waited:.0%} of the time")
         label(opened, study.device)
         dissection = plan.dissection_id(opened)

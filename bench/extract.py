@@ -151,48 +151,57 @@ def load_models(folder: Path, device: str) -> tuple[Any, Any]:
     return networks.load(study.network).model.to(device), loaded
 
 
-def floor(folder: Path, device: str) -> dict[str, float]:
-    """Operations an image of both networks, and operations a second of a matrix product."""
+def operations(run: Any, shape: tuple[int, ...], device: str) -> int:
+    """FLOP of a pass over one image of this shape."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    network, clip = load_models(folder, device)
-    counts = []
-    for run, channels, side in ((network, 1, 40), (clip.model.encode_image, 3, clip.recipe.size)):
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            run(torch.zeros(1, channels, side, side, device=device))
-        counts.append(counter.get_total_flops())
-    size, kind = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
+    # With gradients, or attention is one operation that the counter does not know.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        run(torch.zeros(1, *shape, device=device))
+    return counter.get_total_flops()
+
+
+def matrix_rate(kind: Any, device: str) -> float:
+    """FLOP a second of a large matrix product."""
+    import torch
+
+    size = 8192 if device == "cuda" else 2048
     matrix = torch.rand(size, size, device=device).to(kind)
     seconds = timeit.repeat(lambda: (matrix @ matrix)[0, 0].item(), number=1, repeat=8)  # item() waits for the device
-    return {"network": counts[0], "clip": counts[1], "rate": 2 * size**3 / min(seconds)}
+    return 2 * size**3 / min(seconds)
+
+
+def floor(folder: Path, device: str) -> dict[str, float]:
+    """Operations an image of both networks, and operations a second of a matrix product."""
+    import torch
+
+    network, clip = load_models(folder, device)
+    return {
+        "network": operations(network, (1, 40, 40), device),
+        "clip": operations(clip.model.encode_image, clip.recipe.shape, device),
+        "rate": matrix_rate(torch.bfloat16 if device == "cuda" else torch.float32, device),
+    }
 
 
 def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
     """FER2013's train images through the VGGNet, ten layers, and CLIP ViT-B/16: what must be done, at what rate."""
     import open_clip
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from extract import devices
     from extract.vggnet import VGGNet
 
-    place, half = torch.device(device), torch.float16 if device == "cuda" else torch.bfloat16
-    clip = open_clip.create_model("ViT-B-16").eval().visual
-    totals = []
-    for model, shape in ((VGGNet().eval(), (1, 1, 40, 40)), (clip, (1, 3, 224, 224))):
-        # With gradients, or attention is one operation that the counter does not know.
-        with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(shape))
-        totals.append(FER_IMAGES * counter.get_total_flops())
-    numbers = FER_IMAGES * (FER_NEURONS + 7 + 512)
-    size = 8192 if device == "cuda" else 2048
     devices.allow_tf32(False)
-    rates = {}
-    for kind in (torch.float32, half):
-        matrix = torch.rand(size, size, device=place).to(kind)
-        rates[kind] = 2 * size**3 / min(timeit.repeat(lambda m=matrix: (m @ m)[0, 0].item(), number=1, repeat=8))
-    there, here = torch.empty(1 << 28, dtype=torch.uint8, device=place), torch.empty(1 << 28, dtype=torch.uint8)
+    half = torch.float16 if device == "cuda" else torch.bfloat16
+    clip = open_clip.create_model("ViT-B-16").eval().visual
+    totals = [
+        FER_IMAGES * operations(model, shape, "cpu")
+        for model, shape in ((VGGNet().eval(), (1, 40, 40)), (clip, (3, 224, 224)))
+    ]
+    rates = {kind: matrix_rate(kind, device) for kind in (torch.float32, half)}
+    numbers = FER_IMAGES * (FER_NEURONS + 7 + 512)
+    there, here = torch.empty(1 << 28, dtype=torch.uint8, device=device), torch.empty(1 << 28, dtype=torch.uint8)
     here = here.pin_memory() if device == "cuda" else here
 
     def copied(to: Any, of: Any) -> float:

@@ -1,7 +1,7 @@
 """Arrays instead of a network: activations and embeddings that were computed elsewhere.
 
 plan = make_plan(study)                          # reads the file's header, writes nothing
-warehouse.load(run(plan, warehouse, progress))   # the same rows and the same ledger as of a network
+warehouse.load(run(plan, warehouse, jobs.enter(plan, warehouse)))   # the same rows and ledger as of a network
 
 The file is described in studies/arrays.toml. It is read in slices of a block's rows, one layer at a time, so that
 memory does not grow with the number of images. Its content is the identity of everything that comes from it.
@@ -282,9 +282,14 @@ def _clip(arrays: Arrays, embeddings: Mapping[str, np.ndarray]) -> ArraysClip:
 # ---------------------------------------------------------------- rows
 
 
-def run(plan: ArraysPlan, warehouse: Any, progress: Callable[[int, int], None] = lambda done, total: None) -> Any:
-    """Enter what is new, then yield the missing blocks as units; see jobs.run."""
-    return jobs.run(plan, warehouse, progress, read_blocks)
+def run(
+    plan: ArraysPlan,
+    warehouse: Any,
+    entered: jobs.Entered,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Any:
+    """Yield the missing blocks as units; see jobs.run."""
+    return jobs.run(plan, warehouse, entered, progress, read_blocks)
 
 
 def read_blocks(

@@ -24,7 +24,7 @@ from extract.catalog import EnteredLayer
 from extract.clip import Clip
 from extract.fitting import in_parts
 from extract.networks import Network
-from extract.preprocess import Pixels, Recipe, to_device
+from extract.preprocess import Pixels, to_device
 from extract.study import StudyError
 from extract.summaries import Summary, sum_up, summary_tables
 
@@ -83,25 +83,29 @@ class Clips:
 Users = tuple[Networks, Clips | None]
 
 
-def twin(users: Users, device: torch.device) -> Users | None:
-    """The same networks for another stream; None where one cannot be copied."""
+def in_streams(users: tuple[Networks, Clips], device: torch.device) -> list[Users]:
+    """The networks, once for each batch that is computed at a time; only once where one of them cannot be copied."""
     by_network, by_clip = users
+    network, clip = by_network.network, by_clip.clip
 
-    def other(model: nn.Module, recipe: Recipe, run: Callable[[nn.Module, Tensor], Any]) -> nn.Module | None:
-        shape = 2, 1 if recipe.mode == "grey" else 3, recipe.size, recipe.size
-        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
-        return streams.twin(model, lambda model: hooks.first_tensor(run(model, images), "the network"))
+    def logits(model: nn.Module, images: Tensor) -> Tensor:
+        return hooks.first_tensor(model(images), "the network")
 
-    network = by_network.network
-    if (model := other(network.model, network.recipe, lambda model, images: model(images))) is None:
-        return None
-    again = replace(by_network, network=replace(network, model=model))
-    if by_clip is None:
-        return again, None
-    clip = by_clip.clip
-    if (model := other(clip.model, clip.recipe, lambda model, images: clip.encode(model, images))) is None:
-        return None
-    return again, replace(by_clip, clip=replace(clip, model=model))
+    pairs = zip(
+        streams.twins(network.model, logits, network.recipe.shape, device),
+        streams.twins(clip.model, clip.encode, clip.recipe.shape, device),
+        strict=False,
+    )
+    return [
+        users,
+        *(
+            (
+                replace(by_network, network=replace(network, model=one)),
+                replace(by_clip, clip=replace(clip, model=other)),
+            )
+            for one, other in pairs
+        ),
+    ]
 
 
 @dataclass

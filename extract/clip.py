@@ -106,7 +106,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
         logging.disable(logging.NOTSET)
     networks.refuse_nan(model, f"clip {settings.architecture}", settings.weights)
     recipe = _recipe(model)
-    probe = torch.zeros(1, 3, recipe.size, recipe.size, device=device)
+    probe = torch.zeros(1, *recipe.shape, device=device)
     networks.prefer_channels_last(model.eval(), lambda: model.encode_image(probe))
     full_weights = model.state_dict()
     bias = getattr(model, "logit_bias", None)

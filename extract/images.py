@@ -144,7 +144,7 @@ class Source:
             if defect is None:
                 earlier = first.setdefault(bytes.fromhex(facts.sha256), position)
                 defect = None if earlier == position else f"repeat of {earlier}"
-            if defect is None and position not in self.decoded:
+            if defect is None:
                 self.decoded.add(position, pixels)
             yield Image(position, path, split, class_name, *facts[:-1], defect)
         if not readable:

@@ -2,7 +2,8 @@
 
 plan = make_plan(study)                    # loads the models, writes nothing
 print(plan.steps(warehouse))               # what is stale, with images, rows and bytes
-warehouse.load(run(plan, warehouse))       # the missing blocks, each one a unit: its rows and its ledger entries
+entered = enter(plan, warehouse)           # images, networks, concepts and their embeddings
+warehouse.load(run(plan, warehouse, entered))   # the missing blocks, each one a unit: its rows and its ledger entries
 
 Something is stale when no finished extraction has its fingerprint: the content of images, weights,
 preprocessing, layer and pooling, and the version of this code. Stopped and started again, a run goes on with the
@@ -28,7 +29,7 @@ import open_clip
 import torch
 
 from extract import catalog, clip, concepts, devices, dissections, fingerprints, hooks, images, networks, streams
-from extract.blocks import Block, Clips, Networks, ProbingImage, compute, twin
+from extract.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
 from extract.preprocess import Pixels, stacked
 from extract.robustness import LIKELIHOODS
@@ -170,9 +171,9 @@ def make_plan(study: Study) -> Plan:
     sets = [(settings, concepts.read(settings.source)) for settings in study.concept_sets]
     source = images.open_source(study.dataset)
     network = load_network(study, source)
-    taps = hooks.find_taps(network.model, study.network.layers, image_shape(network))
+    taps = hooks.find_taps(network.model, study.network.layers, network.recipe.shape)
     network.model.to(device)
-    probe = torch.zeros(2, *image_shape(network), device=device)
+    probe = torch.zeros(2, *network.recipe.shape, device=device)
     networks.prefer_channels_last(network.model, lambda: network.model(probe))
     return Plan(
         study=study,
@@ -186,15 +187,10 @@ def make_plan(study: Study) -> Plan:
     )
 
 
-def image_shape(network: networks.Network) -> tuple[int, int, int]:
-    """(channel, height, width) of what the network is given."""
-    return (1 if network.recipe.mode == "grey" else 3, network.recipe.size, network.recipe.size)
-
-
 def load_network(study: Study, source: images.Source) -> networks.Network:
     """The study's network, its outputs named: by the study, else by the dataset's classes where they are as many."""
     network = networks.load(study.network)
-    shape = image_shape(network)
+    shape = network.recipe.shape
     try:
         with torch.inference_mode():
             logits = network.model(torch.zeros(2, *shape))
@@ -219,15 +215,15 @@ def load_network(study: Study, source: images.Source) -> networks.Network:
 def run(
     plan: Plan,
     warehouse: Any,
+    entered: Entered,
     progress: Callable[[int, int], None] = lambda done, total: None,
     fill: Callable[..., Iterator[Any]] | None = None,
 ) -> Iterator[Any]:
-    """Enter what is new, then yield the missing blocks as units.
+    """Yield the missing blocks of what was entered, and the new dissections, as units.
 
     progress: called with the images done and those to do, counted once however much is computed of each.
     fill: where the blocks come from, if not from run_targets.
     """
-    entered = enter(plan, warehouse)
     yield from (fill or run_targets)(warehouse, plan, entered.dataset_id, plan.targets(), entered.users, progress)
     # A unit of its own, after the last block: a dissection is there only when all that it reads is.
     if new := new_dissections(plan, warehouse, entered):
@@ -336,8 +332,7 @@ def run_targets(
     passes = missing_blocks(warehouse, plan, dataset_id, targets, users)
     total = sum(len(block.images) for _, missing in passes for block, _ in missing)
     finished = 0
-    twins = (twin(users, plan.device) for _ in range(streams.count(plan.device) - 1)) if total else ()
-    streams_of = [users, *filter(None, twins)]
+    streams_of = in_streams(users, plan.device) if total else [users]
     for extractions, missing in passes:
         positions = [image.position for block, _ in missing for image in block.images]
         pixels = ahead(

@@ -43,6 +43,11 @@ class Recipe:
     rounding: bool = True
     fill: float = 0.0
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channel, height, width) of what a network is given."""
+        return 1 if self.mode == "grey" else 3, self.size, self.size
+
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 

@@ -79,7 +79,7 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
     plan, tried = search.plan, {}
     for each in planned:
         tried[each.row["layer"]] = each
-    images = torch.rand(2, *jobs.image_shape(plan.network), generator=torch.Generator().manual_seed(1))
+    images = torch.rand(2, *plan.network.recipe.shape, generator=torch.Generator().manual_seed(1))
     images = images.to(plan.device).contiguous(memory_format=torch.channels_last)
     for layer, each in tried.items():
         with torch.no_grad():

@@ -49,7 +49,7 @@ class Search:
         if layer not in self.cuts:
             names = [tap.layer for tap in self.plan.taps]
             taps = self.plan.taps[names.index(layer) :]
-            shape = jobs.image_shape(self.plan.network)
+            shape = self.plan.network.recipe.shape
             self.cuts[layer] = cut.cut_at(self.model, taps, shape)
             if self.cuts[layer].is_slow:
                 self.say(f"torch.fx cannot cut this network at {layer}: each edit runs all of it, which is slower")
@@ -163,16 +163,11 @@ class Search:
 
     def twins(self, layer: str) -> list[Cut]:
         """The network cut at a layer, once for each batch that is computed at a time."""
-        found, device = self.cut(layer), self.plan.device
+        found, shape = self.cut(layer), self.plan.network.recipe.shape
         if found.start is None:  # it runs whole, hooks and all
             return [found]
-        shape = 2, *jobs.image_shape(self.plan.network)
-        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
-        starts = [found.start]
-        for _ in range(streams.count(device) - 1):
-            other = streams.twin(found.start, lambda start: replace(found, start=start).before(images)[0])
-            starts += [] if other is None else [other]
-        return [replace(found, start=start) for start in starts]
+        others = streams.twins(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
+        return [found, *(replace(found, start=start) for start in others)]
 
     def logits(self, warehouse: Any, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
         """The blocks of a split with what an edited network says of their images: (image, class)."""

@@ -15,6 +15,8 @@ from extract import jobs, streams
 
 pytest_plugins = ["world_fixtures"]
 
+CPU = torch.device("cpu")
+
 
 class Keeping(nn.Module):
     """Keeps on itself what it needs later in the same pass."""
@@ -52,13 +54,19 @@ class Locked(Keeping):
         self.lock = threading.Lock()
 
 
-def once(images: Tensor):
-    return lambda model: model(images)
+def pass_through(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images)
 
 
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "count", lambda device: 2)
+
+
+@pytest.mark.usefixtures("two_cores")
 def test_a_twin_has_the_same_weights_and_keeps_to_itself() -> None:
     model = Keeping().eval()
-    other = streams.twin(model, once(torch.rand(2, 4)))
+    [other] = streams.twins(model, pass_through, (4,), CPU)
     assert other.lin.weight.data_ptr() == model.lin.weight.data_ptr()
     images = torch.rand(40, 3, 4)
     with torch.inference_mode():
@@ -74,13 +82,14 @@ def test_a_twin_has_the_same_weights_and_keeps_to_itself() -> None:
         torch.testing.assert_close(found[3 * place], each)
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("network", [Listening, Locked])
 @pytest.mark.parametrize("ran_before", [False, True])
 def test_a_network_without_a_copy_that_says_the_same_has_no_twin(network: type[nn.Module], ran_before: bool) -> None:
     model = network().eval()
     if ran_before:
         model(torch.zeros(2, 4))
-    assert streams.twin(model, once(torch.rand(2, 4))) is None
+    assert streams.twins(model, pass_through, (4,), CPU) == []
 
 
 def numbers() -> Iterator[list[int]]:
@@ -127,12 +136,11 @@ def test_an_extraction_says_the_same_in_one_stream_and_in_three(
 ) -> None:
     monkeypatch.setattr(jobs, "batch_size", lambda device: 3)
     monkeypatch.setattr(streams, "count", lambda device: 3)
-    twins: list[object] = []
-    make = jobs.twin
-    monkeypatch.setattr(jobs, "twin", lambda *given: twins.append(make(*given)) or twins[-1])
+    made: list[list[nn.Module]] = []
+    make = streams.twins
+    monkeypatch.setattr(streams, "twins", lambda *given: made.append(make(*given)) or made[-1])
     assert new_world.extract().code == 0
-    assert len(twins) == 2
-    assert None not in twins
+    assert [len(twins) for twins in made] == [2, 2], "of the network and of CLIP"
     for query in (
         "select neuron_id, image_id, round(value, 4) as value from activations order by all",
         "select image_id, class, round(confidence, 4) as confidence from predictions order by all",
