@@ -6,6 +6,7 @@ study file, 3 the warehouse is locked or unreadable, 130 stopped by Ctrl-C or SI
 
 from __future__ import annotations
 
+import logging
 import secrets
 import signal
 import sys
@@ -397,6 +398,7 @@ def _find_dissection(study: Study, path: Path, wait: float) -> tuple[Plan, int]:
 def main() -> None:
     """Run a command; an expected failure is one line and its exit code, a bug is a traceback."""
     stopped = _stop_on_signals()
+    _show_notes()
     try:
         app()
     except BaseException as error:
@@ -409,6 +411,13 @@ def main() -> None:
             raise
         print(f"dissectdb: {error}", file=sys.stderr)
         sys.exit(code)
+
+
+def _show_notes() -> None:
+    """Print what the rooms log for the user (an assumption, a warning) on stderr, as progress is."""
+    log = logging.getLogger("dissectdb")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())  # the message alone
 
 
 def _stop_on_signals() -> list[int]:

@@ -29,7 +29,7 @@ import duckdb
 from warehouse import guard, migrations, views
 from warehouse.held import LINGER, HeldFile, WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
 

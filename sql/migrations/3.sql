@@ -1,0 +1,3 @@
+-- Schema 2 to 3.
+
+select 1;
