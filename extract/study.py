@@ -201,7 +201,7 @@ class Dissection(Settings):
     null_draws: int = Field(100_000, ge=100, le=10_000_000)
     bootstraps: int = Field(0, ge=0, le=10_000)
     seed: int = Field(0, ge=0, lt=2**31)
-    rule: Literal["tau", "q"] = "tau"
+    rule: Literal["tau", "q"] = "q"
     tau: Threshold = 0.0
     q_limit: float = Field(0.05, gt=0, lt=1)
     accuracy_images: int = Field(5, ge=1)

@@ -40,7 +40,7 @@ def _images(summary: Row) -> Markup:
 
 def most_interpretable(layers: list[Row]) -> Row | None:
     """The layer with most interpretable neurons, the deepest of them; None where no neuron is interpretable."""
-    best = max(layers, key=lambda layer: (layer["num_interpretable"], layer["position"]), default=None)
+    best = max(layers, key=lambda layer: (layer["num_interpretable"] or 0, layer["position"]), default=None)
     return best if best and best["num_interpretable"] else None
 
 
@@ -67,7 +67,10 @@ def interpretability(summary: Row, layers: list[Row]) -> list[Markup]:
     if summary["rule"] == "q":
         if is_tested(layers):
             return [_beyond_chance(summary, layers)]
-        return [Markup("No neuron is interpretable: the rule asks for q, and labels were not held against chance.")]
+        return [
+            Markup("Which neurons are interpretable is unknown: the rule asks for q, and labels were not held against ")
+            + "chance."
+        ]
     best = most_interpretable(layers)
     if best is None:
         said = Markup("No neuron is interpretable: no label scores above {}.").format(_tau(summary))

@@ -265,7 +265,7 @@ comment on column dissections.kept_concepts is 'Best concepts of a neuron that t
 comment on column dissections.null_draws is 'Draws of the null distribution that p is read from';
 comment on column dissections.bootstraps is 'Resamples of the probing images behind bootstrap_share; 0: none';
 comment on column dissections.seed is 'Of every random draw of this dissection';
-comment on column dissections.rule is 'What interpretable means: tau (score above tau) or q (q at most q_limit)';
+comment on column dissections.rule is 'What interpretable means: q (q at most q_limit) or tau (score above tau)';
 comment on column dissections.tau is 'Limit on the score';
 comment on column dissections.q_limit is 'Limit on the false-discovery share';
 comment on column dissections.accuracy_images is 'Top images whose class judges a neuron (5)';

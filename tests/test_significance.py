@@ -60,7 +60,7 @@ def test_each_layer_has_its_own_null_and_one_without_has_no_p():
     rows = labels([[1.5], [1.5], [1.5]], {1: STEPS, 2: [(1.4, 0.03)]}, rule="q", q_limit=0.9)
     assert [row["p"] for row in rows] == [0.1, 0.03, None]
     assert [row["q"] for row in rows] == [0.1, 0.03, None]
-    assert [row["calibrated"] for row in rows] == [True, True, False]
+    assert [row["calibrated"] for row in rows] == [True, True, None]
 
 
 def test_the_null_of_another_dissection_is_not_this_ones():
@@ -154,10 +154,24 @@ def test_interpretable_is_what_the_rule_of_the_dissection_says(rule, z, similari
     assert (row["above_tau"], row["calibrated"], row["interpretable"]) == (above, calibrated, interpretable)
 
 
-def test_without_a_null_nothing_is_calibrated_and_tau_still_decides():
-    for rule, interpretable in (("tau", True), ("q", False)):
-        [row] = labels([[3.0]], {}, rule=rule)
-        assert (row["p"], row["q"], row["calibrated"], row["interpretable"]) == (None, None, False, interpretable)
+def test_without_a_null_q_decides_nothing_and_tau_still_decides():
+    for rule, interpretable in (("tau", True), ("q", None)):
+        live, dead = labels([[3.0]], {}, rule=rule, dead=1)
+        assert (live["p"], live["q"], live["calibrated"], live["interpretable"]) == (None, None, None, interpretable)
+        assert (dead["calibrated"], dead["interpretable"]) == (False, False), "a dead neuron has no label to believe"
+
+
+def test_the_summary_of_a_layer_without_a_null_counts_nothing_that_is_unknown(scored):
+    scored.connection.execute("update dissections set rule = 'q' where dissection_id = 8")
+    scored.connection.execute("delete from null_quantiles")
+    scored.write({"dissections": [], "null_quantiles": []})
+    list(scored.build())
+    for row in scored.rows("select * from layer_summary").to_dicts():
+        unknown = ("num_interpretable", "num_uninterpretable", "proportion_interpretable", "num_calibrated")
+        assert [row[name] for name in unknown] == [None] * 4
+        assert row["num_above_tau"] is not None
+    broken = [check.name for check in scored.checks() if len(scored.rows(check.sql))]
+    assert "layer_summary_adds_up" not in broken
 
 
 def test_a_layers_summary_counts_both_rules_whichever_decides(scored):

@@ -113,7 +113,12 @@ def _is_table(model: Any) -> bool:
 
 def test_the_fer2013_study_says_the_defaults_of_the_scorer_as_they_are() -> None:
     written = tomllib.loads((STUDIES / "fer2013.toml").read_text(encoding="utf-8"))["dissections"][-1]
-    assert study.Dissection(**written) == study.Dissection(concepts=written["concepts"])
+    assert study.Dissection(**written) == study.Dissection(concepts=written["concepts"], rule="tau")
+
+
+def test_a_dissection_that_names_no_rule_is_judged_by_q_and_the_paper_by_tau() -> None:
+    assert study.Dissection(concepts="words").rule == "q"
+    assert {each.rule for each in study.Study.load(STUDIES / "fer2013.toml").dissections} == {"tau"}
 
 
 # ---------------------------------------------------------------- what a study says

@@ -37,5 +37,6 @@ left join named
 where
     layer_summary.neurons is distinct from named.neurons
     or layer_summary.num_interpretable + layer_summary.num_uninterpretable <> layer_summary.neurons
+    or (layer_summary.num_interpretable is null) <> (layer_summary.num_uninterpretable is null)
     or layer_summary.num_dead > layer_summary.num_uninterpretable
     or layer_summary.overall_accuracy not between 0 and 1

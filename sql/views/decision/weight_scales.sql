@@ -65,6 +65,7 @@ by_rule as (
         case
             when rule = 'proportional'
                 then coalesce(factor * (similarity - lowest) / nullif(highest - lowest, 0), 1)
+            when is_chosen is null then null  -- the rule asks for q, and no null was drawn
             when rule = 'ablate' then case when is_chosen then 0 else 1 end
             when is_chosen then factor
             else 1 / factor_down

@@ -60,12 +60,14 @@ matched as (
         count(*) filter (where kind = 'appeared') as num_appeared,
         count(q) > 0 as is_tested,
         count(other_q) > 0 as is_other_tested,
-        count(*) filter (where calibrated) as num_calibrated,
-        count(*) filter (where other_calibrated) as other_num_calibrated,
+        case when count(calibrated) = count(*) then count(*) filter (where calibrated) end as num_calibrated,
+        case when count(other_calibrated) = count(*) then count(*) filter (where other_calibrated) end
+            as other_num_calibrated,
         count(*) filter (where calibrated and other_calibrated) as num_calibrated_in_both,
         count(*) filter (where calibrated and other_calibrated and same) as num_calibrated_same,
-        count(*) filter (where interpretable) as num_interpretable,
-        count(*) filter (where other_interpretable) as other_num_interpretable,
+        case when count(interpretable) = count(*) then count(*) filter (where interpretable) end as num_interpretable,
+        case when count(other_interpretable) = count(*) then count(*) filter (where other_interpretable) end
+            as other_num_interpretable,
         other_dissection_id,
         dissection_id
     from label_changes

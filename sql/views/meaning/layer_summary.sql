@@ -3,6 +3,8 @@
 --
 -- Accuracies are means of the neurons' accuracies. A layer without a single interpretable neuron keeps its
 -- row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead neurons count as uninterpretable.
+-- What could not be decided is NULL: num_calibrated, and under the rule q all that counts interpretable neurons, where
+-- no null was drawn for the layer.
 
 with
 
@@ -34,14 +36,16 @@ select
     network,
     layer,
     count(*) as neurons,
-    count(*) filter (where interpretable) as num_interpretable,
-    count(*) filter (where not interpretable) as num_uninterpretable,
+    case when count(interpretable) = count(*) then count(*) filter (where interpretable) end as num_interpretable,
+    case when count(interpretable) = count(*) then count(*) filter (where not interpretable) end
+        as num_uninterpretable,
     avg(accuracy) as overall_accuracy,
     avg(accuracy) filter (where interpretable) as interpretable_accuracy,
     avg(accuracy) filter (where not interpretable) as uninterpretable_accuracy,
-    count(*) filter (where interpretable) / count(*) as proportion_interpretable,
+    case when count(interpretable) = count(*) then count(*) filter (where interpretable) / count(*) end
+        as proportion_interpretable,
     count(*) filter (where above_tau) as num_above_tau,
-    count(*) filter (where calibrated) as num_calibrated,
+    case when count(calibrated) = count(*) then count(*) filter (where calibrated) end as num_calibrated,
     count(*) filter (where dead) as num_dead,
     avg(similarity) as mean_similarity,
     avg(weight_l1) filter (where interpretable) as interpretable_weight_l1,

@@ -6,6 +6,7 @@
 -- the last bits of a sum differ from build to build. A dead neuron keeps its row, without a label.
 -- p is how often a neuron that has nothing to do with the images gets a label with at least this z; q is the share
 -- of false labels among all of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
+-- Where no null was drawn for the layer, p, q and calibrated are NULL, and so is interpretable under the rule q.
 
 with
 
@@ -113,10 +114,12 @@ select
     corrected.p,
     corrected.q,
     coalesce(best_two.similarity > dissections.tau, false) as above_tau,
-    coalesce(corrected.q <= dissections.q_limit, false) as calibrated,
-    case dissections.rule
-        when 'q' then coalesce(corrected.q <= dissections.q_limit, false)
-        else coalesce(best_two.similarity > dissections.tau, false)
+    -- A neuron without a label has nothing that could be believed.
+    case when best_two.neuron_id is null then false else corrected.q <= dissections.q_limit end as calibrated,
+    case
+        when best_two.neuron_id is null then false
+        when dissections.rule = 'q' then corrected.q <= dissections.q_limit
+        else best_two.similarity > dissections.tau
     end as interpretable,
     dissected_neurons.dead
 from dissected_neurons
