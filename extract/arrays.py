@@ -227,14 +227,18 @@ def make_plan(study: Study) -> ArraysPlan:
     assert study.arrays is not None, "the study names a network"
     device = devices.prepare(study)
     [settings] = study.concept_sets
-    classes_of = concepts.read(settings.source)
+    listed = concepts.read_list(settings.source)
+    classes_of = listed.classes_of
     arrays = open_arrays(study.arrays.path, study.arrays.classes)
     rows = arrays.shapes[CONCEPTS][0]
-    if rows != len(classes_of):
+    if rows not in (len(classes_of), listed.entries):
         raise StudyError(
             f"concept set {settings.name} has {len(classes_of)} concepts, "
             f"{CONCEPTS} is {_by(arrays.shapes[CONCEPTS])}: a row a concept"
         )
+    directions = arrays.directions(CONCEPTS, 0, rows)
+    if rows == listed.entries:  # a row for each word of the list, repeats included
+        directions = directions[list(listed.kept)]
     source = ArraysSource(arrays)
     return ArraysPlan(
         study=_with_dataset(study),
@@ -242,7 +246,7 @@ def make_plan(study: Study) -> ArraysPlan:
         dataset=source.fingerprint(),
         network=_network(arrays, study.arrays.name),
         taps=[Tap(layer, units, "none", 0, 1) for layer, units in arrays.layers().items()],
-        clip=_clip(arrays, dict(zip(classes_of, arrays.directions(CONCEPTS, 0, rows), strict=True))),
+        clip=_clip(arrays, dict(zip(classes_of, directions, strict=True))),
         concept_sets=[(settings, classes_of, catalog.concept_set_fingerprint(settings, classes_of))],
         device=device,
         arrays=arrays,

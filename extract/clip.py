@@ -16,21 +16,25 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract import fingerprints, networks, study
+from extract import fetching, fingerprints, networks, study
 from extract.fitting import in_parts
 from extract.preprocess import Recipe
+from extract.settings import brief
 from extract.study import StudyError
 from extract.texts import MEGABYTE, one_line, read_text
 
 TEXTS_AT_ONCE = {"cpu": 256, "gpu": 4096}
+log = logging.getLogger("dissectdb")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,42 @@ class Clip:
         return F.normalize(sums, dim=-1).cpu()
 
 
+def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> None:
+    """Name the texts that are longer than CLIP's context: of those it reads the beginning only."""
+    cut = cut_texts(clip, concepts, templates)
+    if not cut:
+        return
+    concept, template, tokens = max(cut, key=lambda text: text[2])
+    inside = "" if template == "{}" else f" in the template {brief(template)}"
+    longest = f"{brief(concept)}{inside} has {tokens}"
+    many = f"{len(cut):,} texts are longer; the longest, {longest}" if len(cut) > 1 else longest
+    log.warning(
+        "%s reads the first %d tokens of a text, and %s. What is past them is cut off: shorten it",
+        clip.name,
+        clip.tokenize.context_length,
+        many,
+    )
+
+
+def cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> list[tuple[str, str, int]]:
+    """(concept, template, tokens) of each text that CLIP's context cuts, its marks of start and end counted in."""
+    context = clip.tokenize.context_length
+    cut = []
+    for template in templates:
+        for concept in concepts:
+            text = template.replace("{}", concept)
+            # A token is a byte or more, so that most texts need not be tokenised.
+            if len(text.encode()) > context - 3 and (tokens := _count_tokens(clip.tokenize, text)) > context:
+                cut.append((concept, template, tokens))
+    return cut
+
+
+def _count_tokens(tokenize: Any, text: str) -> int:
+    if isinstance(tokenize, open_clip.SimpleTokenizer):
+        return len(tokenize.encode(text)) + 2
+    return len(tokenize.tokenizer(tokenize.clean_fn(text)).input_ids)  # of transformers, as SigLIP has it
+
+
 def load(settings: study.Clip, device: torch.device) -> Clip:
     """Load the CLIP that a study names. Raises StudyError."""
     if settings.config is not None:
@@ -92,14 +132,17 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     try:
         # A local file holds the weights; open_clip's own cautions about untagged weights say nothing new.
         logging.disable(logging.WARNING)
-        model, _, _ = open_clip.create_model_and_transforms(
-            settings.architecture,
-            pretrained=settings.weights,
-            device=device,
-            weights_only=True,
-            force_quick_gelu=quick_gelu,
-        )
-        tokenize = open_clip.get_tokenizer(settings.architecture)
+        with _fetching(settings):
+            model, _, _ = open_clip.create_model_and_transforms(
+                settings.architecture,
+                pretrained=settings.weights,
+                device=device,
+                weights_only=True,
+                force_quick_gelu=quick_gelu,
+            )
+            tokenize = open_clip.get_tokenizer(settings.architecture)
+    except StudyError:
+        raise
     except Exception as error:  # open_clip raises whatever the reading of a file or a hub raises
         raise StudyError(f"clip: {settings.architecture} could not take {settings.weights}: {_why(error)}") from error
     finally:
@@ -132,6 +175,18 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
         device=device,
         precision=precision,
     )
+
+
+def _fetching(settings: study.Clip) -> AbstractContextManager[None]:
+    """What open_clip does inside may need the Hugging Face hub: for the weights of a tag, and for some tokenizers."""
+    text = open_clip.get_model_config(settings.architecture)["text_cfg"]
+    is_tag = not _is_file(settings.weights)
+    parts = (["the weights"] if is_tag else []) + (["the tokenizer"] if "hf_tokenizer_name" in text else [])
+    if not parts:
+        return nullcontext()
+    what = f"clip: {' or '.join(parts)} of {settings.architecture}{f', {settings.weights},' if is_tag else ''}"
+    way_out = 'download them elsewhere and name the file: clip.weights = "FILE"' if is_tag else "fill its cache first"
+    return fetching.from_hub(what, way_out)
 
 
 def _keep_images_in(model: nn.Module, kind: torch.dtype, probe: Tensor) -> None:
@@ -168,13 +223,17 @@ def _why(error: Exception) -> str:
     return one_line(error) or type(error).__name__
 
 
+def _is_file(weights: str) -> bool:
+    return "/" in weights or "." in weights
+
+
 def _check_names(settings: study.Clip) -> None:
     models = open_clip.list_models()
     if settings.architecture not in models:
         close = ", ".join(difflib.get_close_matches(settings.architecture, models, n=3))
         hint = f"did you mean {close}? " if close else ""
         raise StudyError(f"clip.architecture: open_clip has no {settings.architecture!r}; {hint}or give clip.config")
-    if "/" in settings.weights or "." in settings.weights:
+    if _is_file(settings.weights):
         path = Path(settings.weights)
         if not path.is_file():
             raise StudyError(f"clip.weights: {path}: {'is a folder' if path.is_dir() else 'no such file'}")

@@ -175,13 +175,16 @@ def make_plan(study: Study) -> Plan:
     network.model.to(device)
     probe = torch.zeros(2, *network.recipe.shape, device=device)
     networks.prefer_channels_last(network.model, lambda: network.model(probe))
+    loaded_clip = clip.load(study.clip, device)
+    for settings, classes_of in sets:
+        clip.warn_of_cut_texts(loaded_clip, list(classes_of), settings.templates)
     return Plan(
         study=study,
         source=source,
         dataset=source.fingerprint(),
         network=network,
         taps=taps,
-        clip=clip.load(study.clip, device),
+        clip=loaded_clip,
         concept_sets=[(s, read, catalog.concept_set_fingerprint(s, read)) for s, read in sets],
         device=device,
     )

@@ -19,6 +19,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract import fingerprints, study
+from extract import fetching, fingerprints, study
 from extract.preprocess import Recipe
 from extract.study import StudyError
 from extract.texts import one_line
 
 MOST_UNPACKED = 10  # times its size; torch does not compress, so that a checkpoint of its own comes to 1
+WAY_OUT = 'download them elsewhere and name the file: network.weights = "FILE"'
 NESTED_KEYS = ("params", "state_dict", "model")  # where checkpoints keep their weights, if not at the top
 
 
@@ -105,14 +107,21 @@ def _build(settings: study.Network) -> nn.Module:
             import torchvision
 
             _refuse_unknown(architecture, name.lower(), torchvision.models.list_models())
-            model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None, **arguments)
+            weights = torchvision.models.get_model_weights(name).DEFAULT if pretrained else None
+            if weights is not None:
+                fetching.refuse_unreachable(
+                    weights.url, f"network {settings.name}: the weights of {architecture}", WAY_OUT
+                )
+            model = torchvision.models.get_model(name, weights=weights, **arguments)
         elif library == "timm":
             import timm
 
             plain = name.partition(".")[0]  # what follows is a tag of its weights
             if ":" not in name and not timm.is_model(plain):
                 _refuse_unknown(architecture, plain, timm.list_models())
-            model = timm.create_model(name, pretrained=pretrained, **arguments)
+            what = f"network {settings.name}: the weights of {architecture}"
+            with fetching.from_hub(what, WAY_OUT) if pretrained else nullcontext():
+                model = timm.create_model(name, pretrained=pretrained, **arguments)
         else:
             close = difflib.get_close_matches(library, ("vggnet", "torchvision", "timm"), n=1)
             raise StudyError(

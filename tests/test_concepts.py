@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -69,13 +70,53 @@ def test_every_kind_of_line_end_and_a_byte_order_mark_are_no_part_of_a_concept(t
     assert list(concepts.read(path)) == ["a", "b"]
 
 
-@pytest.mark.parametrize("twin", ["Smile", "SMILE", " smile "])
-def test_a_repeated_concept_is_an_error_with_both_lines(tmp_path: Path, twin: str) -> None:
-    assert mistake(tmp_path, f"# faces\nSmile\n\n{twin}\n") == f":4: {twin.strip()!r} is on line 2 already"
+def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "dissectdb"]
 
 
-def test_two_spellings_of_one_accent_are_one_concept(tmp_path: Path) -> None:
-    assert "is on line 1 already" in mistake(tmp_path, "caf\u00e9\ncafe\u0301\n")
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="dissectdb")
+    return caplog
+
+
+def test_repeats_are_dropped_and_counted_in_one_line(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, "shed\ncat\n shed \ndog\ncat\nbird\nshed\n")
+    assert concepts.read(path) == {"shed": (), "cat": (), "dog": (), "bird": ()}
+    assert notes(said) == [f"{path}: 3 words are repeats and were left out: 'shed' (2 times), 'cat'"]
+    listed = concepts.load(path)
+    assert (listed.entries, listed.kept) == (7, (0, 1, 3, 5)), "where the words that are kept stand in the file"
+    assert len(notes(said)) == 1
+
+
+def test_of_many_repeats_a_few_are_named(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    words = "".join(f"word{number}\n" for number in range(9))
+    assert len(concepts.read(write(tmp_path, words * 2))) == 9
+    assert notes(said)[0].endswith(
+        "9 words are repeats and were left out: 'word0', 'word1', 'word2', 'word3', 'word4' and 4 more"
+    )
+
+
+def test_words_that_differ_in_case_are_different_words(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, "Cardigan\ncardigan\ncat\n")
+    assert list(concepts.read(path)) == ["Cardigan", "cardigan", "cat"]
+    [note] = notes(said)
+    assert "differ in case only: 'Cardigan', 'cardigan'. They are kept as different concepts" in note
+    text = '[concepts]\nCardigan = ["dog"]\ncardigan = ["wool"]\n'
+    assert concepts.read(write(tmp_path, text, "words.toml")) == {"Cardigan": ("dog",), "cardigan": ("wool",)}
+
+
+def test_two_spellings_of_one_accent_are_one_concept(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    assert list(concepts.read(write(tmp_path, "caf\u00e9\ncafe\u0301\nbar\n"))) == ["caf\u00e9", "bar"]
+    assert "1 word is a repeat and was left out" in notes(said)[0]
+
+
+def test_a_repeat_in_toml_is_dropped_where_it_stands_for_the_same_classes(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    text = '[concepts]\n"a" = ["x", "y"]\n" a" = ["y", "x"]\n"b" = []\n'
+    assert concepts.read(write(tmp_path, text, "words.toml")) == {"a": ("x", "y"), "b": ()}
+    assert "1 word is a repeat and was left out: 'a'" in notes(said)[0]
 
 
 def test_toml_says_which_classes_a_concept_stands_for(tmp_path: Path) -> None:
@@ -90,7 +131,12 @@ def test_toml_says_which_classes_a_concept_stands_for(tmp_path: Path) -> None:
         ('[concepts]\n"a" = [1]\n"b" = []', ": 'a' needs a list of class names, [] if it stands for none"),
         ('[concepts]\n"a" = [""]\n"b" = []', ": 'a' needs a list of class names, [] if it stands for none"),
         ('[concepts]\n" " = []\n"b" = []', ": a concept is empty"),
-        ('[concepts]\n"a" = []\n"A" = []', ": 'A' and 'a' are the same concept"),
+        ('[concepts]\n"a" = ["x"]\n"a " = ["y"]', ": 'a' is there twice, for 'x' and for 'y'; keep one of the two"),
+        ('[concepts]\n"a" = []\n"a " = ["y"]', ": 'a' is there twice, for no class and for 'y'"),
+        (
+            '[concepts]\n"a" = []\n"b" = []\n"a" = []',
+            ': "a" is there 2 times, and TOML allows a key once; keep one line',
+        ),
         ('[concepts]\n"a\\u0000" = []\n"b" = []', ": 'a\\x00' holds a control character"),
         ('"a" = []\n[concepts]\n"b" = []\n"c" = []', ': needs one table, [concepts], with lines such as "Smile" = '),
         ("a = 1", ': needs one table, [concepts], with lines such as "Smile" = ["happy"]; \'a\' is not in it'),
@@ -149,7 +195,7 @@ def test_any_file_is_a_concept_set_or_a_study_error(tmp_path: Path, content: byt
         found = concepts.read(path)
     except StudyError:
         return
-    assert len({concept.casefold() for concept in found}) == len(found) >= 2
+    assert len({concepts.same_word(concept) for concept in found}) == len(found) >= 2
     assert all(concept == concept.strip() != "" for concept in found)
 
 
@@ -157,6 +203,6 @@ words = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_si
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(chosen=st.lists(words, min_size=2, max_size=8, unique_by=concepts._same))
+@given(chosen=st.lists(words, min_size=2, max_size=8, unique_by=concepts.same_word))
 def test_a_list_comes_back_word_for_word_and_in_order(tmp_path: Path, chosen: list[str]) -> None:
     assert list(concepts.read(write(tmp_path, "\n\n".join(chosen)))) == chosen

@@ -113,6 +113,7 @@ top_k = 5
 softmax_scale = 40.0
 accuracy_images = 3
 images_neurons = 2
+rule = "tau"
 
 [[edits]]
 name = "paper"

@@ -4,13 +4,19 @@ read("facial_expressions")      # a set that ships with dissectdb
 read("my/concepts.txt")         # UTF-8, one concept a line; blank lines and lines that start with # do not count
 read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for; a table
                                 # [provenance] may say who made it, and counts for nothing
+
+A word that is there again is left out, and the user is told. Words that differ in case are different words.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import tomllib
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from extract.study import StudyError
@@ -19,6 +25,18 @@ from extract.texts import MEGABYTE, one_line, read_text, without_endless_keys
 FOLDER = Path(__file__).parent
 LARGEST = 4 * MEGABYTE  # of a concept file: some 300,000 concepts, each of which CLIP reads
 LONGEST = 1000  # characters of a concept
+EXAMPLES = 5  # words that a note names
+log = logging.getLogger("dissectdb")
+
+
+@dataclass(frozen=True)
+class ConceptList:
+    """A concept file. entries: how many words it holds; kept: the places, from 0, of those that are not repeats."""
+
+    classes_of: dict[str, tuple[str, ...]]
+    entries: int
+    kept: tuple[int, ...]
+    repeated: tuple[str, ...]  # the words that were left out, once for each time
 
 
 def shipped() -> list[str]:
@@ -27,7 +45,22 @@ def shipped() -> list[str]:
 
 
 def read(source: str) -> dict[str, tuple[str, ...]]:
-    """Concept → the classes that it stands for, in the order of the set. Raises StudyError."""
+    """Concept → the classes that it stands for, in the order of the set; says what it left out. Raises StudyError."""
+    return read_list(source).classes_of
+
+
+def read_list(source: str) -> ConceptList:
+    """The same, with the place of each word in the file. Raises StudyError."""
+    found = load(source)
+    if found.repeated:
+        log.info("%s: %s", source, _repeats_note(found.repeated))
+    if alike := _differ_in_case(found.classes_of):
+        log.warning("%s: %s", source, _case_note(alike))
+    return found
+
+
+def load(source: str) -> ConceptList:
+    """The same, for who has told the user already. Raises StudyError."""
     path = Path(source)
     if "/" not in source and "." not in source:
         if source not in shipped():
@@ -40,59 +73,104 @@ def read(source: str) -> dict[str, tuple[str, ...]]:
         raise StudyError(f"{path}: a concept file ends in .txt (one a line) or .toml (with their classes)")
     try:
         text = read_text(path, LARGEST)
-        concepts = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)
+        found = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)
     except StudyError:
         raise
     except FileNotFoundError:
         raise StudyError(f"{path}: no such concept file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path}: not a readable concept file: {one_line(error)}") from error
-    if len(concepts) < 2:
-        raise StudyError(f"{path}: holds {len(concepts)} concept(s); a label needs at least two to choose from")
-    return concepts
+    if (count := len(found.classes_of)) < 2:
+        raise StudyError(f"{path}: holds {count} concept(s); a label needs at least two to choose from")
+    return found
 
 
-def _from_lines(path: Path, text: str) -> dict[str, tuple[str, ...]]:
-    concepts: dict[str, tuple[str, ...]] = {}
-    first_lines: dict[str, int] = {}
+def _from_lines(path: Path, text: str) -> ConceptList:
+    concepts = []
     for number, line in enumerate(text.split("\n"), start=1):
         concept = line.strip()
         if not concept or concept.startswith("#"):
             continue
         _refuse_control(f"{path}:{number}", concept)
-        key = _same(concept)
-        if key in first_lines:
-            raise StudyError(f"{path}:{number}: {concept!r} is on line {first_lines[key]} already")
-        first_lines[key] = number
-        concepts[concept] = ()
-    return concepts
+        concepts.append((concept, ()))
+    return _without_repeats(path, concepts)
 
 
-def _from_toml(path: Path, text: str) -> dict[str, tuple[str, ...]]:
-    tables = tomllib.loads(without_endless_keys(text))
+def _from_toml(path: Path, text: str) -> ConceptList:
+    try:
+        tables = tomllib.loads(without_endless_keys(text))
+    except tomllib.TOMLDecodeError as error:
+        keys = Counter(line.partition("=")[0].strip() for line in text.split("\n") if "=" in line)
+        [(key, times)] = keys.most_common(1) or [("", 0)]
+        if "overwrite" in str(error) and times > 1:
+            raise StudyError(
+                f"{path}: {one_line(key, 100)} is there {times} times, and TOML allows a key once; keep one line"
+            ) from error
+        raise
     table = tables.pop("concepts", None)
     if isinstance(tables.get("provenance"), dict):
         del tables["provenance"]
     if not isinstance(table, dict) or tables:
         lost = f"; {', '.join(map(repr, tables))} is not in it" if tables else ""
         raise StudyError(f'{path}: needs one table, [concepts], with lines such as "Smile" = ["happy"]{lost}')
-    concepts: dict[str, tuple[str, ...]] = {}
-    seen: dict[str, str] = {}
+    concepts = []
     for concept, classes in table.items():
         if not isinstance(classes, list) or not all(isinstance(name, str) and name.strip() for name in classes):
             raise StudyError(f"{path}: {concept!r} needs a list of class names, [] if it stands for none")
         if not concept.strip():
             raise StudyError(f"{path}: a concept is empty")
         _refuse_control(str(path), concept.strip())
-        if (twin := seen.setdefault(_same(concept.strip()), concept)) != concept:
-            raise StudyError(f"{path}: {concept!r} and {twin!r} are the same concept")
-        concepts[concept.strip()] = tuple(dict.fromkeys(name.strip() for name in classes))
-    return concepts
+        concepts.append((concept.strip(), tuple(dict.fromkeys(name.strip() for name in classes))))
+    return _without_repeats(path, concepts)
 
 
-def _same(concept: str) -> str:
-    """Equal for concepts that differ only in case, or in how their accents are encoded."""
-    return unicodedata.normalize("NFC", concept).casefold()
+def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]]) -> ConceptList:
+    """The words in the order of the file, each once. Raises StudyError where a repeat stands for other classes."""
+    first: dict[str, tuple[str, tuple[str, ...]]] = {}
+    kept, repeated, count = [], [], 0
+    for place, (concept, classes) in enumerate(entries):
+        count += 1
+        key = same_word(concept)
+        if key not in first:
+            first[key] = (concept, classes)
+            kept.append(place)
+            continue
+        if set(first[key][1]) != set(classes):
+            both = " and for ".join(", ".join(map(repr, of)) or "no class" for of in (first[key][1], classes))
+            raise StudyError(f"{path}: {concept!r} is there twice, for {both}; keep one of the two")
+        repeated.append(concept)
+    return ConceptList(dict(first.values()), count, tuple(kept), tuple(repeated))
+
+
+def same_word(concept: str) -> str:
+    """Equal for words that differ only in how their accents are encoded."""
+    return unicodedata.normalize("NFC", concept)
+
+
+def _repeats_note(repeated: tuple[str, ...]) -> str:
+    """2 words are repeats and were left out: 'shed', 'cat'."""
+    times = Counter(repeated)
+    shown = ", ".join(f"{word!r}{f' ({n} times)' if n > 1 else ''}" for word, n in times.most_common(EXAMPLES))
+    more = f" and {len(times) - EXAMPLES:,} more" if len(times) > EXAMPLES else ""
+    what = "1 word is a repeat and was" if len(repeated) == 1 else f"{len(repeated):,} words are repeats and were"
+    return f"{what} left out: {shown}{more}"
+
+
+def _differ_in_case(concepts: Iterable[str]) -> list[list[str]]:
+    """The groups of words that differ in case only."""
+    groups: dict[str, list[str]] = {}
+    for concept in concepts:
+        groups.setdefault(same_word(concept).casefold(), []).append(concept)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _case_note(alike: list[list[str]]) -> str:
+    shown = "; ".join(", ".join(map(repr, group)) for group in alike[:EXAMPLES])
+    more = f" and {len(alike) - EXAMPLES:,} more such groups" if len(alike) > EXAMPLES else ""
+    return (
+        f"these words differ in case only: {shown}{more}. They are kept as different concepts; a CLIP whose tokenizer "
+        "turns text into lower case gives them equal scores, and the first of them becomes the label"
+    )
 
 
 def _refuse_control(place: str, concept: str) -> None:

@@ -14,14 +14,15 @@ import importlib.metadata
 import json
 import tomllib
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from extract.concepts import _from_toml, _same, chat
+from extract.concepts import _from_toml, chat, same_word
 from extract.concepts.chat import Endpoint, EndpointError
 from extract.study import StudyError
 
@@ -85,14 +86,17 @@ def label(endpoint: Endpoint, concepts: Sequence[str], classes: Sequence[str], a
     """Ask which classes each of these concepts stands for; their order stays. Raises EndpointError."""
     prompt = label_prompt(concepts, classes, about)
     answered = accepted(endpoint.model, chat.ask(endpoint, prompt, schema(classes), Answer), classes)
-    by_name = {_same(concept): named for concept, named in answered.items()}
-    known = {_same(concept) for concept in concepts}
-    dropped = [concept for concept in concepts if _same(concept) not in by_name]
-    added = [concept for concept in answered if _same(concept) not in known]
+    meant = _matcher(concepts)
+    asked = {answer: meant(answer) for answer in answered}
+    if twice := [concept for concept, n in Counter(filter(None, asked.values())).items() if n > 1]:
+        raise EndpointError(f"{endpoint.model} answered the same concept twice: {twice[0]!r}")
+    by_name = {concept: answered[answer] for answer, concept in asked.items() if concept is not None}
+    dropped = [concept for concept in concepts if concept not in by_name]
+    added = [answer for answer, concept in asked.items() if concept is None]
     lists = [f"{what} {_listed(names)}" for what, names in (("dropped", dropped), ("added", added)) if names]
     if lists:
         raise EndpointError(f"{endpoint.model} {' and '.join(lists)}; it was asked for the given concepts, each once")
-    return Made({concept: by_name[_same(concept)] for concept in concepts}, provenance(endpoint, prompt))
+    return Made({concept: by_name[concept] for concept in concepts}, provenance(endpoint, prompt))
 
 
 def class_names(text: str) -> tuple[str, ...]:
@@ -100,7 +104,7 @@ def class_names(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",")]
     if bad := [name for name in names if not _is_plain(name)]:
         raise StudyError(f"--classes: {bad[0]!r} is no name of a class; write them as angry,happy,sad")
-    if twice := {name for name in names if [_same(other) for other in names].count(_same(name)) > 1}:
+    if twice := {name for name in names if list(map(same_word, names)).count(same_word(name)) > 1}:
         raise StudyError(f"--classes: {', '.join(sorted(twice))} is there twice")
     if len(names) < 2:
         raise StudyError("--classes: at least two are needed; write them as angry,happy,sad")
@@ -144,25 +148,40 @@ def schema(classes: Sequence[str]) -> dict[str, Any]:
 
 def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Concept → its classes, in the order of the answer. Raises EndpointError for what no concept set may hold."""
-    spelled = {_same(name): name for name in classes}
     concepts: dict[str, tuple[str, ...]] = {}
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
+    meant = _matcher(classes)
     for each in answer.concepts:
         concept = each.concept.strip()
         if not _is_plain(concept):
             shown = ascii(concept if len(concept) <= LONGEST else f"{concept[:LONGEST]}…")
             raise EndpointError(f"{model} answered {shown}, which is no concept: empty, too long, or not plain text")
-        if twin := seen.get(_same(concept)):
-            raise EndpointError(f"{model} answered the same concept twice: {twin!r} and {concept!r}")
-        if unknown := [name for name in each.classes if _same(name.strip()) not in spelled]:
+        if same_word(concept) in seen:
+            raise EndpointError(f"{model} answered the same concept twice: {concept!r}")
+        if unknown := [name for name in each.classes if meant(name) is None]:
             raise EndpointError(
                 f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; there is {', '.join(classes)}"
             )
-        seen[_same(concept)] = concept
-        concepts[concept] = tuple(dict.fromkeys(spelled[_same(name.strip())] for name in each.classes))
+        seen.add(same_word(concept))
+        concepts[concept] = tuple(dict.fromkeys(filter(None, map(meant, each.classes))))
     if len(concepts) < 2:
         raise EndpointError(f"{model} answered {len(concepts)} concept(s); a set needs at least two")
     return concepts
+
+
+def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
+    """A function from what a model wrote, perhaps in another case, to the name; None: no name, or more than one."""
+    exact = {same_word(name): name for name in names}
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(same_word(name).casefold(), []).append(name)
+
+    def meant(answer: str) -> str | None:
+        word = same_word(answer.strip())
+        alike = folded.get(word.casefold(), [])
+        return exact.get(word) or (alike[0] if len(alike) == 1 else None)
+
+    return meant
 
 
 def provenance(endpoint: Endpoint, prompt: str) -> dict[str, str | datetime.date]:
@@ -199,7 +218,10 @@ def as_toml(made: Made) -> str:
     for key, value in made.provenance.items():
         lines.append(f"{key} = {_quoted(value) if isinstance(value, str) else value.isoformat()}")
     text = "\n".join([*lines, ""])
-    if _from_toml(Path("concepts.toml"), text) != made.concepts or tomllib.loads(text)["provenance"] != made.provenance:
+    if (
+        _from_toml(Path("concepts.toml"), text).classes_of != made.concepts
+        or tomllib.loads(text)["provenance"] != made.provenance
+    ):
         raise AssertionError("a concept set does not read back as it was written")
     return text
 

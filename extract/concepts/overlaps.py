@@ -71,6 +71,7 @@ def load(study: Study) -> Reader:
 def check(reader: Reader, classes_of: Mapping[str, Sequence[str]], threshold: float) -> Found:
     """Look through a concept set, {concept: the classes that it stands for}."""
     words, classes = list(classes_of), classes_to_compare(reader.study, classes_of)
+    clips.warn_of_cut_texts(reader.clip, words, templates_for(reader.study, words))
     embeddings = reader.embed(words)
     elsewhere = nearer_elsewhere(classes_of, embeddings, reader.embed(classes), classes) if classes else []
     return Found(near_duplicates(embeddings, words, threshold), elsewhere)
@@ -116,6 +117,6 @@ def classes_to_compare(study: Study, classes_of: Mapping[str, Sequence[str]]) ->
 def templates_for(study: Study, words: Sequence[str]) -> tuple[str, ...]:
     """The templates of the study's first concept set that holds all these words; the plain words where none does."""
     for settings in study.concept_sets:
-        if set(words) <= concepts.read(settings.source).keys():
+        if set(words) <= concepts.load(settings.source).classes_of.keys():
             return settings.templates
     return ("{}",)
