@@ -25,7 +25,12 @@ QUESTIONS: dict[str, str] = {
             parents.name as parent,
             dissections.accuracy_images,
             dissections.images_neurons,
-            dissections.bootstraps
+            dissections.bootstraps,
+            (
+                select count(images.class)
+                from images
+                where images.split_id = dissections.split_id and images.defect is null
+            ) as images_with_class
         from dissection_summary
         inner join dissections on dissection_summary.dissection_id = dissections.dissection_id
         inner join networks on dissection_summary.network_id = networks.network_id
@@ -100,6 +105,7 @@ QUESTIONS: dict[str, str] = {
                 count(split_half_agrees) as num_halved,
                 count(*) filter (where calibrated and z_within_class > {WITHIN_CLASS}) as num_within_class,
                 count(z_within_class) as num_classed,
+                count(*) filter (where calibrated and z_within_class is null) as num_unclassed,
                 avg(bootstrap_share) filter (where calibrated) as bootstrap_share
             from neuron_concepts
             group by layer
@@ -124,10 +130,14 @@ QUESTIONS: dict[str, str] = {
             end as share_calibrated,
             case when tested.num_halved > 0 then tested.num_agreeing end as num_agreeing,
             case when tested.num_classed > 0 then tested.num_within_class end as num_within_class,
+            case when tested.num_classed > 0 then tested.num_unclassed end as num_unclassed,
             tested.bootstrap_share,
-            case when tested.num_halved > 0 then coalesce(robust.num_robust, 0) end as num_robust,
             case
-                when tested.num_halved > 0 then coalesce(robust.num_robust, 0) / layer_summary.neurons
+                when tested.num_halved > 0 or tested.num_classed > 0 then coalesce(robust.num_robust, 0)
+            end as num_robust,
+            case
+                when tested.num_halved > 0 or tested.num_classed > 0
+                    then coalesce(robust.num_robust, 0) / layer_summary.neurons
             end as share_robust
         from layer_summary
         inner join tested on layer_summary.layer = tested.layer

@@ -117,17 +117,21 @@ def trust(rows: Rows) -> dict[str, Any]:
         return {"note": "No layer has been labelled yet."}
     if not sentences.is_tested(found):
         return {"note": "These labels were held against nothing: no null was drawn for this dissection."}
+    tests = sentences.tests_run(found)
     columns: list[Column] = [
         ("layer", "Layer", whole),
         ("neurons", "Neurons", count),
         ("num_calibrated", "Calibrated", count),
         ("num_agreeing", "… halves agree", count),
         ("num_within_class", "… beyond the class", count),
-        ("num_robust", "Robust: all three", count),
+        ("num_robust", "Robust: all three" if len(tests) == 2 else "Robust: both", count),
         ("share_robust", "Share", share),
         ("bootstrap_share", "Same label in resamples", share),
     ]
-    return {"table": table(found, columns), "sentence": sentences.robustness(found)}
+    # A column of a test that was not run would look like one that nothing passed.
+    columns = [column for column in columns if any(row[column[0]] is not None for row in found)]
+    [summary] = rows["summary"].to_dicts()
+    return {"table": table(found, columns), "sentence": sentences.robustness(summary, found), "tests": tests}
 
 
 def similarities(rows: Rows) -> dict[str, Any]:

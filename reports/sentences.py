@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reports.words import count, loss, name, number, p_is, plural, points, share, signed
+from reports.words import count, loss, name, number, p_is, plural, points, several, share, signed
 
 Row = dict[str, Any]
 
@@ -98,14 +98,45 @@ def _beyond_chance(summary: Row, layers: list[Row]) -> Markup:
     ).format(count(calibrated), neurons, "has" if calibrated == 1 else "have", _percent(summary))
 
 
-def robustness(layers: list[Row]) -> Markup | None:
-    """How many labels withstand every test; None where only one test was made."""
-    if all(layer["num_robust"] is None for layer in layers):
+# The tests of a label beside chance: the column that holds how many labels pass, and what the test is called.
+TESTS = {"num_agreeing": "split halves", "num_within_class": "within classes"}
+
+
+def tests_run(layers: list[Row]) -> list[str]:
+    """The names of the tests beside chance that were run in any layer."""
+    return [test for key, test in TESTS.items() if any(layer[key] is not None for layer in layers)]
+
+
+def robustness(summary: Row, layers: list[Row]) -> Markup | None:
+    """How many labels pass every test that was run, which these are, and why one was not; None: chance alone."""
+    tests = tests_run(layers)
+    if not tests:
         return None
-    return Markup("<strong>{} of the {} labels that chance does not explain pass the other tests too.</strong>").format(
+    text = "<strong>{} of the {} labels that chance does not explain pass {} too: {}.</strong>{}"
+    return Markup(text).format(
         count(sum(layer["num_robust"] or 0 for layer in layers)),
         count(sum(layer["num_calibrated"] or 0 for layer in layers)),
+        "the other tests" if len(tests) > 1 else "the other test that was run",
+        several(tests),
+        _within_classes(summary, layers),
     )
+
+
+def _within_classes(summary: Row, layers: list[Row]) -> str:
+    """Why labels were not tested within classes: all of them, or a few."""
+    if all(layer["num_within_class"] is None for layer in layers):
+        without = summary["images"] - summary["images_with_class"]
+        if without == summary["images"]:
+            why = "the images have no classes"
+        elif without:
+            why = f"{plural(without, 'image has', 'images have')} no class"
+        else:
+            why = "there are too many images and concepts for it"
+        return f" Within classes could not be tested: {why}."
+    few = sum(layer["num_unclassed"] or 0 for layer in layers)
+    if not few:
+        return ""
+    return f" {count(few)} of these labels could not be tested within classes."
 
 
 def _tau(summary: Row) -> str:

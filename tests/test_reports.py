@@ -483,7 +483,39 @@ def test_the_rule_q_is_told_in_plain_words(rows_of):
     assert "original study’s rule: their label" not in shown.text
     assert "In this dissection interpretable means calibrated." in shown.text
     assert "a neuron whose label chance does not explain: q ≤ 0.05" in shown.text
-    assert f"{robust} of the {calibrated} labels that chance does not explain" in shown.text
+    assert (
+        f"{robust} of the {calibrated} labels that chance does not explain pass the other tests too: split halves and "
+        "within classes."
+    ) in shown.text
+    assert "Three tests of each label." in shown.text
+
+
+def test_a_test_that_could_not_be_run_is_no_column_and_the_reason_is_said(rows_of):
+    rows = dict(rows_of(rule="q", tested=True))
+    without = {"num_within_class": None, "num_unclassed": None}
+    rows["layers"] = rows["layers"].with_columns(pl.lit(None, pl.Int64).alias(key) for key in without)
+    rows["layers"] = rows["layers"].with_columns(bootstrap_share=pl.lit(None, pl.Float64))
+    images = rows["summary"]["images"][0]
+    for of_class, why in (
+        (0, "the images have no classes"),
+        (images - 1, "1 image has no class"),
+        (images, "there are too many images and concepts for it"),
+    ):
+        rows["summary"] = rows["summary"].with_columns(images_with_class=pl.lit(of_class))
+        shown = page(rows)
+        assert f"pass the other test that was run too: split halves. Within classes could not be tested: {why}." in (
+            shown.text
+        )
+        assert "Two tests of each label." in shown.text
+        assert "Calibrated… halves agreeRobust: bothShare" in shown.text
+        assert "… beyond the class" not in shown.text
+        assert "Same label in resamples" not in shown.text
+
+
+def test_labels_for_which_the_test_within_classes_is_undefined_are_counted(rows_of):
+    rows = dict(rows_of(rule="q", tested=True))
+    rows["layers"] = rows["layers"].with_columns(num_unclassed=pl.lit(2))
+    assert "within classes. 4 of these labels could not be tested within classes." in page(rows).text
 
 
 def test_both_rules_stand_side_by_side_whatever_the_rule(rows_of):

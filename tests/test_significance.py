@@ -235,16 +235,20 @@ def test_checks_of_another_label_are_not_shown(scored):
     assert after["bootstrap_share"].to_list() == [None, 0.2, None, 0.4]
 
 
-def test_robust_labels_pass_every_check(scored):
-    robust = scored.rows("select layer, unit from robust_labels order by all").rows()
-    expected = scored.rows("""
-        select layer, unit from neuron_concepts
-        where q <= 0.05 and split_half_agrees and z_within_class > 1.645 order by all""").rows()
-    assert robust == expected != []
+def test_robust_labels_pass_every_test_that_was_run_and_name_them(scored):
+    asked = "select layer, unit from neuron_concepts where q <= 0.05 and {} order by all"
+    robust = "select layer, unit from robust_labels order by all"
+    tests = "select distinct tests from robust_labels"
+    both = scored.rows(asked.format("split_half_agrees and z_within_class > 1.645")).rows()
+    assert scored.rows(robust).rows() == both != []
+    assert scored.rows(tests).rows() == [("q, split_half, within_class",)]
     scored.connection.execute("update label_checks set z_within_class = null")
-    assert len(scored.rows("select * from robust_labels")) >= len(robust)
+    assert scored.rows(robust).rows() == scored.rows(asked.format("split_half_agrees")).rows() != []
+    assert scored.rows(tests).rows() == [("q, split_half",)]
     scored.connection.execute("update label_checks set split_half_agrees = false")
-    assert scored.rows("select * from robust_labels").rows() == []
+    assert scored.rows(robust).rows() == []
+    scored.connection.execute("delete from label_checks")
+    assert scored.rows(robust).rows() == [], "held against chance alone: calibrated, not robust"
 
 
 def test_scorers_are_compared_once_where_both_have_a_label(scored):
