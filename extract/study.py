@@ -49,8 +49,9 @@ class Dataset(Settings):
     name: Name
     kind: Literal["fer2013", "folder", "demo"]
     path: StudyPath | None = None
-    probing_split: Literal["train", "validation", "test"] = "train"
+    probing_split: Literal["train", "validation", "test", "all"] = "train"
     validation_share: float = Field(0.1, gt=0, lt=1)
+    bits: int = Field(16, ge=8, le=16)
     images: int | None = Field(None, ge=1, le=2**31 - 1)
     seed: int = Field(0, le=2**32 - 1)  # a negative one is refused where it is used
 
@@ -287,6 +288,11 @@ class Study(Settings):
         """The study itself, which a command asks to have a network. Raises StudyError."""
         if self.arrays is not None:
             raise StudyError(f"{command} runs a network; this study has [arrays], which is only what one computed")
+        if command in NEED_SPLITS and self.dataset.probing_split == "all":
+            raise StudyError(
+                f"{command} needs images that label no neuron, and dataset.probing_split = 'all' leaves none; "
+                "set it to 'train'"
+            )
         return self
 
     @classmethod
@@ -313,6 +319,7 @@ class Study(Settings):
             raise StudyError("\n".join([*lines, *more])) from None
 
 
+NEED_SPLITS = ("modify", "effects", "train")  # commands that measure or choose on images of their own
 MOST_LINES = 20  # mistakes that are shown of a study
 LONGEST_LINE = 1000
 

@@ -38,6 +38,7 @@ QUESTIONS: dict[str, str] = {
             case
                 when images.defect like 'repeat%' then 'repeated'
                 when images.defect like 'unreadable%' then 'unreadable'
+                when images.defect like 'blank%' then 'blank'
                 else images.defect
             end as reason,
             count(*) as images
