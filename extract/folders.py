@@ -204,7 +204,7 @@ def _joined(parts: list[Part]) -> list[str]:
     names: dict[str | None, list[str]] = {}
     for part in parts:
         names.setdefault(part.split, []).append(part.folder.name)
-    return [f"{' and '.join(both)} are both {split}: joined" for split, both in names.items() if len(both) > 1]
+    return [f"{' and '.join(both)} are joined: each is {split}" for split, both in names.items() if len(both) > 1]
 
 
 def _annotations(part: Part) -> str:

@@ -50,6 +50,18 @@ QUESTIONS: dict[str, str] = {
         order by images desc, reason
         limit 10
     """,
+    # Files in the dataset's folder that are not among its images.
+    "files_left_out": """
+        select
+            left_out.reason || case when left_out.detail = '' then '' else ' (' || left_out.detail || ')' end as reason,
+            left_out.files
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        inner join splits on dissections.split_id = splits.split_id
+        inner join left_out on splits.dataset_id = left_out.dataset_id
+        order by left_out.files desc, reason
+        limit 10
+    """,
     # Edited networks have a section of their own; this one compares what was trained.
     "accuracies": """
         select
