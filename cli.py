@@ -417,7 +417,8 @@ def _show_notes() -> None:
     """Print what the rooms log for the user (an assumption, a warning) on stderr, as progress is."""
     log = logging.getLogger("dissectdb")
     log.setLevel(logging.INFO)
-    log.addHandler(logging.StreamHandler())  # the message alone
+    log.handlers = [logging.StreamHandler()]  # the message alone
+    logging.getLogger().addHandler(logging.NullHandler())  # else a library's first word prints every message again
 
 
 def _stop_on_signals() -> list[int]:

@@ -19,7 +19,11 @@ WarehousePath = Annotated[
         "--warehouse", "-w", metavar="PATH", help="Else the study's, $DISSECTDB_WAREHOUSE, ./warehouse.duckdb"
     ),
 ]
-Override = typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, e.g. dataset.path=faces.csv")
+Override = typer.Option(
+    "--set",
+    metavar="KEY=VALUE",
+    help="Override a key of the study, e.g. dataset.path=faces.csv (from the current folder)",
+)
 Overrides = Annotated[list[str] | None, Override]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps; else the study's")]
 Deterministic = Annotated[

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from extract import fingerprints, hooks, study
+from extract import fingerprints, hooks, images, study
 from extract.clip import Clip
 from extract.hooks import Tap
 from extract.images import Image, Source
@@ -64,7 +64,8 @@ def enter_dataset(
         return known
     dataset_id = warehouse.next_id("datasets")
     first_split, first_image = warehouse.next_id("splits"), warehouse.next_id("images")
-    split_ids = {split: first_split + place for place, split in enumerate(SPLITS)}
+    names = (images.ALL,) if settings.probing_split == images.ALL else SPLITS
+    split_ids = {split: first_split + place for place, split in enumerate(names)}
     dataset = {
         "dataset_id": dataset_id,
         "name": settings.name,
@@ -86,6 +87,10 @@ def enter_dataset(
                 "splits": [
                     {"split_id": split_id, "dataset_id": dataset_id, "split": split}
                     for split, split_id in split_ids.items()
+                ],
+                "left_out": [
+                    {"dataset_id": dataset_id, "reason": reason, "detail": detail, "files": files}
+                    for (reason, detail), files in source.left_out.items()
                 ],
             }
         )

@@ -4,6 +4,8 @@
     facts = inspect(pixels)
     facts.sha256, facts.thumbnail, facts.defect  # "…", b"\\x89PNG…", None or "blank"
 
+16-bit grey becomes 8-bit by leaving out the low bits: decode(path, bits=12) takes values from 0 to 4,095.
+
 A defect is a fact about one image alone. Repeats are facts about two and are found in extract/images.py.
 """
 
@@ -17,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL import ImageOps
+from PIL import ImageOps, features
 
 Pixels = NDArray[np.uint8]
 
@@ -27,7 +29,12 @@ THUMBNAIL = 64  # pixels a side, at most
 MAX_PIXELS = 89_478_485
 
 # Other decoders of Pillow start programs (EPS) or are rare and little tested; a name may not choose them.
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+AVIF = features.check("avif")  # Pillow 11.3 and newer, unless it was built without
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", *(["AVIF"] if AVIF else []))
+IMAGE_NAMES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+    *([".avif"] if AVIF else []),
+)  # fmt: skip
 
 # Blank: in no channel do the values spread by more than this standard deviation, of 255. Set by looking at
 # FER2013. Below it are its 12 black frames (0.0), an empty grey one (0.7) and one that is black but for a
@@ -42,26 +49,46 @@ class Unreadable(Exception):
 
 
 class Facts(NamedTuple):
-    """What is kept of an image. `defect` is None, "blank" or "unreadable: …"."""
+    """What is kept of an image. `defect` is None, "blank", "blank: …" or "unreadable: …".
+
+    bits: of a 16-bit image those that its highest value takes, 8 at least; else None.
+    """
 
     sha256: str
     width: int | None = None
     height: int | None = None
     thumbnail: bytes | None = None
     defect: str | None = None
+    bits: int | None = None
 
 
-def decode(path: Path) -> Pixels:
+def decode(path: Path, bits: int = 16) -> Pixels:
     """The first frame of an image file, upright: uint8, (height, width) grey or (height, width, 3) RGB.
 
-    Transparency is dropped, as by the loaders that networks are trained with; 16-bit grey loses the low byte.
+    Transparency is dropped, as by the loaders that networks are trained with. bits: how many of its 16 an image of
+    16-bit grey uses, 8 to 16; of those the highest 8 are kept.
     """
+    return to_bytes(_open(path), bits)
+
+
+def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
+    """The highest 8 of so many bits of 16-bit values; 8-bit ones as they are. Raises Unreadable for a value beyond."""
+    if values.dtype == np.uint8:
+        return values
+    if values.max() >> bits:
+        raise Unreadable(f"a 16-bit value of {values.max()} is more than dataset.bits = {bits} can hold")
+    return (values >> (bits - 8)).astype(np.uint8)
+
+
+def _open(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The first frame as it is stored, upright: uint16 where it is 16-bit grey, else uint8."""
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise Unreadable(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} that are decoded")
-            return _eight_bits(ImageOps.exif_transpose(image))
+            is_scaled = image.format == "PPM" and image.mode == "I"  # by Pillow, from the file's own range to 16 bits
+            return _values(ImageOps.exif_transpose(image), is_scaled)
     except Unreadable:
         raise
     except PIL.UnidentifiedImageError:  # its text holds a memory address in places
@@ -72,8 +99,10 @@ def decode(path: Path) -> Pixels:
         raise Unreadable(f"{type(error).__name__}: {error}") from None
 
 
-def _eight_bits(image: PIL.Image.Image) -> Pixels:
+def _values(image: PIL.Image.Image, is_scaled: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
     if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)  # in this machine's order of bytes
+    if is_scaled:
         return (np.asarray(image) >> 8).astype(np.uint8)
     if image.mode in ("I", "F"):
         raise Unreadable(f"pixels of mode {image.mode}: no telling which value is white")
@@ -93,13 +122,20 @@ def inspect(pixels: Pixels) -> Facts:
     )
 
 
-def inspect_file(path: Path) -> tuple[Facts, Pixels | None]:
+def inspect_file(path: Path, bits: int = 16) -> tuple[Facts, Pixels | None]:
     """The facts about an image file, and its pixels; the hash of an unreadable one is that of its bytes."""
     try:
-        pixels = decode(path)
-        return inspect(pixels), pixels
+        values = _open(path)
+        pixels = to_bytes(values, bits)
+        facts = inspect(pixels)
     except Unreadable as problem:
         return Facts(file_hash(path).hex(), defect=f"unreadable: {problem}"), None
+    if values.dtype == np.uint8:
+        return facts, pixels
+    used = max(int(values.max()).bit_length(), 8)
+    if facts.defect == "blank" and used < bits and inspect(to_bytes(values, used)).defect is None:
+        facts = facts._replace(defect=f"blank: 16-bit values that use {used} bits; set dataset.bits")
+    return facts._replace(bits=used), pixels
 
 
 def pixel_hash(pixels: Pixels) -> str:

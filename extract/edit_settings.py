@@ -6,7 +6,7 @@ Imports no torch.
 from __future__ import annotations
 
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from extract.settings import (
     Settings,
     Several,
     Threshold,
-    beside_the_study,
+    as_path,
     refuse_twice,
 )
 
@@ -48,13 +48,13 @@ class Edit(Settings):
     concepts: Classes = ()
     sql: Name | None = None
 
-    @field_validator("sql")
+    @field_validator("sql", mode="before")
     @classmethod
-    def _text_or_file(cls, sql: str | None, info: ValidationInfo) -> str | None:
-        """A query, or a file beside the study that holds one."""
-        if sql is None or not sql.strip().endswith(".sql"):
+    def _text_or_file(cls, sql: Any, info: ValidationInfo) -> Any:
+        """A query, or a file that holds one."""
+        if not isinstance(sql, str) or not sql.strip().endswith(".sql"):
             return sql
-        path = beside_the_study(sql.strip(), info)
+        path = as_path(type(sql)(sql.strip()), info)
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -10,13 +10,17 @@
 Positions count the images of a dataset from 0, over all splits, the defective ones included. Three kinds:
 
 fer2013  The CSV of the Kaggle challenge, plain or gzipped: a line is an image, Usage is its split.
-folder   <split>/<class>/… or <class>/…: JPEG, PNG, BMP, WebP, TIFF and GIF files,
-         at any depth below the class.
+folder   <split>/<class>/…, <class>/… and what else extract/folders.py understands: JPEG, PNG, BMP, WebP, TIFF, GIF,
+         AVIF and PNM files.
 demo     The built-in faces: 60 % train, 15 % validation, the rest test.
 
 A folder without a validation part gets one from its train images; a folder without splits gets validation
 and test, each of `validation_share`. Which image goes there is decided by the hash of its pixels and nothing
-else: another image added, removed or renamed moves nothing, and its copies go where it goes.
+else: another image added, removed or renamed moves nothing, and its copies go where it goes. Nothing is taken from
+train where there is a validation part of which the classes are not known, unless `validation_share` is given.
+
+With `probing_split = "all"` every image is in one split of that name, which labels the neurons and is measured; no
+image is left that an edit could be chosen or judged on.
 
 `dataset.images` keeps the first so many images of each split (of a demo: makes so many in all). A folder then
 takes its classes in turn, because the first files in order of name would all be of one class.
@@ -27,26 +31,34 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby, islice, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from extract import fer2013
 from extract.defects import Facts, Pixels, Unreadable, decode, file_hash, inspect, inspect_file
-from extract.folders import SPLITS, File, in_turn, list_files
+from extract.folders import SPLITS, File, find, in_turn, is_named_by_folders
 from extract.pixels import PixelFile
+from extract.scan_notes import Tally
 from extract.study import Dataset, StudyError
 
 VERSION = 1  # part of every fingerprint; raise it when the same bytes come to other pixels, splits or defects
 
+ALL = "all"  # the split of every image where all of them label the neurons
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+
 DEMO_IMAGES = 6000
 DEMO_BLOCK = 256  # faces drawn at a time
 LINES = 64  # of a CSV that a thread looks at, one after another: to hand over one by one costs as much
+
+log = logging.getLogger("dissectdb")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -83,6 +95,8 @@ def open_source(dataset: Dataset) -> Source:
     path = dataset.path
     if not path.exists():
         raise StudyError(f"{path}: no such file or folder; {_near(path)}")
+    if path.name.lower().endswith(ARCHIVES) and path.is_file():
+        raise StudyError(f"{path}: is an archive; unpack it, and name what was in it")
     if dataset.kind == "folder":
         if not path.is_dir():
             raise StudyError(f"{path}: is a file; kind = 'folder' reads folders of images, 'fer2013' a CSV")
@@ -112,13 +126,24 @@ class Source:
     classes: tuple[str, ...]
     name: str  # for messages
     count: int | None = None  # images in all, where that is known before a scan
+    left_out: Mapping[tuple[str, str], int] = MappingProxyType(
+        {}
+    )  # (reason, detail) → files that are none of its images
 
-    def __init__(self) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.decoded = PixelFile()  # what a scan has decoded, so that reading need not
+        self.is_one_split = dataset.probing_split == ALL
+        self.bits = dataset.bits
 
     def fingerprint(self) -> str:
         """SHA-256 of every byte that is read and every setting that matters; decodes nothing."""
         raise NotImplementedError
+
+    def settings_hash(self, **settings: object) -> hashlib._Hash:
+        """The beginning of a fingerprint. A setting at its default is not in it, so that older datasets keep theirs."""
+        settings |= {"split": ALL} if self.is_one_split else {}
+        settings |= {"bits": self.bits} if self.bits != 16 else {}
+        return hashlib.sha256(json.dumps({"version": VERSION, **settings}, sort_keys=True).encode() + b"\n")
 
     def records(self) -> Iterator[Record]:
         """The images in order of position."""
@@ -135,6 +160,7 @@ class Source:
         """
         first: dict[bytes, int] = {}
         readable, problem = 0, "there is none"
+        tally = Tally()
         for position, (path, split, class_name, facts, pixels) in enumerate(self.records()):
             defect = facts.defect
             if facts.width is None:
@@ -146,9 +172,18 @@ class Source:
                 defect = None if earlier == position else f"repeat of {earlier}"
             if defect is None:
                 self.decoded.add(position, pixels)
-            yield Image(position, path, split, class_name, *facts[:-1], defect)
+            tally.add(split, defect, facts.bits)
+            split = ALL if self.is_one_split else split
+            yield Image(position, path, split, class_name, *facts[:4], defect)
         if not readable:
             raise StudyError(f"{self.name}: no readable image: {problem}")
+        for line in self.assumptions(tally.sound):
+            log.info(line)
+        tally.tell(self.left_out, self.bits)
+
+    def assumptions(self, sound: Counter[str]) -> list[str]:
+        """Sentences on what the study did not say. sound: images without a defect in each split."""
+        return []
 
     def read(self, positions: Sequence[int]) -> Iterator[Pixels]:
         """The pixels of readable images at ascending positions, one at a time: uint8, (H, W) or (H, W, 3)."""
@@ -173,10 +208,6 @@ class Source:
             raise StudyError(f"{self.name}: there is no image {wanted[found]}; has the dataset changed?")
 
 
-def _settings_hash(**settings: object) -> hashlib._Hash:
-    return hashlib.sha256(json.dumps({"version": VERSION, **settings}, sort_keys=True).encode() + b"\n")
-
-
 # ---------------------------------------------------------------- FER2013
 
 
@@ -189,14 +220,14 @@ class Fer2013(Source):
     classes = fer2013.CLASSES
 
     def __init__(self, dataset: Dataset) -> None:
-        super().__init__()
+        super().__init__(dataset)
         self.path = dataset.path
         self.name = str(self.path)
         self.images = dataset.images
         self.columns = fer2013.find_columns(self.path)
 
     def fingerprint(self) -> str:
-        digest = _settings_hash(kind="fer2013", images=self.images)
+        digest = self.settings_hash(kind="fer2013", images=self.images)
         digest.update(file_hash(self.path))
         return digest.hexdigest()
 
@@ -247,13 +278,15 @@ class Folder(Source):
     """Folders of image files; extract/folders.py says which files those are."""
 
     def __init__(self, dataset: Dataset) -> None:
-        super().__init__()
+        super().__init__(dataset)
         self.root = dataset.path.resolve()
         self.name = str(dataset.path)
         self.images = dataset.images
-        files = list_files(dataset.path)
-        self.classes = tuple(sorted({_printable(file.class_name) for file in files}))
-        self.drawn = _drawn_splits(files)  # the splits that images are put in by their hash
+        self.found = find(dataset.path)
+        files, self.left_out = self.found.files, self.found.left_out
+        self.classes = tuple(sorted({_printable(file.class_name) for file in files if file.class_name is not None}))
+        self.is_named_by_folders = is_named_by_folders(files)
+        self.drawn = () if self.is_one_split else self._drawn_splits(dataset)
         self.share = dataset.validation_share if self.drawn else None
         if len(self.drawn) == 3 and self.share >= 0.5:
             raise StudyError(
@@ -266,10 +299,42 @@ class Folder(Source):
         self.count = len(self.files) if self.images is None else None
 
     def fingerprint(self) -> str:
-        digest = _settings_hash(kind="folder", images=self.images, share=self.share)
+        digest = self.settings_hash(kind="folder", images=self.images, share=self.share)
         for file in self.files:
             digest.update(os.fsencode(file.path) + b"\0" + file_hash(self.root / file.path))
+            if not self.is_named_by_folders:
+                digest.update(os.fsencode(f"{file.split}\0{file.class_name}\0"))
         return digest.hexdigest()
+
+    def _drawn_splits(self, dataset: Dataset) -> tuple[str, ...]:
+        """The splits that images are put in by their hash."""
+        there = {file.split for file in self.found.files}
+        if there == {None}:
+            return SPLITS
+        if "validation" in self.found.unlabelled and "validation_share" not in dataset.model_fields_set:
+            return ()
+        return () if "validation" in there else ("train", "validation")
+
+    def assumptions(self, sound: Counter[str]) -> list[str]:
+        said = list(self.found.assumed)
+        share = f"{100 * (self.share or 0):.3g} %"
+        if len(self.drawn) == 3:
+            counts = ", ".join(f"{sound[split]:,} {split}" for split in SPLITS)
+            said.append(
+                f"no split folders: the hash of an image's pixels puts {share} into validation and {share} into test: "
+                f"{counts}"
+            )
+        elif self.drawn and sound["train"] + sound["validation"]:
+            said.append(
+                f"no validation images: the hash of an image's pixels takes {share} of train for it: "
+                f"{sound['train']:,} train, {sound['validation']:,} validation"
+            )
+        elif "validation" in self.found.unlabelled and not sound["validation"]:
+            said.append(
+                "the validation images have no classes, so that there are none; dataset.validation_share would take "
+                "some from train"
+            )
+        return said
 
     def records(self) -> Iterator[Record]:
         """Files are looked at in threads. Which split a file is in may be known only from its pixels."""
@@ -277,32 +342,26 @@ class Folder(Source):
         kept: list[File] = []
 
         def is_wanted(file: File) -> bool:
-            splits = [file.split] if file.split else self.drawn
+            splits = [file.split] if file.split else self.drawn or [ALL]
             return self.images is None or any(counts[split] < self.images for split in splits)
 
         def look(file: File) -> tuple[File, Facts, Pixels | None]:
-            return file, *inspect_file(self.root / file.path)
+            return file, *inspect_file(self.root / file.path, self.bits)
 
         for file, facts, pixels in _in_order(look, filter(is_wanted, self.files), at_once=1):
-            split = file.split or split_by_hash(facts.sha256, self.share, self.drawn)
+            split = file.split or (split_by_hash(facts.sha256, self.share, self.drawn) if self.drawn else ALL)
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
                 kept.append(file)
-                yield Record(_printable(file.path), split, _printable(file.class_name), facts, pixels)
+                class_name = None if file.class_name is None else _printable(file.class_name)
+                yield Record(_printable(file.path), split, class_name, facts, pixels)
         self.kept = kept
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         if self.kept is None:
             deque(self.records(), maxlen=0)
         wanted = (self.kept[position] for position in positions if position < len(self.kept))
-        return _in_order(lambda file: decode(self.root / file.path), wanted, at_once=1)
-
-
-def _drawn_splits(files: list[File]) -> tuple[str, ...]:
-    found = {file.split for file in files}
-    if found == {None}:
-        return SPLITS
-    return () if "validation" in found else ("train", "validation")
+        return _in_order(lambda file: decode(self.root / file.path, self.bits), wanted, at_once=1)
 
 
 def split_by_hash(sha256: str, share: float, splits: Sequence[str] = SPLITS) -> str:
@@ -352,7 +411,7 @@ class Demo(Source):
     def __init__(self, dataset: Dataset) -> None:
         from extract.demo import faces  # only the demo needs it
 
-        super().__init__()
+        super().__init__(dataset)
         if dataset.seed < 0:
             raise StudyError(f"{self.name}: seed = {dataset.seed} must be 0 or more")
         self.faces = faces
@@ -361,7 +420,7 @@ class Demo(Source):
         self.seed = dataset.seed
 
     def fingerprint(self) -> str:
-        digest = _settings_hash(kind="demo", images=self.count, seed=self.seed)
+        digest = self.settings_hash(kind="demo", images=self.count, seed=self.seed)
         for name in ("faces.py", "render.py", "relief.py", "strokes.py"):  # another way of drawing is another dataset
             digest.update(file_hash(Path(self.faces.__file__).with_name(name)))
         return digest.hexdigest()

@@ -13,6 +13,7 @@ first missing block; started again after its end, it finds nothing to do.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import time
 from collections import Counter
@@ -34,6 +35,8 @@ from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
 from extract.preprocess import Pixels, stacked
 from extract.robustness import LIKELIHOODS
 from extract.study import ConceptSet, Study, StudyError
+
+log = logging.getLogger("dissectdb")
 
 BLOCK = 4096  # images a transaction
 EXTRACTION_VERSION = 1  # goes up when the same inputs come to mean other rows
@@ -86,7 +89,7 @@ class Plan:
         """Everything that the study wants computed, over the split that it is wanted for."""
         probing = self.study.dataset.probing_split
         outputs = len(self.network.classes)
-        splits = [probing, *(split for split in catalog.SPLITS if split != probing)]
+        splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != images.ALL)]
         return [
             *(
                 Target("activations", tap.layer, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
@@ -105,6 +108,7 @@ class Plan:
         else:
             counts, steps = catalog.sound_counts(warehouse, known), []
         refuse_too_few(self, counts)
+        log.info(labelling(self, counts))
         steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
         for settings, classes_of, fingerprint in self.concept_sets:
             set_id = warehouse.find("concept_sets", fingerprint)
@@ -255,7 +259,9 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     accept = partial(refuse_too_few, plan)
     with watch("looking at the images", unit="images") as progress:
         dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept, progress)
-    accept(catalog.sound_counts(warehouse, dataset_id))
+    counts = catalog.sound_counts(warehouse, dataset_id)
+    accept(counts)
+    log.info(labelling(plan, counts))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
     clip_id = catalog.enter_clip(warehouse, plan.clip)
@@ -277,6 +283,14 @@ def new_dissections(plan: Plan, warehouse: Any, entered: Entered) -> dict[str, A
         split_id=split_ids(warehouse, entered.dataset_id)[plan.study.dataset.probing_split],
         clip_id=entered.users[1].clip_id,
     )
+
+
+def labelling(plan: Plan, counts: Counter[str]) -> str:
+    """Which images label the neurons, and which do not, in a sentence."""
+    probing = plan.study.dataset.probing_split
+    others = [f"{count:,} of {split}" for split, count in counts.items() if split != probing and count]
+    rest = f"; {' and '.join(others)} do not" if others else ""
+    return f"{counts[probing]:,} images of {probing} label the neurons{rest}"
 
 
 def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:

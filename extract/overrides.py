@@ -2,6 +2,8 @@
 
 override(values, "network.weights", "vgg.pt")
 override(values, "edits[0].factor", "2")       # read as TOML where it is TOML, as plain text elsewhere
+
+Text that is set here is of the class Typed, so that a path in it is taken from the current folder.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ class StudyError(ValueError):
     """The study file, a flag over it, or something that it names, is not as it must be."""
 
     exit_code = 2
+
+
+class Typed(str):
+    """Text from the command line. A path in it is relative to the current folder, one in a study file to that file."""
 
 
 _PART = r"[^.\[\]\s]+(\[[0-9]{1,9}\])*"
@@ -65,8 +71,19 @@ def _value(text: str) -> Any:
     try:
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
-        return text
-    return table["value"] if len(table) == 1 else text
+        return Typed(text)
+    return _typed(table["value"]) if len(table) == 1 else Typed(text)
+
+
+def _typed(value: Any) -> Any:
+    """The same value with every text in it marked as Typed."""
+    if isinstance(value, str):
+        return Typed(value)
+    if isinstance(value, list):
+        return [_typed(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _typed(each) for key, each in value.items()}
+    return value
 
 
 def dotted(place: Sequence[str | int]) -> str:

@@ -23,6 +23,8 @@ from torchvision.transforms.v2 import functional
 
 Pixels = Tensor | list[Tensor]  # a batch of uint8 (image, H, W) or (image, H, W, 3); a list where shapes differ
 
+MOST_SCALED = 1 << 22  # pixels of an image that is scaled to be cropped, unless four times what is kept are more
+
 GREY = (19595, 38470, 7471)  # ITU-R 601 in parts of 65,536, as PIL's convert("L") has it
 
 
@@ -74,6 +76,8 @@ class Recipe:
         if self.resize == "squash":
             return self._scale(pixels, self.size, self.size)
         if self.resize == "shortest":  # the longer side truncated, as torchvision's Resize does
+            pixels = self._shortened(pixels)
+            height, width = pixels.shape[-2:]
             rows, columns = (int(self.size * edge / min(height, width)) for edge in (height, width))
             return functional.center_crop(self._scale(pixels, rows, columns), [self.size, self.size])
         ratio = max(height, width) / self.size  # the shorter side rounded, as open_clip does
@@ -81,6 +85,20 @@ class Recipe:
         top, left = (self.size - scaled.shape[-2]) // 2, (self.size - scaled.shape[-1]) // 2
         bottom, right = self.size - scaled.shape[-2] - top, self.size - scaled.shape[-1] - left
         return functional.pad(scaled, [left, top, right, bottom], fill=self.fill)
+
+    def _shortened(self, pixels: Tensor) -> Tensor:
+        """The middle of an image such as 1 × 60,000 pixels, which would be scaled to gigabytes before it is cropped.
+
+        At 224 pixels a side only images longer than 83 : 1 are cut; what remains of them is the same but for a shift
+        of less than a pixel.
+        """
+        height, width = pixels.shape[-2:]
+        short, long = sorted((height, width))
+        most = short * max(MOST_SCALED, 4 * self.size**2) // self.size**2  # so that it scales to that many pixels
+        if long <= most:
+            return pixels
+        most -= (long - most) % 2  # the middle stays the middle
+        return functional.center_crop(pixels, [min(height, most), min(width, most)])
 
     def to_mode(self, pixels: Tensor) -> Tensor:
         """uint8 (image, 1 or 3, H, W) → uint8 (image, channel, H, W)."""

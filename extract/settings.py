@@ -14,13 +14,15 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
+from extract.overrides import Typed
+
 LONGEST_NAME = 4000  # a path may stand where a name does
 
 
-def beside_the_study(value: Any, info: ValidationInfo) -> Path:
-    """A path as the study file gives it, from the folder of that file."""
+def as_path(value: Any, info: ValidationInfo) -> Path:
+    """A path, relative to where it is written: to the study file's folder, or to the current one if Typed."""
     if not isinstance(value, str | Path):
-        raise ValueError(f"must be text, a path beside the study file, not {brief(value)}")
+        raise ValueError(f"must be text, the path of a file or folder, not {brief(value)}")
     text = os.fsencode(value)
     if not text or b"\0" in text or len(text) > 4000 or any(len(part) > 255 for part in text.split(b"/")):
         raise ValueError(f"{brief(str(value))} is no path")
@@ -28,12 +30,14 @@ def beside_the_study(value: Any, info: ValidationInfo) -> Path:
         path = Path(value).expanduser()
     except RuntimeError:
         raise ValueError(f"{brief(str(value))} names the home of a user who is not here") from None
-    return Path(os.path.normpath(info.context["folder"] / path)) if info.context else path
+    if not info.context:
+        return path
+    return Path(os.path.normpath(path if isinstance(value, Typed) else info.context["folder"] / path))
 
 
-def _if_file_beside_the_study(value: str, info: ValidationInfo) -> str:
+def _path_if_file(value: Any, info: ValidationInfo) -> Any:
     """A name has no dot and no slash; anything else is a file."""
-    return str(beside_the_study(value, info)) if "/" in value or "." in value else value
+    return str(as_path(value, info)) if isinstance(value, str) and ("/" in value or "." in value) else value
 
 
 def _plain(name: str) -> str:
@@ -58,8 +62,8 @@ Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
-NameOrFile = Annotated[Name, AfterValidator(_if_file_beside_the_study)]
-StudyPath = Annotated[Path, BeforeValidator(beside_the_study)]
+NameOrFile = Annotated[Name, BeforeValidator(_path_if_file)]
+StudyPath = Annotated[Path, BeforeValidator(as_path)]
 Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
 Pooling = Literal["avg", "max", "cls"]
 Resize = Literal["squash", "shortest"]

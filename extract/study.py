@@ -4,7 +4,8 @@ study = Study.load("studies/demo.toml")
 study = Study.load("studies/fer2013.toml", {"dataset.path": "faces.csv", "edits[0].factor": "2"})  # flags override it
 
 A study is data. Every key is described in studies/demo.toml and studies/fer2013.toml; a key or value that is
-not allowed is an error that names the file, the key and what is allowed. Paths are relative to the study file.
+not allowed is an error that names the file, the key and what is allowed. A path is relative to where it is written:
+in a study file to that file's folder, in an override to the current folder.
 Imports no torch, so that commands which only need its names start at once.
 """
 
@@ -31,7 +32,7 @@ from extract.settings import (
     Several,
     StudyPath,
     Threshold,
-    beside_the_study,
+    as_path,
     brief,
     did_you_mean,
     refuse_twice,
@@ -48,8 +49,9 @@ class Dataset(Settings):
     name: Name
     kind: Literal["fer2013", "folder", "demo"]
     path: StudyPath | None = None
-    probing_split: Literal["train", "validation", "test"] = "train"
+    probing_split: Literal["train", "validation", "test", "all"] = "train"
     validation_share: float = Field(0.1, gt=0, lt=1)
+    bits: int = Field(16, ge=8, le=16)
     images: int | None = Field(None, ge=1, le=2**31 - 1)
     seed: int = Field(0, le=2**32 - 1)  # a negative one is refused where it is used
 
@@ -126,14 +128,14 @@ class Network(Settings):
             return weights
         if not isinstance(weights, str | Path):
             raise ValueError(f'must be "pretrained" or the path of a checkpoint, not {brief(weights)}')
-        return beside_the_study(weights, info)
+        return as_path(weights, info)
 
-    @field_validator("architecture")
+    @field_validator("architecture", mode="before")
     @classmethod
-    def _file_beside_the_study(cls, architecture: str, info: ValidationInfo) -> str:
-        file, colon, function = architecture.rpartition(":")
+    def _path_of_its_file(cls, architecture: Any, info: ValidationInfo) -> Any:
+        file, colon, function = architecture.rpartition(":") if isinstance(architecture, str) else ("", "", "")
         if colon and file.endswith(".py"):
-            return f"{beside_the_study(file, info)}:{function}"
+            return f"{as_path(type(architecture)(file), info)}:{function}"
         return architecture
 
 
@@ -286,6 +288,11 @@ class Study(Settings):
         """The study itself, which a command asks to have a network. Raises StudyError."""
         if self.arrays is not None:
             raise StudyError(f"{command} runs a network; this study has [arrays], which is only what one computed")
+        if command in NEED_SPLITS and self.dataset.probing_split == "all":
+            raise StudyError(
+                f"{command} needs images that label no neuron, and dataset.probing_split = 'all' leaves none; "
+                "set it to 'train'"
+            )
         return self
 
     @classmethod
@@ -312,6 +319,7 @@ class Study(Settings):
             raise StudyError("\n".join([*lines, *more])) from None
 
 
+NEED_SPLITS = ("modify", "effects", "train")  # commands that measure or choose on images of their own
 MOST_LINES = 20  # mistakes that are shown of a study
 LONGEST_LINE = 1000
 

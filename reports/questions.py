@@ -43,6 +43,7 @@ QUESTIONS: dict[str, str] = {
             case
                 when images.defect like 'repeat%' then 'repeated'
                 when images.defect like 'unreadable%' then 'unreadable'
+                when images.defect like 'blank%' then 'blank'
                 else images.defect
             end as reason,
             count(*) as images
@@ -52,6 +53,18 @@ QUESTIONS: dict[str, str] = {
         where images.defect is not null
         group by reason
         order by images desc, reason
+        limit 10
+    """,
+    # Files in the dataset's folder that are not among its images.
+    "files_left_out": """
+        select
+            left_out.reason || case when left_out.detail = '' then '' else ' (' || left_out.detail || ')' end as reason,
+            left_out.files
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        inner join splits on dissections.split_id = splits.split_id
+        inner join left_out on splits.dataset_id = left_out.dataset_id
+        order by left_out.files desc, reason
         limit 10
     """,
     # Edited networks have a section of their own; this one compares what was trained.

@@ -45,6 +45,8 @@ def analysed(rows: Rows) -> list[tuple[str, Markup]]:
         ("Interpretable", sentences.rule(summary)),
         ("Labelled on", Markup("{:%d %B %Y, %H:%M}").format(summary["created_at"])),
     ]  # fmt: skip
+    if files := [f"{count(row['files'])} {words.plain(row['reason'])}" for row in rows["files_left_out"].to_dicts()]:
+        parts.insert(2, ("Files that are not among the images", Markup("{}").format(words.several(files))))
     return parts
 
 

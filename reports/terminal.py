@@ -28,7 +28,7 @@ AFTER_EXTRACT = {
         select
             splits.split,
             count(*) filter (where defect is null) as images,
-            count(*) filter (where defect = 'blank') as blank,
+            count(*) filter (where defect like 'blank%') as blank,
             count(*) filter (where defect like 'repeat%') as repeats,
             count(*) filter (where defect like 'unreadable%') as unreadable
         from images
@@ -116,6 +116,26 @@ STATUS = {
             scorer, rule, shown
         from dissection_summary
         order by dissection_id
+    """,
+    "Left out": """
+        with reasons as (
+            select
+                splits.dataset_id,
+                regexp_extract(images.defect, '^\\w+') as reason,
+                splits.split as detail,
+                count(*) as files
+            from images
+            inner join splits on images.split_id = splits.split_id
+            where images.defect is not null
+            group by all
+            union all
+            select dataset_id, reason, detail, files from left_out
+        )
+
+        select datasets.name as dataset, reasons.reason, reasons.detail, reasons.files
+        from reasons
+        inner join datasets on reasons.dataset_id = datasets.dataset_id
+        order by datasets.dataset_id, reasons.files desc, reasons.reason, reasons.detail
     """,
     "Unfinished extractions": """
         select extractions.target, extractions.extraction_id, splits.split, sum(extraction_blocks.images) as images

@@ -23,7 +23,7 @@ create table if not exists classes (dataset_id integer not null, position intege
 comment on table classes is 'The classes of a dataset, in its own order';
 
 create table if not exists splits (split_id integer not null, dataset_id integer not null, split varchar not null);
-comment on table splits is 'train, validation or test of a dataset: what a probing set is chosen from';
+comment on table splits is 'train, validation or test of a dataset, or all: what a probing set is chosen from';
 
 create table if not exists images (
     image_id integer not null,
@@ -44,7 +44,17 @@ comment on column images.class is 'True class by name; NULL where the dataset ha
 comment on column images.sha256 is 'SHA-256 of the decoded pixels and their shape; of the bytes where unreadable';
 comment on column images.thumbnail is 'PNG, at most 64 pixels a side; NULL where unreadable';
 comment on column images.defect is
-    'NULL, or why the image is left out of everything: unreadable: …, blank, repeat of <position>';
+    'NULL, or why the image is left out of everything: unreadable: …, blank, blank: …, repeat of <position>';
+
+create table if not exists left_out (
+    dataset_id integer not null,
+    reason varchar not null,
+    detail varchar not null,
+    files bigint not null
+);
+comment on table left_out is 'Files of a dataset''s folder that are not among its images, counted by reason';
+comment on column left_out.reason is 'ending, hidden, not a file, outside a class folder';
+comment on column left_out.detail is 'The ending, or the folder that the images outside a class folder lie in; else empty';
 
 -- ---------------------------------------------------------------- concepts and CLIP
 

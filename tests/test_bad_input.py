@@ -140,10 +140,14 @@ def test_a_cut_off_line_of_a_csv_is_a_defect(new_world: World) -> None:
     lines[8] = lines[8][:5000]
     (new_world.folder / "faces.csv").write_text("\n".join(lines) + "\n")
     new_world.change('kind = "folder"\npath = "images"', 'kind = "fer2013"\npath = "faces.csv"')
-    done = new_world.extract("--set", "network.arguments={classes = 7}", "--set", "network.weights=seven.pt")
+    done = new_world.extract(
+        "--set", "network.arguments={classes = 7}", "--set", f"network.weights={new_world.folder}/seven.pt"
+    )
     assert done.code == 2  # no such checkpoint
     save_network(new_world.folder / "seven.pt", classes=7)
-    done = new_world.extract("--set", "network.arguments={classes = 7}", "--set", "network.weights=seven.pt")
+    done = new_world.extract(
+        "--set", "network.arguments={classes = 7}", "--set", f"network.weights={new_world.folder}/seven.pt"
+    )
     assert done.code == 0, done.err
     [row] = new_world.rows("select path, defect from images where defect is not null")
     assert row["path"] == "faces.csv:9"

@@ -18,6 +18,7 @@ SCHEMA_1 = """
     insert into edit_scales_1 values (1, 0, 1.5), (1, 1, 0.5);
     drop table edits; drop table edit_scales; drop table edit_layers; drop table edit_predictions;
     drop table edit_blocks; drop table edit_choices; drop table split_openings; drop table edit_intervals;
+    drop table left_out;
     drop table edit_causes; drop table ablations; drop table ablation_effects;
     alter table edits_1 rename to edits;
     alter table edit_scales_1 rename to edit_scales;
@@ -79,6 +80,7 @@ def test_a_step_that_fails_leaves_the_old_warehouse(old, tmp_path, monkeypatch):
     (tmp_path / "steps").mkdir()
     text = (migrations.FOLDER / "2.sql").read_text() + "select * from nowhere;"
     (tmp_path / "steps" / "2.sql").write_text(text)
+    (tmp_path / "steps" / "3.sql").write_text("select 1;")
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "FOLDER", tmp_path / "steps")
         with pytest.raises(duckdb.CatalogException, match="nowhere"):

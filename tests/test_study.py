@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from contextlib import suppress
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract import study
+from extract.overrides import override
 from extract.study import Study, StudyError
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -124,17 +126,68 @@ def test_a_dissection_that_names_no_rule_is_judged_by_q_and_the_paper_by_tau() -
 # ---------------------------------------------------------------- what a study says
 
 
-def test_paths_are_relative_to_the_study_file(tmp_path: Path) -> None:
-    overrides = {"network.weights": "nets/a.pt", "network.architecture": "nets/a.py:make", "clip.weights": "clip.pt"}
-    overrides |= {"concept_sets[0].source": "words.txt", "clip.config": "clip.json", "warehouse": "../w.duckdb"}
-    loaded = Study.load(write(tmp_path), overrides)
-    assert loaded.dataset.path == tmp_path / "faces"
-    assert loaded.network.weights == tmp_path / "nets/a.pt"
-    assert loaded.network.architecture == f"{tmp_path / 'nets/a.py'}:make"
-    assert loaded.clip.weights == str(tmp_path / "clip.pt")
-    assert loaded.clip.config == tmp_path / "clip.json"
-    assert loaded.concept_sets[0].source == str(tmp_path / "words.txt")
-    assert loaded.warehouse == tmp_path.parent / "w.duckdb"
+PATHS = {  # every key that may hold a path: what is written, and what it comes to in a folder
+    "dataset.path": ("faces", "faces"),
+    "network.weights": ("nets/a.pt", "nets/a.pt"),
+    "network.architecture": ("nets/a.py:make", "nets/a.py:make"),
+    "clip.weights": ("clip.pt", "clip.pt"),
+    "clip.config": ("clip.json", "clip.json"),
+    "concept_sets[0].source": ("words.txt", "words.txt"),
+    "warehouse": ("x/../w.duckdb", "w.duckdb"),
+}
+
+
+def paths_of(loaded: Study) -> dict[str, str]:
+    return {
+        "dataset.path": str(loaded.dataset.path),
+        "network.weights": str(loaded.network.weights),
+        "network.architecture": loaded.network.architecture,
+        "clip.weights": loaded.clip.weights,
+        "clip.config": str(loaded.clip.config),
+        "concept_sets[0].source": loaded.concept_sets[0].source,
+        "warehouse": str(loaded.warehouse),
+    }
+
+
+def test_a_path_in_a_study_is_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = tomllib.loads(SMALL)
+    for key, (written, _) in PATHS.items():
+        override(values, key, f"'{written}'")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    loaded = Study.model_validate(json.loads(json.dumps(values)), context={"folder": tmp_path})
+    assert paths_of(loaded) == {key: str(tmp_path / expected) for key, (_, expected) in PATHS.items()}
+
+
+@pytest.mark.parametrize("quote", ["", "'"], ids=["plain", "TOML"])
+def test_a_path_on_the_command_line_is_relative_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quote: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write(tmp_path)
+    overrides = {key: f"{quote}{written}{quote}" for key, (written, _) in PATHS.items()}
+    assert paths_of(Study.load("../small.toml", overrides)) == {key: expected for key, (_, expected) in PATHS.items()}
+
+
+def test_a_path_in_a_table_on_the_command_line_is_relative_to_the_current_folder(tmp_path: Path) -> None:
+    loaded = Study.load(write(tmp_path), {"concept_sets": '[{ name = "emotions", source = "words.txt" }]'})
+    assert loaded.concept_sets[0].source == "words.txt"
+
+
+def test_arrays_and_the_query_of_an_edit_follow_the_same_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    for folder in (".", "here"):
+        (tmp_path / folder / "edit.sql").write_text(f"select '{folder}'")
+    edit = '[[edits]]\nname = "paper"\nrule = "sql"\nlayer = "lin1"\nsql = "edit.sql"'
+    study_file = write(tmp_path, SMALL.replace('[[edits]]\nname = "paper"', edit))
+    monkeypatch.chdir(tmp_path / "here")
+    assert Study.load(study_file).edits[0].sql == "select '.'"
+    assert Study.load(study_file, {"edits[0].sql": "edit.sql"}).edits[0].sql == "select 'here'"
+    text = (STUDIES / "arrays.toml").read_text(encoding="utf-8")
+    (tmp_path / "arrays.toml").write_text(text, encoding="utf-8")
+    assert Study.load(tmp_path / "arrays.toml").arrays.path == tmp_path / "features.safetensors"
+    assert Study.load(tmp_path / "arrays.toml", {"arrays.path": "f.safetensors"}).arrays.path == Path("f.safetensors")
 
 
 def test_absolute_paths_and_paths_from_home_stay_what_they_are(tmp_path: Path) -> None:
@@ -254,7 +307,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("network.input.mean", "[0.5]", "network.input: mean has 1 numbers; mode 'rgb' has 3"),
         ("network.input.mean", "[nan, 0, 0]", "network.input.mean[0]: must be"),
         ("network.input.std", "[0, 1, 1]", "network.input.std[0]: must be greater than"),
-        ("dataset.path", "2013", "dataset.path: must be text, a path beside the study file, not 2013"),
+        ("dataset.path", "2013", "dataset.path: must be text, the path of a file or folder, not 2013"),
         ("dataset.path", '"a\\u0000"', "dataset.path: 'a\\x00' is no path"),
         ("dataset.path", "~nobody-of-that-name/a", "dataset.path: '~nobody-of-that-name/a' names the home of a user"),
         ("clip.weights", "~nobody-of-that-name/a", "clip.weights: '~nobody-of-that-name/a' names the home of a user"),

@@ -10,6 +10,11 @@ from splits
 where dataset_id is not null and dataset_id not in (select dataset_id from datasets)
 group by dataset_id
 union all
+select 'left_out' as table_name, 'dataset_id' as key, dataset_id as id, count(*) as times
+from left_out
+where dataset_id is not null and dataset_id not in (select dataset_id from datasets)
+group by dataset_id
+union all
 select 'images' as table_name, 'split_id' as key, split_id as id, count(*) as times
 from images
 where split_id is not null and split_id not in (select split_id from splits)
