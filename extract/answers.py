@@ -200,13 +200,13 @@ def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int
 
 
 def _fitting(outputs: Mapping[int, object]) -> dict[str, int]:
-    """Path → outputs an image, of the parts that could be logits; single numbers only where there are no others."""
+    """Path → outputs an image, of the parts that could be logits."""
     found = {}
     others = dict(leaves(outputs[2]))
     for path, value in leaves(outputs[IMAGES]):
         if _unfit([value, others.get(path)]) is None:
             found[path] = _per_image(value, IMAGES).shape[1]
-    return {path: count for path, count in found.items() if count > 1} or found
+    return found
 
 
 def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -> str:
@@ -216,6 +216,8 @@ def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -
             f"network.output: no part of what {name} returns has one number for each class and image; for {IMAGES} "
             f"images it is {_listed(output)}; have it return the logits of a classifier"
         )
+    if classes > 2:  # a number an image beside the scores is something else
+        found = {path: count for path, count in found.items() if count > 1} or found
     fit = [path for path, count in found.items() if max(count, 2) == classes]
     if len(found) == 1 or (fit and fit[0] == next(iter(found))):
         part = next(iter(found))
@@ -261,11 +263,12 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
     if values.shape[1] > 1 and (values.sum(1) - 1).abs().max() < 1e-3:
         log.warning(f"network: {name} ends in probabilities, not logits (a softmax?); their logarithm is taken")
         return "probabilities"
-    if _ends_in_sigmoid(model, images, part):
+    last = _last_operation(model, images, part)
+    if last == "Sigmoid":
         many = ", and a softmax over them, although it was not trained so" if values.shape[1] > 1 else ""
         log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
         return "sigmoids"
-    if values.any():  # a head of zeros is only untrained
+    if values.any() and last not in AFFINE:  # a head of zeros is only untrained
         log.warning(
             f"network: all outputs of {name} lie between 0 and 1 and are taken for logits; if they are "
             "probabilities, have it return the logits"
@@ -273,6 +276,7 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
     return "logits"
 
 
+AFFINE = {"Addmm", "Mm", "Linear", "Convolution", "Mean"}  # their numbers may be any
 # Operations of autograd that keep the numbers as they are.
 KEEPING = {
     "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "ToCopy", "Alias",
@@ -280,13 +284,13 @@ KEEPING = {
 }  # fmt: skip
 
 
-def _ends_in_sigmoid(model: nn.Module, images: Tensor, part: str | None) -> bool:
-    """Whether the last operation of the network is a sigmoid, as autograd has recorded it."""
+def _last_operation(model: nn.Module, images: Tensor, part: str | None) -> str:
+    """What autograd has recorded as the last operation of the network; empty where it has not."""
     try:
         with torch.enable_grad():
             step = part_of(model(images[:2].requires_grad_().clone()), part).grad_fn
-    except Exception:  # a network that cannot be run with gradients says nothing
-        return False
+    except Exception:  # not every network can be run with gradients
+        return ""
     while step is not None and step.name().partition("Backward")[0] in KEEPING:
         step = step.next_functions[0][0]
-    return step is not None and step.name().startswith("SigmoidBackward")
+    return "" if step is None else step.name().partition("Backward")[0]
