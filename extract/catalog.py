@@ -213,12 +213,13 @@ class EnteredLayer:
 
 def layer_fingerprint(network: Network, tap: Tap) -> str:
     """Of the network and of how the layer's output becomes one number a unit."""
-    return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis)
+    call = [] if tap.call is None else [tap.call]
+    return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis, *call)
 
 
 def enter_layers(warehouse: Any, network: Network, network_id: int, taps: Sequence[Tap]) -> list[EnteredLayer]:
     """The layers, each with its neurons."""
-    modules = dict(network.model.named_modules())
+    modules = hooks.modules_by_name(network.model)
     entered = []
     for tap in taps:
         fingerprint = layer_fingerprint(network, tap)
@@ -247,13 +248,21 @@ def _enter_layer(warehouse: Any, network_id: int, tap: Tap, modules: Mapping[str
                     "network_id": network_id,
                     "layer": tap.layer,
                     "pooling": tap.pooling,
-                    "position": list(modules).index(tap.layer),
+                    "call": tap.call,
+                    "position": _position(modules, tap.layer),
                     "fingerprint": fingerprint,
                 }
             ],
         }
     )
     return layer_id
+
+
+def _position(modules: Mapping[str, Any], name: str) -> int:
+    """The place of a module among all of a network; of one with several names, the place of the first."""
+    firsts: dict[Any, str] = {}
+    names = [each for each, module in modules.items() if module is None or firsts.setdefault(module, each) == each]
+    return names.index(name if name in names else firsts[modules[name]])
 
 
 def enter_clip(warehouse: Any, clip: Clip) -> int:

@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from extract.answers import PLAIN, Answer, part_of
 from extract.hooks import Tap, first_tensor
+from extract.study import StudyError
 
 TOLERANCE = 1e-4  # of logits; a cut that is further off is not used
 FEW = 4  # different scales of an edit up to which edits are multiplied together
@@ -52,6 +54,7 @@ class Cut:
     start: nn.Module | None
     rest: nn.Module | None
     last: LastLayer | None = None
+    answer: Answer = PLAIN
 
     @property
     def is_slow(self) -> bool:
@@ -60,21 +63,25 @@ class Cut:
 
     def before(self, images: Tensor) -> Kept:
         """What the layer yields for prepared images, and what else the rest of the network needs of them."""
-        return (images,) if self.start is None else self.start(images)
+        if self.start is None:
+            return (images,)
+        return tuple(each[: len(images)] for each in self.start(self.answer.padded(images)))
 
     def after(self, kept: Kept, change: Change, amounts: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits (image, class) of the changed network.
 
         amounts: layer → (image, unit), how much of the change is made, from 0 to 1; all of it if not given.
         """
-        amounts = amounts or {}
+        images = len(kept[0])
+        kept = tuple(map(self.answer.padded, kept))
+        amounts = {layer: self.answer.padded(amount) for layer, amount in (amounts or {}).items()}
         if self.rest is None:
             with self._hooked(self.model, change, amounts):
-                return first_tensor(self.model(kept[0]), "the network")
+                return self.answer.logits(self.model(kept[0]))[:images]
         output = self._scaled(self.first, kept[0], change, amounts)
         others = {layer: scaling for layer, scaling in change.items() if layer != self.first}
         with self._hooked(self.rest, others, amounts):
-            return first_tensor(self.rest(output, *(each.clone() for each in kept[1:])), "the network")
+            return self.answer.logits(self.rest(output, *(each.clone() for each in kept[1:])))[:images]
 
     def after_all(self, kept: Kept, changes: Sequence[Change]) -> Tensor:
         """Logits (edit, image, class) of each change."""
@@ -82,7 +89,7 @@ class Cut:
             return torch.stack([self.after(kept, change) for change in changes])
         module = self.model.get_submodule(self.first)
         scalings = [change.get(self.first) or unchanged(module, kept[0].shape[1]) for change in changes]
-        return self.last.logits(kept[0], getattr(module, "bias", None), scalings)
+        return self.answer.as_logits(self.last.outputs(kept[0], getattr(module, "bias", None), scalings))
 
     def _scaled(self, layer: str, output: Tensor, change: Change, amounts: Mapping[str, Tensor]) -> Tensor:
         """The output of a changed layer, always a new tensor: what follows may work in place."""
@@ -138,11 +145,11 @@ class LastLayer:
     hidden: nn.Module  # those functions, of the layer's output
     head: nn.Linear
 
-    def logits(self, output: Tensor, bias: Tensor | None, scalings: Sequence[Scaling]) -> Tensor:
-        """(edit, image, class). Edits of few different scales share the hidden values of each of these.
+    def outputs(self, output: Tensor, bias: Tensor | None, scalings: Sequence[Scaling]) -> Tensor:
+        """(edit, image, output of the head). Edits of few different scales share the hidden values of each of these.
 
         With h_v the hidden values when every unit is scaled by v, and m_v the units that an edit scales by v, its
-        logits are Σ_v h_v (m_v W): a column block a class in one product for all edits.
+        outputs are Σ_v h_v (m_v W): a column block a class in one product for all edits.
         """
         classes, device = len(self.head.weight), output.device
         out = torch.zeros(len(scalings), len(output), classes, device=device)
@@ -184,15 +191,19 @@ ELEMENTWISE_FUNCTIONS = {
 }  # fmt: skip
 
 
-def _last_layer(rest: fx.GraphModule, output: Tensor) -> LastLayer | None:
+def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLayer | None:
     """The functions and the head, where nothing else follows an output (image, unit)."""
     *nodes, result = rest.graph.nodes
+    try:
+        logits = part_of(result.args[0], answer.part)
+    except StudyError:  # a part of what is made while the network runs
+        return None
     if output.ndim != 2 or sum(node.op == "placeholder" for node in nodes) != 1:
         return None
     head = nodes[-1]
     chain = [node for node in nodes if node.op not in ("placeholder", "get_attr") and node is not head]
     module = rest.get_submodule(head.target) if head.op == "call_module" else None
-    if not isinstance(module, nn.Linear) or result.args[0] is not head or not all(_single(rest, n) for n in chain):
+    if not isinstance(module, nn.Linear) or logits is not head or not all(_single(rest, n) for n in chain):
         return None
     graph, copies = fx.Graph(), {}
     for node in nodes[:-1]:
@@ -215,25 +226,25 @@ def _single(rest: fx.GraphModule, node: fx.Node) -> bool:
 # ---------------------------------------------------------------- cutting
 
 
-def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int]) -> Cut:
+def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int], answer: Answer = PLAIN) -> Cut:
     """Cut a network at the first of the taps that it runs; taps: in running order. model: in eval mode.
 
     image_shape: (channel, H, W). The cut is tried on two images of noise, and not used where its logits differ.
     """
     by_name = {tap.layer: tap for tap in taps}
     first = taps[0].layer
-    whole = Cut(model, by_name, first, None, None)
+    whole = Cut(model, by_name, first, None, None, answer=answer)
     device = next(model.parameters()).device
     images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
-        expected = first_tensor(model(images), "the network")
+        expected = answer.run(model, images)
         try:
             weighted = [tap.layer for tap in taps if hasattr(model.get_submodule(tap.layer), "weight")]
             start, rest = _parts(model, first, {*weighted, first})
             kept = start(images)
             if not all(isinstance(each, Tensor) and each.ndim and len(each) == 2 for each in kept):
                 return whole
-            cut = Cut(model, by_name, first, start, rest, _last_layer(rest, kept[0]))
+            cut = Cut(model, by_name, first, start, rest, _last_layer(rest, kept[0], answer), answer)
             found = [cut.after(kept, {}), *cut.after_all(kept, [{}])]
         except Exception:  # fx and the networks raise whatever they like; the whole network remains
             return whole

@@ -189,6 +189,10 @@ def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapp
         if not has_weight_rows(plan.network.model.get_submodule(layer.layer), layer.neurons)
     }
     for each in asked:
+        names = {plan.network.model.get_submodule(layer.layer): layer.layer for layer in layers[each.name]}
+        if twice := [layer.layer for layer in layers[each.name] if layer.layer not in names.values()]:
+            same = names[plan.network.model.get_submodule(twice[0])]
+            raise StudyError(f"edit {each.name}: {twice[0]} and {same} are one module; its weights are scaled once")
         if found := [layer.layer for layer in layers[each.name] if layer in bare]:
             raise StudyError(
                 f"edit {each.name}: {found[0]} has no weights to scale, a row a unit; choose another layer"

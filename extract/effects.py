@@ -194,7 +194,7 @@ class Layer:
         hidden = last.hidden(kept[0].clone())
         units = torch.from_numpy(np.concatenate([each.units for each in ablations])).to(hidden.device)
         taken = last.hidden(torch.zeros_like(kept[0][:1]))[:, units] - hidden[:, units]  # (image, ablation)
-        return last.head(hidden)[None] + taken.T[..., None] * last.head.weight.T[units, None]
+        return self.cut.answer.as_logits(last.head(hidden)[None] + taken.T[..., None] * last.head.weight.T[units, None])
 
     def _silence(self, ablation: Ablation) -> Change:
         factors = torch.ones(self.known.neurons)

@@ -2,56 +2,83 @@
 
 taps = find_taps(model, study.network.layers, (1, 40, 40))
 with record(model, taps) as seen:
-    logits = model(images)
-seen["lin1"]   # (image, unit), on the device
+    output = model(images)
+seen[taps[0].key]   # (image, unit), on the device
 
 Maps are pooled over space and tokens over their axis, so that each unit of each layer is one number per image.
-A module that runs more than once in a forward pass counts with its last run. The hooks are gone after the block,
-whatever happened in it.
+Of a module that runs more than once in a forward pass, the call that the study names is recorded, else the last.
+The hooks are removed after the block, whatever happened in it.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 
 from extract.study import Layer, StudyError
 
+log = logging.getLogger("dissectdb")
+
 
 @dataclass(frozen=True)
 class Tap:
-    """A layer and how its output becomes (image, unit). pooling: avg, max, cls, or none for a linear layer."""
+    """A layer and how its output becomes (image, unit).
+
+    pooling: avg, max, cls, or none for a linear layer. call: which run of the module in a pass, from 1; None: the last.
+    """
 
     layer: str
     units: int
     pooling: str
     image_axis: int
     unit_axis: int
+    call: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int | None]:
+        """What tells it from the other taps of a study."""
+        return self.layer, self.pooling, self.call
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return self.layer if self.call is None else f"{self.layer} (call {self.call})"
 
 
 @contextmanager
-def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
-    """Collect the pooled output (image, unit) of each tap, by layer name."""
-    seen: dict[str, Tensor] = {}
+def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[tuple, Tensor]]:
+    """Collect the pooled output (image, unit) of each tap, by its key; for one forward pass."""
+    seen: dict[tuple, Tensor] = {}
 
     def keep(tap: Tap):
+        calls = count(1)
+
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            seen[tap.layer] = pool(first_tensor(output, tap.layer), tap).detach()
+            if tap.call in (None, next(calls)):
+                seen[tap.key] = pool(first_tensor(output, tap.layer), tap).detach()
 
         return hook
 
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
     handles = [modules[tap.layer].register_forward_hook(keep(tap)) for tap in taps]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module under each of its names."""
+    return dict(model.named_modules(remove_duplicate=False))
 
 
 def pool(output: Tensor, tap: Tap) -> Tensor:
@@ -71,7 +98,8 @@ def first_tensor(output: object, layer: str) -> Tensor:
         output = output[0]
     if not isinstance(output, Tensor):
         raise StudyError(
-            f"network.layers: {layer} returns {type(output).__name__}, not a tensor; name a module inside it"
+            f"network.layers: {layer} returns {type(output).__name__}, not a tensor; name a module inside it "
+            "(network.output names a part of what the whole network returns, not of a layer's)"
         )
     return output
 
@@ -83,33 +111,56 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
     grows when two images become three. Raises StudyError for a layer that is not there, does not run, or whose
     units cannot be told from its places.
     """
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
     for layer in layers:
         if layer.name not in modules:
             close = difflib.get_close_matches(layer.name, modules, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}? " if close else ""
             names = ", ".join(name for name in modules if name)
             raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}it has {names}")
-    names = [layer.name for layer in layers]
-    two, three = (_output_shapes(model, names, (count, *image_shape)) for count in (2, 3))
-    if silent := [name for name in names if name not in two]:
+    two, three = (_output_shapes(model, layers, (count, *image_shape)) for count in (2, 3))
+    if silent := [layer.name for layer in layers if layer.name not in two.calls]:
         raise StudyError(f"network.layers: {', '.join(silent)} took no part in a forward pass")
-    by_name = {layer.name: layer for layer in layers}
-    return [_tap(by_name[name], modules[name], two[name], three[name]) for name in two]
+    for layer in layers:
+        calls = two.calls[layer.name]
+        if layer.call is not None and layer.call > calls:
+            raise StudyError(
+                f"network.layers: {layer.name} runs {calls} time(s) in a pass; there is no call {layer.call}"
+            )
+        if layer.call is None and calls > 1:
+            log.info(
+                f"network.layers: {layer.name} runs {calls} times in a pass, and its last output is recorded; "
+                f'{{ name = "{layer.name}", call = 1 }} asks for the first'
+            )
+    return [_tap(layer, modules[layer.name], two.shapes[layer], three.shapes[layer]) for layer in two.shapes]
 
 
-def _output_shapes(model: nn.Module, names: Sequence[str], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Output shapes of the named layers for images of zeros, in running order."""
-    shapes: dict[str, tuple[int, ...]] = {}
+@dataclass(frozen=True)
+class _Shapes:
+    """Output shapes of layers, in the order in which the network ran them; calls: how often each module ran."""
+
+    shapes: dict[Layer, tuple[int, ...]]
+    calls: Counter[str]
+
+
+def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, ...]) -> _Shapes:
+    """What becomes of images of zeros."""
+    seen = _Shapes({}, Counter())
 
     def keep(name: str):
+        mine = [layer for layer in layers if layer.name == name]
+
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            shapes.pop(name, None)
-            shapes[name] = tuple(first_tensor(output, name).shape)
+            seen.calls[name] += 1
+            for layer in mine:
+                if layer.call in (None, seen.calls[name]):
+                    seen.shapes.pop(layer, None)
+                    seen.shapes[layer] = tuple(first_tensor(output, name).shape)
 
         return hook
 
-    modules = dict(model.named_modules())
+    modules = modules_by_name(model)
+    names = dict.fromkeys(layer.name for layer in layers)
     handles = [modules[name].register_forward_hook(keep(name)) for name in names]
     parameter = next(model.parameters(), torch.zeros(0))
     try:
@@ -126,7 +177,7 @@ def _output_shapes(model: nn.Module, names: Sequence[str], shape: tuple[int, ...
     finally:
         for handle in handles:
             handle.remove()
-    return shapes
+    return seen
 
 
 def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
@@ -136,7 +187,7 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
     [image_axis] = grows
     places = [axis for axis in range(len(two)) if axis != image_axis]
     if len(two) == 2:
-        return Tap(layer.name, two[places[0]], "none", image_axis, places[0])
+        return Tap(layer.name, two[places[0]], "none", image_axis, places[0], layer.call)
     if len(two) not in (3, 4, 5):
         raise StudyError(f"network.layers: {layer.name} has outputs {two}; a neuron needs maps, tokens or units")
     first = isinstance(module, CHANNELS_FIRST)
@@ -154,7 +205,7 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
         )
     unit_axis = places[-1] if last else places[0]
     _agree_with_module(layer, module, two, unit_axis)
-    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis)
+    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis, layer.call)
 
 
 # Modules whose units are always on the same side; timm's LayerNorm2d, a LayerNorm, has them on the other.

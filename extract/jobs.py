@@ -30,6 +30,7 @@ import open_clip
 import torch
 
 from extract import catalog, clip, concepts, devices, dissections, fingerprints, hooks, images, networks, streams
+from extract.answers import find_answer
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
 from extract.preprocess import Pixels, stacked
@@ -40,6 +41,8 @@ log = logging.getLogger("dissectdb")
 
 BLOCK = 4096  # images a transaction
 EXTRACTION_VERSION = 1  # goes up when the same inputs come to mean other rows
+
+log = logging.getLogger("dissectdb")
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ class Plan:
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != images.ALL)]
         return [
             *(
-                Target("activations", tap.layer, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
+                Target("activations", tap.title, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
                 for tap in self.taps
             ),
             Target("image_embeddings", self.clip.name, probing, self.clip.fingerprint, 1),
@@ -197,26 +200,20 @@ def make_plan(study: Study) -> Plan:
 def load_network(study: Study, source: images.Source) -> networks.Network:
     """The study's network, its outputs named: by the study, else by the dataset's classes where they are as many."""
     network = networks.load(study.network)
-    shape = network.recipe.shape
-    try:
-        with torch.inference_mode():
-            logits = network.model(torch.zeros(2, *shape))
-    except Exception as error:  # whatever a library's or a user's network raises
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise StudyError(
-            f"network.input: {network.architecture} does not take {' × '.join(map(str, shape))} images: {what}"
-        ) from error
-    outputs = hooks.first_tensor(logits, "the network").shape[-1]
-    if study.network.classes and len(study.network.classes) != outputs:
-        raise StudyError(
-            f"network.classes names {len(study.network.classes)} classes, the network has {outputs} outputs"
-        )
-    if study.network.classes:
-        return network
-    named = len(source.classes) == outputs
-    classes = source.classes if named else tuple(f"output {place}" for place in range(outputs))
-    settings = study.network.model_copy(update={"classes": classes})
-    return networks.describe(network.model, settings, network.recipe, network.weights)
+    known = study.network.classes
+    answer, outputs = find_answer(network.model, network.recipe, study.network.output, len(known or source.classes))
+    if known and len(known) != outputs:
+        single = ", whose one output an image stands for two classes: name both" if answer.single else ""
+        raise StudyError(f"network.classes names {len(known)} classes, the network has {outputs} outputs{single}")
+    if not known:
+        named = len(source.classes) == outputs
+        classes = tuple(source.classes) if named else tuple(f"output {place}" for place in range(outputs))
+        settings = study.network.model_copy(update={"classes": classes})
+        network = networks.describe(network.model, settings, network.recipe, network.weights)
+    if answer.single:
+        low, high = network.classes
+        log.info(f"network: its one output an image is taken for two classes: {low} below 0, {high} above")
+    return networks.with_answer(network, answer)
 
 
 def run(
@@ -407,7 +404,7 @@ def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, 
         "target": target.kind,
         "split_id": split_id,
         "network_id": by_network.network_id if target.kind != "image_embeddings" else None,
-        "layer_id": by_network.layer(target.name).layer_id if target.kind == "activations" else None,
+        "layer_id": by_network.layer(target.thing).layer_id if target.kind == "activations" else None,
         "clip_id": by_clip.clip_id if target.kind == "image_embeddings" else None,
         "device": plan.device.type,
         "precision": (plan.clip if target.kind == "image_embeddings" else plan.network).precision,

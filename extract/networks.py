@@ -20,7 +20,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from extract import fetching, fingerprints, study
+from extract.answers import PLAIN, Answer
 from extract.preprocess import Recipe
 from extract.study import StudyError
 from extract.texts import one_line
@@ -49,6 +50,11 @@ class Network:
     recipe: Recipe
     fingerprint: str
     precision: str = "float32"
+    answer: Answer = PLAIN
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (image, class) of prepared images."""
+        return self.answer.run(self.model, images)
 
 
 def load(settings: study.Network) -> Network:
@@ -86,6 +92,13 @@ def describe(
         ),
         precision=settings.precision,
     )
+
+
+def with_answer(network: Network, answer: Answer) -> Network:
+    """The network, and how its logits are read; part of the fingerprint where that is not the plain way."""
+    marks = answer.marks()
+    fingerprint = fingerprints.of_values(network.fingerprint, *marks) if marks else network.fingerprint
+    return replace(network, answer=answer, fingerprint=fingerprint)
 
 
 def _is_file(architecture: str) -> bool:

@@ -26,7 +26,6 @@ from extract import catalog, controls, jobs, ledger, networks
 from extract.blocks import Networks, predictions_table
 from extract.causes import causes
 from extract.edit import PlannedEdit, enter_edits, scaled_copy
-from extract.hooks import first_tensor
 from extract.intervals import intervals
 from extract.jobs import Plan, Target
 from extract.search import Search
@@ -83,7 +82,7 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
     images = images.to(plan.device).contiguous(memory_format=torch.channels_last)
     for layer, each in tried.items():
         with torch.no_grad():
-            expected = first_tensor(scaled_copy(search.model, each)(images), "the network")
+            expected = plan.network.answer.run(scaled_copy(search.model, each), images)
             cut = search.cut(search.first_layer(each))
             found = cut.after(cut.before(images), each.change(plan.device))
         finite = expected.isfinite()  # scales that are too large have an error of their own
@@ -160,6 +159,7 @@ def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: P
     settings = plan.study.network.model_copy(update={"classes": plan.network.classes})
     name = f"{plan.network.name}+{planned.row['name']}"
     edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name)
+    edited = networks.with_answer(edited, plan.network.answer)
     # Two edits may come to the same weights and are still two edits with a result each.
     edited = replace(edited, fingerprint=catalog.edited_fingerprint(edited.fingerprint, planned.row["fingerprint"]))
     network_id = warehouse.find("networks", edited.fingerprint)

@@ -42,7 +42,7 @@ class Search:
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
         # Channels last is how a CPU's convolutions run best: a third faster.
-        self.model = plan.network.model.eval().to(memory_format=torch.channels_last)
+        self.model = plan.network.model.to(memory_format=torch.channels_last)
 
     def cut(self, layer: str) -> Cut:
         """The network cut at a layer, or at the first of what it runs after it."""
@@ -50,7 +50,7 @@ class Search:
             names = [tap.layer for tap in self.plan.taps]
             taps = self.plan.taps[names.index(layer) :]
             shape = self.plan.network.recipe.shape
-            self.cuts[layer] = cut.cut_at(self.model, taps, shape)
+            self.cuts[layer] = cut.cut_at(self.model, taps, shape, self.plan.network.answer)
             if self.cuts[layer].is_slow:
                 self.say(f"torch.fx cannot cut this network at {layer}: each edit runs all of it, which is slower")
         return self.cuts[layer]

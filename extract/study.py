@@ -88,6 +88,7 @@ class Layer(Settings):
     name: Name
     pooling: Pooling = "avg"
     layout: Literal["auto", "channels_last"] = "auto"
+    call: int | None = Field(None, ge=1, le=10_000)
 
 
 class Network(Settings):
@@ -98,6 +99,7 @@ class Network(Settings):
     arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Path | Literal["pretrained"] | None = None
     classes: Classes = ()
+    output: str | int | None = None
     input: Input
     pooling: Pooling = "avg"
     precision: Literal["float32", "tf32"] = "float32"
@@ -118,8 +120,17 @@ class Network(Settings):
     @field_validator("layers")
     @classmethod
     def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        refuse_twice([layer.name for layer in layers])
+        refuse_twice([f"{layer.name} (call {layer.call})" if layer.call else layer.name for layer in layers])
         return layers
+
+    @field_validator("output", mode="plain")
+    @classmethod
+    def _key_or_place(cls, output: Any) -> str | int | None:
+        """Of the part with the logits, in what the network returns."""
+        fits = isinstance(output, str | int) and not isinstance(output, bool) and output != ""
+        if output is not None and (not fits or (isinstance(output, int) and output < 0)):
+            raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
+        return output
 
     @field_validator("weights", mode="plain")
     @classmethod

@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from extract.answers import PLAIN, Answer
+
 Split = tuple[Tensor, Tensor]  # uint8 images (image, height, width), int64 labels (image,)
 Record = dict[str, float]
 
@@ -51,11 +53,19 @@ def augment(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, *, size: int = 40, device: str = "cpu", batch: int = 512) -> Tensor:
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    size: int = 40,
+    device: str = "cpu",
+    batch: int = 512,
+    answer: Answer = PLAIN,
+) -> Tensor:
     """Logits (image, class) on the CPU of uint8 images (image, height, width)."""
     model.eval()
-    parts = [model(prepare(images[at : at + batch].to(device), size)).cpu() for at in range(0, len(images), batch)]
-    return torch.cat(parts)
+    batches = (prepare(images[at : at + batch].to(device), size) for at in range(0, len(images), batch))
+    return torch.cat([answer.run(model, pixels).cpu() for pixels in batches])
 
 
 def fit(
@@ -72,11 +82,12 @@ def fit(
     size: int = 40,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Record], None] | None = None,
+    answer: Answer = PLAIN,
 ) -> list[Record]:
     """Train `model` in place, leave its best epoch's weights in it, return one record an epoch.
 
-    `learning_rate` is the peak of the cycle. `on_epoch` is called with each new record, after its checkpoint
-    is written. The caller's global random state is left as it was.
+    `answer` says how logits are read from what the model returns. `learning_rate` is the peak of the cycle. `on_epoch`
+    is called with each new record, after its checkpoint is written. The caller's global random state is left as it was.
     """
     settings = {
         "epochs": epochs,
@@ -90,7 +101,7 @@ def fit(
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        run = _Run(model.to(device), len(train[0]), settings)
+        run = _Run(model.to(device), len(train[0]), settings, answer)
         if checkpoint and checkpoint.exists():
             run.load(checkpoint, device)
         for _ in range(len(run.records), epochs):
@@ -128,8 +139,8 @@ def fingerprint(*tensors: Tensor) -> str:
 class _Run:
     """What a training run knows between two epochs; all of it goes into the checkpoint."""
 
-    def __init__(self, model: nn.Module, images: int, settings: dict) -> None:
-        self.model, self.settings = model, settings
+    def __init__(self, model: nn.Module, images: int, settings: dict, answer: Answer) -> None:
+        self.model, self.settings, self.answer = model, settings, answer
         peak = settings["learning_rate"]
         self.optimizer = torch.optim.SGD(model.parameters(), peak, momentum=0.9, weight_decay=5e-4, nesterov=True)
         steps = settings["epochs"] * math.ceil(images / settings["batch_size"])
@@ -149,7 +160,7 @@ class _Run:
         for chosen in order.split(self.settings["batch_size"]):
             pixels = augment(images[chosen].to(device), self.settings["size"], self.generator)
             loss = F.cross_entropy(
-                self.model(pixels),
+                self.answer.logits(self.model(pixels)),
                 labels[chosen].to(device),
                 label_smoothing=self.settings["label_smoothing"],
             )
@@ -160,7 +171,7 @@ class _Run:
             total += loss.detach() * len(chosen)
         if not math.isfinite(train_loss := float(total) / len(images)):
             raise ValueError(f"training diverged in epoch {len(self.records) + 1}; use a lower learning_rate")
-        logits = predict(self.model, validation[0], size=self.settings["size"], device=device)
+        logits = predict(self.model, validation[0], size=self.settings["size"], device=device, answer=self.answer)
         accuracy = float((logits.argmax(1) == validation[1].cpu()).double().mean())
         self.records.append(
             {

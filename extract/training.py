@@ -57,6 +57,7 @@ def run(
             size=study.network.input.size,
             checkpoint=unfinished,
             on_epoch=on_epoch,
+            answer=network.answer,
         )
     except ValueError as error:  # it diverged, or what was begun is of other settings or images
         raise StudyError(f"train: {error}") from error

@@ -135,12 +135,14 @@ create table if not exists layers (
     layer varchar not null,
     pooling varchar not null,
     position integer not null,
-    fingerprint varchar not null
+    fingerprint varchar not null,
+    call integer
 );
 comment on table layers is 'Layers whose output is recorded';
 comment on column layers.layer is 'Dotted module path, as in named_modules()';
 comment on column layers.pooling is 'avg or max over a map or tokens, cls for token 0, none for a linear layer';
 comment on column layers.position is 'Place in the network, from 0 nearest the image';
+comment on column layers.call is 'Which run of the module in a pass, from 1; NULL: the last';
 
 create table if not exists neurons (
     neuron_id integer not null,

@@ -20,6 +20,7 @@ SCHEMA_1 = """
     drop table edit_blocks; drop table edit_choices; drop table split_openings; drop table edit_intervals;
     drop table left_out;
     drop table edit_causes; drop table ablations; drop table ablation_effects;
+    alter table layers drop column call;
     alter table edits_1 rename to edits;
     alter table edit_scales_1 rename to edit_scales;
     update warehouse_info set value = '1' where key = 'schema_version';

@@ -270,7 +270,7 @@ def test_a_mistake_names_the_file_the_key_what_is_near_and_what_is_allowed(tmp_p
     path = tmp_path / "small.toml"
     text = SMALL.replace('layers = ["conv1a", "lin1"]', 'layers = [{ name = "conv1a", poolng = "max" }]')
     assert mistakes(tmp_path, {}, text) == [
-        f"{path}: network.layers[0].poolng is no setting; did you mean pooling? allowed: layout, name, pooling"
+        f"{path}: network.layers[0].poolng is no setting; did you mean pooling? allowed: call, layout, name, pooling"
     ]
 
 

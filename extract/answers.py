@@ -1,0 +1,296 @@
+"""What a network returns, as logits: found and checked when a study is planned, and read the same way ever after.
+
+answer = find_answer(model, recipe, output=None, classes=7)    # a few passes over 2 or 3 images; raises StudyError
+logits = answer.run(model, images)                             # (image, class), float32
+logits = answer.logits(output)                                 # the same, of what the network returned
+
+Networks return tensors, tuples, lists, mappings and objects with several parts; the logits are one number for each
+class and image. Probabilities become logits of which the softmax is the probabilities; one number an image becomes two
+classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from extract import repeats
+from extract.preprocess import Recipe
+from extract.study import StudyError
+from extract.texts import one_line
+
+log = logging.getLogger("dissectdb")
+
+TINY = torch.finfo(torch.float32).tiny
+BELOW_1 = 1 - 2**-24  # the largest float32 below 1
+IMAGES = 3  # of the longest pass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How logits are read from what a network returns.
+
+    part: the keys and places that lead to them, joined by dots; None: what is returned is the logits. scale: what the
+    numbers are; sigmoids are probabilities that need not add up to 1. single: there is one number an image, which is
+    above 0 for the second of two classes. fewest: images that a pass needs; 2 where one alone loses its axis.
+    """
+
+    part: str | None = None
+    scale: Literal["logits", "probabilities", "sigmoids"] = "logits"
+    single: bool = False
+    fewest: int = 1
+
+    def run(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Logits (image, class) of prepared images."""
+        return self.logits(model(self.padded(images)))[: len(images)]
+
+    def padded(self, images: Tensor) -> Tensor:
+        """The images, doubled where there are fewer than a pass needs."""
+        return torch.cat([images, images]) if len(images) < self.fewest else images
+
+    def logits(self, output: object) -> Tensor:
+        """Logits (image, class) of what the network returned."""
+        values = part_of(output, self.part)
+        return self.as_logits(values.reshape(len(values), -1))
+
+    def as_logits(self, values: Tensor) -> Tensor:
+        """Logits (…, class) of the network's own numbers (…, output)."""
+        values = values.float()
+        if self.scale == "probabilities":
+            values = values.clamp(min=TINY).log()
+        elif self.scale == "sigmoids":
+            values = values.clamp(TINY, BELOW_1).logit()
+        return F.pad(values, (1, 0)) if self.single else values  # softmax of (0, x) is (1 - sigmoid(x), sigmoid(x))
+
+    def marks(self) -> list[str]:
+        """What predictions depend on, for a fingerprint; nothing where the first tensor is the logits."""
+        is_first = not self.part or set(self.part.split(".")) == {"0"}
+        return [
+            *([] if is_first else [f"output {self.part}"]),
+            *([] if self.scale == "logits" else [self.scale]),
+            *(["two classes"] if self.single else []),
+        ]
+
+
+PLAIN = Answer()
+
+
+# ---------------------------------------------------------------- parts
+
+
+def part_of(output: object, part: str | None) -> object:
+    """The part of an output that a dotted path of keys and places leads to. Raises StudyError where there is none."""
+    if not part:
+        return output
+    if isinstance(output, Mapping) and part in output:
+        return output[part]
+    step, _, rest = part.partition(".")
+    try:
+        if isinstance(output, Mapping):
+            inner = output[step] if step in output else output[int(step)]
+        elif isinstance(output, tuple | list) and step.isdigit():
+            inner = output[int(step)]
+        else:
+            inner = getattr(output, step)
+    except (LookupError, ValueError, AttributeError):
+        raise StudyError(f"network.output: there is no {part}; the network returns {_listed(output)}") from None
+    return part_of(inner, rest)
+
+
+def leaves(output: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Each part that is no container, with the path to it."""
+    if isinstance(output, Mapping):
+        parts = list(output.items())
+    elif isinstance(output, tuple | list):
+        parts = list(enumerate(output))
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        parts = [(field.name, getattr(output, field.name)) for field in dataclasses.fields(output)]
+    else:
+        yield path, output
+        return
+    for key, value in parts:
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def _listed(output: object) -> str:
+    """What the network returns, in a few words."""
+    parts = [f"{path}: {_shape(value)}" if path else _shape(value) for path, value in leaves(output)]
+    more = ", …" if len(parts) > 8 else ""
+    return f"{', '.join(parts[:8]) or 'nothing'}{more}"
+
+
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+# ---------------------------------------------------------------- finding
+
+
+def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, classes: int) -> tuple[Answer, int]:
+    """How to read the network's logits, and how many there are. Raises StudyError, also where answers do not repeat.
+
+    model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
+    """
+    for module in model.eval().modules():
+        module.training = False  # whatever its own train() does
+    images = _noise(recipe)
+    passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
+    part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
+    repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
+    repeats.refuse_mixing(model, passes[IMAGES], passes[2])
+    values = _per_image(part_of(passes[IMAGES].output, part), IMAGES).float()
+    answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, _fewest(model, images, passes))
+    return answer, max(values.shape[1], 2)
+
+
+def _noise(recipe: Recipe) -> Tensor:
+    """Three prepared images (image, channel, H, W): of all values, of dark and of light ones, so that they differ."""
+    channels, height, width = recipe.shape
+    shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
+    noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
+    lowest, divisor = torch.tensor([0, 0, 192]), torch.tensor([1, 4, 4])
+    each = [-1] + [1] * (len(shape) - 1)
+    pixels = lowest.view(each) + noise // divisor.view(each)
+    return recipe.apply(pixels.to(torch.uint8), torch.device("cpu"))
+
+
+def _pass(model: nn.Module, images: Tensor) -> repeats.Pass:
+    try:
+        return repeats.watch(model, images)
+    except Exception as error:  # whatever a library's or a user's network raises
+        shape = " × ".join(map(str, images.shape[1:]))
+        what = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
+        raise StudyError(f"network.input: {type(model).__name__} does not take {shape} images: {what}") from error
+
+
+def _fewest(model: nn.Module, images: Tensor, passes: Mapping[int, repeats.Pass]) -> int:
+    """1 where the network takes an image alone as it takes it among others, else 2."""
+    try:
+        alone = repeats.watch(model, images[IMAGES - 1 :])
+    except Exception:  # it squeezes the axis of the images away, and goes on as if it were there
+        return 2
+    return 1 if repeats.same(alone, passes[IMAGES], IMAGES - 1) else 2
+
+
+def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int | None, classes: int) -> str | None:
+    """The path to the logits: as named, or the one part that they can be."""
+    longer, name = outputs[IMAGES], type(model).__name__
+    if named is not None:
+        part = str(named)
+        if why := _unfit([part_of(each, part) for each in outputs.values()]):
+            raise StudyError(f"network.output: {part} of {name} {why}")
+        return part
+    if isinstance(getattr(longer, "logits", None), Tensor) or (isinstance(longer, Mapping) and "logits" in longer):
+        if why := _unfit([part_of(each, "logits") for each in outputs.values()]):
+            raise StudyError(f"network.output: logits of {name} {why}")
+        log.info(f"network: the part logits of what {name} returns is taken")
+        return "logits"
+    if isinstance(longer, Tensor):
+        if why := _unfit(list(outputs.values())):
+            raise StudyError(f"network.output: what {name} returns {why}")
+        return None
+    return _choose(name, longer, _fitting(outputs), classes)
+
+
+def _fitting(outputs: Mapping[int, object]) -> dict[str, int]:
+    """Path → outputs an image, of the parts that could be logits."""
+    found = {}
+    others = dict(leaves(outputs[2]))
+    for path, value in leaves(outputs[IMAGES]):
+        if _unfit([value, others.get(path)]) is None:
+            found[path] = _per_image(value, IMAGES).shape[1]
+    return found
+
+
+def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -> str:
+    """The part to take. Raises StudyError where it is not clear."""
+    if not found:
+        raise StudyError(
+            f"network.output: no part of what {name} returns has one number for each class and image; for {IMAGES} "
+            f"images it is {_listed(output)}; have it return the logits of a classifier"
+        )
+    if classes > 2:  # a number an image beside the scores is something else
+        found = {path: count for path, count in found.items() if count > 1} or found
+    fit = [path for path, count in found.items() if max(count, 2) == classes]
+    if len(found) == 1 or (fit and fit[0] == next(iter(found))):
+        part = next(iter(found))
+        log.info(f"network: of what {name} returns, part {part} is taken for the logits; network.output names another")
+        return part
+    hint = fit[0] if fit else list(found)[-1]
+    why = f" (as many outputs as there are classes, {classes})" if fit else ""
+    raise StudyError(
+        f"network.output: several parts of what {name} returns could be the logits; for {IMAGES} images it is "
+        f"{_listed(output)}; name one, such as network.output = {hint if hint.isdigit() else repr(hint)}{why}"
+    )
+
+
+def _unfit(values: Sequence[object]) -> str | None:
+    """Why the values for three and for two images are no logits; None where they can be."""
+    three, two = values
+    if not isinstance(three, Tensor) or not isinstance(two, Tensor):
+        return f"is {_shape(three)}, not a tensor; it must hold one number for each class and image"
+    what = f"is {_shape(three)} for {IMAGES} images"
+    if not three.is_floating_point():
+        return f"holds whole numbers ({three.dtype}): classes, not scores; return the scores, before any argmax"
+    if three.ndim == 0 or (len(three), len(two)) != (IMAGES, 2) or three.shape[1:] != two.shape[1:]:
+        return f"{what} and {_shape(two)} for 2; its first axis must be the images"
+    if sum(size > 1 for size in three.shape[1:]) > 1:
+        return f"{what}, scores at many places; a classifier has one for each class: average them, or name another part"
+    if three.numel() == 0:
+        return f"{what}: no numbers at all"
+    return None
+
+
+def _per_image(values: Tensor, images: int) -> Tensor:
+    return values.reshape(images, -1)
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> str:
+    """Whether the numbers (image, output) are logits or probabilities; says so where they are not logits."""
+    if not (values.isfinite().all() and (values >= 0).all() and (values <= 1 + 1e-6).all()):
+        return "logits"
+    name = type(model).__name__
+    if values.shape[1] > 1 and (values.sum(1) - 1).abs().max() < 1e-3:
+        log.warning(f"network: {name} ends in probabilities, not logits (a softmax?); their logarithm is taken")
+        return "probabilities"
+    last = _last_operation(model, images, part)
+    if last == "Sigmoid":
+        many = ", and a softmax over them, although it was not trained so" if values.shape[1] > 1 else ""
+        log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
+        return "sigmoids"
+    if values.any() and last not in AFFINE:  # a head of zeros is only untrained
+        log.warning(
+            f"network: all outputs of {name} lie between 0 and 1 and are taken for logits; if they are "
+            "probabilities, have it return the logits"
+        )
+    return "logits"
+
+
+AFFINE = {"Addmm", "Mm", "Linear", "Convolution", "Mean"}  # their numbers may be any
+# Operations of autograd that keep the numbers as they are.
+KEEPING = {
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "ToCopy", "Alias",
+    "Permute", "Transpose", "T", "Expand", "Contiguous",
+}  # fmt: skip
+
+
+def _last_operation(model: nn.Module, images: Tensor, part: str | None) -> str:
+    """What autograd has recorded as the last operation of the network; empty where it has not."""
+    try:
+        with torch.enable_grad():
+            step = part_of(model(images[:2].requires_grad_().clone()), part).grad_fn
+    except Exception:  # not every network can be run with gradients
+        return ""
+    while step is not None and step.name().partition("Backward")[0] in KEEPING:
+        step = step.next_functions[0][0]
+    return "" if step is None else step.name().partition("Backward")[0]

@@ -1,0 +1,174 @@
+"""Whether a network gives an image the same answer each time, and which of its modules does not.
+
+one, another = watch(model, images), watch(model, images)
+refuse_random(model, one, another)         # StudyError: dropout that is on, a state that changes
+refuse_mixing(model, one, watch(model, images[:2]))    # StudyError: an answer that depends on the rest of the batch
+
+A pass is watched with hooks that reduce every input and output of every module to two numbers an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from extract.study import StudyError
+
+# Relative and absolute; batches of other sizes are summed in another order.
+SAME_BATCH, OTHER_BATCH = (1e-4, 1e-6), (1e-3, 1e-4)
+
+Digest = list[Tensor]  # of each tensor (image, 2), or (1, 2) where its first axis is not the images
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run of a module. shapes: of its outputs."""
+
+    name: str
+    inputs: Digest
+    outputs: Digest
+    shapes: list[tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a network returned for some images, and the calls of its modules, in the order in which they ended."""
+
+    images: int
+    output: object
+    calls: list[Call]
+
+
+def watch(model: nn.Module, images: Tensor) -> Pass:
+    """Run a network; raises whatever it raises."""
+    calls: list[Call] = []
+    with torch.inference_mode(), _hooked(model, len(images), calls):
+        return Pass(len(images), model(images.clone()), calls)
+
+
+@contextmanager
+def _hooked(model: nn.Module, images: int, calls: list[Call]) -> Iterator[None]:
+    names = {module: name for name, module in model.named_modules()}
+    running: list[Digest] = []
+
+    def before(module: nn.Module, inputs: tuple, named: Mapping) -> None:
+        running.append(_digest((inputs, named), images))
+
+    def after(module: nn.Module, inputs: tuple, output: object) -> None:
+        shapes = [tuple(each.shape) for each in _tensors(output)]
+        calls.append(Call(names[module], running.pop(), _digest(output, images), shapes))
+
+    handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in names]
+    handles += [module.register_forward_hook(after) for module in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _tensors(each)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _digest(value: object, images: int) -> Digest:
+    """Mean and mean size of each tensor, for each image."""
+    found = []
+    for tensor in _tensors(value):
+        tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        rows = images if tensor.ndim and len(tensor) == images else 1
+        numbers = tensor.reshape(rows, -1)
+        numbers = numbers if numbers.is_floating_point() else numbers.double()
+        count = max(numbers.shape[1], 1)
+        sums = [each.sum(1, dtype=torch.float64) / count for each in (numbers, numbers.abs())]
+        found.append(torch.stack(sums, 1))
+    return found
+
+
+def _differ(one: Digest, other: Digest, images: int, tolerance: tuple[float, float]) -> bool:
+    """Whether the digests of the first images are of different values."""
+    relative, absolute = tolerance
+    for a, b in zip(one, other, strict=False):
+        if tolerance is OTHER_BATCH and min(len(a), len(b)) < images:
+            continue  # its first axis is not the images: nothing to compare in a batch of another size
+        a, b = a[:images], b[:images]
+        allowed = absolute + relative * a[:, 1:].abs()
+        if not ((a - b).abs() <= allowed).logical_or(a.isnan() & b.isnan()).logical_or(a == b).all():
+            return True
+    return False
+
+
+def same(one: Pass, other: Pass, first: int = 0) -> bool:
+    """Whether the modules yield for the images of one pass what they yield for images first, … of the other.
+
+    The shapes must be the same but for the number of images.
+    """
+    if [call.name for call in one.calls] != [call.name for call in other.calls]:
+        return False
+    for a, b in zip(one.calls, other.calls, strict=True):
+        if [_for(shape, one.images, other.images) for shape in a.shapes] != b.shapes:
+            return False
+        rows = [each[first : first + one.images] if len(each) == other.images else each for each in b.outputs]
+        if _differ(a.outputs, rows, one.images, OTHER_BATCH):
+            return False
+    return True
+
+
+def _for(shape: tuple[int, ...], images: int, others: int) -> tuple[int, ...]:
+    return (others, *shape[1:]) if shape and shape[0] == images else shape
+
+
+def refuse_random(model: nn.Module, one: Pass, another: Pass) -> None:
+    """Raises StudyError where two passes over the same images differ, naming the module that does it."""
+    if where := _culprit(model, one, another, SAME_BATCH):
+        raise StudyError(
+            f"network: the same images are answered differently each time, because of {where}; something in it is "
+            "random or keeps a state in eval mode (F.dropout(x) without training=self.training?): turn it off"
+        )
+
+
+def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
+    """Raises StudyError where images are answered differently beside others; `fewer` are the first images of `one`."""
+    if where := _culprit(model, one, fewer, OTHER_BATCH):
+        raise StudyError(
+            f"network: the answer to an image depends on the other images of its batch, because of {where}; it uses "
+            "statistics of the batch in eval mode (track_running_stats = False?): use running statistics"
+        )
+
+
+def _culprit(model: nn.Module, one: Pass, other: Pass, tolerance: tuple[float, float]) -> str | None:
+    """The first module to end whose inputs are the same and whose outputs are not; children end before parents."""
+    images, differing_inputs = min(one.images, other.images), None
+    for place, (a, b) in enumerate(zip(one.calls, other.calls, strict=False)):
+        if a.name != b.name:
+            return f"{type(model).__name__}.forward, which runs other modules each time"
+        if _differ(a.inputs, b.inputs, images, tolerance):
+            differing_inputs = place if differing_inputs is None else differing_inputs
+        elif _differ(a.outputs, b.outputs, images, tolerance):
+            return _described(model, one.calls, place, differing_inputs)
+    return None
+
+
+def _described(model: nn.Module, calls: Sequence[Call], place: int, differing_inputs: int | None) -> str:
+    """A module by its name and class, and the place in its forward where values begin to differ."""
+    name = calls[place].name
+    kind = type(model.get_submodule(name)).__name__
+    if not any(True for _ in model.get_submodule(name).children()):
+        return f"{name} ({kind})" if name else f"{kind}.forward"
+    inside = f"{name} ({kind}.forward)" if name else f"{kind}.forward"
+    last = place if differing_inputs is None else differing_inputs
+    before = calls[last - 1].name if last else ""
+    is_inside = before != name and before.startswith(f"{name}." if name else "")
+    between = f", after {before}" if is_inside else ""
+    return f"{inside}{between}" if differing_inputs is None else f"{inside}{between}, before {calls[last].name}"
