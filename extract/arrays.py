@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from extract import catalog, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
+from extract import catalog, classes, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
 from extract.blocks import Block, Clips, Networks, layer_tables, lists
 from extract.hooks import Tap
 from extract.study import Study, StudyError
@@ -227,8 +227,8 @@ def make_plan(study: Study) -> ArraysPlan:
     assert study.arrays is not None, "the study names a network"
     device = devices.prepare(study)
     [settings] = study.concept_sets
-    classes_of = concepts.read(settings.source)
     arrays = open_arrays(study.arrays.path, study.arrays.classes)
+    classes_of = classes.as_in_dataset(concepts.read(settings.source), arrays.classes)
     rows = arrays.shapes[CONCEPTS][0]
     if rows != len(classes_of):
         raise StudyError(

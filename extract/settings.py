@@ -8,13 +8,17 @@ from __future__ import annotations
 import difflib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
+from extract.texts import MEGABYTE, one_line, read_text
+
 LONGEST_NAME = 4000  # a path may stand where a name does
+LARGEST_LIST = 4 * MEGABYTE  # of a text file of class names
 
 
 def beside_the_study(value: Any, info: ValidationInfo) -> Path:
@@ -34,6 +38,26 @@ def beside_the_study(value: Any, info: ValidationInfo) -> Path:
 def _if_file_beside_the_study(value: str, info: ValidationInfo) -> str:
     """A name has no dot and no slash; anything else is a file."""
     return str(beside_the_study(value, info)) if "/" in value or "." in value else value
+
+
+def _lines_of_file(value: Any, info: ValidationInfo) -> Any:
+    """The lines of a text file beside the study, if the value names one; a list as it is.
+
+    A name that is there twice, as in lists of ImageNet's classes, gets its place beside it.
+    """
+    if not isinstance(value, str):
+        return value
+    path = beside_the_study(value, info)
+    try:
+        names = [line.strip() for line in read_text(path, LARGEST_LIST).rstrip("\n").split("\n")]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give a list of names, or a text file with one a line") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable text file: {one_line(error)}") from None
+    if "" in names:
+        raise ValueError(f"{path}:{names.index('') + 1}: is blank; each line is the name of an output, in order")
+    repeated = {name for name, times in Counter(names).items() if times > 1}
+    return [f"{name} (output {place})" if name in repeated else name for place, name in enumerate(names)]
 
 
 def _plain(name: str) -> str:
@@ -58,6 +82,7 @@ Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
+ClassesOrFile = Annotated[Classes, BeforeValidator(_lines_of_file)]
 NameOrFile = Annotated[Name, AfterValidator(_if_file_beside_the_study)]
 StudyPath = Annotated[Path, BeforeValidator(beside_the_study)]
 Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -73,7 +98,7 @@ class Settings(BaseModel):
 
 def refuse_twice(names: Sequence[str], what: str = "") -> None:
     """Raises ValueError where a name is there more than once; `what` begins the message."""
-    if twice := {name for name in names if names.count(name) > 1}:
+    if twice := {name for name, times in Counter(names).items() if times > 1}:
         raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
 
 

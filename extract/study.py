@@ -22,7 +22,7 @@ from extract.edit_settings import READS, Edit, Effects, Protocol, Sweep
 from extract.overrides import StudyError, dotted, override
 from extract.settings import (
     AtLeastOne,
-    Classes,
+    ClassesOrFile,
     Name,
     NameOrFile,
     Pooling,
@@ -95,7 +95,7 @@ class Network(Settings):
     architecture: Name
     arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Path | Literal["pretrained"] | None = None
-    classes: Classes = ()
+    classes: ClassesOrFile = ()
     input: Input
     pooling: Pooling = "avg"
     precision: Literal["float32", "tf32"] = "float32"
@@ -151,7 +151,7 @@ class Arrays(Settings):
 
     path: StudyPath
     name: Name
-    classes: Classes = ()
+    classes: ClassesOrFile = ()
 
 
 class ConceptSet(Settings):

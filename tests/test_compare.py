@@ -130,7 +130,7 @@ def test_network_changes_are_those_of_the_images_that_both_networks_saw(seed):
     said = {n: {i: str(random.integers(2 + n % 2)) for i in truth if random.random() < 0.9} for n in (1, 2)}
     found = run_view(
         "network_changes",
-        networks=[dict(network_id=n, name=f"net {n}") for n in said],
+        networks=[dict(network_id=n, name=f"net {n}", classes=list("012")) for n in said],
         splits=[dict(split_id=s, dataset_id=1, split=f"split {s}") for s in (1, 2)],
         images=[dict(image_id=i, split_id=1 + i % 2, class_=name) for i, name in truth.items()],
         predictions=[
