@@ -119,7 +119,7 @@ def extract(
         classes.warn_of_order(opened, plan)
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
     for name, rows in found.items():
-        terminal.show(rows, title=name)
+        terminal.show(rows, title=name, empty="none")
 
 
 @app.command()
