@@ -88,7 +88,7 @@ def extract(
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
     study = load_study(study_file, overrides, device, None, deterministic)
-    from extract import arrays, jobs  # torch loads here, so that the other commands start at once
+    from extract import arrays, classes, jobs  # torch loads here, so that the other commands start at once
     from reports import terminal
 
     if activations not in ("all", "none"):
@@ -116,9 +116,10 @@ def extract(
         label(opened, study.device)
         dissection = plan.dissection_id(opened)
     with open_to_read(path, wait, dissection) as opened:
+        classes.warn_of_order(opened, plan)
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
     for name, rows in found.items():
-        terminal.show(rows, title=name)
+        terminal.show(rows, title=name, empty="none")
 
 
 @app.command()
@@ -196,7 +197,7 @@ def modify(
     asked = edits.choose(study.tried(), edit)
     path = warehouse_path(warehouse, study)
     folder = path.parent / "edits"
-    plan, dissection = _find_dissection(study, path, wait)
+    plan, dissection = _find_dissection(study, path, wait, (protocol.SEARCHED, protocol.OPENED), "modify")
     if not dry_run:
         with open_to_write(path, wait, deterministic=study.deterministic) as opened:
             build_views(opened)  # the rules read views, and a run that was stopped may have left them stale
@@ -231,7 +232,8 @@ def effects(
     from reports import terminal
 
     path = warehouse_path(warehouse, study)
-    plan, dissection = _find_dissection(study, path, wait)
+    splits = (study.effects.split,) if study.effects else ()
+    plan, dissection = _find_dissection(study, path, wait, splits, "effects")
     with open_to_write(path, wait, deterministic=study.deterministic) as opened:
         build_views(opened)
         watch = partial(terminal.Progress, unit="ablations")
@@ -386,13 +388,15 @@ def convert(
     print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")
 
 
-def _find_dissection(study: Study, path: Path, wait: float) -> tuple[Plan, int]:
-    """The study with its models loaded, and the dissection in the warehouse that it is about."""
-    from extract import edit, jobs
+def _find_dissection(study: Study, path: Path, wait: float, judged: tuple[str, ...], command: str) -> tuple[Plan, int]:
+    """The study with its models loaded, and its dissection in the warehouse; judged: the splits that are asked of."""
+    from extract import classes, edit, jobs
 
     with open_to_read(path, wait) as opened:
         plan = jobs.make_plan(study)
-        return plan, edit.find_dissection(opened, plan)
+        dissection = edit.find_dissection(opened, plan)
+        classes.refuse_unjudged(opened, plan, judged, command)
+        return plan, dissection
 
 
 def main() -> None:

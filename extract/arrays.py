@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from extract import catalog, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
+from extract import catalog, classes, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
 from extract.blocks import Block, Clips, Networks, layer_tables, lists
 from extract.hooks import Tap
 from extract.study import Study, StudyError
@@ -228,8 +228,8 @@ def make_plan(study: Study) -> ArraysPlan:
     device = devices.prepare(study)
     [settings] = study.concept_sets
     listed = concepts.read_list(settings.source)
-    classes_of = listed.classes_of
     arrays = open_arrays(study.arrays.path, study.arrays.classes)
+    classes_of = classes.as_in_dataset(listed.classes_of, arrays.classes)
     rows = arrays.shapes[CONCEPTS][0]
     if rows not in (len(classes_of), listed.entries):
         raise StudyError(

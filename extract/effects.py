@@ -172,13 +172,13 @@ class Layer:
 
     def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Effects]:
         """What each ablation does to the images with a known class, AT_ONCE ablations at a time."""
+        known = self.truth >= 0
+        if not known.any():
+            raise StudyError("effects: no image that it looks at has a class that is an output; raise effects.images")
         kept = [each for block in self.blocks for each in self.search.pieces(self.known.layer, self.split_id, block)]
         parts = []
         with torch.no_grad():
             before = torch.cat([self.cut.after(each, {}) for each in kept]).cpu()
-            known = self.truth >= 0
-            if not known.any():
-                raise StudyError("effects: no image of the split has a class that is an output of the network")
             for first in range(0, len(ablations), AT_ONCE):
                 some = ablations[first : first + AT_ONCE]
                 after = torch.cat([self._after(each, some) for each in kept], dim=1).cpu()

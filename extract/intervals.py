@@ -49,7 +49,9 @@ def intervals(warehouse: Any, split_id: int, protocol: Protocol) -> dict[str, An
         inner join images on after.image_id = images.image_id
         inner join predictions as before
             on edits.network_id = before.network_id and after.image_id = before.image_id
-        where edits.control is null and images.class is not null
+        inner join network_outputs
+            on edits.network_id = network_outputs.network_id and images.class = network_outputs.class
+        where edits.control is null
         and images.split_id = $split and finished_edits.split_id = $split
         and edits.edit_id not in (select edit_id from edit_intervals where split_id = $split)
         order by edits.edit_id, after.image_id

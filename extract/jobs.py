@@ -29,7 +29,19 @@ import numpy as np
 import open_clip
 import torch
 
-from extract import catalog, clip, concepts, devices, dissections, fingerprints, hooks, images, networks, streams
+from extract import (
+    catalog,
+    classes,
+    clip,
+    concepts,
+    devices,
+    dissections,
+    fingerprints,
+    hooks,
+    images,
+    networks,
+    streams,
+)
 from extract.answers import find_answer
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
@@ -106,7 +118,11 @@ class Plan:
         """What is not done yet; empty when nothing is stale."""
         known = warehouse.find("datasets", self.dataset)
         if known is None:
-            counts = Counter(image.split for image in self.source.scan() if image.defect is None)
+            found = Counter((image.split, image.class_name) for image in self.source.scan() if image.defect is None)
+            classes.warn_of_splits(found)
+            counts = Counter({split: 0 for split, _ in found})
+            for (split, _), images_of_class in found.items():
+                counts[split] += images_of_class
             steps = [Step("scan the images", counts.total(), counts.total(), counts.total() * 2e-3)]
         else:
             counts, steps = catalog.sound_counts(warehouse, known), []
@@ -175,9 +191,13 @@ class Plan:
 def make_plan(study: Study) -> Plan:
     """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
     device = devices.prepare(study)
-    sets = [(settings, concepts.read(settings.source)) for settings in study.concept_sets]
     source = images.open_source(study.dataset)
+    sets = [
+        (settings, classes.as_in_dataset(concepts.read(settings.source), source.classes))
+        for settings in study.concept_sets
+    ]
     network = load_network(study, source)
+    classes.warn(network.classes, source.classes)
     taps = hooks.find_taps(network.model, study.network.layers, network.recipe.shape)
     network.model.to(device)
     probe = torch.zeros(2, *network.recipe.shape, device=device)
@@ -198,17 +218,17 @@ def make_plan(study: Study) -> Plan:
 
 
 def load_network(study: Study, source: images.Source) -> networks.Network:
-    """The study's network, its outputs named: by the study, else by the dataset's classes where they are as many."""
+    """The study's network, its outputs named as the dataset spells its classes (classes.name_outputs)."""
     network = networks.load(study.network)
     known = study.network.classes
     answer, outputs = find_answer(network.model, network.recipe, study.network.output, len(known or source.classes))
-    if known and len(known) != outputs:
-        single = ", whose one output an image stands for two classes: name both" if answer.single else ""
-        raise StudyError(f"network.classes names {len(known)} classes, the network has {outputs} outputs{single}")
-    if not known:
-        named = len(source.classes) == outputs
-        classes = tuple(source.classes) if named else tuple(f"output {place}" for place in range(outputs))
-        settings = study.network.model_copy(update={"classes": classes})
+    if answer.single and known and len(known) != outputs:
+        raise StudyError(
+            f"network.classes names {len(known)} classes; the network's one output an image stands for two: name both"
+        )
+    names = classes.name_outputs(study.network, outputs, source.classes)
+    if names != network.classes:
+        settings = study.network.model_copy(update={"classes": names})
         network = networks.describe(network.model, settings, network.recipe, network.weights)
     if answer.single:
         low, high = network.classes
@@ -259,6 +279,7 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     counts = catalog.sound_counts(warehouse, dataset_id)
     accept(counts)
     log.info(labelling(plan, counts))
+    classes.warn_of_splits(classes.counts_by_split(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
     clip_id = catalog.enter_clip(warehouse, plan.clip)

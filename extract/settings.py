@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,8 +16,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
 from extract.overrides import Typed
+from extract.texts import MEGABYTE, one_line, read_text
 
 LONGEST_NAME = 4000  # a path may stand where a name does
+LARGEST_LIST = 4 * MEGABYTE  # of a text file of class names
 
 
 def as_path(value: Any, info: ValidationInfo) -> Path:
@@ -38,6 +41,26 @@ def as_path(value: Any, info: ValidationInfo) -> Path:
 def _path_if_file(value: Any, info: ValidationInfo) -> Any:
     """A name has no dot and no slash; anything else is a file."""
     return str(as_path(value, info)) if isinstance(value, str) and ("/" in value or "." in value) else value
+
+
+def _lines_of_file(value: Any, info: ValidationInfo) -> Any:
+    """The lines of a text file, if the value names one; a list as it is.
+
+    A name that is there twice, as in lists of ImageNet's classes, gets its place beside it.
+    """
+    if not isinstance(value, str):
+        return value
+    path = as_path(value, info)
+    try:
+        names = [line.strip() for line in read_text(path, LARGEST_LIST).rstrip("\n").split("\n")]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give a list of names, or a text file with one a line") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable text file: {one_line(error)}") from None
+    if "" in names:
+        raise ValueError(f"{path}:{names.index('') + 1}: is blank; each line is the name of an output, in order")
+    repeated = {name for name, times in Counter(names).items() if times > 1}
+    return [f"{name} (output {place})" if name in repeated else name for place, name in enumerate(names)]
 
 
 def _plain(name: str) -> str:
@@ -62,6 +85,7 @@ Several = Annotated[tuple[T, ...], Strict(False)]  # TOML has lists
 AtLeastOne = Annotated[tuple[T, ...], Strict(False), AfterValidator(_not_empty)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
+ClassesOrFile = Annotated[Classes, BeforeValidator(_lines_of_file)]
 NameOrFile = Annotated[Name, BeforeValidator(_path_if_file)]
 StudyPath = Annotated[Path, BeforeValidator(as_path)]
 Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -77,7 +101,7 @@ class Settings(BaseModel):
 
 def refuse_twice(names: Sequence[str], what: str = "") -> None:
     """Raises ValueError where a name is there more than once; `what` begins the message."""
-    if twice := {name for name in names if names.count(name) > 1}:
+    if twice := {name for name, times in Counter(names).items() if times > 1}:
         raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
 
 

@@ -23,7 +23,7 @@ from extract.edit_settings import READS, Edit, Effects, Protocol, Sweep
 from extract.overrides import StudyError, dotted, override
 from extract.settings import (
     AtLeastOne,
-    Classes,
+    ClassesOrFile,
     Name,
     NameOrFile,
     Pooling,
@@ -98,7 +98,7 @@ class Network(Settings):
     architecture: Name
     arguments: dict[str, Any] = Field(default_factory=dict)
     weights: Path | Literal["pretrained"] | None = None
-    classes: Classes = ()
+    classes: ClassesOrFile = ()
     output: str | int | None = None
     input: Input
     pooling: Pooling = "avg"
@@ -164,7 +164,7 @@ class Arrays(Settings):
 
     path: StudyPath
     name: Name
-    classes: Classes = ()
+    classes: ClassesOrFile = ()
 
 
 class ConceptSet(Settings):

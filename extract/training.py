@@ -39,11 +39,10 @@ def run(
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
     source = images.open_source(study.dataset)
-    classes = study.network.classes or source.classes
     torch.manual_seed(seed)  # the first weights are drawn here
-    settings = study.network.model_copy(update={"weights": None, "classes": classes})
+    settings = study.network.model_copy(update={"weights": None, "classes": study.network.classes or source.classes})
     network = jobs.load_network(study.model_copy(update={"network": settings}), source)
-    train, validation = read_splits(source, classes)
+    train, validation = read_splits(source, network.classes)
     unfinished = output.with_name(f"{output.name}.training")
     try:
         records = fit(

@@ -223,7 +223,7 @@ def _accuracies(sides: list[Row], found: list[Row]) -> dict[str, Any]:
     if sides[0]["network_id"] == sides[1]["network_id"]:
         return {"note": "Both dissect the same network, so its predictions are the same."}
     if not found:
-        return {"note": "No image has a true class and predictions of both networks."}
+        return {"note": "Who is right is unknown: no image with predictions of both networks is of a class of both."}
     columns: list[Column] = [
         ("dataset", "Dataset", whole),
         ("split", "Split", whole),

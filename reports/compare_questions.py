@@ -207,7 +207,10 @@ QUESTIONS: dict[str, str] = {
                 on
                     networks_compared.other_network_id = others.network_id
                     and mine.image_id = others.image_id
-            where mine.true_class is not null and mine.network_id <> others.network_id
+            where
+                mine.is_correct is not null
+                and others.is_correct is not null
+                and mine.network_id <> others.network_id
 
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from reports import charts, words
+from reports import charts, sentences, words
 from reports.parts import Column, Figure, table, whole
 from reports.words import count, name, number, share
 
@@ -127,6 +127,8 @@ QUESTIONS: dict[str, str] = {
 def concepts_by_neuron(rows: Rows) -> dict[str, Any]:
     """The concept bars of the layer with most interpretable neurons."""
     found = rows["concepts_by_neuron"].to_dicts()
+    if sentences.are_labels_unknown(rows["layers"].to_dicts()):
+        return {"note": sentences.LABELS_UNKNOWN}
     if not found:
         return {"note": "No neuron of this layer has a label that the true classes of its best images confirm."}
     first = found[0]
@@ -148,6 +150,8 @@ def concepts_by_neuron(rows: Rows) -> dict[str, Any]:
 def concepts_by_prediction(rows: Rows) -> dict[str, Any]:
     """For each class, the concepts behind its correct predictions."""
     frame = rows["concepts_by_prediction"]
+    if rows["classes"]["correct"].null_count() == rows["classes"].height:
+        return {"note": "Which predictions are correct is unknown: no image has a class that is an output."}
     if frame.is_empty():
         return {"note": "No image was both classified correctly and spoken for by an interpretable neuron."}
     [summary] = rows["summary"].to_dicts()

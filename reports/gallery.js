@@ -39,10 +39,10 @@
   const bdi = (text) => make("bdi", "", text.length > 60 ? text.slice(0, 59) + "…" : text);
 
   function picture([id, value]) {
-    const [truth, predicted, png] = held.images[id];
+    const [truth, predicted, png, wrong] = held.images[id];
     const said = `Image ${id}: true class ${truth ?? "–"}, predicted ${predicted ?? "–"}, activation ${written(value)}`;
     const caption = make("figcaption", "", make("bdi", "", truth ?? "image " + id));
-    if (truth !== null && predicted !== null && truth !== predicted) {
+    if (wrong) {
       caption.append(" ", make("span", "wrong", "✗ ", make("bdi", "", predicted)));
     }
     let shown;

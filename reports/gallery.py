@@ -108,6 +108,7 @@ _TEMPLATES: dict[str, str] = {
             top_images.value,
             top_images.true_class,
             top_images.predicted_class,
+            top_images.is_correct,
             images.thumbnail
         from strongest
         cross join shown_dissection
@@ -216,7 +217,7 @@ def _once_each(column: pl.Series) -> tuple[list[str], list[int | None]]:
 def _pictures(
     frame: pl.DataFrame, number: Mapping[tuple[str, int], int], budget: int
 ) -> tuple[dict[int, list[list[Any]]], dict[int, list[Any]]]:
-    """[image id, activation] by neuron, and [true class, predicted class, PNG in base 64 or None] by image."""
+    """[image id, activation] by neuron, and [true class, predicted class, PNG in base 64 or None, wrong] by image."""
     pictures: dict[int, list[list[Any]]] = {}
     images: dict[int, list[Any]] = {}
     for of_neuron in frame.partition_by("layer", "unit", maintain_order=True):
@@ -224,7 +225,7 @@ def _pictures(
         for row in of_neuron.to_dicts():
             if row["image_id"] not in images:
                 classes = [None if row[key] is None else plain(row[key]) for key in ("true_class", "predicted_class")]
-                new[row["image_id"]] = [*classes, encoded(row["thumbnail"])]
+                new[row["image_id"]] = [*classes, encoded(row["thumbnail"]), row["is_correct"] is False]
         budget -= sum(len(image[2] or "") for image in new.values())
         if budget < 0:
             break

@@ -183,7 +183,7 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
         "sentences": [
             sentences.accuracy(summary, rows["accuracies"].to_dicts()),
             *sentences.interpretability(summary, layers),
-            sentences.commonest_concept(summary, rows["concepts_by_neuron"].to_dicts()),
+            sentences.commonest_concept(summary, layers, rows["concepts_by_neuron"].to_dicts()),
         ],
         "hero": sections.hero(cards),
         "neurons_per_layer": questions.NEURONS_PER_LAYER,

@@ -77,6 +77,7 @@ QUESTIONS: dict[str, str] = {
             network_accuracies.correct,
             network_accuracies.accuracy,
             network_accuracies.loss,
+            network_accuracies.num_unknown,
             network_accuracies.network_id = dissections.network_id as is_shown_network,
             network_accuracies.split_id = dissections.split_id as is_probing_set
         from shown_dissection
@@ -89,12 +90,14 @@ QUESTIONS: dict[str, str] = {
         order by is_shown_network desc, network_accuracies.network, network_accuracies.split_id
         limit 50
     """,
-    # The largest classes of the probing set.
+    # The largest classes of the probing set; correct is NULL for one that is no output of the network.
     "classes": f"""
         select
             image_predictions.true_class as class,
             count(*) as images,
-            count(*) filter (where image_predictions.is_correct) as correct,
+            case
+                when count(image_predictions.is_correct) > 0 then count(*) filter (where image_predictions.is_correct)
+            end as correct,
             count(*) over () as num_classes
         from shown_dissection
         inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
@@ -211,6 +214,7 @@ QUESTIONS: dict[str, str] = {
             top_images.value,
             top_images.true_class,
             top_images.predicted_class,
+            top_images.is_correct,
             images.thumbnail
         from strongest
         inner join top_images
@@ -225,7 +229,8 @@ QUESTIONS: dict[str, str] = {
         where top_images.rank <= {IMAGES_PER_NEURON}
         order by strongest.place, top_images.rank
     """,
-    # Right and wrong predictions of which the network was surest; by predicted class where there is no truth.
+    # Right and wrong predictions of which the network was surest, and those of which neither is known; by predicted
+    # class where there is no truth.
     "examples": f"""
         with judged as (
 
@@ -233,10 +238,11 @@ QUESTIONS: dict[str, str] = {
                 image_predictions.image_id,
                 coalesce(image_predictions.true_class, image_predictions.predicted_class) as class,
                 case
-                    when image_predictions.true_class is null then 'unknown'
+                    when image_predictions.is_correct is null then 'unknown'
                     when image_predictions.is_correct then 'right'
                     else 'wrong'
                 end as kind,
+                image_predictions.true_class,
                 image_predictions.predicted_class,
                 image_predictions.confidence
             from shown_dissection
@@ -266,6 +272,7 @@ QUESTIONS: dict[str, str] = {
                 order by judged.confidence desc, judged.image_id
             ) as rank,
             judged.image_id,
+            judged.true_class,
             judged.predicted_class,
             judged.confidence,
             images.thumbnail,
@@ -317,38 +324,50 @@ QUESTIONS: dict[str, str] = {
         inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id
         cross join passes
     """,
-    # The largest classes only.
+    # The largest classes only; of classes that are no output, also the commonest answers.
     "confusion": f"""
-        with largest as (
+        with shown as (
 
-            select confusion_matrices.true_class as class
+            select confusion_matrices.*
             from confusion_matrices
             inner join dissections
                 on
                     confusion_matrices.network_id = dissections.network_id
                     and confusion_matrices.split_id = dissections.split_id
             inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
-            group by confusion_matrices.true_class
-            order by sum(confusion_matrices.images) desc, class
+
+        ),
+
+        largest as (
+
+            select true_class as class
+            from shown
+            group by true_class
+            order by sum(images) desc, class
+            limit {CLASSES}
+
+        ),
+
+        answers as (
+
+            select predicted_class as class
+            from shown
+            where is_correct is null
+            group by predicted_class
+            order by sum(images) desc, class
             limit {CLASSES}
 
         )
 
-        select
-            confusion_matrices.true_class,
-            confusion_matrices.predicted_class,
-            confusion_matrices.images,
-            confusion_matrices.share
-        from confusion_matrices
-        inner join dissections
-            on
-                confusion_matrices.network_id = dissections.network_id
-                and confusion_matrices.split_id = dissections.split_id
-        inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
+        select true_class, predicted_class, images, share, is_correct
+        from shown
         where
-            confusion_matrices.true_class in (select class from largest)
-            and confusion_matrices.predicted_class in (select class from largest)
-        order by confusion_matrices.true_class, confusion_matrices.predicted_class
+            true_class in (select class from largest)
+            and (
+                predicted_class in (select class from largest)
+                or (is_correct is null and predicted_class in (select class from answers))
+            )
+        order by true_class, predicted_class
     """,
     # The z of labels beside what chance alone would give.
     "calibration": f"""

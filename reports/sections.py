@@ -52,15 +52,21 @@ def analysed(rows: Rows) -> list[tuple[str, Markup]]:
 
 def accuracies(rows: Rows) -> Table | None:
     """How often each network is right, per split."""
-    found = rows["accuracies"].to_dicts()
+    found = [
+        row
+        | {key: words.UNKNOWN for key in ("correct", "accuracy") if row[key] is None}
+        | {"num_unknown": row["num_unknown"] or None}
+        for row in rows["accuracies"].to_dicts()
+    ]
     columns: list[Column] = [
         ("network", "Network", whole),
         ("dataset", "Dataset", whole),
         ("split", "Split", whole),
         ("images", "Images", count),
-        ("correct", "Right", count),
-        ("accuracy", "Share right", share),
+        ("correct", "Right", words.or_unknown(count)),
+        ("accuracy", "Share right", words.or_unknown(share)),
         ("loss", "Mean loss, nats", loss),
+        ("num_unknown", "Other images", count),
     ]
     return table(found, columns) if found else None
 
@@ -91,6 +97,8 @@ def layers(rows: Rows) -> dict[str, Any]:
             _depth_figure(rows["layers"], charts.RULES, "Neurons that each rule accepts"),
             _depth_figure(rows["layers"], charts.ACCURACIES, "How often labels are right"),
         ]
+    if sentences.are_labels_unknown(found):
+        note = f"{note} {sentences.LABELS_UNKNOWN}" if note else sentences.LABELS_UNKNOWN
     figures = [figure for figure in figures if figure]
     return {"table": table(found, columns) if found else None, "figures": figures, "note": note}
 
@@ -169,7 +177,7 @@ def confusion(rows: Rows) -> dict[str, Any]:
     frame = rows["confusion"]
     if frame.is_empty():
         return {"note": "No image has both a true class and a prediction, so nothing can be confused."}
-    mistakes = frame.filter(pl.col("true_class") != pl.col("predicted_class")).sort("share", descending=True)
+    mistakes = frame.filter(~pl.col("is_correct")).sort("share", descending=True)
     said = [
         f"{words.plain(row['true_class'])} taken for {words.plain(row['predicted_class'])} {share(row['share'])}"
         for row in mistakes.head(6).to_dicts()
@@ -180,10 +188,12 @@ def confusion(rows: Rows) -> dict[str, Any]:
         ("images", "Images", count),
         ("share", "Share of the true class", share),
     ]
+    judged = frame["is_correct"].null_count() < len(frame)
+    commonest = (", ".join(said) or "none") if judged else "unknown, since no true class is an output of the network"
     return {
         "figure": Figure(
             charts.heat_map(frame, x="predicted_class", y="true_class", value="share", read=words.percent),
-            f"Confusion matrix. Commonest mistakes: {', '.join(said) or 'none'}.",
+            f"Confusion matrix. Commonest mistakes: {commonest}.",
         ),
         "table": table(frame.to_dicts(), columns),
     }
@@ -252,12 +262,11 @@ def _top_picture(row: Row) -> Picture:
     truth, predicted = row["true_class"], row["predicted_class"]
     caption = words.plain(truth) if truth is not None else f"image {row['image_id']}"
     said = f"true class {words.plain(truth)}, predicted {words.plain(predicted)}"
-    wrong = truth is not None and predicted is not None and truth != predicted
     return Picture(
         data_uri(row["thumbnail"]),
         f"Image {row['image_id']}: {said}, activation {number(row['value'])}",
         caption,
-        words.plain(predicted) if wrong else None,
+        words.plain(predicted) if row["is_correct"] is False else None,
     )
 
 
@@ -273,15 +282,19 @@ def examples(rows: Rows) -> dict[str, Any]:
         groups.append({"class": class_name, "counts": counts.get(class_name), "kinds": kinds})
     more = found[0]["num_classes"] - len(groups) if found else 0
     all_right = bool(counts) and all(row["correct"] == row["images"] for row in counts.values())
-    return {"groups": groups, "more": more, "all_right": all_right, "has_truth": bool(counts)}
+    is_judged = any(row["correct"] is not None for row in counts.values())
+    return {
+        "groups": groups, "more": more, "all_right": all_right, "has_truth": bool(counts), "is_judged": is_judged,
+    }  # fmt: skip
 
 
 def _example_picture(row: Row) -> Picture:
-    predicted = words.plain(row["predicted_class"])
-    known = "" if row["kind"] == "unknown" else f", true class {words.plain(row['class'])}"
+    predicted, truth = words.plain(row["predicted_class"]), row["true_class"]
+    known = "" if truth is None else f", true class {words.plain(truth)}"
+    is_named = row["kind"] == "unknown" and truth is not None  # else by its group, or as wrong
     return Picture(
         data_uri(row["thumbnail"]),
         f"Image {row['image_id']}{known}: predicted {predicted} with confidence {share(row['confidence'])}",
-        share(row["confidence"]),
+        f"{predicted} {share(row['confidence'])}" if is_named else share(row["confidence"]),
         predicted if row["kind"] == "wrong" else None,
     )

@@ -23,15 +23,27 @@ def headline(summary: Row, layers: list[Row]) -> Markup:
 def accuracy(summary: Row, accuracies: list[Row]) -> Markup:
     """How often the network is right on the probing set."""
     own = [row for row in accuracies if row["is_shown_network"] and row["is_probing_set"]]
-    if not own:
-        return Markup(
-            "{} was shown {} {}, for which no true class or no prediction is stored: "
-            "nothing can be said about how often it is right."
-        ).format(name(summary["network"]), count(summary["images"]), _images(summary))
+    if not own or own[0]["accuracy"] is None:
+        why = "has a class that is an output of it" if own else "has a prediction"
+        return Markup("{} was shown {} {}, none of which {}: how often it is right is unknown.").format(
+            name(summary["network"]), count(summary["images"]), _images(summary), why
+        )
     [row] = own
-    return Markup("{} is right on {} of {} {}.").format(
+    said = Markup("{} is right on {} of {} {}").format(
         name(summary["network"]), share(row["accuracy"]), count(row["images"]), _images(summary)
     )
+    if not row["num_unknown"]:
+        return said + "."
+    others = plural(row["num_unknown"], "other, which has", "others, which have")
+    return said + f"; of {others} no class that is an output of it, that is unknown."
+
+
+LABELS_UNKNOWN = "Whether labels are right is unknown: no label stands for a class of the images."
+
+
+def are_labels_unknown(layers: list[Row]) -> bool:
+    """Whether no label could be held against the classes of images."""
+    return bool(layers) and all(layer["overall_accuracy"] is None for layer in layers)
 
 
 def _images(summary: Row) -> Markup:
@@ -147,10 +159,12 @@ def _percent(summary: Row) -> str:
     return f"{100 * summary['q_limit']:.3g}\u00a0%"
 
 
-def commonest_concept(summary: Row, concepts: list[Row]) -> Markup:
+def commonest_concept(summary: Row, layers: list[Row], concepts: list[Row]) -> Markup:
     """Which label the right neurons carry most often."""
     if summary["concepts"] == 1:
         return Markup("The concept set holds one concept, so every label is the same.")
+    if are_labels_unknown(layers):
+        return Markup(LABELS_UNKNOWN)
     if not concepts:
         return Markup("No neuron's label could be confirmed by the true classes of its best images.")
     first = concepts[0]

@@ -22,6 +22,9 @@ class OutputError(ValueError):
 
 
 FORMATS = ("table", "json", "csv", "parquet")
+# NULL where images or labels have no class that they could be held against; the accuracy of a layer's interpretable
+# neurons is NULL also where it has none, and then is not called unknown.
+UNKNOWN = ("correct", "accuracy", "loss", "overall_accuracy")
 
 AFTER_EXTRACT = {
     "Images": """
@@ -41,6 +44,21 @@ AFTER_EXTRACT = {
         )
         group by splits.split, splits.split_id
         order by splits.split_id
+    """,
+    "How often the network is right": """
+        select
+            network_accuracies.split,
+            network_accuracies.images,
+            network_accuracies.num_unknown,
+            network_accuracies.correct,
+            network_accuracies.accuracy
+        from shown_dissection
+        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+        inner join splits as probed on dissections.split_id = probed.split_id
+        inner join network_accuracies on dissections.network_id = network_accuracies.network_id
+        inner join splits
+            on network_accuracies.split_id = splits.split_id and probed.dataset_id = splits.dataset_id
+        order by network_accuracies.split_id
     """,
     "Layers": """
         select
@@ -107,7 +125,7 @@ AFTER_EFFECTS = {
 STATUS = {
     "Tables": "select table_name, estimated_size as rows from duckdb_tables() where estimated_size > 0 order by 2 desc",
     "Networks": """
-        select network, split, images, correct, accuracy, loss from network_accuracies
+        select network, split, images, num_unknown, correct, accuracy, loss from network_accuracies
         order by network_id, split_id
     """,
     "Dissections": """
@@ -162,7 +180,23 @@ def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = ""
     if frame.is_empty() and empty:
         print(empty)
         return
-    print(as_text(frame))
+    print(as_text(say_unknown(frame)))
+
+
+def say_unknown(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with what is not known called so, instead of null."""
+    texts = [
+        pl.Series(name, [_known(value) for value in frame[name]])
+        for name in UNKNOWN
+        if name in frame.columns and frame[name].null_count()
+    ]
+    return frame.with_columns(texts)
+
+
+def _known(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 
 
 def show_edit(found: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Path) -> None:

@@ -9,11 +9,13 @@ Class, concept and layer names come from users' files: they may hold markup, be 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from markupsafe import Markup
 
 NONE = "–"
+UNKNOWN = "unknown"  # of what could be known, were there a class to hold it against
 NAME_LENGTH = 60  # a name in a sentence; the whole name is in its tooltip and in the tables
 
 # Control characters, and those that turn the direction of all text after them.
@@ -77,6 +79,11 @@ def number(value: float | None) -> str:
 def loss(value: float | None) -> str:
     """A mean cross-entropy: 0.282."""
     return NONE if value is None else f"{value:.3f}"
+
+
+def or_unknown(read: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same reader, but for UNKNOWN, which stays as it is."""
+    return lambda value: UNKNOWN if value == UNKNOWN else read(value)
 
 
 def plain(text: Any) -> str:

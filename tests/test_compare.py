@@ -130,7 +130,7 @@ def test_network_changes_are_those_of_the_images_that_both_networks_saw(seed):
     said = {n: {i: str(random.integers(2 + n % 2)) for i in truth if random.random() < 0.9} for n in (1, 2)}
     found = run_view(
         "network_changes",
-        networks=[dict(network_id=n, name=f"net {n}") for n in said],
+        networks=[dict(network_id=n, name=f"net {n}", classes=list("012")) for n in said],
         splits=[dict(split_id=s, dataset_id=1, split=f"split {s}") for s in (1, 2)],
         images=[dict(image_id=i, split_id=1 + i % 2, class_=name) for i, name in truth.items()],
         predictions=[
@@ -311,7 +311,7 @@ def test_what_has_nothing_to_compare_is_a_sentence(rows_of):
     concepts = read(rows_of(1, 4)).text
     assert "The concept sets have no concept in common, so no label can be the same." in concepts
     blind = read(rows_of(1, 2, Plan(truth=False))).text
-    assert "No image has a true class and predictions of both networks." in blind
+    assert "Who is right is unknown: no image with predictions of both networks is of a class of both." in blind
     untested = read(rows_of(1, 2, tested=False)).text
     assert "that chance does not explain:" not in untested
     assert "The labels of B were not held against chance" in read(rows_of(1, 4)).text

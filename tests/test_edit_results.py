@@ -48,7 +48,7 @@ def measured(
         dict(
             splits=[dict(split_id=1, split="test"), dict(split_id=2, split="train")],
             images=[dict(image_id=i, split_id=1, class_="a") for i in images],
-            networks=[dict(network_id=1, name="net")],
+            networks=[dict(network_id=1, name="net", classes=list("abc"))],
             dissections=[dict(dissection_id=7, split_id=2)],
             edits=[
                 dict(edit_id=i, name=f"edit {i}", network_id=1, dissection_id=7, layer="conv", draw=i)
@@ -110,7 +110,7 @@ def test_a_thousand_edits_have_the_exact_p_and_its_correction():
         "edit_results",
         splits=[dict(split_id=s, split=f"split {s}") for s in SIZES],
         images=images,
-        networks=[dict(network_id=i, name="net") for i in range(1, NETWORKS + 1)],
+        networks=[dict(network_id=i, name="net", classes=list("abc")) for i in range(1, NETWORKS + 1)],
         dissections=[dict(dissection_id=1, split_id=1)],
         edits=edits,
         predictions=before,
@@ -167,7 +167,10 @@ def test_losses_are_means_and_the_edited_network_is_named_once_it_is_there():
     row = result(2, 1, 1, 2)
     assert (row["loss_before"], row["loss_after"]) == (0.5, 0.25)
     assert (row["network"], row["split"], row["dissection_id"]) == ("net+edit 1", "test", 7)
-    networks = [dict(network_id=1, name="net", edit_id=None), dict(network_id=2, name="better", edit_id=1)]
+    networks = [
+        dict(network_id=i, name=name, edit_id=edit, classes=["a", "b"])
+        for i, name, edit in [(1, "net", None), (2, "better", 1)]
+    ]
     assert result(2, 1, 1, 2, networks=networks)["network"] == "better"
 
 
@@ -300,6 +303,7 @@ def test_edits_rank_by_right_images_then_loss_then_age_and_controls_take_no_part
     losses = {1: 0.1, 2: 0.4, 3: 0.3, 4: 0.3, 5: 0.0}
     tables["edit_predictions"] = [row | dict(loss=losses[row["edit_id"]]) for row in tables["edit_predictions"]]
     tables["edits"].append(dict(edit_id=6, network_id=2, name="of another network"))
+    tables["networks"].append(dict(network_id=2, name="another", classes=["a", "b"]))
     tables["predictions"] += said("network_id", 2, range(1, 31), WAS)
     tables["edit_predictions"] += said("edit_id", 6, range(1, 31), right(30))
     tables["edit_blocks"].append(dict(edit_id=6, split_id=1, block=0, images=30))

@@ -158,7 +158,7 @@ def test_a_row_of_a_confusion_matrix_is_shared_out_and_an_image_without_a_class_
     truth, said = ["a", "a", "a", "b", None], ["a", "b", "a", "c", "a"]
     rows = run_view(
         "confusion_matrices",
-        networks=[dict(network_id=1, name="net")],
+        networks=[dict(network_id=1, name="net", classes=["a", "c"])],
         splits=[dict(split_id=1, split="test")],
         images=[dict(image_id=i, split_id=1, class_=name) for i, name in enumerate(truth)],
         predictions=[dict(network_id=1, image_id=i, class_=name) for i, name in enumerate(said)],
@@ -166,6 +166,7 @@ def test_a_row_of_a_confusion_matrix_is_shared_out_and_an_image_without_a_class_
     assert [(row["true_class"], row["predicted_class"], row["images"], row["share"]) for row in rows] == [
         ("a", "a", 2, pytest.approx(2 / 3)), ("a", "b", 1, pytest.approx(1 / 3)), ("b", "c", 1, 1)
     ]  # fmt: skip
+    assert [row["is_correct"] for row in rows] == [True, False, None]
 
 
 def test_edit_confusions_leave_out_controls_and_images_that_the_edit_was_not_asked_about():

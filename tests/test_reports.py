@@ -53,6 +53,7 @@ class Plan:
     rule: str = "tau"
     tested: bool = False  # labels were held against chance: all but the neurons of noise pass, and most other tests
     truth: bool = True
+    met: bool = True  # else images are of classes that neither an output nor a concept stands for
     wrong: int = 4  # wrong predictions in each split
     edits: int = 1
     intervals: bool = True  # of what the edits changed; a run that was stopped has none yet
@@ -74,7 +75,7 @@ def images(plan: Plan) -> list[dict[str, Any]]:
             "image_id": number + 1,
             "split_id": 1 + number // IMAGES,
             "position": number,
-            "class": plan.classes[number % len(plan.classes)] if plan.truth else None,
+            "class": ("" if plan.met else "not ") + plan.classes[number % len(plan.classes)] if plan.truth else None,
             "sha256": str(number),
             "thumbnail": picture(number) if plan.thumbnails else None,
             "defect": None,
@@ -609,9 +610,22 @@ def test_any_name_reads_as_itself(text):
         (
             {"truth": False},
             [
-                "for which no true class or no prediction is stored",
+                "none of which has a class that is an output of it: how often it is right is unknown",
+                "Whether labels are right is unknown",
                 "No image has both a true class and a prediction",
-                "predictions are neither right nor wrong",
+                "Which predictions are correct is unknown",
+                "The images have no true class, so whether predictions are right is unknown",
+            ],
+        ),
+        (
+            {"met": False},
+            [
+                "none of which has a class that is an output of it: how often it is right is unknown",
+                "Whether labels are right is unknown",
+                "Which predictions are correct is unknown",
+                "No true class is an output of the network, so whether predictions are right is unknown",
+                "8, no output of the network",
+                "No edit that rests on this dissection has been measured",
             ],
         ),
         ({"thumbnails": False}, ["no picture"]),
@@ -625,6 +639,19 @@ def test_a_missing_part_is_a_sentence(rows_of, changes, expected):
     assert all(size > 0 for size in numbers_drawn(shown.charts))
     for chart in shown.charts.values():
         vl_convert.vegalite_to_vega(chart)
+
+
+@pytest.mark.parametrize("changes", [{"truth": False}, {"met": False}])
+def test_nothing_is_right_or_wrong_where_no_class_meets_an_output(rows_of, changes):
+    rows = rows_of(**changes)
+    assert {row["accuracy"] for row in rows["accuracies"].to_dicts()} == {None}
+    shown = page(rows)
+    assert "unknown" in shown.cells
+    assert ("Commonest mistakes: unknown" in shown.html) == ("met" in changes)
+    assert "0.0 %" not in shown.cells
+    assert not re.search(r"\b0 of \d+ right|none right|none wrong|right on", shown.text)
+    assert "✗" not in re.sub("after ✗", "", shown.text)
+    assert not any("right" in str(chart) for name, chart in shown.charts.items() if name.startswith("layers"))
 
 
 def test_many_edits_are_told_together(rows_of):

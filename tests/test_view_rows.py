@@ -13,7 +13,7 @@ from conftest import dissection_row, finished, run_view
 from warehouse import Warehouse
 
 NET = dict(
-    networks=[dict(network_id=1, name="net")],
+    networks=[dict(network_id=1, name="net", classes=["happy", "sad"])],
     layers=[dict(layer_id=i, network_id=1, layer=name, position=i) for i, name in enumerate(["conv", "head"])],
 )
 
@@ -128,6 +128,7 @@ def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
         neurons=units(1),
         extractions=[dict(extraction_id=1, target="activations", split_id=1, layer_id=0)],
         dissections=[dissection_row(top_k=4)],
+        splits=[dict(split_id=1, split="train")],
         images=[dict(image_id=i, split_id=1, class_=None if i == 7 else "sad") for i in values],
         predictions=[dict(network_id=1, image_id=3, class_="happy"), dict(network_id=2, image_id=5, class_="happy")],
         activations=[dict(neuron_id=0, image_id=i, value=value) for i, value in values.items()],
@@ -138,6 +139,7 @@ def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
     assert [(row["true_class"], row["predicted_class"]) for row in rows[:3]] == [
         ("sad", "happy"), ("sad", None), (None, None)
     ]  # fmt: skip
+    assert [row["is_correct"] for row in rows[:3]] == [False, None, None]
 
 
 def statistics(*columns: list[float], **dissection: Any) -> dict[str, list[dict[str, Any]]]:
@@ -269,16 +271,20 @@ def test_weights_are_scaled_by_the_rule_of_the_edit_or_as_was_kept_of_a_query_or
     assert biases[3] == [1.0, 1.0, 1.0]
 
 
-def test_a_prediction_of_an_image_without_a_class_is_never_right_and_does_not_count():
+def test_whether_an_image_without_a_class_or_of_one_that_is_no_output_is_right_is_unknown():
     tables = dict(
-        networks=NET["networks"],
+        networks=[dict(network_id=1, name="net", classes=["a", "b"])],
         splits=[dict(split_id=1, split="test")],
-        images=images("a", "a", None),
-        predictions=[dict(network_id=1, image_id=i, class_=c, loss=1.0) for i, c in enumerate("aba", 1)],
+        images=images("a", "a", None, "c"),
+        predictions=[
+            dict(network_id=1, image_id=i, class_=c, loss=loss)
+            for i, (c, loss) in enumerate([("a", 0.5), ("b", 1.5), ("a", None), ("b", None)], 1)
+        ],
     )
-    assert [row["is_correct"] for row in run_view("image_predictions", **tables)] == [True, False, False]
+    assert [row["is_correct"] for row in run_view("image_predictions", **tables)] == [True, False, None, None]
     [row] = run_view("network_accuracies", **tables)
     assert (row["images"], row["correct"], row["accuracy"], row["loss"]) == (2, 1, 0.5, 1.0)
+    assert row["num_unknown"] == 2
 
 
 @pytest.mark.parametrize(("similarities", "bars"), [([0, 1, 2, 4], [0, 10, 20, 39]), ([3, 3], [0])])

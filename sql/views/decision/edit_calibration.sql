@@ -2,7 +2,8 @@
 -- grain: edit_id, split_id
 --
 -- Images fall into fifteen equal ranges of confidence; the error is the mean, over images, of how far accuracy and mean
--- confidence of their range are apart (Guo et al. 2017, arXiv 1706.04599). For edits, not for controls.
+-- confidence of their range are apart (Guo et al. 2017, arXiv 1706.04599). Over the images whose class is an output of
+-- the network; for edits, not for controls.
 -- Fifteen times a float is kept a float, on every engine: in double precision the ranges would begin elsewhere.
 
 with
@@ -22,7 +23,11 @@ judged as (
         on
             edits.network_id = predictions.network_id
             and images.image_id = predictions.image_id
-    where edits.control is null and images.class is not null
+    inner join network_outputs
+        on
+            edits.network_id = network_outputs.network_id
+            and images.class = network_outputs.class
+    where edits.control is null
     union all
     select
         edits.edit_id,
@@ -37,7 +42,11 @@ judged as (
         on
             edit_predictions.image_id = images.image_id
             and finished_edits.split_id = images.split_id
-    where edits.control is null and images.class is not null
+    inner join network_outputs
+        on
+            edits.network_id = network_outputs.network_id
+            and images.class = network_outputs.class
+    where edits.control is null
 
 ),
 

@@ -1,7 +1,8 @@
 -- The images whose class an edit changed.
 -- grain: edit_id, image_id
 --
--- kind: gained (came right), lost (came wrong), other (wrong before and after). Without a true class it is NULL.
+-- kind: gained (came right), lost (came wrong), other (wrong before and after). Where the true class is not
+-- known, or is no output of the network, it is NULL.
 
 select
     edits.edit_id,
@@ -13,7 +14,7 @@ select
     case
         when after.class = images.class then 'gained'
         when before.class = images.class then 'lost'
-        when images.class is not null then 'other'
+        when network_outputs.class is not null then 'other'
     end as kind,
     before.confidence as confidence_before,
     after.confidence as confidence_after,
@@ -27,4 +28,8 @@ inner join predictions as before
         and after.image_id = before.image_id
 inner join images on after.image_id = images.image_id
 inner join splits on images.split_id = splits.split_id
+left join network_outputs
+    on
+        edits.network_id = network_outputs.network_id
+        and images.class = network_outputs.class
 where edits.control is null and after.class <> before.class

@@ -11,5 +11,5 @@ select
     split_id,
     dissection_id
 from edit_flips
-where true_class is not null
+where kind is not null
 group by edit_id, split, true_class, split_id, dissection_id

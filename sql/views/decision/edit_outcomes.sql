@@ -2,7 +2,7 @@
 -- grain: edit_id, split_id
 -- materialized: table
 --
--- gained: images that came right; lost: that came wrong; changed: whose class is another one, right or wrong.
+-- Over the images whose class is an output of the network. gained: images that came right; lost: that came wrong; changed: whose class is another one, right or wrong.
 
 select
     edits.edit_id,
@@ -26,5 +26,8 @@ inner join predictions as before
     on
         edits.network_id = before.network_id
         and after.image_id = before.image_id
-where images.class is not null
+inner join network_outputs
+    on
+        edits.network_id = network_outputs.network_id
+        and images.class = network_outputs.class
 group by edits.edit_id, images.split_id

@@ -1,5 +1,7 @@
 -- What each network says of each image, beside the truth.
 -- grain: network_id, image_id
+--
+-- is_correct: NULL where the image has no class, or one that is no output of the network: then it is not known.
 
 select
     networks.name as network,
@@ -7,7 +9,7 @@ select
     predictions.image_id,
     images.class as true_class,
     predictions.class as predicted_class,
-    coalesce(predictions.class = images.class, false) as is_correct,
+    case when network_outputs.class is not null then predictions.class = images.class end as is_correct,
     predictions.confidence,
     predictions.loss,
     predictions.network_id,
@@ -16,3 +18,7 @@ from predictions
 inner join networks on predictions.network_id = networks.network_id
 inner join images on predictions.image_id = images.image_id
 inner join splits on images.split_id = splits.split_id
+left join network_outputs
+    on
+        predictions.network_id = network_outputs.network_id
+        and images.class = network_outputs.class

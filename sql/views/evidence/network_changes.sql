@@ -1,7 +1,7 @@
 -- How often two networks are right about the same images, per split, and whether that differs.
 -- grain: network_id, other_network_id, split_id
 --
--- Over the images with a true class of which both have predictions. gained: images that only the other network gets
+-- Over the images with predictions of both whose class is an output of both. gained: images that only the other network gets
 -- right; lost: that only the first does; changed: to which they give different classes, right or wrong.
 -- p_mcnemar: McNemar's exact test on the images gained and lost. It is of one comparison: where the other network is
 -- an edit, the best of many that were tried, edit_results corrects for that.
@@ -30,7 +30,7 @@ counted as (
         on
             mine.image_id = others.image_id
             and mine.network_id <> others.network_id
-    where mine.true_class is not null
+    where mine.is_correct is not null and others.is_correct is not null
     group by mine.network, others.network, mine.split, mine.split_id, others.network_id, mine.network_id
 
 ),

@@ -1,5 +1,7 @@
 -- The images that activate each neuron most, with their true and predicted class.
 -- grain: network, layer, unit, rank, dissection_id
+--
+-- is_correct: whether the network is right about the image; NULL where that is not known.
 
 select
     named_neurons.network,
@@ -9,7 +11,8 @@ select
     top_activations.image_id,
     top_activations.value,
     images.class as true_class,
-    predictions.class as predicted_class,
+    image_predictions.predicted_class,
+    image_predictions.is_correct,
     dissections.dissection_id
 from shown_dissection
 inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
@@ -19,8 +22,8 @@ inner join top_activations
         named_neurons.neuron_id = top_activations.neuron_id
         and dissections.split_id = top_activations.split_id
 inner join images on top_activations.image_id = images.image_id
-left join predictions
+left join image_predictions
     on
-        top_activations.image_id = predictions.image_id
-        and dissections.network_id = predictions.network_id
+        top_activations.image_id = image_predictions.image_id
+        and dissections.network_id = image_predictions.network_id
 where top_activations.rank <= dissections.top_k

@@ -3,6 +3,7 @@
 --
 -- share is of the correctly classified images of the class, low to high its Wilson 95 % interval; lift is that
 -- share over the share among the wrongly classified images of the class (NULL where that one is zero).
+-- A class that is no output of the network has no rows.
 
 with
 
@@ -19,7 +20,7 @@ judged_images as (
         on
             dissections.network_id = image_predictions.network_id
             and dissections.split_id = image_predictions.split_id
-    where image_predictions.true_class is not null
+    where image_predictions.is_correct is not null
 
 ),
 

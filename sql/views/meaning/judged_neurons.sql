@@ -2,7 +2,8 @@
 -- grain: dissection_id, neuron_id
 -- materialized: table
 --
--- Chance differs by concept, which stands for one to three classes of unequal size: lift divides by the share
+-- Where no class of the label has an image in the probing set, or none of the best images has a class, nothing can be
+-- right or wrong, and accuracy is NULL. Chance differs by concept, which stands for one to three classes of unequal size: lift divides by the share
 -- of those classes among the sound images of the probing set.
 
 with
@@ -64,14 +65,15 @@ select
     neuron_labels.neuron_id,
     neuron_labels.layer_id,
     neuron_labels.concept_id,
-    best_images.accuracy,
+    case when concept_chances.chance is not null then best_images.accuracy end as accuracy,
     best_images.accuracy / concept_chances.chance as lift
-from best_images
-inner join neuron_labels
+from neuron_labels
+left join best_images
     on
-        best_images.dissection_id = neuron_labels.dissection_id
-        and best_images.neuron_id = neuron_labels.neuron_id
+        neuron_labels.dissection_id = best_images.dissection_id
+        and neuron_labels.neuron_id = best_images.neuron_id
 left join concept_chances
     on
         neuron_labels.dissection_id = concept_chances.dissection_id
         and neuron_labels.concept_id = concept_chances.concept_id
+where neuron_labels.concept_id is not null

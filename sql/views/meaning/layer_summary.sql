@@ -1,7 +1,7 @@
 -- How much of each layer CLIP can put a word to, and how often that word is right.
 -- grain: network, layer, dissection_id
 --
--- Accuracies are means of the neurons' accuracies. A layer without a single interpretable neuron keeps its
+-- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without a single interpretable neuron keeps its
 -- row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead neurons count as uninterpretable.
 -- What could not be decided is NULL: num_calibrated, and under the rule q all that counts interpretable neurons, where
 -- no null was drawn for the layer.

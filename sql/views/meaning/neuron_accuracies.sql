@@ -1,5 +1,7 @@
 -- Of each neuron's best images, the share whose true class is one that its label stands for.
 -- grain: network, layer, unit, dissection_id
+--
+-- NULL where the label stands for no class of the images, or the images have none.
 
 select
     named_neurons.network,
