@@ -1,5 +1,7 @@
 -- The images that activate each neuron most, with their true and predicted class.
 -- grain: network, layer, unit, rank, dissection_id
+--
+-- Only images that the neuron fires on; all of a dead one are alike.
 
 select
     named_neurons.network,
@@ -14,6 +16,10 @@ select
 from shown_dissection
 inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
 inner join named_neurons on dissections.network_id = named_neurons.network_id
+inner join neuron_statistics
+    on
+        named_neurons.neuron_id = neuron_statistics.neuron_id
+        and dissections.split_id = neuron_statistics.split_id
 inner join top_activations
     on
         named_neurons.neuron_id = top_activations.neuron_id
@@ -23,4 +29,6 @@ left join predictions
     on
         top_activations.image_id = predictions.image_id
         and dissections.network_id = predictions.network_id
-where top_activations.rank <= dissections.top_k
+where
+    top_activations.rank <= dissections.top_k
+    and (top_activations.rank <= neuron_statistics.images_fired or neuron_statistics.sd = 0)

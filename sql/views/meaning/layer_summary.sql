@@ -2,7 +2,7 @@
 -- grain: network, layer, dissection_id
 --
 -- Accuracies are means of the neurons' accuracies. A layer without a single interpretable neuron keeps its
--- row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead neurons count as uninterpretable.
+-- row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead and sparse neurons count as uninterpretable.
 
 with
 
@@ -17,6 +17,7 @@ judged as (
         neuron_labels.above_tau,
         neuron_labels.calibrated,
         neuron_labels.dead,
+        neuron_labels.sparse,
         neuron_labels.similarity,
         judged_neurons.accuracy,
         neuron_labels.dissection_id
@@ -46,6 +47,7 @@ select
     avg(similarity) as mean_similarity,
     avg(weight_l1) filter (where interpretable) as interpretable_weight_l1,
     avg(weight_l1) filter (where not interpretable) as uninterpretable_weight_l1,
+    count(*) filter (where sparse) as num_sparse,
     position,
     dissection_id
 from judged
