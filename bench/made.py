@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from extract import labels, nulls, scoring
+from extract import labels, nulls, ranking, scoring
 from extract.nulls import Spread
 from extract.scoring import Settings
 
@@ -74,12 +74,15 @@ class Layer(scoring.Array):
     """A layer in memory, with what extract.labels asks of a stored one. dead: as in dissected_neurons."""
 
     def __init__(self, activations: np.ndarray, settings: Settings) -> None:
-        few = [k for k, column in enumerate(activations.T) if len(np.unique(column[:1000])) < settings.top_k]
-        dead = np.zeros(activations.shape[1], bool)
-        for k in few:
-            values = len(np.unique(activations[:, k]))
-            dead[k] = values == 1 or values < settings.top_k
-        super().__init__(activations, dead)
+        images = len(activations)
+        whole = {"soft_wpmi": settings.top_k, "wpmi": settings.top_k,
+                 "rank_reorder": int(settings.rank_fraction * images)}  # fmt: skip
+        most = min(whole.get(settings.scorer, images), ranking.KNOWN)
+        lengths, dead = np.empty(activations.shape[1], np.int64), np.zeros(activations.shape[1], bool)
+        for k, column in enumerate(activations.T):
+            lengths[k] = usable_images(column, most, settings)
+            dead[k] = column.min() == column.max() or lengths[k] < min(settings.min_images, most)
+        super().__init__(activations, dead, ranking.list_lengths(lengths, most))
 
     @property
     def spread(self) -> Spread:
@@ -90,6 +93,17 @@ class Layer(scoring.Array):
     def cube_spread(self) -> Spread:
         """The same of the centred cubes."""
         return Spread(*_moments(self.activations, centred_cubes=True))
+
+
+def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
+    """Of how many best images a neuron (image,) is scored: it fires on them, and no tie decides which they are."""
+    falling = np.sort(column)[::-1]
+    fired = (falling > falling[-1]).sum()
+    count = min(most, fired + (fired == len(falling) - 1))
+    few = settings.scorer in ("soft_wpmi", "wpmi", "rank_reorder") and len(np.unique(column)) < settings.top_k
+    if few and count and (falling >= falling[count - 1]).sum() > count:
+        return int((falling > falling[count - 1]).sum())
+    return int(count)
 
 
 def _moments(activations: np.ndarray, centred_cubes: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -126,10 +140,14 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     z = labels.z_of_scores(settings, layer, 0, scores, null, len(images))[:, 0]
     live = ~layer.dead & (scores.concepts[:, 0] >= 0)
     p, q = np.ones(len(z)), np.ones(len(z))
-    p[live] = look_up(*nulls.steps(null.labels[0], draws), z[live])
+    drawn = 0
+    for length in np.unique(layer.lengths[live]):
+        mine, of_length = live & (layer.lengths == length), null.labels[0][int(length)]
+        p[mine] = look_up(*nulls.steps(of_length, draws), z[mine])
+        drawn = max(drawn, len(of_length))
     q[live] = benjamini_hochberg(p[live])
     seconds = time.perf_counter() - start
-    return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, len(null.labels[0]), seconds)
+    return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, drawn, seconds)
 
 
 def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -37,8 +37,14 @@ class Size:
 
 
 def fingerprint(settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str) -> str:
-    """Of everything that a dissection's numbers depend on; the name of the concept set is not part of it."""
-    return fingerprints.of_values(settings.model_dump(exclude={"concepts"}), network, dataset, split, clip, concept_set)
+    """Of everything that a dissection's numbers depend on; the name of the concept set is not part of it.
+
+    min_images is left out at its default, so that a dissection made before there was one is still the same.
+    """
+    values = settings.model_dump(exclude={"concepts"})
+    if settings.min_images == min(study.LEAST_IMAGES, settings.top_k):
+        del values["min_images"]
+    return fingerprints.of_values(values, network, dataset, split, clip, concept_set)
 
 
 def choose_engine(settings: study.Dissection, size: Size) -> str:

@@ -20,10 +20,12 @@ from torch import Tensor
 
 from extract import correlations, likelihoods, nulls, ranking, robustness, scoring
 from extract.best import pieces
+from extract.likelihoods import Lists
 from extract.nulls import Null, Spread
 from extract.scoring import Scores, Settings
 
 READS = ("dissected_neurons", "top_activations")  # views that must be built
+COMPUTED = ("null_quantiles", "null_samples", "kernel_scores", "label_checks")
 STORED = 256  # images of each neuron in top_activations
 IMAGES_AT_ONCE = 16384  # whose embeddings are read at a time
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
@@ -48,7 +50,8 @@ class StoredLayer:
     layer_id: int
     split_id: int
     first_neuron: int
-    dead: np.ndarray
+    dead: np.ndarray  # or sparse
+    lengths: np.ndarray
     image_ids: np.ndarray
     lists: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # whole ones, by their length
 
@@ -116,16 +119,29 @@ class StoredLayer:
         return np.ascontiguousarray(values.reshape(last - first, self.images).T)
 
     @cached_property
+    def lowest(self) -> np.ndarray:
+        """The lowest activation of each neuron."""
+        return self._statistics["lowest"].to_numpy()
+
+    @cached_property
     def spread(self) -> Spread:
         """Mean and standard deviation of the activations of the live neurons."""
-        rows = self.warehouse.rows(
+        return Spread(self._statistics["mean"].to_numpy(), self._statistics["sd"].to_numpy())
+
+    @cached_property
+    def fired(self) -> np.ndarray:
+        """How many images each neuron fires on; 256 is that many or more."""
+        return self._statistics["images_fired"].to_numpy()
+
+    @cached_property
+    def _statistics(self) -> pl.DataFrame:
+        return self.warehouse.rows(
             """
-            select mean, sd from neuron_statistics
+            select mean, sd, lowest, images_fired from neuron_statistics
             where split_id = $split and neuron_id >= $first and neuron_id < $last order by neuron_id
             """,
             {"split": self.split_id, "first": self.first_neuron, "last": self.first_neuron + self.neurons},
         )
-        return Spread(rows["mean"].to_numpy(), rows["sd"].to_numpy())
 
     @cached_property
     def cube_spread(self) -> Spread:
@@ -140,19 +156,35 @@ class StoredLayer:
 
 
 def outstanding(warehouse: Any) -> pl.DataFrame:
-    """The dissections that nothing was computed for yet."""
+    """The dissections with a neuron to label whose null was not drawn yet."""
     return warehouse.rows(
         """
         select * from dissections
-        where dissection_id not in (select dissection_id from null_quantiles)
+        where dissection_id in (
+            select dissected_neurons.dissection_id
+            from dissected_neurons
+            left join (select distinct dissection_id, layer_id, list_images from null_quantiles) as drawn
+                on
+                    dissected_neurons.dissection_id = drawn.dissection_id
+                    and dissected_neurons.layer_id = drawn.layer_id
+                    and dissected_neurons.list_images = drawn.list_images
+            where not dead and not sparse and drawn.layer_id is null
+        )
         order by dissection_id
         """
     )
 
 
 def run(warehouse: Any, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield what each outstanding dissection lacks, as one unit."""
-    for row in outstanding(warehouse).to_dicts():
+    """Yield what each outstanding dissection lacks, as one unit.
+
+    Where a null was drawn for some of its neurons only, as when sparse ones counted as dead, all is computed anew: the
+    prior of a layer is over all its neurons.
+    """
+    rows = outstanding(warehouse).to_dicts()
+    if rows:
+        warehouse.discard(COMPUTED, [row["dissection_id"] for row in rows])
+    for row in rows:
         layers = read_layers(warehouse, row)
         if layers:
             yield label(row, read_evidence(warehouse, row), layers, device)
@@ -193,19 +225,28 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[StoredLay
     with torch.inference_mode():
         if settings.scorer in ("soft_wpmi", "wpmi"):
             lists = [prior_lists(settings, layer) for layer in layers]
-            return nulls.likelihood_null(settings, lists, evidence.images, evidence.concepts, draws, seed)
+            asked = [scored_lengths(layer) or [settings.top_k] for layer in layers]
+            return nulls.likelihood_null(settings, lists, asked, evidence.images, evidence.concepts, draws, seed)
         if settings.scorer == "rank_reorder":
             return nulls.reorder_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
         if settings.scorer == "cos_cubed":
-            return nulls.cubed_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
-        ratios = [_ratio(settings, layer) for layer in layers]
-        return nulls.linear_null(settings, ratios, evidence.images, evidence.concepts, draws, seed)
+            null = nulls.cubed_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
+        else:
+            ratios = [_ratio(settings, layer) for layer in layers]
+            null = nulls.linear_null(settings, ratios, evidence.images, evidence.concepts, draws, seed)
+        nulls.sparse_labels(settings, layers, null, evidence.images, evidence.concepts, draws, seed)
+        return null
 
 
-def prior_lists(settings: Settings, layer: StoredLayer) -> np.ndarray:
-    """The best images (K, top_k) of the neurons that the prior is the mean over."""
-    lists = layer.top(settings.top_k, 0, layer.neurons)[0]
-    return lists if settings.include_dead else lists[~layer.dead]
+def prior_lists(settings: Settings, layer: StoredLayer) -> Lists:
+    """The best images of the neurons that the prior is the mean over."""
+    every = np.arange(layer.neurons)
+    return Lists.of(settings, layer, every if settings.include_dead else every[~layer.dead])
+
+
+def scored_lengths(layer: StoredLayer) -> list[int]:
+    """The different list_images of the neurons that take a label."""
+    return [] if layer.lengths is None else np.unique(layer.lengths[~layer.dead]).tolist()
 
 
 def _ratio(settings: Settings, layer: StoredLayer) -> np.ndarray:
@@ -213,7 +254,7 @@ def _ratio(settings: Settings, layer: StoredLayer) -> np.ndarray:
     if settings.scorer == "pearson":
         return np.zeros(1)
     spread = layer.spread
-    live = ~layer.dead & (spread.sd > 0)
+    live = nulls.is_whole(layer) & (spread.sd > 0)
     return spread.mean[live] / spread.sd[live] if live.any() else np.zeros(1)
 
 
@@ -222,21 +263,26 @@ def z_of_scores(
 ) -> np.ndarray:
     """z (K, keep) of kept scores, from the same moments as the views'; NaN where there is no score."""
     found, values = scores.concepts, np.where(scores.concepts >= 0, scores.similarities, np.nan)
-    if settings.scorer in ("soft_wpmi", "wpmi"):
-        _, constant = likelihoods._tilts(settings)
-        prior = settings.prior_weight * null.priors[place][found] - (1 - settings.prior_weight) * constant
-        return (values + prior - null.mean[0][found]) / null.sd[0][found]
-    if settings.scorer == "rank_reorder":
-        return (values - null.mean[place][found]) / null.sd[place][found]
     if settings.scorer == "pearson":
         return values * images**0.5
+    if settings.scorer in ("soft_wpmi", "wpmi", "rank_reorder"):
+        z = np.full(found.shape, np.nan)
+        for length, known in null.moments[place].items():
+            rows = ~layer.dead if layer.lengths is None else ~layer.dead & (layer.lengths == length)
+            mine, prior = found[rows], 0.0
+            if settings.scorer != "rank_reorder":
+                _, constant = likelihoods._tilts(settings, length)
+                prior = settings.prior_weight * known.prior[mine] - (1 - settings.prior_weight) * constant
+            z[rows] = (values[rows] + prior - known.mean[mine]) / known.sd[mine]
+        return z
+    [known, *_] = null.moments[place].values()
     spread = layer.cube_spread if settings.scorer == "cos_cubed" else layer.spread
     mean, sd = spread.mean[:, None], np.where(spread.sd > 0, spread.sd, np.nan)[:, None]
     least = correlations.MIN_NORM if settings.scorer == "cos_cubed" else 0.0
     norm = np.maximum(np.hypot(mean, sd) * images**0.5, least)
-    other = np.maximum(np.hypot(null.mean[0], null.sd[0]) * images**0.5, least)[found]
+    other = np.maximum(np.hypot(known.mean, known.sd) * images**0.5, least)[found]
     product = values * norm * other / images  # mean of the products
-    return (product - mean * null.mean[0][found]) / (sd * null.sd[0][found]) * (images - 1) ** 0.5
+    return (product - mean * known.mean[found]) / (sd * known.sd[found]) * (images - 1) ** 0.5
 
 
 # ---------------------------------------------------------------- rows
@@ -300,7 +346,10 @@ def _matrix(rows: pl.DataFrame) -> np.ndarray:
 def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
     """The layers of a dissection that have a live neuron, nearest the image first."""
     neurons = warehouse.rows(
-        "select layer_id, neuron_id, dead from dissected_neurons where dissection_id = $id order by neuron_id",
+        """
+        select layer_id, neuron_id, dead or sparse as dead, list_images
+        from dissected_neurons where dissection_id = $id order by neuron_id
+        """,
         {"id": row["dissection_id"]},
     )
     images = warehouse.rows(
@@ -308,7 +357,15 @@ def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
         {"split": row["split_id"]},
     )["image_id"].to_numpy()
     return [
-        StoredLayer(warehouse, layer_id, row["split_id"], group["neuron_id"][0], group["dead"].to_numpy(), images)
+        StoredLayer(
+            warehouse,
+            layer_id,
+            row["split_id"],
+            group["neuron_id"][0],
+            group["dead"].to_numpy(),
+            group["list_images"].to_numpy(),
+            images,
+        )
         for (layer_id,), group in neurons.group_by("layer_id", maintain_order=True)
         if not group["dead"].all()
     ]
@@ -317,19 +374,28 @@ def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
 def quantile_table(row: dict[str, Any], layers: Sequence[StoredLayer], null: Null) -> pa.Table:
     """Rows of null_quantiles."""
     tables = []
-    for layer, draws in zip(layers, null.labels, strict=True):
-        z, p = nulls.steps(draws, row["null_draws"])
-        tables.append(_table(row, len(z), layer_id=np.full(len(z), layer.layer_id, np.int32), z=z, p=p))
+    for layer, of_layer in zip(layers, null.labels, strict=True):
+        for length in scored_lengths(layer):
+            z, p = nulls.steps(of_layer[length], row["null_draws"])
+            tables.append(_table(row, len(z), **_of_length(len(z), layer, length), z=z, p=p))
     return pa.concat_tables(tables)
+
+
+def _of_length(count: int, layer: StoredLayer, length: int) -> dict[str, np.ndarray]:
+    return {
+        "layer_id": np.full(count, layer.layer_id, np.int32),
+        "list_images": np.full(count, length, np.int32),
+    }
 
 
 def sample_table(row: dict[str, Any], layers: Sequence[StoredLayer], evidence: Evidence, null: Null) -> pa.Table:
     """Rows of null_samples."""
     tables = []
-    for layer, mean, sd in zip(layers, null.mean, null.sd, strict=True):
-        known = np.isfinite(mean)
-        columns = {"concept_id": evidence.concept_ids[known], "mean": mean[known], "sd": sd[known]}
-        tables.append(_table(row, known.sum(), layer_id=np.full(known.sum(), layer.layer_id, np.int32), **columns))
+    for layer, moments in zip(layers, null.moments, strict=True):
+        for length, found in moments.items():
+            known = np.isfinite(found.mean)
+            columns = {"concept_id": evidence.concept_ids[known], "mean": found.mean[known], "sd": found.sd[known]}
+            tables.append(_table(row, known.sum(), **_of_length(known.sum(), layer, length), **columns))
     return pa.concat_tables(tables)
 
 
@@ -366,6 +432,7 @@ def check_table(
     there = labels >= 0
     images, concepts = evidence.images, evidence.concepts
     z = np.full(len(labels), np.nan) if within is None else within.z(layer, labels)
+    agrees = robustness.split_half(settings, layer, images, concepts)
     share = np.full(len(labels), np.nan)
     if row["bootstraps"]:
         share = robustness.bootstrap(settings, layer, images, concepts, labels, row["bootstraps"], row["seed"])
@@ -375,7 +442,7 @@ def check_table(
         neuron_id=np.flatnonzero(there).astype(np.int32) + layer.first_neuron,
         concept_id=evidence.concept_ids[labels[there]],
         z_within_class=pa.array(z[there], mask=np.isnan(z[there])),
-        split_half_agrees=robustness.split_half(settings, layer, images, concepts)[there],
+        split_half_agrees=pa.array(agrees[there] == 1, mask=np.isnan(agrees[there])),
         bootstrap_share=pa.array(share[there], mask=np.isnan(share[there])),
     )
 

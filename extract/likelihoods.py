@@ -1,27 +1,33 @@
 """soft_wpmi and wpmi: how far a neuron's best images speak for a concept, beyond what the layer's do on the whole.
 
 likelihoods(job)                           # the best concepts of each neuron
+Lists.of(settings, layer, neurons)         # the images that L is summed over, as many as each neuron fires on
 log_products(shares, lists, tilts, out)    # nearly all the time: K · m · C multiplications
 for first, shares in share_chunks(images, words, width): ...   # P, in chunks of concepts
 
-Formulas: methods.md §2.
+Formulas: methods.md §2. A neuron that fires on fewer than top_k images has a shorter list, of m' images, and is scored
+as if top_k were m'. L of lists of different lengths do not compare: a sum over ten images lies far above one over a
+hundred, and would alone make up the prior. So each length has its own prior, in which a neuron of another length counts
+with the L that has the same z at this length. Then a neuron that has nothing to do with the images weighs the same
+whatever its length, and where all lists have one length nothing differs from the formula.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from extract import moments
 from extract.best import PIECE, ROWS, Best, Job, Words, in_threads, pieces
 
 if TYPE_CHECKING:
-    from extract.scoring import Settings
+    from extract.scoring import Layer, Settings
 
 TINY = 1e-7  # what the formulas add inside the logarithm
 MOST = 0.8  # share of the images from which on all are taken
@@ -36,42 +42,116 @@ def likelihoods(job: Job) -> Best:
     best = job.best(np.arange(layer.neurons) if settings.include_dead else np.flatnonzero(~layer.dead))
     if not len(best.neurons):
         return best
-    lists = layer.top(settings.top_k, 0, layer.neurons)[0][best.neurons]
+    lists = Lists.of(settings, layer, best.neurons)
     seen = np.zeros(layer.images, dtype=bool)
-    seen[lists] = True  # no other image is needed
-    if seen.mean() > MOST:  # then choosing them takes longer than what it saves
-        seen[:] = True
-        images, lists = job.images.to(job.device), torch.from_numpy(lists).to(job.device)
+    seen[lists.images] = True  # no other image is needed
+    if seen.mean() > MOST or len(lists.rows) > 1:  # choosing them takes longer than what it saves, or moments need all
+        images = job.images.to(job.device)
     else:
-        lists = torch.from_numpy((np.cumsum(seen) - 1)[lists]).to(job.device)
+        lists = replace(lists, images=(np.cumsum(seen) - 1)[lists.images])
         images = job.images[torch.from_numpy(np.flatnonzero(seen))].to(job.device)
     words = replace(job.words, vectors=job.words.vectors * settings.softmax_scale)
-    tilts, constant = _tilts(settings)
     fixed = (
-        images.nbytes + 4 * lists.nbytes + 16 * torch.get_num_threads() * block_elements(job.device) + 4 * ROWS * ROWS
+        images.nbytes
+        + 4 * 8 * lists.images.size
+        + 16 * torch.get_num_threads() * block_elements(job.device)
+        + 4 * ROWS * ROWS
+        + (0 if len(lists.rows) == 1 else 16 * moments.ELEMENTS)
     )
-    width = job.width(fixed, 4 * len(images) + 8 * len(lists))
-    store = torch.empty(len(lists) * width, dtype=torch.float64, device=job.device)
+    width = job.width(fixed, 4 * len(images) + (8 if len(lists.rows) == 1 else 40) * len(lists.images))
+    store = torch.empty(len(lists.images) * width, dtype=torch.float64, device=job.device)
     for first, shares in share_chunks(images, words, width):
-        sums = store[: len(lists) * shares.shape[1]].view(len(lists), -1)
-        log_products(shares, lists, tilts, sums)
-        largest, rest = log_mean_exp(sums)
-        sums -= settings.prior_weight * largest  # first: for a neuron far ahead of all, what remains is the small rest
-        sums -= settings.prior_weight * rest - (1 - settings.prior_weight) * constant
-        best.update(sums, first)
+        sums = store[: len(lists.images) * shares.shape[1]].view(len(lists.images), -1)
+        lists.sums(shares, sums)
+        known = lists.moments(shares)
+        scores = torch.empty_like(sums) if len(lists.rows) > 1 else sums
+        for length, rows in lists.rows.items():
+            largest, rest = log_mean_exp(lists.carried(sums, length, known))
+            _, constant = _tilts(settings, length)
+            places = torch.from_numpy(rows).to(sums.device)
+            mine = sums if scores is sums else sums[places]
+            mine -= settings.prior_weight * largest  # first: for a neuron far ahead of all, what remains is the rest
+            mine -= settings.prior_weight * rest - (1 - settings.prior_weight) * constant
+            if scores is not sums:
+                scores[places] = mine
+        best.update(scores, first)
     return best
 
 
-def _tilts(settings: Settings) -> tuple[list[float], float]:
-    """t_r and Σ ln b_r, with which L = Σ ln b_r + Σ ln(1 + t_r P).
+Moments = tuple[Tensor, Tensor]  # mean and standard deviation, (concept,)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The best images of some neurons: (neuron, longest), of which each neuron has as many as its length.
+
+    rows: length → the neurons that have it.
+    """
+
+    settings: Settings
+    images: np.ndarray
+    rows: dict[int, np.ndarray]
+
+    @classmethod
+    def of(cls, settings: Settings, layer: Layer, neurons: np.ndarray) -> Lists:
+        """Those of a layer's neurons. One that takes no label is here for the prior's sake, with a list of top_k."""
+        lists = layer.top(settings.top_k, 0, layer.neurons)[0][neurons]
+        whole = np.full(layer.neurons, settings.top_k)
+        lengths = whole if layer.lengths is None else np.where(layer.dead, whole, layer.lengths)
+        return cls.by_length(settings, lists, lengths[neurons])
+
+    @classmethod
+    def by_length(cls, settings: Settings, images: np.ndarray, lengths: np.ndarray) -> Lists:
+        """Lists (neuron, longest) with the length of each (neuron,)."""
+        return cls(settings, images, {int(each): np.flatnonzero(lengths == each) for each in np.unique(lengths)})
+
+    def sums(self, shares: Tensor, out: Tensor) -> Tensor:
+        """out[k, c] = Σ_r ln(1 + t_r P) over each neuron's own list; shares: P (N, c)."""
+        for length, rows in self.rows.items():
+            lists = torch.from_numpy(np.ascontiguousarray(self.images[rows, :length])).to(shares.device)
+            tilts, _ = _tilts(self.settings, length)
+            if len(self.rows) == 1:
+                log_products(shares, lists, tilts, out)
+            else:
+                some = torch.empty(len(rows), shares.shape[1], dtype=torch.float64, device=shares.device)
+                log_products(shares, lists, tilts, some)
+                out[torch.from_numpy(rows).to(out.device)] = some
+        return out
+
+    def moments(self, shares: Tensor, lengths: Collection[int] = ()) -> dict[int, Moments]:
+        """Of the sums of each length here, and of `lengths`, on random images; none where one length is all."""
+        wanted = sorted({*self.rows, *lengths})
+        if len(wanted) == 1:
+            return {}
+        return moments.moments_by_length(shares, {each: _tilts(self.settings, each)[0] for each in wanted})
+
+    def carried(self, sums: Tensor, length: int, known: dict[int, Moments]) -> Tensor:
+        """The sums (neuron, concept) as they stand at `length`: those of other lengths by their z."""
+        if set(self.rows) == {length}:
+            return sums
+        carried = sums.clone()
+        mean, sd = known[length]
+        for other, rows in self.rows.items():
+            if other != length:
+                own_mean, own_sd = known[other]
+                varies = own_sd > 1e-10 * own_mean.abs()
+                places = torch.from_numpy(rows).to(sums.device)
+                z = torch.where(varies, (sums[places] - own_mean) / own_sd.clamp(min=1e-300), 0)
+                carried[places] = mean + z * sd
+        return carried
+
+
+def _tilts(settings: Settings, length: int | None = None) -> tuple[list[float], float]:
+    """t_r and Σ ln b_r, with which L = Σ ln b_r + Σ ln(1 + t_r P), of a list of `length` images, or of top_k.
 
     soft_wpmi: 1 + p (P - 1) + 1e-7 = b (1 + p/b · P) with b = 1 - p + 1e-7; wpmi: P + 1e-7, the same with b = 1e-7.
     Written so, no factor is below 1, and the large constant, which float32 could not carry, stays aside.
     """
-    ranks = np.arange(settings.top_k) / settings.top_k
+    length = settings.top_k if length is None else length
+    ranks = np.arange(length) / length
     shares = settings.p_first - ranks * (settings.p_first - settings.p_last)
     if settings.scorer == "wpmi":
-        shares = np.ones(settings.top_k)
+        shares = np.ones(length)
     rests = 1 - shares + TINY
     return (shares / rests).tolist(), float(np.log(rests).sum())
 

@@ -4,17 +4,18 @@ null = likelihood_null(settings, lists, images, concepts, draws, seed)     # sof
 null = linear_null(settings, ratios, images, concepts, draws, seed)       # cos, pearson
 null = cubed_null(settings, layers, images, concepts, draws, seed)         # cos_cubed
 null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
-z, p = steps(null.labels[layer])                                           # how rare each z is
+sparse_labels(settings, layers, null, images, concepts, draws, seed)      # adds cos, pearson, cos_cubed of few images
+z, p = steps(null.labels[layer][length])                                   # how rare each z is
 
 Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
 layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
 all concepts, which methods often take, is larger: the label is the concept of the best *score*.) The draws are
-shared by all neurons of a layer.
+shared by all neurons of a layer that have as many images: see list_images of the view dissected_neurons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,9 +24,10 @@ from torch import Tensor
 
 from extract import correlations, likelihoods, ranking
 from extract.best import Words, pieces
+from extract.likelihoods import Lists
+from extract.moments import moments_by_length, null_moments
 from extract.scoring import Layer, Settings
 
-NODES = 12  # of the interpolation over ranks; its error is below 1e-6 of the mean
 WIDTH_BYTES = 4e8  # of image × concept values at a time
 LARGEST_ROOT = 2048  # concepts whose correlations are taken the root of
 LEAST_DRAWS = 1000
@@ -33,17 +35,25 @@ LIKELIHOOD_PRODUCTS, LINEAR_PRODUCTS = 4e9, 1e11  # what all draws of a null may
 REORDER_DRAWS = CUBED_DRAWS = 4000  # each of them is a neuron to score
 TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
 OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
+SPARSE_ELEMENTS = 1 << 20  # draw × concept values at a time
 SMALLEST_P = 1e-6  # that a fitted tail may say
 
 
 @dataclass
 class Null:
-    """labels: layer → z of the label, one a draw. mean, sd: of each concept's statistic, (layer or 1, concept)."""
+    """Of each layer, by list length: the z of the label of each draw, and what z is computed with."""
 
-    labels: list[np.ndarray]
+    labels: list[dict[int, np.ndarray]]
+    moments: list[dict[int, Moments]]
+
+
+@dataclass
+class Moments:
+    """Mean and standard deviation of each concept's statistic (concept,). prior: of the likelihoods."""
+
     mean: np.ndarray
     sd: np.ndarray
-    priors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (layer, concept), of the likelihoods
+    prior: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def affordable(draws: int, each: float, limit: float) -> int:
@@ -55,32 +65,48 @@ def affordable(draws: int, each: float, limit: float) -> int:
 
 
 def likelihood_null(
-    settings: Settings, lists: Sequence[np.ndarray], images: Tensor, concepts: Tensor, draws: int, seed: int
+    settings: Settings,
+    lists: Sequence[Lists],
+    asked: Sequence[Collection[int]],
+    images: Tensor,
+    concepts: Tensor,
+    draws: int,
+    seed: int,
 ) -> Null:
-    """lists: the top images (K, top_k) of the neurons in the prior of each layer. images (N, D), concepts (C, D)."""
-    tilts, _ = likelihoods._tilts(settings)
-    random = random_lists(affordable(draws, settings.top_k * len(concepts), LIKELIHOOD_PRODUCTS), settings.top_k,
+    """lists: of the neurons in the prior of each layer. asked: the lengths of its scored neurons. images (N, D).
+
+    A draw is one random list; the null of each length takes the beginning of it.
+    """
+    lengths = sorted({*(length for each in asked for length in each)})
+    random = random_lists(affordable(draws, sum(lengths) * len(concepts), LIKELIHOOD_PRODUCTS), lengths[-1],
                           len(images), seed)  # fmt: skip
-    own = [torch.from_numpy(np.ascontiguousarray(each)) for each in lists]
-    rows = len(random) + sum(map(len, own))
+    rows = len(random) + sum(len(each.images) for each in lists)
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * rows))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
-    labels = [_Labels(len(random)) for _ in own]
-    mean, sd, priors = np.empty(len(concepts)), np.empty(len(concepts)), np.empty((len(own), len(concepts)))
+    labels = [{length: _Labels(len(random)) for length in each} for each in asked]
+    known = [{length: Moments(*np.empty((3, len(concepts)))) for length in each} for each in asked]
+    every = {*lengths, *(length for each in lists for length in each.rows)}
+    tilts = {length: likelihoods._tilts(settings, length)[0] for length in sorted(every)}
     for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
         some = slice(first, first + shares.shape[1])
-        moments = null_moments(shares, tilts)
-        mean[some], sd[some] = (moment.numpy() for moment in moments)
-        sums = torch.empty(len(random), shares.shape[1], dtype=torch.float64)
-        likelihoods.log_products(shares, random, tilts, sums)
-        z = (sums - moments[0]) / moments[1].clamp(min=1e-12)
-        for layer, neurons in enumerate(own):
-            likely = torch.empty(len(neurons), shares.shape[1], dtype=torch.float64)
-            likelihoods.log_products(shares, neurons, tilts, likely)
-            prior = sum(likelihoods.log_mean_exp(likely))
-            priors[layer, some] = prior.numpy()
-            labels[layer].update(sums - settings.prior_weight * prior, z)
-    return Null([each.z.numpy() for each in labels], mean[None], sd[None], priors)
+        if len(tilts) == 1:
+            found = {length: null_moments(shares, each) for length, each in tilts.items()}
+        else:
+            found = moments_by_length(shares, tilts)
+        likely = [each.sums(shares, shares.new_empty(len(each.images), shares.shape[1], dtype=torch.float64))
+                  for each in lists]  # fmt: skip
+        for length in lengths:
+            mean, sd = found[length]
+            sums = torch.empty(len(random), shares.shape[1], dtype=torch.float64)
+            likelihoods.log_products(shares, random[:, :length], tilts[length], sums)
+            z = (sums - mean) / sd.clamp(min=1e-12)
+            for layer, each in enumerate(lists):
+                if length in asked[layer]:
+                    prior = sum(likelihoods.log_mean_exp(each.carried(likely[layer], length, found)))
+                    of_length = known[layer][length]
+                    of_length.mean[some], of_length.sd[some], of_length.prior[some] = mean, sd, prior
+                    labels[layer][length].update(sums - settings.prior_weight * prior, z)
+    return Null([{length: each.z.numpy() for length, each in of_layer.items()} for of_layer in labels], known)
 
 
 def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
@@ -98,48 +124,6 @@ def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
         doubtful = doubtful[torch.from_numpy((rows[:, 1:] == rows[:, :-1]).any(axis=1))]
         lists[doubtful] = torch.randint(images, (len(doubtful), length), generator=random)
     return lists
-
-
-def null_moments(shares: Tensor, tilts: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C,) of Σ_r ln(1 + t_r P[i_r]) over random ordered samples of different images.
-
-    mean = Σ_r mean_i g_r;  variance = Σ_r var_i g_r - (var_i Σ_r g_r - Σ_r var_i g_r) / (N - 1), with
-    g_r(i) = ln(1 + t_r P[i]). g is smooth in the logarithm of 1 + t_r, so that what is summed over the ranks needs to
-    be computed at a few nodes only.
-    """
-    nodes, weights = interpolation_nodes(np.log1p(np.asarray(tilts)))
-    mean = torch.zeros(shares.shape[1], dtype=torch.float64)
-    variance = torch.zeros_like(mean)
-    total = torch.zeros(shares.shape, dtype=torch.float32)
-    for node, weight in zip(nodes, weights, strict=True):
-        gains = torch.log1p(shares * float(np.expm1(node)))
-        average = gains.mean(dim=0, dtype=torch.float64)
-        mean += weight * average
-        variance += weight * (gains - average.float()).square_().mean(dim=0, dtype=torch.float64)
-        total += float(weight) * gains
-    spread = (total - total.mean(dim=0)).square_().mean(dim=0, dtype=torch.float64)
-    variance -= (spread - variance) / max(len(shares) - 1, 1)
-    return mean, variance.clamp(min=0).sqrt()
-
-
-def interpolation_nodes(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Chebyshev nodes and weights with which Σ_r f(positions_r) ≈ Σ_j weights_j f(nodes_j) for smooth f."""
-    low, high = positions.min(), positions.max()
-    if high - low < 1e-12:
-        return np.array([low]), np.array([float(len(positions))])
-    if len(positions) <= NODES:
-        return positions, np.ones(len(positions))
-    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-    return nodes, interpolation(positions, nodes).sum(axis=0)
-
-
-def interpolation(positions: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """(position, node): weights with which values at the nodes give those at the positions (Lagrange)."""
-    basis = np.ones((len(positions), len(nodes)))
-    for j, node in enumerate(nodes):
-        for other in np.delete(nodes, j):
-            basis[:, j] *= (positions - other) / (node - other)
-    return basis
 
 
 # ---------------------------------------------------------------- cos, pearson, cos_cubed
@@ -185,7 +169,7 @@ def linear_null(
                 best[layer].update(scores / norm, z)
         for layer, each in enumerate(best):
             labels[layer].append(each.z.numpy())
-    return Null([np.concatenate(each) for each in labels], mean[None], sd[None])
+    return _of_all_images([np.concatenate(each) for each in labels], len(images), mean, sd)
 
 
 def _factors(
@@ -238,18 +222,108 @@ def cubed_null(
                 best[layer].update(products / norms, z * (len(images) - 1) ** 0.5)  # cubes have sd 1
         for layer, own in enumerate(cubes):
             found[layer].append(best[layer].z.numpy() if own.shape[1] else np.zeros(0))
-    return Null([np.concatenate(each) for each in found], mean[None], sd[None])
+    return _of_all_images([np.concatenate(each) for each in found], len(images), mean, sd)
+
+
+def _of_all_images(labels: Sequence[np.ndarray], images: int, mean: np.ndarray, sd: np.ndarray) -> Null:
+    """A null of the neurons that are not sparse, with the same moments for every layer."""
+    whole = min(images, ranking.KNOWN)
+    return Null([{whole: each} for each in labels], [{whole: Moments(mean, sd)} for _ in labels])
 
 
 def _cubes(layer: Layer) -> np.ndarray:
     """Centred cubes (N, n) float32 of live neurons of a layer, each in units of its standard deviation."""
-    some = min(layer.neurons, OWN_ACTIVATIONS)
-    block = torch.from_numpy(layer.block(0, some)[:, ~layer.dead[:some]]).double()
+    whole = is_whole(layer)
+    some = _piece(np.flatnonzero(whole), layer.neurons)
+    block = torch.from_numpy(layer.block(some.start, some.stop)[:, whole[some]]).double()
     block -= block.mean(dim=0)
     cubes = block.square().mul_(block)
     spreads = cubes.std(dim=0, correction=0)
     cubes = (cubes[:, spreads > 0] / spreads[spreads > 0]).float().numpy()
     return np.asfortranarray(cubes)  # a neuron's are taken in another order again and again
+
+
+def is_whole(layer: Layer) -> np.ndarray:
+    """Which neurons (K,) are scored and not sparse: they fire on KNOWN images or more."""
+    whole = min(layer.images, ranking.KNOWN)
+    return ~layer.dead if layer.lengths is None else ~layer.dead & (layer.lengths == whole)
+
+
+def sparse_labels(
+    settings: Settings, layers: Sequence[Layer], null: Null, images: Tensor, concepts: Tensor, draws: int, seed: int
+) -> None:
+    """Add to the null of cos, cos_cubed or pearson what belongs to neurons that fire on fewer than KNOWN images.
+
+    A sum over few images is not normal. Each draw takes a neuron of the layer that fires on about as many images, and
+    puts its activations on random ones; all other images count with its lowest activation.
+    """
+    for place, layer in enumerate(layers):
+        if layer.lengths is None:
+            continue
+        lengths = np.unique(layer.lengths[~layer.dead & ~is_whole(layer)])
+        if not len(lengths):
+            continue
+        [whole] = null.moments[place].values()
+        for length in map(int, lengths):
+            neurons = np.flatnonzero(~layer.dead & (layer.lengths == length))
+            count = affordable(draws, len(lengths) * length * len(concepts), LIKELIHOOD_PRODUCTS)
+            null.labels[place][length] = _sparse_draws(settings, layer, neurons, whole, images, concepts, count, seed)
+            null.moments[place][length] = whole
+
+
+def _sparse_draws(
+    settings: Settings,
+    layer: Layer,
+    neurons: np.ndarray,
+    known: Moments,
+    images: Tensor,
+    concepts: Tensor,
+    count: int,
+    seed: int,
+) -> np.ndarray:
+    """z of the label of `count` draws of one of `neurons`, all sparse, with its activations on random images."""
+    weights, ratios = _weights(settings, layer, neurons)
+    random = np.random.default_rng(seed)
+    picked = random.integers(len(neurons), size=count)
+    lists = random_lists(count, weights.shape[1], len(images), seed)
+    best = _Labels(count)
+    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
+    for first, columns in _columns(settings, images, concepts, width):
+        here = slice(first, first + columns.shape[1])
+        mean, sd = torch.from_numpy(known.mean[here]), torch.from_numpy(known.sd[here])
+        standard = ((columns.double() - mean) / sd.clamp(min=1e-12)).float()
+        least = correlations.MIN_NORM / len(images) ** 0.5 if settings.scorer == "cos_cubed" else 1e-12
+        norm = torch.hypot(mean, sd).clamp(min=least)
+        for some in pieces(count, max(1, SPARSE_ELEMENTS // columns.shape[1])):
+            own = torch.from_numpy(weights[picked[some]])
+            z = torch.zeros(len(own), columns.shape[1])
+            for rank in range(weights.shape[1]):
+                z.addcmul_(own[:, rank, None], standard[lists[some, rank]])
+            z = z.double()
+            scores = torch.from_numpy(ratios[picked[some]])[:, None] * mean * len(images) ** 0.5 + z * sd
+            best.update(scores / norm, z, some)
+    return best.z.numpy()
+
+
+def _weights(settings: Settings, layer: Layer, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What sparse neurons multiply standardised columns with on the images that they fire on, so that the sum is z.
+
+    (neuron, image) float32, 0 where a neuron fires on fewer; and the ratio of mean and standard deviation (neuron,).
+    """
+    count = layer.images
+    lowest = layer.lowest[neurons].astype(np.float64)
+    above = layer.top(min(ranking.KNOWN, count), 0, layer.neurons)[1][neurons] - lowest[:, None]
+    means = lowest + above.sum(axis=1) / count
+    if settings.scorer == "cos_cubed":
+        cubes = (above + (lowest - means)[:, None]) ** 3
+        lowest = (lowest - means) ** 3
+        above = cubes - lowest[:, None]
+        means = lowest + above.sum(axis=1) / count
+    sds = np.sqrt((above**2).sum(axis=1) / count - (above.sum(axis=1) / count) ** 2)
+    fired = int((above > 0).sum(axis=1).max())
+    root = (count if settings.scorer == "pearson" else count - 1) ** 0.5
+    ratios = np.zeros(len(neurons)) if settings.scorer == "pearson" else means / sds
+    return (above[:, :fired] * (root / count / sds)[:, None]).astype(np.float32), ratios
 
 
 class _Labels:
@@ -259,12 +333,12 @@ class _Labels:
         self.scores = torch.full((draws,), -torch.inf, dtype=torch.float64)
         self.z = torch.zeros(draws, dtype=torch.float64)
 
-    def update(self, scores: Tensor, z: Tensor) -> None:
-        """Take note of scores and z (draw, concept) of a chunk of concepts."""
+    def update(self, scores: Tensor, z: Tensor, draws: slice = slice(None)) -> None:
+        """Take note of scores and z (draw, concept) of a chunk of concepts, of some draws."""
         highest, place = scores.max(dim=1)
-        better = highest > self.scores
-        self.scores = torch.where(better, highest, self.scores)
-        self.z = torch.where(better, z.gather(1, place[:, None])[:, 0], self.z)
+        better = highest > self.scores[draws]
+        self.scores[draws] = torch.where(better, highest, self.scores[draws])
+        self.z[draws] = torch.where(better, z.gather(1, place[:, None])[:, 0], self.z[draws])
 
 
 def _pick(neurons: int, count: int, random: torch.Generator) -> np.ndarray:
@@ -295,28 +369,74 @@ def reorder_null(
     orders = ranking.draw_permutations(settings.permutations, n, settings.seed)
     measure = ranking.reorder_measure(images, concepts, n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES))
     random = np.random.default_rng(seed)
-    labels, means, sds = [], [], []
+    null = Null([], [])
     for layer in layers:
-        some = min(layer.neurons, OWN_ACTIVATIONS)
-        values = ranking.scaled(layer.top(n, 0, some)[1][~layer.dead[:some]])
-        chance = ranking.baselines(values, orders, settings.rank_power)
-        values, chance = values[chance > 0], chance[chance > 0]
-        scores = []
-        for some in pieces(count, 512) if len(values) else ():
-            picked = random.integers(len(values), size=some.stop - some.start)
-            indices = np.stack([random.permutation(len(images))[:n] for _ in picked])
-            errors, cosines = measure(indices, values[picked])
-            scores.append(ranking.reorder_scores(errors, cosines, chance[picked], settings.rank_scale).numpy())
-        drawn = np.concatenate(scores) if scores else np.full((1, len(concepts)), -np.inf)
-        finite = np.where(np.isfinite(drawn), drawn, np.nan)
-        with np.errstate(invalid="ignore"):
-            mean, sd = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
-        z = (drawn - mean) / np.where(sd > 0, sd, np.nan)
-        z = z[np.arange(len(drawn)), drawn.argmax(axis=1)]
-        labels.append(z[np.isfinite(z)])
-        means.append(mean)
-        sds.append(sd)
-    return Null(labels, np.array(means), np.array(sds))
+        null.labels.append({})
+        null.moments.append({})
+        for length, values, lengths in _values_by_length(layer, n):
+            drawn = _reordered(settings, values, lengths, orders, measure, (len(images), len(concepts)), count, random)
+            finite = np.where(np.isfinite(drawn), drawn, np.nan)
+            with np.errstate(invalid="ignore"):
+                mean, sd = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
+            z = (drawn - mean) / np.where(sd > 0, sd, np.nan)
+            z = z[np.arange(len(drawn)), drawn.argmax(axis=1)]
+            null.labels[-1][length] = z[np.isfinite(z)]
+            null.moments[-1][length] = Moments(mean, sd)
+    return null
+
+
+def _values_by_length(layer: Layer, n: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each length of a layer with best activations (neuron, n or fewer) of its neurons, and how many of them count."""
+    longest = min(n, ranking.KNOWN)
+    known = np.full(layer.neurons, longest) if layer.lengths is None else layer.lengths
+    for length in map(int, np.unique(known[~layer.dead])):
+        neurons = np.flatnonzero(~layer.dead & (known == length))
+        if length < longest:
+            neurons = neurons[:OWN_ACTIVATIONS]
+            values = layer.top(min(ranking.KNOWN, layer.images), 0, layer.neurons)[1][neurons, :length]
+            yield length, values, np.full(len(neurons), length)
+        else:
+            some = _piece(neurons, layer.neurons)
+            values = layer.top(n, some.start, some.stop)[1]
+            own = neurons[neurons < some.stop] - some.start
+            own = own[own >= 0]
+            yield length, values[own], ranking.reordered_lengths(layer, values, some)[own]
+
+
+def _piece(neurons: np.ndarray, count: int) -> slice:
+    """The first OWN_ACTIVATIONS neurons of a layer, or the next ones, that hold one of `neurons`."""
+    first = int(neurons[0]) // OWN_ACTIVATIONS * OWN_ACTIVATIONS if len(neurons) else 0
+    return slice(first, min(first + OWN_ACTIVATIONS, count))
+
+
+def _reordered(
+    settings: Settings,
+    values: np.ndarray,
+    lengths: np.ndarray,
+    orders: np.ndarray,
+    measure: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    size: tuple[int, int],
+    count: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Scores (draw, concept) of random neurons on random images. values: (neuron, n). size: images and concepts."""
+    table, chance = np.zeros(values.shape), np.zeros(len(values))
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        table[rows, :length] = ranking.scaled(values[rows, :length])
+        chance[rows] = ranking.baselines(table[rows, :length], ranking.shortened(orders, length), settings.rank_power)
+    table, lengths, chance = (each[chance > 0] for each in (table, lengths, chance))
+    scores = [np.full((0 if len(table) else 1, size[1]), -np.inf)]
+    for some in pieces(count, 512) if len(table) else ():
+        picked = random.integers(len(table), size=some.stop - some.start)
+        indices = np.stack([random.permutation(size[0])[: table.shape[1]] for _ in picked])
+        found = np.empty((len(picked), size[1]))
+        for length in np.unique(lengths[picked]):
+            rows = np.flatnonzero(lengths[picked] == length)
+            errors, cosines = measure(indices[rows, :length], table[picked[rows], :length])
+            found[rows] = ranking.reorder_scores(errors, cosines, chance[picked[rows]], settings.rank_scale).numpy()
+        scores.append(found)
+    return np.concatenate(scores)
 
 
 # ---------------------------------------------------------------- from draws to p

@@ -11,6 +11,7 @@ tie-break packed into one integer is sorted ten times faster than a stable arg s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +19,12 @@ from torch import Tensor
 
 from extract.best import NEURONS, ROWS, Best, Job, different_rows, in_threads, pieces
 
+if TYPE_CHECKING:
+    from extract.scoring import Layer
+
 TILE = 1 << 16  # elements that a thread works on at a time: a few arrays of them fit its level-2 cache
 NEURONS_ON_DEVICE = 4096  # 130 MB of keys for a block of 4,096 images
+KNOWN = 256  # best images of a neuron that the views keep
 COLUMNS = 16  # neurons that are transposed at a time
 
 
@@ -76,6 +81,16 @@ def _top(row: np.ndarray, k: int) -> np.ndarray:
     return packed & 0xFFFFFFFF
 
 
+def list_lengths(known: np.ndarray, most: int) -> np.ndarray:
+    """How many of `known` best images a neuron is scored over: (K,), as list_images of the view dissected_neurons.
+
+    At most `most`; less is rounded down to four binary digits, so that neurons share their nulls.
+    """
+    known = np.minimum(known, most).astype(np.int64)
+    steps = 1 << np.maximum(np.floor(np.log2(np.maximum(known, 1) + 0.5)).astype(np.int64) - 3, 0)
+    return np.where(known == most, most, known - known % steps)
+
+
 # ---------------------------------------------------------------- rank_reorder
 
 
@@ -99,14 +114,35 @@ def rank_reorder(job: Job, permutations: np.ndarray | None) -> Best:
         measure = reorder_measure(images, job.words.vectors[some], n, settings.rank_power, job.device, tiles)
         for neurons in pieces(layer.neurons, size):
             indices, values = layer.top(n, neurons.start, neurons.stop)
-            values = scaled(values)
-            mine = permutations if permutations.ndim == 2 else permutations[neurons]
-            chance = baselines(values, mine, settings.rank_power)
-            errors, means = measure(inverse[indices], values)
-            best.update(
-                reorder_scores(errors, means, chance, settings.rank_scale).to(job.device), some.start, neurons.start
-            )
+            scores = torch.full((len(indices), some.stop - some.start), -torch.inf, dtype=torch.float64)
+            lengths = reordered_lengths(layer, values, neurons)
+            for length in np.unique(lengths):
+                rows = np.flatnonzero(lengths == length)
+                few = scaled(values[rows, :length])
+                mine = permutations if permutations.ndim == 2 else permutations[neurons][rows]
+                chance = baselines(few, shortened(mine, length), settings.rank_power)
+                errors, means = measure(inverse[indices[rows, :length]], few)
+                scores[rows] = reorder_scores(errors, means, chance, settings.rank_scale)
+            best.update(scores.to(job.device), some.start, neurons.start)
     return best
+
+
+def reordered_lengths(layer: Layer, values: np.ndarray, neurons: slice) -> np.ndarray:
+    """How many best images of each of some neurons are reordered. values: (neuron, n), of their n best images.
+
+    All n where the neuron fires on the n-th; layer.lengths knows KNOWN images at most.
+    """
+    n, last = values.shape[1], values[:, -1]
+    if layer.lengths is None:
+        return np.full(len(values), n)
+    known = layer.lengths[neurons]
+    whole = (known == n) | ((known == min(n, KNOWN)) & (last > layer.lowest[neurons]))
+    return np.where(whole | layer.dead[neurons], n, known)
+
+
+def shortened(permutations: np.ndarray, length: int) -> np.ndarray:
+    """Orders (…, n) of n places as orders of the first `length`: these places, in the order in which they stand."""
+    return permutations[permutations < length].reshape(*permutations.shape[:-1], length)
 
 
 def reorder_scores(errors: np.ndarray, means: np.ndarray, chance: np.ndarray, scale: float) -> Tensor:

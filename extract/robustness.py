@@ -1,6 +1,6 @@
 """Does a label hang on which images there were, or on their class?
 
-agree = split_half(settings, layer, images, concepts)                 # (K,) bool
+agree = split_half(settings, layer, images, concepts)                 # (K,) 1, 0, or NaN: too few images
 share = bootstrap(settings, layer, images, concepts, labels, 100, 0)  # (K,): of resamples that give the label
 z = WithinClass(settings, images, concepts, classes).z(layer, labels)  # (K,): beyond what the class explains
 
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from extract import likelihoods, ranking, scoring
 from extract.best import Words, pieces
-from extract.nulls import WIDTH_BYTES, interpolation, interpolation_nodes
+from extract.moments import interpolation, interpolation_nodes
+from extract.nulls import WIDTH_BYTES
 from extract.scoring import Layer, Settings
 
 LISTED = 256  # images of a neuron that a half or a resample is taken from
@@ -30,17 +31,51 @@ LIKELIHOODS = ("soft_wpmi", "wpmi")
 
 
 def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor) -> np.ndarray:
-    """Whether the even and the odd images give a neuron the same label: (K,) bool, False for a dead neuron."""
+    """Whether the even and the odd images give a neuron the same label: (K,) 1 or 0; 0 for a dead neuron.
+
+    NaN where it fires on fewer than min_images of either half.
+    """
+    lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
+    known = known_images(settings, layer)
+    weights = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
+    counts = [listed(lists, weight, known) for weight in weights]
     if settings.scorer in LIKELIHOODS:
-        lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
-        halves = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
-        even, odd = label_lists(
-            settings, layer, images, concepts, [expand(lists, half, settings.top_k) for half in halves]
-        )
+        versions = [
+            (expand(lists, weight, settings.top_k), version_lengths(settings, layer, known, count))
+            for weight, count in zip(weights, counts, strict=True)
+        ]
+        even, odd = label_lists(settings, layer, images, concepts, versions)
     else:
         halves = [np.arange(start, layer.images, 2) for start in (0, 1)]
         even, odd = label_images(settings, layer, images, concepts, halves)
-    return (even == odd) & (even >= 0) & ~layer.dead
+    agrees = ((even == odd) & (even >= 0) & ~layer.dead).astype(float)
+    short = (known < min(LISTED, layer.images)) & (np.minimum(*counts) < settings.min_images)
+    agrees[short & ~layer.dead] = np.nan
+    return agrees
+
+
+def known_images(settings: Settings, layer: Layer) -> np.ndarray:
+    """How many of the LISTED best images of each neuron (K,) are of use: it fires on them, and no tie decides."""
+    whole = min(LISTED, layer.images)
+    if layer.lengths is None:
+        return np.full(layer.neurons, whole)
+    most = min(settings.top_k, layer.images) if settings.scorer in LIKELIHOODS else whole
+    return np.where(layer.dead, whole, np.where(layer.lengths < most, layer.lengths, np.minimum(layer.fired, whole)))
+
+
+def listed(lists: np.ndarray, weights: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """How many images (K,) the first `known` of each list (K, n) come to, when image i counts weights[i] times."""
+    return np.where(np.arange(lists.shape[1]) < known[:, None], weights[lists], 0).sum(axis=1)
+
+
+def version_lengths(settings: Settings, layer: Layer, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The list length (K,) of each neuron in a version of the images with `counts` of those that it fires on.
+
+    A neuron that fires on more images than are listed keeps top_k: its list goes on, unseen.
+    """
+    whole = (known == min(LISTED, layer.images)) | layer.dead
+    short = ranking.list_lengths(np.maximum(counts, 1), settings.top_k)
+    return np.where(whole, settings.top_k, short)
 
 
 def bootstrap(
@@ -52,11 +87,18 @@ def bootstrap(
         drawn = [np.sort(random.integers(layer.images, size=layer.images)) for _ in range(count)]
         return sum((given == labels) / count for given in label_images(settings, layer, images, concepts, drawn))
     lists = layer.top(min(LISTED, layer.images), 0, layer.neurons)[0]
+    known = known_images(settings, layer)
     same = np.zeros(layer.neurons)
     for some in pieces(count, 16):
         drawn = random.integers(layer.images, size=(some.stop - some.start, layer.images))
         weights = [np.bincount(each, minlength=layer.images) for each in drawn]
-        resampled = [expand(lists, weight, settings.top_k) for weight in weights]
+        resampled = [
+            (
+                expand(lists, weight, settings.top_k),
+                version_lengths(settings, layer, known, listed(lists, weight, known)),
+            )
+            for weight in weights
+        ]
         for given in label_lists(settings, layer, images, concepts, resampled):
             same += given == labels
     return same / count
@@ -73,10 +115,19 @@ def label_images(
     for some in pieces(layer.neurons, NEURONS):
         block, dead = layer.block(some.start, some.stop), layer.dead[some]
         for labels, chosen in zip(found, versions, strict=True):
-            part = scoring.Array(block[chosen], dead)
+            part = scoring.Array(block[chosen], dead, _lengths(settings, layer, some, block[chosen]))
             scores = scoring.score_layer(settings, part, images[torch.from_numpy(chosen)], concepts, keep=1)
             labels[some] = scores.concepts[:, 0]
     return found
+
+
+def _lengths(settings: Settings, layer: Layer, neurons: slice, block: np.ndarray) -> np.ndarray | None:
+    """layer.lengths for some of the images of some neurons: block (image, neuron). rank_reorder alone looks at them."""
+    if layer.lengths is None or settings.scorer != "rank_reorder":
+        return None
+    most = min(int(settings.rank_fraction * len(block)), ranking.KNOWN)
+    fired = (block > layer.lowest[neurons]).sum(axis=0)
+    return ranking.list_lengths(np.minimum(fired, layer.lengths[neurons]), most)
 
 
 def expand(lists: np.ndarray, weights: np.ndarray, top_k: int) -> np.ndarray:
@@ -91,22 +142,32 @@ def expand(lists: np.ndarray, weights: np.ndarray, top_k: int) -> np.ndarray:
 
 
 def label_lists(
-    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, lists: Sequence[np.ndarray]
+    settings: Settings,
+    layer: Layer,
+    images: Tensor,
+    concepts: Tensor,
+    versions: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> list[np.ndarray]:
-    """The label (K,) of each neuron for each of several versions of the best images (K, top_k)."""
-    tilts, _ = likelihoods._tilts(settings)
-    tensors = [torch.from_numpy(np.ascontiguousarray(each)) for each in lists]
+    """The label (K,) of each neuron for each of several versions of its best images (K, top_k).
+
+    A version comes with the number of images of each neuron (K,).
+    """
+    lists = [likelihoods.Lists.by_length(settings, *each) for each in versions]
+    lengths = {length for each in lists for length in each.rows}
     prior = torch.from_numpy(np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead)
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * layer.images + 8 * layer.neurons))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
-    best = [torch.full((layer.neurons,), -torch.inf, dtype=torch.float64) for _ in tensors]
-    found = [torch.full((layer.neurons,), -1, dtype=torch.int64) for _ in tensors]
+    best = [torch.full((layer.neurons,), -torch.inf, dtype=torch.float64) for _ in lists]
+    found = [torch.full((layer.neurons,), -1, dtype=torch.int64) for _ in lists]
     for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
-        for version, each in enumerate(tensors):
-            sums = torch.empty(layer.neurons, shares.shape[1], dtype=torch.float64)
-            likelihoods.log_products(shares, each, tilts, sums)
-            sums -= settings.prior_weight * sum(likelihoods.log_mean_exp(sums[prior]))
-            highest, place = sums.max(dim=1)
+        known = lists[0].moments(shares, lengths)
+        for version, each in enumerate(lists):
+            sums = each.sums(shares, torch.empty(layer.neurons, shares.shape[1], dtype=torch.float64))
+            scores = torch.empty_like(sums)
+            for length, rows in each.rows.items():
+                carried = each.carried(sums, length, known)
+                scores[rows] = sums[rows] - settings.prior_weight * sum(likelihoods.log_mean_exp(carried[prior]))
+            highest, place = scores.max(dim=1)
             better = highest > best[version]
             best[version] = torch.where(better, highest, best[version])
             found[version] = torch.where(better, place + first, found[version])
@@ -124,7 +185,7 @@ class WithinClass:
 
     def __init__(self, settings: Settings, images: Tensor, concepts: Tensor, classes: np.ndarray) -> None:
         self.settings, self.images, self.concepts, self.classes = settings, images, concepts, classes
-        self.moments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.moments: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by concept and list length
 
     def z(self, layer: Layer, labels: np.ndarray) -> np.ndarray:
         """labels: (K,) positions of concepts, -1 for none."""
@@ -148,18 +209,20 @@ class WithinClass:
         mean = Σ_r mean of g_r in that class. variance = Σ over classes of Σ_r var g_r less the correction for drawing
         without replacement, ((Σ_r sd g_r)² - Σ_r var g_r) / (n - 1): the gains of two ranks correlate almost fully.
         """
-        tilts = np.asarray(likelihoods._tilts(self.settings)[0])
         lists = layer.top(self.settings.top_k, 0, layer.neurons)[0]
+        lengths = np.full(layer.neurons, self.settings.top_k) if layer.lengths is None else layer.lengths
         known, own, sizes = np.unique(self.classes, return_inverse=True, return_counts=True)
-        ranks = np.arange(self.settings.top_k)
         z = np.full(layer.neurons, np.nan)
-        for concept in np.unique(labels[(labels >= 0) & ~layer.dead]):
-            if concept not in self.moments:
-                self.moments[concept] = _class_moments(self.columns[:, concept], tilts, own, len(known))
-            means, spreads = self.moments[concept]
-            mine = np.flatnonzero((labels == concept) & ~layer.dead)
-            where = own[lists[mine]]  # (neuron, rank)
-            likely = np.log1p(self.columns[lists[mine], concept].astype(np.float64) * tilts).sum(axis=1)
+        there = (labels >= 0) & ~layer.dead
+        for concept, length in np.unique(np.stack([labels[there], lengths[there]], axis=1), axis=0):
+            tilts, ranks = np.asarray(likelihoods._tilts(self.settings, length)[0]), np.arange(length)
+            if (concept, length) not in self.moments:
+                self.moments[concept, length] = _class_moments(self.columns[:, concept], tilts, own, len(known))
+            means, spreads = self.moments[concept, length]
+            mine = np.flatnonzero(there & (labels == concept) & (lengths == length))
+            few = lists[mine, :length]
+            where = own[few]  # (neuron, rank)
+            likely = np.log1p(self.columns[few, concept].astype(np.float64) * tilts).sum(axis=1)
             mean, sd = means[where, ranks].sum(axis=1), spreads[where, ranks]
             variance = (sd**2).sum(axis=1)
             for place, size in enumerate(sizes):
@@ -227,21 +290,23 @@ def _reorder_within(
     z = np.full(layer.neurons, np.nan)
     for some in pieces(layer.neurons, NEURONS):
         lists, values = layer.top(n, some.start, some.stop)
-        values = ranking.scaled(values)
-        chance = ranking.baselines(values, permutations, settings.rank_power)
+        lengths = ranking.reordered_lengths(layer, values, some)
         own = labels[some]
         for concept in np.unique(own[own >= 0]):
             measure = ranking.reorder_measure(
                 images, concepts[[concept]], n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES)
             )
             for neuron in np.flatnonzero((own == concept) & ~layer.dead[some]):
-                drawn = np.tile(lists[neuron], (1 + WITHIN_DRAWS, 1))  # the neuron itself, then the draws
+                length = lengths[neuron]
+                few = ranking.scaled(values[[neuron], :length])
+                chance = ranking.baselines(few, ranking.shortened(permutations, length), settings.rank_power)
+                drawn = np.tile(lists[neuron, :length], (1 + WITHIN_DRAWS, 1))  # the neuron itself, then the draws
                 for name, order in orders.items():
-                    places = np.flatnonzero(classes[lists[neuron]] == name)
+                    places = np.flatnonzero(classes[drawn[0]] == name)
                     drawn[1:, places] = order[:, : len(places)]
-                errors, means = measure(drawn, np.broadcast_to(values[neuron], drawn.shape))
+                errors, means = measure(drawn, np.broadcast_to(few[0], drawn.shape))
                 scores = ranking.reorder_scores(
-                    errors, means, np.full(len(drawn), chance[neuron]), settings.rank_scale
+                    errors, means, np.full(len(drawn), chance[0]), settings.rank_scale
                 ).numpy()[:, 0]
                 spread = scores[1:].std()
                 if np.isfinite(scores).all() and spread > 1e-9 * abs(scores[0]):

@@ -12,10 +12,10 @@ chunks, all neurons with each, and only the best of each neuron are kept. So a s
 neurons where the formula says so, and never on how the work was cut.
 
 Where this differs from CLIP-Dissect, each held by a test: a dead neuron takes no label and does not count in the prior
-(include_dead = True counts it); ties go to the smaller image index and the smaller concept position; a concept that is
-repeated scores the same at each of its positions; rank_reorder has no score where the mean cosine is not positive
-(there NaN), or where a neuron's values are the same in a random order; a cosine with a vector of zeros, and a
-correlation with a constant, are 0 (there NaN).
+(include_dead = True counts it); a neuron that fires on few images is scored over those only; ties go to the smaller
+image index and the smaller concept position; a concept that is repeated scores the same at each of its positions;
+rank_reorder has no score where the mean cosine is not positive (there NaN), or where a neuron's values are the same in
+a random order; a cosine with a vector of zeros, and a correlation with a constant, are 0 (there NaN).
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Settings:
 
     scorer: str
     top_k: int = 100  # m
+    min_images: int = 10  # that a neuron fires on, for a label
     softmax_scale: float = 10.0  # a
     prior_weight: float = 1.0  # lambda
     p_first: float = 0.998
@@ -87,7 +88,10 @@ class Layer(Protocol):
 
     neurons: int
     images: int
-    dead: np.ndarray  # (K,) bool: constant, or fewer distinct values than top_k
+    dead: np.ndarray  # (K,) bool: takes no label, being constant or too sparse
+    lengths: np.ndarray | None  # (K,): list_images of the view dissected_neurons; None: as many as the scorer asks for
+    lowest: np.ndarray  # (K,): lowest activation
+    fired: np.ndarray  # (K,): images above the lowest activation; 256 is that many or more
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """For neurons first … last - 1 their k most activating images: indices (n, k), values (n, k) float32.
@@ -102,12 +106,19 @@ class Layer(Protocol):
 class Array:
     """A layer in memory: activations (N, K)."""
 
-    def __init__(self, activations: np.ndarray, dead: np.ndarray | None = None) -> None:
-        """dead: (K,) bool; None: the neurons that are constant."""
+    def __init__(
+        self, activations: np.ndarray, dead: np.ndarray | None = None, lengths: np.ndarray | None = None
+    ) -> None:
+        """dead: (K,) bool; None: the neurons that are constant. lengths: as in Layer."""
         self.activations = np.asarray(activations, dtype=np.float32)
         self.images, self.neurons = self.activations.shape
-        constant = self.activations.min(axis=0) == self.activations.max(axis=0)
+        self.lengths, self.lowest = lengths, self.activations.min(axis=0)
+        constant = self.lowest == self.activations.max(axis=0)
         self.dead = constant if dead is None else np.asarray(dead, dtype=bool)
+
+    @property
+    def fired(self) -> np.ndarray:
+        return np.minimum((self.activations > self.lowest).sum(axis=0), ranking.KNOWN)
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         return ranking.top_lists(self.activations[:, first:last], k)

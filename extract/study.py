@@ -195,6 +195,10 @@ SCORER_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+# Of fewer images a label is mostly luck: each is more than a tenth of the evidence.
+LEAST_IMAGES = 10
+
+
 class Dissection(Settings):
     """One labelling of the neurons. Defaults are those of CLIP-Dissect (arXiv 2204.10965) for each scorer."""
 
@@ -202,6 +206,7 @@ class Dissection(Settings):
     scorer: Literal["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson"] = "soft_wpmi"
     engine: Literal["auto", "sql", "kernel"] = "auto"
     top_k: int = Field(100, ge=1, le=256)
+    min_images: int = Field(LEAST_IMAGES, ge=1, le=256)
     softmax_scale: float = Field(10.0, gt=0, le=1e4)
     prior_weight: float = Field(1.0, ge=0, le=1e6)
     p_first: float = Field(0.998, gt=0, le=1)
@@ -224,13 +229,17 @@ class Dissection(Settings):
     @classmethod
     def _defaults_of_the_scorer(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("scorer"), str):
-            return {**SCORER_DEFAULTS.get(values["scorer"], {}), **values}
+            values = {**SCORER_DEFAULTS.get(values["scorer"], {}), **values}
+        if isinstance(values, dict) and isinstance(values.get("top_k"), int) and values["top_k"] < LEAST_IMAGES:
+            values = {"min_images": values["top_k"], **values}
         return values
 
     @model_validator(mode="after")
     def _judged_on_images_that_are_kept(self) -> Dissection:
         if self.accuracy_images > self.top_k:
             raise ValueError(f"accuracy_images = {self.accuracy_images} is more than top_k = {self.top_k}")
+        if self.min_images > self.top_k:
+            raise ValueError(f"min_images = {self.min_images} is more than top_k = {self.top_k}")
         if self.scorer == "wpmi" and (self.p_first, self.p_last) != (1.0, 1.0):
             raise ValueError("wpmi weighs every image fully: p_first and p_last are 1; others make it soft_wpmi")
         return self

@@ -386,6 +386,11 @@ QUESTIONS: dict[str, str] = {
         from null_quantiles
         inner join shown_dissection on null_quantiles.dissection_id = shown_dissection.dissection_id
         inner join layers on null_quantiles.layer_id = layers.layer_id
+        inner join (
+            select dissection_id, layer_id, max(list_images) as list_images from null_quantiles group by all
+        ) as longest
+            on null_quantiles.dissection_id = longest.dissection_id
+            and null_quantiles.layer_id = longest.layer_id and null_quantiles.list_images = longest.list_images
         group by layers.layer
         order by layers.layer
     """,

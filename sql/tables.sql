@@ -258,13 +258,14 @@ create table if not exists dissections (
     accuracy_images integer not null,
     images_neurons integer not null,
     created_at timestamp not null,
-    fingerprint varchar not null
+    fingerprint varchar not null,
+    min_images integer not null
 );
 comment on table dissections is 'One labelling of the neurons of a network: everything that its numbers depend on';
 comment on column dissections.split_id is 'The probing set';
 comment on column dissections.scorer is 'soft_wpmi, wpmi, cos, cos_cubed, rank_reorder or pearson';
 comment on column dissections.engine is 'Who scores: sql (the views) or kernel (torch, into kernel_scores)';
-comment on column dissections.top_k is 'm: images per neuron that soft_wpmi and wpmi look at; fewer distinct values are a dead neuron';
+comment on column dissections.top_k is 'm: images per neuron that soft_wpmi and wpmi look at, or all that it fires on where they are fewer';
 comment on column dissections.softmax_scale is 'a: factor on cosines before the softmax over concepts';
 comment on column dissections.prior_weight is 'lambda: weight of the prior over neurons of the layer';
 comment on column dissections.p_first is 'p0: weight of the most active image; 1 for wpmi';
@@ -272,7 +273,8 @@ comment on column dissections.p_last is 'p1: weight approached at the end of the
 comment on column dissections.rank_fraction is 'rank_reorder: share of the images that are reordered';
 comment on column dissections.rank_power is 'rank_reorder: p, the power of differences';
 comment on column dissections.rank_scale is 'rank_reorder: q, the power of the mean cosine';
-comment on column dissections.include_dead is 'Whether dead neurons count in the prior, as in CLIP-Dissect';
+comment on column dissections.min_images is 'A neuron that fires on fewer images takes no label';
+comment on column dissections.include_dead is 'Whether dead and sparse neurons count in the prior, as in CLIP-Dissect';
 comment on column dissections.kept_concepts is 'Best concepts of a neuron that the kernel keeps; SQL keeps all';
 comment on column dissections.null_draws is 'Draws of the null distribution that p is read from';
 comment on column dissections.bootstraps is 'Resamples of the probing images behind bootstrap_share; 0: none';
@@ -309,7 +311,8 @@ create table if not exists null_samples (
     layer_id integer not null,
     concept_id integer not null,
     mean double not null,
-    sd double not null
+    sd double not null,
+    list_images integer not null
 );
 comment on table null_samples is 'What rank_reorder scores when images are drawn at random: its null has no formula';
 
@@ -317,9 +320,11 @@ create table if not exists null_quantiles (
     dissection_id integer not null,
     layer_id integer not null,
     z double not null,
-    p double not null
+    p double not null,
+    list_images integer not null
 );
 comment on table null_quantiles is 'How often a neuron unrelated to the images gets a label with at least this z';
+comment on column null_quantiles.list_images is 'The neurons that share this null, by list_images of dissected_neurons';
 comment on column null_quantiles.p is 'Falls with z; a label''s p is that of the largest z here that it reaches';
 
 create table if not exists label_checks (
@@ -327,14 +332,15 @@ create table if not exists label_checks (
     neuron_id integer not null,
     concept_id integer not null,
     z_within_class double,
-    split_half_agrees boolean not null,
+    split_half_agrees boolean,
     bootstrap_share double
 );
 comment on table label_checks is 'Whether a label hangs on the classes of images, or on which images there were';
 comment on column label_checks.concept_id is 'The label that was checked';
 comment on column label_checks.z_within_class is
     'z when images change places only within their class, for rank_reorder from 64 draws; NULL without classes';
-comment on column label_checks.split_half_agrees is 'The even and the odd probing images give the same label';
+comment on column label_checks.split_half_agrees is
+    'The even and the odd probing images give the same label; NULL where the neuron fires on too few of either';
 comment on column label_checks.bootstrap_share is
     'Share of resamples of the probing images that give the label; NULL where none were drawn';
 

@@ -60,6 +60,7 @@ def dissection_row(dissection_id: int = 1, **changes: Any) -> dict[str, Any]:
         accuracy_images=3, images_neurons=2, created_at=NOON,
     )  # fmt: skip
     row.update(changes)
+    row.setdefault("min_images", min(10, row["top_k"]))
     return row | dict(fingerprint=sha(*row.values()))
 
 

@@ -17,7 +17,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -208,6 +208,16 @@ class Warehouse:
         """Put the rows of a unit into their tables in one transaction."""
         with self.use() as connection:
             _write(connection, self.path, unit)
+
+    def discard(self, tables: Iterable[str], dissections: Sequence[int]) -> None:
+        """Delete what some dissections have in tables with a dissection_id, so that it can be computed anew."""
+        marks = ", ".join("?" * len(dissections))
+        with self.use() as connection, views.transaction(connection):
+            for table in tables:
+                condition = f"from {table} where dissection_id in ({marks})"
+                if connection.execute(f"select 1 {condition} limit 1", list(dissections)).fetchall():
+                    connection.execute(f"delete {condition}", list(dissections))
+                    _count_up(connection, table)
 
     def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The rows of a query as if the unit had been written; nothing is, so it works read_only too."""

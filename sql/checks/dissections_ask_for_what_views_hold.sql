@@ -2,9 +2,10 @@
 --
 -- top_activations keeps 256 images a neuron, image_concepts 20 neurons an image.
 
-select dissection_id, top_k, accuracy_images, images_neurons
+select dissection_id, top_k, min_images, accuracy_images, images_neurons
 from dissections
 where
     top_k not between 1 and 256
+    or min_images not between 1 and top_k
     or accuracy_images not between 1 and 256
     or images_neurons not between 1 and 20

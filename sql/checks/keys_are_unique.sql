@@ -105,9 +105,9 @@ from kernel_scores
 group by dissection_id, neuron_id, concept_id
 having count(*) > 1
 union all
-select 'null_samples' as table_name, 'dissection_id, layer_id, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
+select 'null_samples' as table_name, 'dissection_id, layer_id, list_images, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) || ', ' || cast(list_images as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
 from null_samples
-group by dissection_id, layer_id, concept_id
+group by dissection_id, layer_id, list_images, concept_id
 having count(*) > 1
 union all
 select 'label_checks' as table_name, 'dissection_id, neuron_id, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(neuron_id as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times

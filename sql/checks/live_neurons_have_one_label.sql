@@ -1,4 +1,4 @@
--- A row is a live neuron without exactly one label, or a dead one with a label.
+-- A row is a live neuron without exactly one label, or a dead or sparse one with a label.
 --
 -- rank_reorder alone may have no score for a live neuron, whose best images are all equally active or unlike all
 -- concepts; such a neuron has no label. Nor has one whose kernel has not scored yet, or whose labels are not built.
@@ -24,6 +24,7 @@ select
     dissected_neurons.dissection_id,
     dissected_neurons.neuron_id,
     dissected_neurons.dead,
+    dissected_neurons.sparse,
     coalesce(labels.labels, 0) as labels
 from dissected_neurons
 inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
@@ -38,7 +39,7 @@ left join labels
 where
     dissected_neurons.dissection_id in (select dissection_id from labels)
     and coalesce(labels.labels, 0) <> case
-        when dissected_neurons.dead then 0
+        when dissected_neurons.dead or dissected_neurons.sparse then 0
         when dissections.scorer = 'rank_reorder' and scored.neuron_id is null then 0
         when
             dissections.engine = 'kernel'

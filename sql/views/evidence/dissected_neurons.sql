@@ -1,9 +1,15 @@
--- The neurons that each dissection looks at, and which of them are dead.
+-- The neurons that each dissection looks at, which of them are dead or too sparse, and how many images score each.
 -- grain: dissection_id, neuron_id
 -- materialized: table
 --
--- A dead neuron is constant over the probing set, or takes fewer different values than the scorer looks at
--- images: its best images would be decided by ties. It is kept, marked, and takes no label.
+-- A dead neuron is constant over the probing set. A sparse one varies, but fewer than min_images images can score it.
+-- Both are kept, marked, and take no label.
+-- A neuron fires on an image where its value is above its lowest. images_fired says 256 for "that many or more".
+-- list_images: soft_wpmi and wpmi look at this many best images, rank_reorder too where it is below 256. It is at most
+-- images_fired; one below the scorer's limit is rounded down to four binary digits (…, 14, 15, 16, 18, …, 30, 32,
+-- 36, …), so that neurons share their nulls. The other scorers look at all images; for them it only says which neurons
+-- share a null. A neuron of fewer different values than top_k may tie at the end of its list: an order by image id
+-- would pick among the equal images, so that none of them is taken.
 -- A layer that was recorded more than once, with another pooling, counts as it was recorded last.
 
 with
@@ -20,23 +26,134 @@ recorded as (
     where finished_extractions.target = 'activations'
     group by finished_extractions.split_id, layers.network_id, layers.layer
 
+),
+
+limits as (
+
+    -- The longest list that the scorer asks for, as far as the best images are known.
+    select
+        dissections.dissection_id,
+        cast(
+            case
+                when dissections.scorer in ('soft_wpmi', 'wpmi') then least(dissections.top_k, count(*))
+                when dissections.scorer = 'rank_reorder' then least(floor(dissections.rank_fraction * count(*)), 256)
+                else least(256, count(*))
+            end as integer
+        ) as most
+    from dissections
+    inner join images on dissections.split_id = images.split_id
+    where images.defect is null
+    group by dissections.dissection_id, dissections.scorer, dissections.top_k, dissections.rank_fraction
+
+),
+
+looked_at as (
+
+    select
+        dissections.dissection_id,
+        dissections.split_id,
+        dissections.min_images,
+        dissections.scorer,
+        neurons.neuron_id,
+        neurons.layer_id,
+        neuron_statistics.mean,
+        neuron_statistics.sd,
+        neuron_statistics.images,
+        neuron_statistics.images_fired,
+        limits.most,
+        least(limits.most, neuron_statistics.images_fired) as listed,
+        neuron_statistics.distinct_values < dissections.top_k
+        and dissections.scorer in ('soft_wpmi', 'wpmi', 'rank_reorder') as few_valued
+    from dissections
+    inner join limits on dissections.dissection_id = limits.dissection_id
+    inner join recorded
+        on
+            dissections.network_id = recorded.network_id
+            and dissections.split_id = recorded.split_id
+    inner join neurons on recorded.layer_id = neurons.layer_id
+    inner join neuron_statistics
+        on
+            neurons.neuron_id = neuron_statistics.neuron_id
+            and dissections.split_id = neuron_statistics.split_id
+
+),
+
+last_values as (
+
+    select
+        looked_at.dissection_id,
+        looked_at.neuron_id,
+        looked_at.split_id,
+        top_activations.value
+    from looked_at
+    inner join top_activations
+        on
+            looked_at.split_id = top_activations.split_id
+            and looked_at.neuron_id = top_activations.neuron_id
+            and looked_at.listed = top_activations.rank
+    where looked_at.few_valued
+
+),
+
+around_the_end as (
+
+    select
+        last_values.dissection_id,
+        last_values.neuron_id,
+        count(*) filter (where top_activations.value > last_values.value) as above,
+        count(*) filter (where top_activations.value >= last_values.value) as with_ties
+    from last_values
+    inner join top_activations
+        on
+            last_values.split_id = top_activations.split_id
+            and last_values.neuron_id = top_activations.neuron_id
+    group by last_values.dissection_id, last_values.neuron_id
+
+),
+
+untied as (
+
+    -- 256 known images that tie may have more like them.
+    select
+        looked_at.*,
+        case
+            when around_the_end.neuron_id is null then looked_at.listed
+            when around_the_end.with_ties = looked_at.listed and (looked_at.listed < 256 or looked_at.images <= 256)
+                then looked_at.listed
+            else around_the_end.above
+        end as usable
+    from looked_at
+    left join around_the_end
+        on
+            looked_at.dissection_id = around_the_end.dissection_id
+            and looked_at.neuron_id = around_the_end.neuron_id
+
+),
+
+rounded as (
+
+    select
+        *,
+        case
+            when usable = most or usable < 16 then usable
+            when usable < 32 then usable - usable % 2
+            when usable < 64 then usable - usable % 4
+            when usable < 128 then usable - usable % 8
+            else usable - usable % 16
+        end as list_images
+    from untied
+
 )
 
 select
-    dissections.dissection_id,
-    neurons.neuron_id,
-    neurons.layer_id,
-    neuron_statistics.mean,
-    neuron_statistics.sd,
-    neuron_statistics.sd = 0
-    or neuron_statistics.distinct_values < dissections.top_k as dead
-from dissections
-inner join recorded
-    on
-        dissections.network_id = recorded.network_id
-        and dissections.split_id = recorded.split_id
-inner join neurons on recorded.layer_id = neurons.layer_id
-inner join neuron_statistics
-    on
-        neurons.neuron_id = neuron_statistics.neuron_id
-        and dissections.split_id = neuron_statistics.split_id
+    dissection_id,
+    neuron_id,
+    layer_id,
+    mean,
+    sd,
+    sd = 0 as dead,
+    sd > 0 and list_images < case when scorer = 'rank_reorder' then least(min_images, most) else min_images end
+        as sparse,
+    cast(images_fired as integer) as images_fired,
+    cast(list_images as integer) as list_images
+from rounded

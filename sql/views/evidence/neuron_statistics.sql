@@ -3,7 +3,8 @@
 -- materialized: table
 --
 -- distinct_values is exact below 256 and says 256 for "that many or more": only a neuron whose best images
--- share values can have fewer, and only those few neurons are counted in full. sd is from the mean of the squares: in
+-- share values can have fewer, and only those few neurons are counted in full. images_fired counts the images above the
+-- lowest value, and also says 256 for "that many or more"; a lowest value that only one image has counts as well. sd is from the mean of the squares: in
 -- double precision that loses nothing which float values had, and it takes half the time of a running variance.
 
 with
@@ -151,6 +152,25 @@ counted as (
     from tied_values
     group by split_id, neuron_id
 
+),
+
+fired as (
+
+    select
+        top_activations.split_id,
+        top_activations.neuron_id,
+        case
+            when count(*) = max(spreads.images) and count(*) filter (where top_activations.value > spreads.lowest) = count(*) - 1
+                then count(*)
+            else count(*) filter (where top_activations.value > spreads.lowest)
+        end as images_fired
+    from top_activations
+    inner join spreads
+        on
+            top_activations.split_id = spreads.split_id
+            and top_activations.neuron_id = spreads.neuron_id
+    group by top_activations.split_id, top_activations.neuron_id
+
 )
 
 select
@@ -165,8 +185,13 @@ select
     end as sd,
     spreads.lowest,
     spreads.highest,
-    least(coalesce(counted.distinct_values, 256), 256) as distinct_values
+    least(coalesce(counted.distinct_values, 256), 256) as distinct_values,
+    fired.images_fired
 from spreads
+inner join fired
+    on
+        spreads.neuron_id = fired.neuron_id
+        and spreads.split_id = fired.split_id
 left join counted
     on
         spreads.neuron_id = counted.neuron_id

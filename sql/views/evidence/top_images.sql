@@ -2,6 +2,7 @@
 -- grain: network, layer, unit, rank, dissection_id
 --
 -- is_correct: whether the network is right about the image; NULL where that is not known.
+-- Only images that the neuron fires on; all of a dead one are alike.
 
 select
     named_neurons.network,
@@ -17,6 +18,10 @@ select
 from shown_dissection
 inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
 inner join named_neurons on dissections.network_id = named_neurons.network_id
+inner join neuron_statistics
+    on
+        named_neurons.neuron_id = neuron_statistics.neuron_id
+        and dissections.split_id = neuron_statistics.split_id
 inner join top_activations
     on
         named_neurons.neuron_id = top_activations.neuron_id
@@ -26,4 +31,6 @@ left join image_predictions
     on
         top_activations.image_id = image_predictions.image_id
         and dissections.network_id = image_predictions.network_id
-where top_activations.rank <= dissections.top_k
+where
+    top_activations.rank <= dissections.top_k
+    and (top_activations.rank <= neuron_statistics.images_fired or neuron_statistics.sd = 0)

@@ -14,10 +14,15 @@ labelled as (
         named_neurons.layer,
         named_neurons.layer_id,
         named_neurons.position,
+        dissected_neurons.list_images,
         neuron_labels.z,
         neuron_labels.dissection_id
     from shown_dissection
     inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id
+    inner join dissected_neurons
+        on
+            neuron_labels.dissection_id = dissected_neurons.dissection_id
+            and neuron_labels.neuron_id = dissected_neurons.neuron_id
     inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
     where neuron_labels.z is not null
 
@@ -36,7 +41,7 @@ ranges as (
 
 with_null as (
 
-    select distinct dissection_id, layer_id
+    select distinct dissection_id, layer_id, list_images
     from null_quantiles
 
 ),
@@ -48,6 +53,7 @@ layer_totals as (
         labelled.layer,
         labelled.layer_id,
         labelled.position,
+        labelled.list_images,
         labelled.dissection_id,
         count(*) as neurons
     from labelled
@@ -55,7 +61,14 @@ layer_totals as (
         on
             labelled.dissection_id = with_null.dissection_id
             and labelled.layer_id = with_null.layer_id
-    group by labelled.network, labelled.layer, labelled.layer_id, labelled.position, labelled.dissection_id
+            and labelled.list_images = with_null.list_images
+    group by
+        labelled.network,
+        labelled.layer,
+        labelled.layer_id,
+        labelled.position,
+        labelled.list_images,
+        labelled.dissection_id
 
 ),
 
@@ -102,7 +115,8 @@ bars as (
         layer_totals.layer,
         layer_totals.layer_id,
         layer_totals.position,
-        layer_totals.neurons as in_layer,
+        layer_totals.list_images,
+        layer_totals.neurons as with_this_null,
         layer_totals.dissection_id,
         10 * tens.ten + digits.digit as bar,
         ranges.lowest + (10 * tens.ten + digits.digit) * ranges.width as low,
@@ -131,6 +145,7 @@ reached as (
 
     select
         bars.layer_id,
+        bars.list_images,
         bars.bar,
         min(null_quantiles.p) as p
     from bars
@@ -138,8 +153,9 @@ reached as (
         on
             bars.dissection_id = null_quantiles.dissection_id
             and bars.layer_id = null_quantiles.layer_id
+            and bars.list_images = null_quantiles.list_images
             and bars.low >= null_quantiles.z
-    group by bars.layer_id, bars.bar
+    group by bars.layer_id, bars.list_images, bars.bar
 
 )
 
@@ -148,10 +164,12 @@ select
     bars.layer,
     bars.low,
     bars.high,
-    coalesce(placed.neurons, 0) as neurons,
-    bars.in_layer * (
-        case when bars.bar = 0 then 1 else coalesce(reached.p, 1) end
-        - case when bars.bar = 39 then 0 else coalesce(above.p, 1) end
+    coalesce(max(placed.neurons), 0) as neurons,
+    sum(
+        bars.with_this_null * (
+            case when bars.bar = 0 then 1 else coalesce(reached.p, 1) end
+            - case when bars.bar = 39 then 0 else coalesce(above.p, 1) end
+        )
     ) as expected,
     bars.position,
     bars.dissection_id
@@ -163,8 +181,11 @@ left join placed
 left join reached
     on
         bars.layer_id = reached.layer_id
+        and bars.list_images = reached.list_images
         and bars.bar = reached.bar
 left join reached as above
     on
         bars.layer_id = above.layer_id
+        and bars.list_images = above.list_images
         and bars.bar + 1 = above.bar
+group by bars.network, bars.layer, bars.low, bars.high, bars.position, bars.dissection_id

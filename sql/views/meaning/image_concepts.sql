@@ -3,7 +3,7 @@
 -- materialized: table by dissection and image
 --
 -- Active means far above the neuron's own mean, in its standard deviations; of neurons that are equally active to
--- about nine digits the one of smaller id counts. 20 is the largest images_neurons that a study may ask for.
+-- about nine digits the one of smaller id counts. A neuron does not speak for an image that it does not fire on. 20 is the largest images_neurons that a study may ask for.
 -- Images of other splits are ranked too and dropped at the end: asking sooner costs a join as large as the data.
 
 with
@@ -16,8 +16,14 @@ speakers as (
         neuron_labels.layer_id,
         neuron_labels.concept_id,
         dissected_neurons.mean,
-        dissected_neurons.sd
+        dissected_neurons.sd,
+        case when neuron_statistics.images_fired < neuron_statistics.images then neuron_statistics.lowest end as silent
     from neuron_labels
+    inner join dissections on neuron_labels.dissection_id = dissections.dissection_id
+    inner join neuron_statistics
+        on
+            neuron_labels.neuron_id = neuron_statistics.neuron_id
+            and dissections.split_id = neuron_statistics.split_id
     inner join dissected_neurons
         on
             neuron_labels.dissection_id = dissected_neurons.dissection_id
@@ -38,7 +44,10 @@ most_active as (
             20
         ) as concept_ids
     from activations
-    inner join speakers on activations.neuron_id = speakers.neuron_id
+    inner join speakers
+        on
+            activations.neuron_id = speakers.neuron_id
+            and (speakers.silent is null or activations.value > speakers.silent)
     group by speakers.dissection_id, speakers.layer_id, activations.image_id
 
 )

@@ -3,8 +3,9 @@
 -- materialized: table
 --
 -- Where no class of the label has an image in the probing set, or none of the best images has a class, nothing can be
--- right or wrong, and accuracy is NULL. Chance differs by concept, which stands for one to three classes of unequal size: lift divides by the share
--- of those classes among the sound images of the probing set.
+-- right or wrong, and accuracy is NULL. An image that a neuron does not fire on counts for nothing. Chance differs by
+-- concept, which stands for one to three classes of unequal size: lift divides by the share of those classes among the
+-- sound images of the probing set.
 
 with
 
@@ -49,7 +50,7 @@ best_images as (
         on
             neuron_labels.neuron_id = top_activations.neuron_id
             and dissections.split_id = top_activations.split_id
-            and dissections.accuracy_images >= top_activations.rank
+            and least(dissections.accuracy_images, neuron_labels.images_fired) >= top_activations.rank
     inner join images on top_activations.image_id = images.image_id
     left join concept_classes
         on

@@ -1,10 +1,10 @@
 -- How much of each layer CLIP can put a word to, and how often that word is right.
 -- grain: network, layer, dissection_id
 --
--- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without a single interpretable neuron keeps its
--- row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead neurons count as uninterpretable.
--- What could not be decided is NULL: num_calibrated, and under the rule q all that counts interpretable neurons, where
--- no null was drawn for the layer.
+-- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without a single
+-- interpretable neuron keeps its row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead and sparse
+-- neurons count as uninterpretable. What could not be decided is NULL: num_calibrated, and under the rule q all that
+-- counts interpretable neurons, where no null was drawn for the layer.
 
 with
 
@@ -19,6 +19,7 @@ judged as (
         neuron_labels.above_tau,
         neuron_labels.calibrated,
         neuron_labels.dead,
+        neuron_labels.sparse,
         neuron_labels.similarity,
         judged_neurons.accuracy,
         neuron_labels.dissection_id
@@ -50,6 +51,7 @@ select
     avg(similarity) as mean_similarity,
     avg(weight_l1) filter (where interpretable) as interpretable_weight_l1,
     avg(weight_l1) filter (where not interpretable) as uninterpretable_weight_l1,
+    count(*) filter (where sparse) as num_sparse,
     position,
     dissection_id
 from judged

@@ -19,6 +19,8 @@ select
     label_checks.split_half_agrees,
     label_checks.bootstrap_share,
     neuron_labels.dead,
+    neuron_labels.sparse,
+    neuron_labels.images_fired,
     neuron_labels.dissection_id
 from shown_dissection
 inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id

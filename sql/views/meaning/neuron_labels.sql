@@ -3,7 +3,7 @@
 -- materialized: table by dissection
 --
 -- Equal scores go to the concept that stands first in its set; those that float32 cannot tell apart are equal, since
--- the last bits of a sum differ from build to build. A dead neuron keeps its row, without a label.
+-- the last bits of a sum differ from build to build. A dead or sparse neuron keeps its row, without a label.
 -- p is how often a neuron that has nothing to do with the images gets a label with at least this z; q is the share
 -- of false labels among all of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
 -- Where no null was drawn for the layer, p, q and calibrated are NULL, and so is interpretable under the rule q.
@@ -45,7 +45,7 @@ best_two as (
 
 null_layers as (
 
-    select distinct dissection_id, layer_id
+    select distinct dissection_id, layer_id, list_images
     from null_quantiles
 
 ),
@@ -66,10 +66,12 @@ tested as (
         on
             best_two.dissection_id = null_layers.dissection_id
             and dissected_neurons.layer_id = null_layers.layer_id
+            and dissected_neurons.list_images = null_layers.list_images
     left join null_quantiles
         on
             best_two.dissection_id = null_quantiles.dissection_id
             and dissected_neurons.layer_id = null_quantiles.layer_id
+            and dissected_neurons.list_images = null_quantiles.list_images
             and best_two.z >= null_quantiles.z
     group by best_two.dissection_id, best_two.neuron_id, dissected_neurons.layer_id
 
@@ -121,7 +123,9 @@ select
         when dissections.rule = 'q' then corrected.q <= dissections.q_limit
         else best_two.similarity > dissections.tau
     end as interpretable,
-    dissected_neurons.dead
+    dissected_neurons.dead,
+    dissected_neurons.sparse,
+    dissected_neurons.images_fired
 from dissected_neurons
 inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
 left join best_two

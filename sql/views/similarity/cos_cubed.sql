@@ -19,6 +19,7 @@ scored_activations as (
             from dissected_neurons
             where
                 not dead
+                and not sparse
                 and dissection_id in (
                     select dissection_id from dissections where scorer = 'cos_cubed' and engine = 'sql'
                 )
@@ -69,7 +70,11 @@ centred as (
             scored_activations.image_id = image_concept_similarities.image_id
             and concept_means.concept_id = image_concept_similarities.concept_id
             and dissections.clip_id = image_concept_similarities.clip_id
-    where dissections.scorer = 'cos_cubed' and dissections.engine = 'sql' and not dissected_neurons.dead
+    where
+        dissections.scorer = 'cos_cubed'
+        and dissections.engine = 'sql'
+        and not dissected_neurons.dead
+        and not dissected_neurons.sparse
 
 ),
 

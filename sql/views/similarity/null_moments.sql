@@ -1,8 +1,9 @@
 -- What the log-likelihood of soft-WPMI or WPMI comes to for a neuron that has nothing to do with the images.
--- grain: dissection_id, concept_id
+-- grain: dissection_id, list_images, concept_id
 -- materialized: table by dissection
 --
--- Such a neuron's best images are a random ordered sample of top_k different ones of all N. With the gain
+-- Such a neuron's best images are a random ordered sample of list_images different ones of all N: of top_k, and of
+-- each shorter length that a neuron of the dissection has. With the gain
 -- g_r(i) = ln(1 + p_r (P - 1) + 1e-7) of image i at rank r,
 -- mean = sum over r of mean g_r;
 -- variance = sum over r of var g_r - (var of sum over r of g_r - sum over r of var g_r) / (N - 1).
@@ -17,18 +18,31 @@ known_ranks as (
 
 ),
 
+lengths as (
+
+    select dissection_id, list_images
+    from dissected_neurons
+    where not dead and not sparse
+    union
+    select dissection_id, top_k as list_images
+    from dissections
+
+),
+
 ranks as (
 
     select
         dissections.dissection_id,
+        lengths.list_images,
         known_ranks.rank,
         dissections.p_first
-        - (known_ranks.rank - 1) / dissections.top_k * (dissections.p_first - dissections.p_last) as weight
+        - (known_ranks.rank - 1) / lengths.list_images * (dissections.p_first - dissections.p_last) as weight
     from dissections
+    inner join lengths on dissections.dissection_id = lengths.dissection_id
     inner join known_ranks
         on
             dissections.split_id = known_ranks.split_id
-            and dissections.top_k >= known_ranks.rank
+            and lengths.list_images >= known_ranks.rank
     where dissections.scorer in ('soft_wpmi', 'wpmi') and dissections.engine = 'sql'
 
 ),
@@ -37,6 +51,7 @@ gains as (
 
     select
         ranks.dissection_id,
+        ranks.list_images,
         ranks.rank,
         image_concept_probabilities.image_id,
         image_concept_probabilities.concept_id,
@@ -51,11 +66,12 @@ by_rank as (
 
     select
         dissection_id,
+        list_images,
         concept_id,
         avg(gain) as mean,
         var_pop(gain) as variance
     from gains
-    group by dissection_id, concept_id, rank
+    group by dissection_id, list_images, concept_id, rank
 
 ),
 
@@ -63,11 +79,12 @@ over_ranks as (
 
     select
         dissection_id,
+        list_images,
         concept_id,
         sum(mean) as mean,
         sum(variance) as variance
     from by_rank
-    group by dissection_id, concept_id
+    group by dissection_id, list_images, concept_id
 
 ),
 
@@ -75,10 +92,11 @@ by_image as (
 
     select
         dissection_id,
+        list_images,
         concept_id,
         sum(gain) as gain
     from gains
-    group by dissection_id, concept_id, image_id
+    group by dissection_id, list_images, concept_id, image_id
 
 ),
 
@@ -86,11 +104,12 @@ over_images as (
 
     select
         dissection_id,
+        list_images,
         concept_id,
         count(*) as images,
         var_pop(gain) as variance
     from by_image
-    group by dissection_id, concept_id
+    group by dissection_id, list_images, concept_id
 
 ),
 
@@ -98,6 +117,7 @@ moments as (
 
     select
         over_ranks.dissection_id,
+        over_ranks.list_images,
         over_ranks.concept_id,
         over_ranks.mean,
         over_ranks.variance
@@ -106,12 +126,14 @@ moments as (
     inner join over_images
         on
             over_ranks.dissection_id = over_images.dissection_id
+            and over_ranks.list_images = over_images.list_images
             and over_ranks.concept_id = over_images.concept_id
 
 )
 
 select
     dissection_id,
+    list_images,
     concept_id,
     mean,
     case when variance > 1e-20 * mean * mean then variance else 0 end as variance

@@ -18,6 +18,7 @@ scored_activations as (
             from dissected_neurons
             where
                 not dead
+                and not sparse
                 and dissection_id in (
                     select dissection_id from dissections where scorer = 'pearson' and engine = 'sql'
                 )
@@ -45,7 +46,11 @@ correlations as (
         on
             scored_activations.image_id = image_concept_probabilities.image_id
             and dissections.dissection_id = image_concept_probabilities.dissection_id
-    where dissections.scorer = 'pearson' and dissections.engine = 'sql' and not dissected_neurons.dead
+    where
+        dissections.scorer = 'pearson'
+        and dissections.engine = 'sql'
+        and not dissected_neurons.dead
+        and not dissected_neurons.sparse
     group by
         dissected_neurons.dissection_id,
         dissected_neurons.neuron_id,

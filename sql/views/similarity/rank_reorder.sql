@@ -6,7 +6,8 @@
 -- error = mean of |v - v reordered|^p over the n best images; chance = the same for random orders;
 -- similarity = -error / chance / (mean cosine)^q. A concept whose mean cosine is not above 0 has no score, where
 -- the original gives NaN, and a neuron whose best images are all equally active has none at all.
--- z is over the scores of random images, sampled per layer.
+-- A neuron that fires on fewer than n images is scored over list_images of dissected_neurons, which is at most 256.
+-- z is over the scores of random images, sampled per layer and length.
 
 with
 
@@ -21,6 +22,7 @@ scored_activations as (
             from dissected_neurons
             where
                 not dead
+                and not sparse
                 and dissection_id in (
                     select dissection_id from dissections where scorer = 'rank_reorder' and engine = 'sql'
                 )
@@ -56,13 +58,16 @@ ranked as (
 
     select
         sizes.dissection_id,
+        sizes.split_id,
+        sizes.n as most,
         dissected_neurons.neuron_id,
+        dissected_neurons.list_images,
         scored_activations.image_id,
         cast(scored_activations.value as double) as activation,
-        sizes.n - row_number() over (
+        row_number() over (
             partition by sizes.dissection_id, dissected_neurons.neuron_id
             order by scored_activations.value desc, scored_activations.image_id
-        ) as place
+        ) as rank
     from sizes
     inner join dissected_neurons on sizes.dissection_id = dissected_neurons.dissection_id
     inner join scored_activations on dissected_neurons.neuron_id = scored_activations.neuron_id
@@ -70,7 +75,28 @@ ranked as (
         on
             scored_activations.image_id = images.image_id
             and sizes.split_id = images.split_id
-    where not dissected_neurons.dead
+    where not dissected_neurons.dead and not dissected_neurons.sparse
+
+),
+
+lengths as (
+
+    -- list_images knows 256 images at most: a neuron that fires on the n-th best image has all n.
+    select
+        ranked.dissection_id,
+        ranked.neuron_id,
+        case
+            when ranked.list_images = least(ranked.most, 256) and ranked.activation > neuron_statistics.lowest
+                then ranked.most
+            when ranked.list_images = ranked.most then ranked.most
+            else ranked.list_images
+        end as n
+    from ranked
+    inner join neuron_statistics
+        on
+            ranked.neuron_id = neuron_statistics.neuron_id
+            and ranked.split_id = neuron_statistics.split_id
+    where ranked.rank = ranked.most
 
 ),
 
@@ -78,18 +104,43 @@ best as (
 
     -- Place 0 is the least active of the n best. On a scale from 0 to 1 no power overflows; error / chance stays.
     select
-        dissection_id,
-        neuron_id,
-        image_id,
-        place,
-        (activation - min(activation) over (partition by dissection_id, neuron_id))
+        ranked.dissection_id,
+        ranked.neuron_id,
+        ranked.image_id,
+        lengths.n,
+        lengths.n - ranked.rank as place,
+        (ranked.activation - min(ranked.activation) over (partition by ranked.dissection_id, ranked.neuron_id))
         / nullif(
-            max(activation) over (partition by dissection_id, neuron_id)
-            - min(activation) over (partition by dissection_id, neuron_id),
+            max(ranked.activation) over (partition by ranked.dissection_id, ranked.neuron_id)
+            - min(ranked.activation) over (partition by ranked.dissection_id, ranked.neuron_id),
             0
         ) as value
     from ranked
-    where place >= 0
+    inner join lengths
+        on
+            ranked.dissection_id = lengths.dissection_id
+            and ranked.neuron_id = lengths.neuron_id
+    where ranked.rank <= lengths.n
+
+),
+
+permutations as (
+
+    -- The stored orders are of the longest list: of a shorter one, the places that it has, in the same order.
+    select
+        rank_permutations.dissection_id,
+        different_lengths.n,
+        rank_permutations.permutation,
+        rank_permutations.taken,
+        row_number() over (
+            partition by rank_permutations.dissection_id, different_lengths.n, rank_permutations.permutation
+            order by rank_permutations.place
+        ) - 1 as place
+    from rank_permutations
+    inner join (select distinct dissection_id, n from lengths) as different_lengths
+        on
+            rank_permutations.dissection_id = different_lengths.dissection_id
+            and rank_permutations.taken < different_lengths.n
 
 ),
 
@@ -102,15 +153,16 @@ chances as (
         avg(pow(abs(best.value - permuted.value), sizes.rank_power)) as chance
     from best
     inner join sizes on best.dissection_id = sizes.dissection_id
-    inner join rank_permutations
+    inner join permutations
         on
-            best.dissection_id = rank_permutations.dissection_id
-            and best.place = rank_permutations.place
+            best.dissection_id = permutations.dissection_id
+            and best.n = permutations.n
+            and best.place = permutations.place
     inner join best as permuted
         on
             best.dissection_id = permuted.dissection_id
             and best.neuron_id = permuted.neuron_id
-            and rank_permutations.taken = permuted.place
+            and permutations.taken = permuted.place
     group by best.dissection_id, best.neuron_id
 
 ),
@@ -183,9 +235,13 @@ select
     scored.similarity,
     (scored.similarity - null_samples.mean) / nullif(null_samples.sd, 0) as z
 from scored
-inner join neurons on scored.neuron_id = neurons.neuron_id
+inner join dissected_neurons
+    on
+        scored.dissection_id = dissected_neurons.dissection_id
+        and scored.neuron_id = dissected_neurons.neuron_id
 left join null_samples
     on
         scored.dissection_id = null_samples.dissection_id
         and scored.concept_id = null_samples.concept_id
-        and neurons.layer_id = null_samples.layer_id
+        and dissected_neurons.layer_id = null_samples.layer_id
+        and dissected_neurons.list_images = null_samples.list_images

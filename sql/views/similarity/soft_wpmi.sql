@@ -4,63 +4,129 @@
 -- materialized: table by dissection
 --
 -- L = sum over ranks r of ln(1 + p_r (P - 1) + 1e-7), p_r falling from p_first towards p_last; WPMI is the case
--- p_first = p_last = 1. similarity = L - prior_weight * ln(mean over the layer's neurons of exp L): the mean is
--- over the live neurons of the whole layer, so that no score depends on which neurons share a call.
+-- p_first = p_last = 1. similarity = L - prior_weight * ln(mean over the layer's neurons of exp L): the mean is over the
+-- scored neurons of the whole layer, so that no score depends on which neurons share a call.
 -- z is how far L lies above its mean for a neuron that has nothing to do with the images, in standard deviations.
+-- A neuron that fires on fewer than top_k images has a shorter list. L of lists of different lengths do not compare: a
+-- sum over ten images lies far above one over a hundred. So the prior is computed for each length. In it, a neuron with
+-- a list of another length counts with the L of the same z at this length.
 
 with
 
-log_likelihoods as (
+lists as (
 
+    -- Neurons that take no label count in the prior only where that is asked for, with as many images as any.
     select
         dissections.dissection_id,
-        top_activations.neuron_id,
-        image_concept_probabilities.concept_id,
-        sum(
-            ln(
-                1
-                + (
-                    dissections.p_first
-                    - (top_activations.rank - 1) / dissections.top_k * (dissections.p_first - dissections.p_last)
-                )
-                * (image_concept_probabilities.probability - 1)
-                + 1e-7
-            )
-        ) as log_likelihood
+        dissections.split_id,
+        dissections.prior_weight,
+        dissections.p_first,
+        dissections.p_last,
+        dissected_neurons.neuron_id,
+        dissected_neurons.layer_id,
+        dissected_neurons.dead or dissected_neurons.sparse as unscored,
+        case
+            when dissected_neurons.dead or dissected_neurons.sparse then dissections.top_k
+            else dissected_neurons.list_images
+        end as list_images
     from dissections
-    inner join top_activations
-        on
-            dissections.split_id = top_activations.split_id
-            and dissections.top_k >= top_activations.rank
-    inner join image_concept_probabilities
-        on
-            top_activations.image_id = image_concept_probabilities.image_id
-            and dissections.dissection_id = image_concept_probabilities.dissection_id
-    where dissections.scorer in ('soft_wpmi', 'wpmi') and dissections.engine = 'sql'
-    group by
-        dissections.dissection_id,
-        top_activations.neuron_id,
-        image_concept_probabilities.concept_id
+    inner join dissected_neurons on dissections.dissection_id = dissected_neurons.dissection_id
+    where
+        dissections.scorer in ('soft_wpmi', 'wpmi')
+        and dissections.engine = 'sql'
+        and (dissections.include_dead or not (dissected_neurons.dead or dissected_neurons.sparse))
 
 ),
 
 in_prior as (
 
     select
-        log_likelihoods.dissection_id,
-        log_likelihoods.neuron_id,
-        log_likelihoods.concept_id,
-        log_likelihoods.log_likelihood,
-        dissected_neurons.layer_id,
-        dissected_neurons.dead,
-        dissections.prior_weight
-    from log_likelihoods
-    inner join dissections on log_likelihoods.dissection_id = dissections.dissection_id
-    inner join dissected_neurons
+        lists.dissection_id,
+        lists.neuron_id,
+        lists.layer_id,
+        lists.prior_weight,
+        lists.unscored,
+        lists.list_images,
+        image_concept_probabilities.concept_id,
+        sum(
+            ln(
+                1
+                + (lists.p_first - (top_activations.rank - 1) / lists.list_images * (lists.p_first - lists.p_last))
+                * (image_concept_probabilities.probability - 1)
+                + 1e-7
+            )
+        ) as log_likelihood
+    from lists
+    inner join top_activations
         on
-            log_likelihoods.dissection_id = dissected_neurons.dissection_id
-            and log_likelihoods.neuron_id = dissected_neurons.neuron_id
-    where dissections.include_dead or not dissected_neurons.dead
+            lists.split_id = top_activations.split_id
+            and lists.neuron_id = top_activations.neuron_id
+            and lists.list_images >= top_activations.rank
+    inner join image_concept_probabilities
+        on
+            top_activations.image_id = image_concept_probabilities.image_id
+            and lists.dissection_id = image_concept_probabilities.dissection_id
+    group by
+        lists.dissection_id,
+        lists.neuron_id,
+        lists.layer_id,
+        lists.prior_weight,
+        lists.unscored,
+        lists.list_images,
+        image_concept_probabilities.concept_id
+
+),
+
+standing as (
+
+    select
+        in_prior.dissection_id,
+        in_prior.neuron_id,
+        in_prior.layer_id,
+        in_prior.prior_weight,
+        in_prior.unscored,
+        in_prior.list_images,
+        in_prior.concept_id,
+        in_prior.log_likelihood,
+        (in_prior.log_likelihood - null_moments.mean) / sqrt(nullif(null_moments.variance, 0)) as z
+    from in_prior
+    inner join null_moments
+        on
+            in_prior.dissection_id = null_moments.dissection_id
+            and in_prior.list_images = null_moments.list_images
+            and in_prior.concept_id = null_moments.concept_id
+
+),
+
+lengths as (
+
+    select distinct dissection_id, layer_id, list_images
+    from lists
+    where not unscored
+
+),
+
+carried as (
+
+    select
+        standing.dissection_id,
+        standing.layer_id,
+        standing.concept_id,
+        lengths.list_images,
+        case
+            when standing.list_images = lengths.list_images then standing.log_likelihood
+            else null_moments.mean + coalesce(standing.z, 0) * sqrt(null_moments.variance)
+        end as log_likelihood
+    from standing
+    inner join lengths
+        on
+            standing.dissection_id = lengths.dissection_id
+            and standing.layer_id = lengths.layer_id
+    inner join null_moments
+        on
+            standing.dissection_id = null_moments.dissection_id
+            and lengths.list_images = null_moments.list_images
+            and standing.concept_id = null_moments.concept_id
 
 ),
 
@@ -69,30 +135,35 @@ highest as (
     -- exp(L) of a hundred images underflows; relative to the layer's largest it does not.
     select
         *,
-        max(log_likelihood) over (partition by dissection_id, layer_id, concept_id) as ceiling
-    from in_prior
+        max(log_likelihood) over (partition by dissection_id, layer_id, list_images, concept_id) as ceiling
+    from carried
 
 ),
 
-scored as (
+priors as (
 
     select
-        *,
-        ceiling
-        + ln(avg(exp(log_likelihood - ceiling)) over (partition by dissection_id, layer_id, concept_id)) as prior
+        dissection_id,
+        layer_id,
+        list_images,
+        concept_id,
+        max(ceiling) + ln(avg(exp(log_likelihood - ceiling))) as prior
     from highest
+    group by dissection_id, layer_id, list_images, concept_id
 
 )
 
 select
-    scored.dissection_id,
-    scored.neuron_id,
-    scored.concept_id,
-    scored.log_likelihood - scored.prior_weight * scored.prior as similarity,
-    (scored.log_likelihood - null_moments.mean) / sqrt(nullif(null_moments.variance, 0)) as z
-from scored
-inner join null_moments
+    standing.dissection_id,
+    standing.neuron_id,
+    standing.concept_id,
+    standing.log_likelihood - standing.prior_weight * priors.prior as similarity,
+    standing.z
+from standing
+inner join priors
     on
-        scored.dissection_id = null_moments.dissection_id
-        and scored.concept_id = null_moments.concept_id
-where not scored.dead
+        standing.dissection_id = priors.dissection_id
+        and standing.layer_id = priors.layer_id
+        and standing.list_images = priors.list_images
+        and standing.concept_id = priors.concept_id
+where not standing.unscored
