@@ -209,7 +209,7 @@ def load_network(study: Study, source: images.Source) -> networks.Network:
     named = len(source.classes) == outputs
     classes = source.classes if named else tuple(f"output {place}" for place in range(outputs))
     settings = study.network.model_copy(update={"classes": classes})
-    return networks.describe(network.model, settings, network.recipe, network.weights)
+    return networks.describe(network.model, settings, network.recipe, network.weights, code=network.code)
 
 
 def run(
