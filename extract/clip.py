@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract import fetching, fingerprints, networks, study
+from extract import fetching, fingerprints, networks, pickles, study
 from extract.fitting import in_parts
 from extract.preprocess import Recipe
 from extract.settings import brief
@@ -132,7 +132,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     try:
         # A local file holds the weights; open_clip's own cautions about untagged weights say nothing new.
         logging.disable(logging.WARNING)
-        with _fetching(settings):
+        with _fetching(settings), pickles.with_stand_ins():
             model, _, _ = open_clip.create_model_and_transforms(
                 settings.architecture,
                 pretrained=settings.weights,
@@ -219,7 +219,7 @@ def _add_config(config: Path, architecture: str) -> None:
 def _why(error: Exception) -> str:
     """The error in one line: of weights that do not fit, the first keys that do not."""
     if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
-        return networks.why_unreadable(error)
+        return pickles.why_unreadable(error)
     return one_line(error) or type(error).__name__
 
 
@@ -237,7 +237,7 @@ def _check_names(settings: study.Clip) -> None:
         path = Path(settings.weights)
         if not path.is_file():
             raise StudyError(f"clip.weights: {path}: {'is a folder' if path.is_dir() else 'no such file'}")
-        networks.refuse_bomb(path)
+        pickles.refuse_unfit(path, arrays=path.suffix in (".npz", ".npy"))  # open_clip reads those of NumPy too
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from extract import networks
 from extract.arrays import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
+from extract.pickles import read_pickle
 from extract.study import StudyError
 from extract.texts import MEGABYTE, one_line, read_text
 
@@ -69,7 +69,7 @@ def _read_tensor(path: Path) -> Tensor:
     if not path.is_file():
         raise StudyError(f"{path}: not a tensor that can be read: it is no file")
     try:
-        tensor = networks.read_pickle(path, mapped=True)
+        tensor = read_pickle(path, mapped=True)
     except StudyError as error:
         why = str(error).removeprefix(f"{path}: ").removeprefix("not a readable checkpoint: ")
         raise StudyError(f"{path}: not a tensor that can be read: {why}") from error

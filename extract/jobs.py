@@ -229,7 +229,7 @@ def load_network(study: Study, source: images.Source) -> networks.Network:
     names = classes.name_outputs(study.network, outputs, source.classes)
     if names != network.classes:
         settings = study.network.model_copy(update={"classes": names})
-        network = networks.describe(network.model, settings, network.recipe, network.weights)
+        network = networks.describe(network.model, settings, network.recipe, network.weights, code=network.code)
     if answer.single:
         low, high = network.classes
         log.info(f"network: its one output an image is taken for two classes: {low} below 0, {high} above")

@@ -10,37 +10,41 @@ architecture: vggnet, torchvision:NAME, timm:NAME, or path/to/file.py:function (
 from __future__ import annotations
 
 import difflib
-import importlib.util
+import importlib.metadata
 import json
-import os
-import pickle
-import re
-import sys
-import warnings
-import zipfile
+import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract import fetching, fingerprints, study
+from extract import checkpoints, fetching, fingerprints, study
 from extract.answers import PLAIN, Answer
 from extract.preprocess import Recipe
 from extract.study import StudyError
-from extract.texts import one_line
+from extract.user_code import OUR_NAMES, PREFIX, UserCode
 
-MOST_UNPACKED = 10  # times its size; torch does not compress, so that a checkpoint of its own comes to 1
+log = logging.getLogger("dissectdb")
+
 WAY_OUT = 'download them elsewhere and name the file: network.weights = "FILE"'
-NESTED_KEYS = ("params", "state_dict", "model")  # where checkpoints keep their weights, if not at the top
+
+# The versions of packages count since this release. The ones that it was made with count as none, so that networks in
+# older warehouses keep their fingerprints until a package changes.
+VERSIONS_BEFORE = {"timm": "1.0.31", "torchvision": "0.29.1"}
+NOT_COUNTED = {"numpy", "torch", *OUR_NAMES}  # torch's version is in the table `extractions`
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network as a study names it. fingerprint: SHA-256 of all that its outputs depend on."""
+    """A network as a study names it. fingerprint: SHA-256 of all that its outputs depend on.
+
+    code: what represents the code in the fingerprint, a value for JSON.
+    """
 
     name: str
     architecture: str
@@ -50,6 +54,7 @@ class Network:
     recipe: Recipe
     fingerprint: str
     precision: str = "float32"
+    code: Any = None
     answer: Answer = PLAIN
 
     def logits(self, images: Tensor) -> Tensor:
@@ -59,22 +64,32 @@ class Network:
 
 def load(settings: study.Network) -> Network:
     """Build the network that a study names and give it its weights. Raises StudyError."""
-    model = _build(settings)
+    model, code = _build(settings)
     if isinstance(settings.weights, Path):
-        load_weights(model, settings.weights)
+        said = checkpoints.fill(model, settings.weights, settings.weights_key, settings.weights_left_out)
+        if said:
+            log.info(f"network {settings.name}, weights {settings.weights.name}: {said}")
+    elif settings.weights is None:
+        _refuse_random(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
     recipe = Recipe(**settings.input.model_dump())
-    return describe(model.eval(), settings, recipe, str(settings.weights) if settings.weights else None)
+    model.eval()
+    if code is not None:
+        _run_once(model, recipe)
+    weights = str(settings.weights) if settings.weights else None
+    return describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
 
 
 def describe(
-    model: nn.Module, settings: study.Network, recipe: Recipe, weights: str | None, name: str | None = None
+    model: nn.Module,
+    settings: study.Network,
+    recipe: Recipe,
+    weights: str | None,
+    name: str | None = None,
+    *,
+    code: Any,
 ) -> Network:
-    """The network with its fingerprint; the name is not part of it, the code of a user's own function is."""
-    code = settings.architecture
-    if _is_file(code):
-        path = Path(code.rpartition(":")[0])
-        code = f"{fingerprints.of_file(path)}:{code.rpartition(':')[2]}"
+    """The network with its fingerprint. The name is not part of it. code: as of the network that was loaded."""
     return Network(
         name=name or settings.name,
         architecture=settings.architecture,
@@ -91,6 +106,7 @@ def describe(
             *([] if settings.precision == "float32" else [settings.precision]),
         ),
         precision=settings.precision,
+        code=code,
     )
 
 
@@ -101,17 +117,90 @@ def with_answer(network: Network, answer: Answer) -> Network:
     return replace(network, answer=answer, fingerprint=fingerprint)
 
 
+# ---------------------------------------------------------------- the code is a part of the network
+
+
+def _run_once(model: nn.Module, recipe: Recipe) -> None:
+    """Run a user's network, so that the modules that it imports while it runs are known."""
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(2, *recipe.shape))
+    except Exception:  # whatever a user's code raises; jobs.load_network runs it too, and reports it
+        return
+
+
+def _code(architecture: str, model: nn.Module, code: UserCode | None) -> Any:
+    """What represents the code: a name or a hash, then the user's other modules and the versions of packages.
+
+    Packages: those that define a module of the network, and those that the user's code imports. Where there is nothing
+    but the name or the hash, it stands alone, as it always did.
+    """
+    main, modules = architecture, {}
+    packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    if code is not None:
+        main, modules = f"{code.digest}:{architecture.rpartition(':')[2]}", code.modules()
+        packages |= code.packages()
+    others = [package for package in packages - NOT_COUNTED if not package.startswith(PREFIX)]
+    versions = {package: _version(package) for package in others}
+    counted = {name: each for name, each in versions.items() if each and each != VERSIONS_BEFORE.get(name)}
+    return [main, modules, counted] if modules or counted else main
+
+
+def _version(package: str) -> str | None:
+    """The version of the distribution that a package comes from, without the build (+cu130); None for no such."""
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # it has another name than its package
+        distributions = _distributions().get(package)
+        if not distributions:
+            return None
+        version = importlib.metadata.version(distributions[0])
+    return version.partition("+")[0]
+
+
+_distributions = cache(importlib.metadata.packages_distributions)  # takes a second
+
+
+# ---------------------------------------------------------------- building
+
+
 def _is_file(architecture: str) -> bool:
     return architecture.rpartition(":")[0].endswith(".py")
 
 
-def _build(settings: study.Network) -> nn.Module:
+def _refuse_random(settings: study.Network, model: nn.Module) -> None:
+    """Raises StudyError if the study names no weights, unless a user's function returns the same ones twice."""
+    way_out = 'name a checkpoint, "pretrained" (for torchvision: and timm:), or "random", with network.seed'
+    if not model.state_dict():
+        return
+    if not _is_file(settings.architecture):
+        raise StudyError(f"network.weights is missing, and {settings.architecture} would be random: {way_out}")
+    again = _build(settings)[0].state_dict()
+    for name, tensor in model.state_dict().items():
+        if name not in again or fingerprints.of_weights({"": tensor}) != fingerprints.of_weights({"": again[name]}):
+            raise StudyError(
+                f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is called "
+                f"again; {way_out}"
+            )
+
+
+def _build(settings: study.Network) -> tuple[nn.Module, UserCode | None]:
+    """The model that the study names, and the user's code if it comes from there. Raises StudyError."""
+    if settings.weights != "random":
+        return _built(settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return _built(settings)
+
+
+def _built(settings: study.Network) -> tuple[nn.Module, UserCode | None]:
     architecture, arguments = settings.architecture, settings.arguments
     pretrained = settings.weights == "pretrained"
     library, _, name = architecture.partition(":")
+    code = None
     try:
         if _is_file(architecture):
-            model = _call_users_function(architecture, arguments)
+            model, code = _call_users_function(architecture, arguments)
         elif architecture == "vggnet":
             from extract.vggnet import VGGNet
 
@@ -147,7 +236,7 @@ def _build(settings: study.Network) -> nn.Module:
         raise StudyError(f"network {settings.name}: {architecture} could not be built: {_first_line(error)}") from error
     if pretrained and library not in ("torchvision", "timm"):
         raise StudyError(f"network.weights: 'pretrained' is for torchvision: and timm:; {architecture} needs a file")
-    return model.float()
+    return model.float(), code
 
 
 def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> None:
@@ -157,120 +246,20 @@ def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> Non
         raise StudyError(f"network.architecture: {architecture}: no such network{hint}")
 
 
-def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> nn.Module:
+def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> tuple[nn.Module, UserCode]:
     file, _, function = architecture.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise StudyError(f"network.architecture: {path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"dissectdb_user_{path.stem}", path)
-    assert spec is not None  # a path that ends in .py always has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    if not hasattr(module, function):
-        close = difflib.get_close_matches(function, vars(module), n=1)
+    code = UserCode(path)
+    if not hasattr(code.main, function):
+        close = difflib.get_close_matches(function, vars(code.main), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise StudyError(f"network.architecture: {path} has no function {function}{hint}")
-    model = getattr(module, function)(**arguments)
+    model = code.function(function)(**arguments)
     if not isinstance(model, nn.Module):
         raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, no torch module")
-    return model
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The state dict of a file, and the key that it stands under (None: at the top). Runs no code of the file."""
-    if path.is_dir():
-        raise StudyError(f"{path}: is a folder, not a checkpoint")
-    if not path.is_file():
-        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise StudyError(f"{path}: no such checkpoint{hint}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path), None
-    except Exception as error:  # an OSError, or one of safetensors' own
-        raise StudyError(f"{path}: {why_unreadable(error)}") from error
-    values = read_pickle(path)
-    key = next((key for key in NESTED_KEYS if isinstance(values, dict) and isinstance(values.get(key), dict)), None)
-    state = values[key] if key else values
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise StudyError(f"{path}: no state dict, neither at the top nor under {', '.join(NESTED_KEYS)}")
-    return dict(state), key
-
-
-def read_pickle(path: Path, mapped: bool = False) -> object:
-    """What torch.save put into a file; runs no code of it. mapped: values are read when they are asked for."""
-    try:
-        _refuse_bomb(path)
-        with warnings.catch_warnings(action="ignore"):  # about old pickles
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
-    except StudyError:
-        raise
-    except Exception as error:  # torch raises whatever its reader of pickles stumbles over
-        raise StudyError(f"{path}: {why_unreadable(error)}") from error
-
-
-def refuse_bomb(path: Path) -> None:
-    """Raises StudyError where a file asks for far more memory than it is large; for who has torch.load called."""
-    try:
-        _refuse_bomb(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise StudyError(f"{path}: {why_unreadable(error)}") from error
-
-
-def _refuse_bomb(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        calls = _holds(path, b"bytearray")
-    else:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            unpacked = sum(part.file_size for part in parts)
-            if unpacked > MOST_UNPACKED * path.stat().st_size:
-                raise StudyError(
-                    f"{path}: would unpack to {unpacked / 1e6:,.0f} MB, which no checkpoint does; "
-                    "save its state_dict() with torch.save"
-                )
-            calls = any(b"bytearray" in archive.read(part) for part in parts if part.filename.endswith(".pkl"))
-    if calls:  # torch lets it pass, of any size
-        raise StudyError(f"{path}: holds more than tensors (bytearray), of any size; save its state_dict() only")
-
-
-def _holds(path: Path, word: bytes) -> bool:
-    with path.open("rb") as file:
-        end = b""
-        while block := file.read(1 << 20):
-            if word in end + block:
-                return True
-            end = block[-len(word) :]
-    return False
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill the model from a checkpoint; raises StudyError with every key that is missing, unexpected or misshapen."""
-    state, _ = read_checkpoint(path)
-    if state and all(name.startswith("module.") for name in state):  # saved from DataParallel
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    own = model.state_dict()
-    problems = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ],
-    }
-    if any(problems.values()):
-        parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
-        raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    try:
-        model.load_state_dict(state)
-    except Exception as error:  # of tensors that are none to copy: without values, or of another layout
-        raise StudyError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return model, code
 
 
 def refuse_nan(model: nn.Module, what: str, weights: str | Path | None) -> None:
@@ -294,33 +283,6 @@ def prefer_channels_last(model: nn.Module, run: Callable[[], object]) -> None:
             run()
     except RuntimeError:
         model.to(memory_format=torch.contiguous_format)
-
-
-def save_like(model: nn.Module, path: Path, example: Path | None) -> None:
-    """Write the weights in the format of an example checkpoint (safetensors without one), never half-written."""
-    # Cloned, because safetensors refuses weights that share memory; a checkpoint names each of them anyway.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    key = None if example is None or example.suffix == ".safetensors" else read_checkpoint(example)[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        if example is None or example.suffix == ".safetensors":
-            save_file(state, unfinished)
-        else:
-            torch.save({key: state} if key else state, unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def why_unreadable(error: Exception) -> str:
-    """What reading a file of weights failed of, in one line."""
-    if found := re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error)):
-        what = found[1] or found[2]
-        return f"holds more than tensors ({what}), and loading it could run code; save its state_dict() only"
-    if isinstance(error, pickle.UnpicklingError):  # whose own words advise to run the code
-        return "not a readable checkpoint: it holds more or other things than tensors; save its state_dict() only"
-    return f"not a readable checkpoint: {one_line(_first_line(error))}"
 
 
 def _first_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract import catalog, controls, jobs, ledger, networks
+from extract import catalog, checkpoints, controls, jobs, ledger, networks
 from extract.blocks import Networks, predictions_table
 from extract.causes import causes
 from extract.edit import PlannedEdit, enter_edits, scaled_copy
@@ -155,10 +155,11 @@ def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: P
     original = plan.study.network.weights
     model = scaled_copy(plan.network.model, planned)
     if not checkpoint.exists():
-        networks.save_like(model, checkpoint, original if isinstance(original, Path) else None)
+        example = original if isinstance(original, Path) else None
+        checkpoints.save_like(model, checkpoint, example, plan.study.network.weights_key)
     settings = plan.study.network.model_copy(update={"classes": plan.network.classes})
     name = f"{plan.network.name}+{planned.row['name']}"
-    edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name)
+    edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name, code=plan.network.code)
     edited = networks.with_answer(edited, plan.network.answer)
     # Two edits may come to the same weights and are still two edits with a result each.
     edited = replace(edited, fingerprint=catalog.edited_fingerprint(edited.fingerprint, planned.row["fingerprint"]))

@@ -97,7 +97,10 @@ class Network(Settings):
     name: Name
     architecture: Name
     arguments: dict[str, Any] = Field(default_factory=dict)
-    weights: Path | Literal["pretrained"] | None = None
+    weights: Path | Literal["pretrained", "random"] | None = None
+    weights_key: Name | None = None
+    weights_left_out: Several[Name] = ()
+    seed: int = Field(0, ge=0, lt=2**31)
     classes: ClassesOrFile = ()
     output: str | int | None = None
     input: Input
@@ -135,11 +138,20 @@ class Network(Settings):
     @field_validator("weights", mode="plain")
     @classmethod
     def _pretrained_or_file(cls, weights: Any, info: ValidationInfo) -> Path | str | None:
-        if weights is None or weights == "pretrained":
+        if weights is None or weights in ("pretrained", "random"):
             return weights
         if not isinstance(weights, str | Path):
-            raise ValueError(f'must be "pretrained" or the path of a checkpoint, not {brief(weights)}')
+            raise ValueError(f'must be "pretrained", "random" or the path of a checkpoint, not {brief(weights)}')
         return as_path(weights, info)
+
+    @model_validator(mode="after")
+    def _settings_of_weights_fit_them(self) -> Network:
+        if self.seed and self.weights != "random":
+            raise ValueError('seed is for weights = "random"')
+        for name in ("weights_key", "weights_left_out"):
+            if getattr(self, name) and not isinstance(self.weights, Path):
+                raise ValueError(f"{name} is for weights from a file")
+        return self
 
     @field_validator("architecture", mode="before")
     @classmethod

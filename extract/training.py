@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract import devices, images, jobs, networks
+from extract import checkpoints, devices, images, jobs
 from extract.preprocess import Recipe
 from extract.study import Input, Study, StudyError
 from extract.train import Record, fit
@@ -39,8 +39,8 @@ def run(
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
     source = images.open_source(study.dataset)
-    torch.manual_seed(seed)  # the first weights are drawn here
-    settings = study.network.model_copy(update={"weights": None, "classes": study.network.classes or source.classes})
+    named = study.network.classes or source.classes
+    settings = study.network.model_copy(update={"weights": "random", "seed": seed, "classes": named})
     network = jobs.load_network(study.model_copy(update={"network": settings}), source)
     train, validation = read_splits(source, network.classes)
     unfinished = output.with_name(f"{output.name}.training")
@@ -68,7 +68,7 @@ def run(
 def save(model: nn.Module, output: Path) -> None:
     """Write the weights in the format that the file's name promises, never half-written."""
     if output.suffix == ".safetensors":
-        networks.save_like(model, output, None)
+        checkpoints.save_like(model, output, None)
         return
     half = output.with_name(f"{output.name}.unfinished")
     torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, half)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract import networks, study
-from extract.networks import load_weights, read_checkpoint, save_like
+from extract import checkpoints, networks, study
+from extract.checkpoints import fill, read, save_like
 from extract.study import StudyError
 from extract.vggnet import VGGNet
 
@@ -76,12 +76,12 @@ def test_a_network_comes_in_eval_mode_and_float32(checkpoint: Path) -> None:
 
 
 def test_torchvision_networks_are_built_by_name() -> None:
-    network = networks.load(settings_of("torchvision:resnet18", arguments={"num_classes": 3}))
+    network = networks.load(settings_of("torchvision:resnet18", arguments={"num_classes": 3}, weights="random"))
     assert network.model.fc.out_features == 3
 
 
 def test_timm_networks_are_built_by_name() -> None:
-    network = networks.load(settings_of("timm:vit_tiny_patch16_224", arguments=TIMM))
+    network = networks.load(settings_of("timm:vit_tiny_patch16_224", arguments=TIMM, weights="random"))
     assert network.model.head.out_features == 2
 
 
@@ -96,7 +96,7 @@ def test_timm_networks_are_built_by_name() -> None:
     ],
 )
 def test_an_unknown_architecture_is_an_error_with_what_is_near(architecture: str, message: str) -> None:
-    said = mistake(lambda: networks.load(settings_of(architecture)))
+    said = mistake(lambda: networks.load(settings_of(architecture, weights="random")))
     assert said.startswith(message)
     assert "did you mean" in said or "no such file" in said
 
@@ -142,7 +142,7 @@ def users_file(tmp_path: Path) -> Path:
 
 
 def test_a_users_function_is_called_with_the_arguments(users_file: Path) -> None:
-    network = networks.load(settings_of(f"{users_file}:make", arguments={"width": 5}))
+    network = networks.load(settings_of(f"{users_file}:make", arguments={"width": 5}, weights="random"))
     assert network.model.weight.shape == (1, 5)
 
 
@@ -183,7 +183,7 @@ def test_weights_are_found_where_checkpoints_keep_them(tmp_path: Path, wrap: Cal
     path = tmp_path / "net.pt"
     torch.save(wrap(small(1).state_dict()), path, _use_new_zipfile_serialization=not old)
     model = small(2)
-    load_weights(model, path)
+    fill(model, path)
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), small(1).state_dict().values(), strict=True)
     )
@@ -203,7 +203,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     state["head.weight"] = state.pop("lin3.weight")
     state["lin1.bias"] = torch.zeros(9)
     torch.save(state, path)
-    assert mistake(lambda: load_weights(small(), path)) == (
+    assert mistake(lambda: fill(small(), path)) == (
         f"{path} does not fit VGGNet: 1 missing: lin3.weight; 1 unexpected: head.weight; "
         "1 of another shape: lin1.bias (9,) instead of (4,)"
     )
@@ -212,7 +212,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
 def test_a_long_list_of_keys_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({f"x{place}": torch.zeros(1) for place in range(7)}, path)
-    said = mistake(lambda: load_weights(small(), path))
+    said = mistake(lambda: fill(small(), path))
     assert "missing: conv1a.weight, conv1a.bias, bn1a.weight, bn1a.bias, bn1a.running_mean, …; " in said
     assert said.endswith("7 unexpected: x0, x1, x2, x3, x4, …")
 
@@ -221,7 +221,7 @@ def test_weights_that_do_not_fit_leave_the_model_as_it_was(tmp_path: Path) -> No
     path = tmp_path / "other.pt"
     torch.save({**small(1).state_dict(), "lin1.bias": torch.zeros(9)}, path)
     model = small(2)
-    mistake(lambda: load_weights(model, path))
+    mistake(lambda: fill(model, path))
     assert torch.equal(model.lin3.weight, small(2).lin3.weight)
 
 
@@ -251,7 +251,7 @@ def test_a_pickle_that_carries_code_is_refused_and_the_code_is_not_run(tmp_path:
 def test_a_pickle_of_a_newer_kind_that_carries_code_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "trap.pt"
     path.write_bytes(pickle.dumps({"trap": Trap(tmp_path / "sprung")}, protocol=5))
-    said = mistake(lambda: read_checkpoint(path))
+    said = mistake(lambda: read(path))
     assert said.endswith(
         "not a readable checkpoint: it holds more or other things than tensors; save its state_dict() only"
     )
@@ -261,14 +261,14 @@ def test_a_pickle_of_a_newer_kind_that_carries_code_is_refused_too(tmp_path: Pat
 def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "whole.pt"
     torch.save(nn.Linear(2, 2), path)
-    assert "holds more than tensors (torch.nn.modules.linear.Linear)" in mistake(lambda: read_checkpoint(path))
+    assert "holds more than tensors (torch.nn.modules.linear.Linear)" in mistake(lambda: read(path))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
-    assert "holds more than tensors (TorchScript)" in mistake(lambda: read_checkpoint(path))
+    assert "holds more than tensors (TorchScript)" in mistake(lambda: read(path))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -280,26 +280,24 @@ def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path: Path, suffix: str, c
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         path.write_text(content)
-    assert mistake(lambda: read_checkpoint(path)).startswith(f"{path}: not a readable checkpoint: ")
+    assert mistake(lambda: read(path)).startswith(f"{path}: not a readable checkpoint: ")
 
 
 @pytest.mark.parametrize("values", [[torch.zeros(1)], {"epoch": 3}, {3: torch.zeros(1)}, torch.zeros(2), None])
 def test_a_checkpoint_without_a_state_dict_is_an_error(tmp_path: Path, values: Any) -> None:
     path = tmp_path / "net.pt"
     torch.save(values, path)
-    assert "no state dict, neither at the top nor under params, state_dict, model" in mistake(
-        lambda: load_weights(small(), path)
-    )
+    assert "no state dict, which names tensors, at the top or in a dict within" in mistake(lambda: fill(small(), path))
 
 
 def test_a_missing_checkpoint_is_an_error_with_what_is_near(checkpoint: Path) -> None:
     path = checkpoint.with_name("net.safetensor")
-    assert mistake(lambda: read_checkpoint(path)) == f"{path}: no such checkpoint; did you mean net.safetensors?"
-    assert mistake(lambda: read_checkpoint(checkpoint.parent / "no" / "x.pt")).endswith("x.pt: no such checkpoint")
+    assert mistake(lambda: read(path)) == f"{path}: no such checkpoint; did you mean net.safetensors?"
+    assert mistake(lambda: read(checkpoint.parent / "no" / "x.pt")).endswith("x.pt: no such checkpoint")
 
 
 def test_a_folder_is_not_a_checkpoint(tmp_path: Path) -> None:
-    assert mistake(lambda: read_checkpoint(tmp_path)) == f"{tmp_path}: is a folder, not a checkpoint"
+    assert mistake(lambda: read(tmp_path)) == f"{tmp_path}: is a folder, not a checkpoint"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -323,10 +321,10 @@ def test_any_damage_to_a_checkpoint_is_a_state_dict_or_a_study_error(
         content[place % len(content)] = byte
     path.write_bytes(content)
     try:
-        state, _ = read_checkpoint(path)
+        entries = read(path)
     except StudyError:
         return
-    assert all(isinstance(tensor, Tensor) for tensor in state.values())
+    assert all(isinstance(entry.tensor, Tensor) for entry in entries)
 
 
 # ---------------------------------------------------------------- fingerprints
@@ -402,11 +400,11 @@ def test_what_is_saved_like_a_checkpoint_is_read_like_it(tmp_path: Path, wrap: C
     path = tmp_path / "new" / example.name
     save_like(small(5), path, example)
     model = small(6)
-    load_weights(model, path)
+    fill(model, path)
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), small(5).state_dict().values(), strict=True)
     )
-    assert read_checkpoint(path)[1] == read_checkpoint(example)[1]
+    assert [(e.keys, e.name) for e in read(path)] == [(e.keys, e.name) for e in read(example)]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -419,7 +417,7 @@ def test_weights_that_share_memory_can_be_saved(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight = model[0].weight
     save_like(model, tmp_path / "tied.safetensors", None)
-    load_weights(model, tmp_path / "tied.safetensors")
+    fill(model, tmp_path / "tied.safetensors")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -434,8 +432,8 @@ def test_a_failed_save_leaves_the_old_file_and_no_half_one(
         raise OSError("no space left on device")
 
     path.write_bytes(b"old")
-    monkeypatch.setattr(networks.torch, "save", fail)
-    monkeypatch.setattr(networks, "save_file", fail)
+    monkeypatch.setattr(checkpoints.torch, "save", fail)
+    monkeypatch.setattr(checkpoints, "save_file", fail)
     with pytest.raises(OSError, match="no space"):
         save_like(small(), path, example)
     assert path.read_bytes() == b"old"

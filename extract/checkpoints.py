@@ -1,0 +1,389 @@
+"""Fill a network from somebody's checkpoint, and save one in the same form.
+
+said = fill(model, Path("last.ckpt"))    # 'without the prefix "model."; left out: criterion.weight', or nothing
+save_like(edited, Path("edited.ckpt"), Path("last.ckpt"))
+
+A checkpoint is read as one list of tensors by dotted name: the keys of the dicts that a tensor lies in, then its own.
+So a prefix (`model.`, `module._orig_mod.`) and the key of a dict (`state_dict`, `net`) are the same thing: what stands
+before all names of the network. No list of prefixes is needed. The prefix is the one that the most names fit.
+
+Every tensor of the network must be found, except those that hold no information:
+- the batches that a batch norm has counted, which torch before 0.4.1 did not save;
+- a tensor that shares its memory with one that is found.
+
+What else lies in the same dict is left out, and said, if it cannot be a part of the network that the study does not
+build:
+- tensors outside the prefix, and whole numbers and profilers' counters anywhere;
+- losses and metrics, by the name of their module, unless the network has a module of that name;
+- copies of the network's own tensors (an average, a teacher).
+Anything else is an error. A ResNet-34 holds all tensors of a ResNet-18, and more: without this rule it would fill one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from extract.file_kinds import is_safetensors
+from extract.pickles import read_pickle, why_unreadable
+from extract.study import StudyError
+from extract.texts import one_line
+
+MOST_PREFIXES = 50  # that are tried, those first that fit the most tensors
+DEEPEST = 4  # dicts within dicts that are looked into
+# Of classes that wrap a module, also in the middle of a name: after nn.DataParallel(self.features) there are names like
+# "features.module.0.weight".
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+CONVENTIONAL = ("", "state_dict", "model_state_dict", "model", "params", "net", "network", "weights")
+AVERAGES = {"ema", "teacher", "averaged", "average", "avg", "swa", "shadow", "momentum", "target", "best"}
+MEASURES = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "accuracy", "acc", "auroc", "confmat"}
+COUNTERS = {"total_ops", "total_params"}  # of thop
+COUNTED = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a checkpoint: the keys of the dicts that it lies in, and its own key."""
+
+    keys: tuple[str, ...]
+    name: str
+    tensor: Tensor
+
+    @property
+    def dotted(self) -> str:
+        return ".".join((*self.keys, self.name))
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a network's tensors stand, if all of its names follow one prefix. cut: what its own names begin with.
+
+    rivals: other prefixes that fit as well, as network.weights_key takes them.
+    """
+
+    prefix: str
+    cut: str
+    found: dict[str, Entry]  # own name → entry
+    missing: list[str]
+    misshapen: list[str]
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return not (self.missing or self.misshapen)
+
+
+def read(path: Path) -> list[Entry]:
+    """Every tensor of a checkpoint that a key leads to. Runs no code of the file. Raises StudyError."""
+    if path.is_dir():
+        raise StudyError(f"{path}: is a folder, not a checkpoint")
+    if not path.is_file():
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise StudyError(f"{path}: no such checkpoint{hint}")
+    try:
+        if is_safetensors(path):
+            return [Entry((), name, tensor) for name, tensor in load_file(path).items()]
+    except Exception as error:  # an OSError, or one of safetensors' own
+        raise StudyError(f"{path}: {why_unreadable(error)}") from error
+    values = read_pickle(path)
+    entries = list(_walk(values, (), set()))
+    if not entries:
+        held = f"a dict of {_some([str(key) for key in values])}" if isinstance(values, dict) else type(values).__name__
+        raise StudyError(f"{path}: no state dict, which names tensors, at the top or in a dict within; it is {held}")
+    return entries
+
+
+def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Entry]:
+    if not isinstance(values, dict) or id(values) in seen or len(keys) > DEEPEST:
+        return
+    seen.add(id(values))  # a dict may hold itself, or another many times
+    for key, value in values.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            yield Entry(keys, key, value)
+        elif isinstance(key, str):
+            yield from _walk(value, (*keys, key), seen)
+
+
+def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequence[str] = ()) -> str:
+    """Fill the model from a checkpoint; return in words what was taken and left out, if there is something to say.
+
+    key: the prefix under which the weights stand, where several fit. left_out: names that need not be the network's.
+    Raises StudyError that names what is missing, unexpected or misshapen; the model then is as it was.
+    """
+    entries = _read_under(path, key)
+    match = _best(model, entries, path)
+    others, unexpected = _leftovers(match, model, entries, left_out)
+    if match.missing or match.misshapen or unexpected:
+        problems = {"missing": match.missing, "unexpected": unexpected, "of another shape": match.misshapen}
+        parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
+        parts += _hints(model, match, unexpected)
+        raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
+    try:
+        model.load_state_dict({name: entry.tensor for name, entry in match.found.items()}, strict=False)
+    except Exception as error:  # of tensors that are none to copy: without values, or of another layout
+        raise StudyError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
+    said = [f'without the prefix "{prefix}"'] if (prefix := _prefix_in_dict(match)) else []
+    said += [f'with "{match.cut}" put before its names'] if match.cut else []
+    said += [f"left out: {_some(_by_module(others))}"] if others else []
+    if match.rivals:
+        said.append(f'"{_key(match)}" is taken; also there: {_some(match.rivals)} (see network.weights_key)')
+    return "; ".join(said)
+
+
+def _read_under(path: Path, key: str | None) -> list[Entry]:
+    """The tensors of a checkpoint, under the prefix that the study names. Raises StudyError."""
+    entries = read(path)
+    if key is None:
+        return entries
+    if chosen := [entry for entry in entries if _is_under(entry.dotted, key)]:
+        return chosen
+    keys = sorted({".".join(entry.keys) or entry.dotted.partition(".")[0] for entry in entries})
+    raise StudyError(f"network.weights_key: {path} has no {key!r}; it has {_some(keys)}")
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    return f"{name}.".startswith(f"{prefix.rstrip('.')}.")
+
+
+# ---------------------------------------------------------------- which names are the network's
+
+
+def _by_plain_name(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Entries by dotted name, without wrappers where the names then still differ."""
+    plain = {_plain(entry.dotted): entry for entry in entries}
+    return plain if len(plain) == len(entries) else {entry.dotted: entry for entry in entries}
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _own_names(own: Collection[str]) -> list[tuple[str, dict[str, str]]]:
+    """(what all names begin with, the rest of each → name), first with nothing cut; a rest keeps its module's name."""
+    names = {_plain(name): name for name in own}
+    names = names if len(names) == len(own) else {name: name for name in own}
+    ways = [("", names)]
+    cut = ""
+    while all(name.count(".") > cut.count(".") + 1 for name in names):
+        firsts = {name[len(cut) :].partition(".")[0] for name in names}
+        if len(firsts) != 1:
+            break
+        cut += f"{firsts.pop()}."
+        ways.append((cut, {name[len(cut) :]: full for name, full in names.items()}))
+    return ways
+
+
+def _best(model: nn.Module, listed: Sequence[Entry], path: Path) -> Match:
+    """The prefix that the most tensors fit. Raises StudyError where several fit all, and none is the usual one."""
+    own = model.state_dict()
+    if not own:
+        raise StudyError(f"network.weights: {type(model).__name__} has no tensors to take from {path}")
+    entries = _by_plain_name(listed)
+    matches = []
+    for cut, names in _own_names(own):
+        counts: Counter[str] = Counter()
+        for dotted, entry in entries.items():
+            for prefix, rest in _splits(dotted):
+                if rest in names:
+                    counts[prefix] += 1_000_000 * (entry.tensor.shape == own[names[rest]].shape) + 1
+        here = [_match(own, entries, prefix, cut, names) for prefix, _ in counts.most_common(MOST_PREFIXES)]
+        if whole := [match for match in here if match.fits]:
+            return _chosen(whole, path)
+        matches += here
+    return max(sorted(matches, key=_unusual), key=_score, default=Match("", "", {}, list(own), []))
+
+
+def _splits(dotted: str) -> list[tuple[str, str]]:
+    """Every prefix that ends with a dot, the empty one too, and what follows it."""
+    places = [0, *(found.end() for found in re.finditer(r"\.", dotted))]
+    return [(dotted[:place], dotted[place:]) for place in places]
+
+
+def _match(
+    own: Mapping[str, Tensor], entries: Mapping[str, Entry], prefix: str, cut: str, names: Mapping[str, str]
+) -> Match:
+    found = {name: entries[prefix + rest] for rest, name in names.items() if prefix + rest in entries}
+    memory = {own[name].data_ptr() for name in found if own[name].numel()}
+    missing = [
+        name
+        for name, tensor in own.items()
+        if name not in found and name.rpartition(".")[2] != COUNTED and tensor.data_ptr() not in memory
+    ]
+    misshapen = [
+        f"{name} {tuple(entry.tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, entry in found.items()
+        if entry.tensor.shape != own[name].shape
+    ]
+    return Match(prefix, cut, found, missing, misshapen)
+
+
+def _score(match: Match) -> tuple[int, int]:
+    return len(match.found) - len(match.misshapen), len(match.found)
+
+
+def _chosen(whole: Sequence[Match], path: Path) -> Match:
+    """The one of several prefixes that all fit: no average or copy, in a dict of the usual name."""
+    different = [whole[0], *(each for each in whole[1:] if not _same(whole[0], each))]
+    first, *rivals = sorted(different, key=_unusual)
+    if rivals and _unusual(first) == _unusual(rivals[0]):
+        keys = _some([_key(match) for match in (first, *rivals)])
+        raise StudyError(f"{path} holds several sets of weights that fit: {keys}; choose one by network.weights_key")
+    return replace(first, rivals=tuple(_key(match) for match in rivals))
+
+
+def _same(one: Match, other: Match) -> bool:
+    """Whether the same values stand under two prefixes."""
+    return one.found.keys() == other.found.keys() and all(
+        entry.tensor.layout == torch.strided
+        and entry.tensor.device == other.found[name].tensor.device != torch.device("meta")
+        and torch.equal(entry.tensor, other.found[name].tensor)
+        for name, entry in one.found.items()
+    )
+
+
+def _unusual(match: Match) -> tuple[bool, int]:
+    """How far a prefix is from what is usual: an average of the weights last."""
+    first = match.prefix.partition(".")[0]
+    place = CONVENTIONAL.index(first) if first in CONVENTIONAL else len(CONVENTIONAL)
+    return bool(AVERAGES & _words(match.prefix)), place
+
+
+def _words(text: str) -> set[str]:
+    return set(re.split(r"[._]", text.lower()))
+
+
+def _key(match: Match) -> str:
+    """What network.weights_key is to be for a match: what stands before the network's names in the file."""
+    name, entry = next(iter(match.found.items()))
+    parts = entry.dotted.split(".")
+    for _ in range(_plain(name)[len(match.cut) :].count(".") + 1):
+        while parts and parts[-1] in WRAPPERS:
+            parts.pop()
+        parts.pop()
+    return ".".join(parts)
+
+
+def _prefix_in_dict(match: Match) -> str:
+    """What stands before the network's names within their dict."""
+    keys = ".".join(next(iter(match.found.values())).keys)
+    prefix = _key(match)[len(keys) :].lstrip(".")
+    return f"{prefix}." if prefix else ""
+
+
+# ---------------------------------------------------------------- what else lies there
+
+
+def _leftovers(
+    match: Match, model: nn.Module, entries: Sequence[Entry], allowed: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The other names in the dicts of a match: those that may be left out, and those that may not."""
+    dicts = {entry.keys for entry in match.found.values()}
+    if not dicts:  # nothing fits: the largest dict shows best what the file holds
+        [(largest, _)] = Counter(entry.keys for entry in entries).most_common(1)
+        dicts = {largest}
+    taken = {id(entry) for entry in match.found.values()}
+    own = model.state_dict()
+    shapes = {rest: own[name].shape for rest, name in dict(_own_names(own))[match.cut].items()}
+    modules = {rest.partition(".")[0] for rest in shapes}
+    left_out, unexpected = [], []
+    for entry in entries:
+        if id(entry) in taken or (entry.keys not in dicts and len(dicts) == 1):
+            continue
+        plain = _plain(entry.dotted)
+        inside = bool(match.found) and plain.startswith(match.prefix)
+        name = plain[len(match.prefix) :] if inside else entry.name
+        outside = bool(match.found) and not inside and not match.cut
+        named = any(_is_under(each, word) for word in allowed for each in (name, entry.name))
+        may = named or outside or _is_harmless(name, entry.tensor, modules, shapes)
+        (left_out if may else unexpected).append(name)
+    return left_out, unexpected
+
+
+def _is_harmless(name: str, tensor: Tensor, modules: set[str], shapes: Mapping[str, torch.Size]) -> bool:
+    """Whether a tensor cannot belong to the network; see the module's text."""
+    top, _, last = name.partition(".")[0], *name.rpartition(".")[1:]
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        return True
+    if last in COUNTERS:
+        return True
+    if top in modules:
+        return False
+    if MEASURES & _words(top):
+        return True
+    copied = any(shapes.get(rest) == tensor.shape for _, rest in _splits(name)[1:])
+    return copied and bool(AVERAGES & _words(top))
+
+
+def _hints(model: nn.Module, match: Match, unexpected: Sequence[str]) -> list[str]:
+    """What a misfit probably means: another head, none, or a part that the study does not build."""
+    if match.fits:
+        return ["build the network that they belong to, or name them in network.weights_left_out if it needs none"]
+    weights = [name for name, tensor in model.state_dict().items() if tensor.ndim > 1]
+    head = weights[-1].rpartition(".")[0] if weights else ""
+    concerned = [*match.missing, *(text.partition(" ")[0] for text in match.misshapen)]
+    if match.misshapen and weights[-1:] != [name for name in weights[-1:] if name in match.found]:
+        return []  # the head shares its memory with another module
+    if not match.found or {name.rpartition(".")[0] for name in concerned} != {head}:
+        return []
+    if match.missing:
+        return [] if unexpected else [f"the head ({head}) is absent: the file holds only what comes before it"]
+    own, theirs = model.state_dict()[weights[-1]], match.found[weights[-1]].tensor
+    return [f"the head ({head}) is another's: {len(theirs)} outputs instead of {len(own)}; see network.arguments"]
+
+
+def _by_module(names: Sequence[str]) -> list[str]:
+    """Names; those of one module as one, with their number."""
+    tops: dict[str, list[str]] = {}
+    for name in names:
+        tops.setdefault(name.partition(".")[0], []).append(name)
+    return [some[0] if len(some) == 1 else f"{top}.* ({len(some)} tensors)" for top, some in tops.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+# ---------------------------------------------------------------- saving
+
+
+def save_like(model: nn.Module, path: Path, example: Path | None, key: str | None = None) -> None:
+    """Write the weights as an example checkpoint has them: its format, its dict, its names; never half-written.
+
+    Without an example: safetensors. key: as for `fill` from the example, which the model must fit. Raises StudyError.
+    """
+    # Cloned, because safetensors refuses weights that share memory; a checkpoint names each of them anyway.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    places = {} if example is None else _best(model, _read_under(example, key), example).found
+    in_safetensors = example is None or is_safetensors(example)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        if in_safetensors:
+            named = {places[name].name if places else name: state[name] for name in places or state}
+            save_file(named, unfinished)
+        else:
+            torch.save(_nested([(place, state[name]) for name, place in places.items()]), unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _nested(tensors: Sequence[tuple[Entry, Tensor]]) -> dict[str, object]:
+    """Tensors in dicts within dicts, where the entries say."""
+    top: dict = {}
+    for place, tensor in tensors:
+        values = top
+        for key in place.keys:
+            values = values.setdefault(key, {})
+        values[place.name] = tensor
+    return top

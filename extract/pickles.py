@@ -1,0 +1,162 @@
+"""Read what torch.save wrote without running any code of it.
+
+values = read_pickle(Path("net.pt"))     # raises StudyError, one line
+
+torch's restricted reader (weights_only) takes tensors and plain containers. Numbers of NumPy, options and dates often
+lie beside the weights. They are replaced by objects that do nothing: what a file names is never imported or called.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from extract.file_kinds import foreign_kind
+from extract.study import StudyError
+from extract.texts import one_line
+
+MOST_UNPACKED = 10  # times its size; torch does not compress, so that a checkpoint of its own comes to 1
+MOST_NAMES = 40  # that are replaced in one file
+
+
+class StandIn:
+    """Stands for a value beside the weights. It takes whatever the value was made of, and keeps none of it."""
+
+    def __new__(cls, *_: object, **__: object) -> StandIn:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+class EmptyDict:
+    """Makes an OrderedDict, the only kind but dict that torch's reader fills, for a subclass of dict."""
+
+    def __new__(cls, *_: object, **__: object) -> OrderedDict:
+        return OrderedDict()
+
+
+# Any name could be replaced as safely. But a file with other names is a whole network or worse, and is refused.
+BESIDE_WEIGHTS = re.compile(
+    r"(numpy|argparse|collections|pathlib|datetime|decimal|fractions|uuid|typing|zoneinfo|omegaconf|yacs|easydict|addict"
+    r"|ml_collections|mmcv|mmengine|pytorch_lightning|lightning|lightning_fabric|torchmetrics|torch\.optim)\.[\w.]+"
+    r"|types\.SimpleNamespace|torch\.torch_version\.TorchVersion"
+)
+KINDS_OF_DICT = re.compile(r".*(Dict|defaultdict|CfgNode|HyperParameters)$")
+PLAIN_TYPES = ("bool", "dict", "float", "frozenset", "int", "list", "object", "range", "slice", "str", "tuple")
+USUAL = (
+    "argparse.Namespace",
+    "collections.defaultdict",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "pathlib.PosixPath",
+)
+
+
+def stand_in(name: str) -> tuple[type, str]:
+    """What torch's reader is given for a name."""
+    return (EmptyDict if KINDS_OF_DICT.fullmatch(name) else StandIn, name)
+
+
+@contextmanager
+def with_stand_ins(*names: str) -> Iterator[None]:
+    """In it, torch.load(weights_only=True) replaces the usual values beside weights, and those of these names."""
+    plain = [(StandIn, f"builtins.{name}") for name in PLAIN_TYPES]
+    with torch.serialization.safe_globals([*plain, *map(stand_in, (*USUAL, *names))]):
+        yield
+
+
+def read_pickle(path: Path, mapped: bool = False) -> object:
+    """What torch.save put into a file; runs no code of it. mapped: values are read when they are asked for."""
+    names: list[str] = []
+    try:
+        _refuse_other_kinds(path)
+        _refuse_bomb(path)
+        while True:
+            try:
+                with warnings.catch_warnings(action="ignore"), with_stand_ins(*names):  # about old pickles
+                    if mapped and zipfile.is_zipfile(path):
+                        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                    with path.open("rb") as file:  # of a path, torch would believe the ending
+                        return torch.load(file, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as error:
+                found = re.search(r"GLOBAL ([\w.]+)", str(error))
+                name = found[1] if found else ""
+                if not BESIDE_WEIGHTS.fullmatch(name) or name in names or len(names) == MOST_NAMES:
+                    raise
+                names.append(name)
+    except StudyError:
+        raise
+    except Exception as error:  # torch raises whatever its reader of pickles stumbles over
+        raise StudyError(f"{path}: {why_unreadable(error)}") from error
+
+
+def refuse_unfit(path: Path, arrays: bool = False) -> None:
+    """Raises StudyError for a file of another kind, and for one that asks for far more memory than it is large.
+
+    For files that a library reads, not read_pickle. arrays: whether it reads those of NumPy too.
+    """
+    try:
+        if not arrays:
+            _refuse_other_kinds(path)
+        _refuse_bomb(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise StudyError(f"{path}: {why_unreadable(error)}") from error
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    if kind := foreign_kind(path):
+        raise StudyError(f"{path}: not a readable checkpoint: it is {kind}")
+
+
+def _refuse_bomb(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        calls = _holds(path, b"bytearray")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            unpacked = sum(part.file_size for part in parts)
+            if unpacked > MOST_UNPACKED * path.stat().st_size:
+                raise StudyError(
+                    f"{path}: would unpack to {unpacked / 1e6:,.0f} MB, which no checkpoint does; "
+                    "save its state_dict() with torch.save"
+                )
+            calls = any(b"bytearray" in archive.read(part) for part in parts if part.filename.endswith(".pkl"))
+    if calls:  # torch lets it pass, of any size
+        raise StudyError(f"{path}: holds more than tensors (bytearray), of any size; save its state_dict() only")
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    with path.open("rb") as file:
+        end = b""
+        while block := file.read(1 << 20):
+            if word in end + block:
+                return True
+            end = block[-len(word) :]
+    return False
+
+
+def why_unreadable(error: Exception) -> str:
+    """What reading a file of weights failed of, in one line."""
+    if found := re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error)):
+        what = found[1] or found[2]
+        return f"holds more than tensors ({what}), and loading it could run code; save its state_dict() only"
+    if isinstance(error, pickle.UnpicklingError):  # whose own words advise to run the code
+        return "not a readable checkpoint: it holds more or other things than tensors; save its state_dict() only"
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"not a readable checkpoint: {one_line(first)}"

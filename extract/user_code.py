@@ -1,0 +1,224 @@
+"""The code of a user's network: loaded so that its imports work, and known by its content.
+
+    code = UserCode(Path("nets/net.py"))
+    model = code.function("make")(classes=7)
+    model(images)                       # an import inside forward works as well
+    code.modules()                      # {"blocks": "9f86…"}: what was imported beside the file, with SHA-256
+    code.packages()                     # {"einops"}: installed packages that the code imported
+
+An import of the file, and of each module beside it, looks into the file's folder first, as Python does for a script.
+`from .blocks import Block` works too, whether the folders have an `__init__.py` or not. Whatever is not installed (from
+PYTHONPATH, or a folder that the code puts on sys.path) counts as the user's.
+
+The modules live under a private name for each load, and only the user's own imports find them there. So a file named
+`extract.py` or `utils.py` beside the network hides nothing of ours, two networks may each have another `blocks.py`, and
+a changed file is read again.
+
+Files that the code opens (its data, its configuration) are not seen, nor a module that only runs when it trains.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.util
+import itertools
+import site
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PREFIX = "dissectdb_user_"
+OURS = Path(__file__).resolve().parent.parent
+OUR_NAMES = {"cli", "cli_concepts", "cli_exchange", "cli_options", "extract", "reports", "sql", "studies", "warehouse"}
+_numbers = itertools.count()
+_loaded: dict[str, UserCode] = {}  # private name → code
+
+
+class UserCode:
+    """One load of a Python file; see above. Raises what the file raises."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.name = f"{PREFIX}{next(_numbers)}"
+        self.sources: dict[str, str] = {}  # full private name → SHA-256
+        self.imported: set[str] = set()  # first parts of the names of other modules that the code imported
+        self.folders, name = _place(self.path)
+        self.builtins = {**vars(builtins), "__import__": self._import}
+        root = types.ModuleType(self.name)
+        root.__path__ = [str(folder) for folder in self.folders]
+        sys.modules[self.name] = root
+        _loaded[self.name] = self
+        importlib.invalidate_caches()  # a file may be new
+        with self._on_the_path():
+            self.main = importlib.import_module(f"{self.name}.{name}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return self.sources[self.main.__name__]
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """A function of the file, to be called with the file's folder on the path. Raises AttributeError."""
+        function = getattr(self.main, name)
+
+        def call(**arguments: Any) -> Any:
+            with self._on_the_path():
+                return function(**arguments)
+
+        return call
+
+    def modules(self) -> dict[str, str]:
+        """SHA-256 of each module of the user's that was loaded so far, without the file itself, by its name there."""
+        own = {name: digest for name, digest in self.sources.items() if name != self.main.__name__}
+        found = {name.removeprefix(f"{self.name}."): digest for name, digest in own.items()}
+        elsewhere = {name for name in self.imported if (place := _origin(name)) and not _is_installed(place)}
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name.partition(".")[0] in elsewhere and file and Path(file).is_file() and not _is_ours(Path(file)):
+                found[name] = _digest(Path(file).read_bytes())
+        return found
+
+    def packages(self) -> set[str]:
+        """The installed packages that the user's modules imported so far, without Python's own."""
+        others = self.imported - sys.stdlib_module_names
+        return {name for name in others if (place := _origin(name)) and _is_installed(place)}
+
+    @contextmanager
+    def _on_the_path(self) -> Iterator[None]:
+        """For importlib.import_module("blocks"). What came in so is taken out again: the next code may have another."""
+        folders = [str(folder) for folder in self.folders]
+        before = set(sys.modules)
+        sys.path.extend(folders)
+        try:
+            yield
+        finally:
+            for folder in folders:
+                sys.path.remove(folder)
+            for name in set(sys.modules) - before:
+                file = getattr(sys.modules[name], "__file__", None)
+                if file and not name.startswith(PREFIX) and Path(file).resolve().is_relative_to(self.folders[0]):
+                    self.sources[f"{self.name}.{name}"] = _digest(Path(file).read_bytes())
+                    del sys.modules[name]
+
+    def _import(
+        self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] = (), level: int = 0
+    ) -> Any:
+        """What an import statement of the user's calls."""
+        if level:
+            return builtins.__import__(name, globals, locals, fromlist, level)
+        first = name.partition(".")[0]
+        if not self._has(first):
+            if not first.startswith(PREFIX):
+                self.imported.add(first)
+            return builtins.__import__(name, globals, locals, fromlist, 0)
+        module = builtins.__import__(f"{self.name}.{name}", globals, locals, fromlist or (), 0)
+        return module if fromlist else sys.modules[f"{self.name}.{first}"]
+
+    def _has(self, name: str) -> bool:
+        """Whether a module is the user's. A folder without __init__.py is, if no package of that name is installed."""
+        private = f"{self.name}.{name}"
+        if private in sys.modules:
+            return True
+        added = [entry for entry in sys.path if Path(entry).resolve() != OURS and not _is_installed(Path(entry) / "x")]
+        for folders in ([str(folder) for folder in self.folders], added):
+            found = importlib.machinery.PathFinder.find_spec(private, folders)
+            if found is not None and (found.origin is not None or not _is_known(name)):
+                sys.modules[self.name].__path__ = folders  # where the import looks that follows
+                return True
+        return False
+
+
+def _origin(name: str) -> Path | None:
+    """Where a module lies that was imported; None for one that was not, or that is part of Python's executable."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
+    return Path(file) if file else None
+
+
+def _is_known(name: str) -> bool:
+    """Whether there is an installed module of that name, or one that was loaded; ours do not count."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return name in sys.modules
+    return spec is not None and spec.origin is not None and not _is_ours(Path(spec.origin))
+
+
+def _place(path: Path) -> tuple[list[Path], str]:
+    """The folders that imports look into, and the file's dotted name from the last of them.
+
+    The file is part of a package only if it imports relatively: else an __init__.py that it never needed would run.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # loading it says what is wrong
+        return [path.parent], path.stem
+    levels = [node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    if not levels:
+        return [path.parent], path.stem
+    parts, folder = [path.stem], path.parent
+    while ((folder / "__init__.py").is_file() or len(parts) < max(levels)) and folder.name.isidentifier():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return list(dict.fromkeys([path.parent, folder])), ".".join(parts)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Runs exactly the bytes that are hashed, never a compiled file that may be older, and with the user's imports."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        source = self.get_data(self.path)
+        _loaded[fullname.partition(".")[0]].sources[fullname] = _digest(source)
+        return self.source_to_code(source, self.path)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__dict__["__builtins__"] = _loaded[module.__name__.partition(".")[0]].builtins
+        super().exec_module(module)
+
+
+class _Finder:
+    """Finds the modules under a private name."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if not name.startswith(PREFIX) or path is None:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = _Loader(spec.name, spec.loader.path)
+        elif spec is not None and spec.origin is not None and Path(spec.origin).is_file():  # a compiled extension
+            _loaded[name.partition(".")[0]].sources[name] = _digest(Path(spec.origin).read_bytes())
+        return spec
+
+
+sys.meta_path.insert(0, _Finder)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """The folders of Python's library and of installed packages."""
+    paths = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return (*{Path(path).resolve() for path in [*paths, *site.getsitepackages(), site.getusersitepackages()]},)
+
+
+def _is_installed(file: Path) -> bool:
+    file = file.resolve()
+    return file.suffix == ".zip" or any(file.is_relative_to(folder) for folder in _installed())
+
+
+def _is_ours(file: Path) -> bool:
+    file = file.resolve()
+    return file.is_relative_to(OURS) and file.relative_to(OURS).parts[0].removesuffix(".py") in OUR_NAMES
