@@ -34,6 +34,7 @@ from cli_options import (
     load_study,
     open_to_read,
     open_to_write,
+    refuse_broken_contracts,
     warehouse_path,
 )
 
@@ -119,6 +120,7 @@ def extract(
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
     for name, rows in found.items():
         terminal.show(rows, title=name)
+    refuse_broken_contracts(path, wait)
 
 
 @app.command()
@@ -211,6 +213,7 @@ def modify(
         build_views(opened)
         found = {name: opened.rows(query, {"edit_id": chosen.edit_id}) for name, query in terminal.EDIT.items()}
     terminal.show_edit(found, checkpoint, path)
+    refuse_broken_contracts(path, wait)
 
 
 @app.command()
@@ -241,6 +244,7 @@ def effects(
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EFFECTS.items()}
     for name, rows in found.items():
         terminal.show(rows, title=name, empty="none")
+    refuse_broken_contracts(path, wait)
 
 
 @app.command()

@@ -64,12 +64,12 @@ class Networks:
 
     def layer(self, name: str) -> EnteredLayer:
         """The entered layer of this name."""
-        return next(layer for layer in self.layers if layer.tap.layer == name)
+        return next(layer for layer in self.layers if layer.tap.name == name)
 
     def layer_of(self, neuron_id: int) -> str:
         """The name of the layer that a neuron is of."""
         units = ((layer.first_neuron, layer) for layer in self.layers)
-        return next(layer.tap.layer for first, layer in units if first <= neuron_id < first + layer.tap.units)
+        return next(layer.tap.name for first, layer in units if first <= neuron_id < first + layer.tap.units)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def compute(
     by_network = users[0]
     layers = [by_network.layer(target.name) for target in targets if target.kind == "activations"]
     outputs = _Outputs(
-        {layer.tap.layer: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
+        {layer.tap.name: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
     )
 
     def run(users: Users, pixels: Pixels, place: int) -> None:
@@ -212,7 +212,7 @@ def _tables(
     by_network, by_clip = users
     image_ids = block.image_ids()
     for layer in layers:
-        values, summary = outputs.layers.pop(layer.tap.layer)
+        values, summary = outputs.layers.pop(layer.tap.name)
         yield from layer_tables(values, block, layer.first_neuron, summary)
     if "predictions" in kinds:
         yield "predictions", predictions_table(block, by_network, outputs.all("logits"), image_ids)

@@ -13,35 +13,44 @@ whatever happened in it.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from extract.study import Layer, StudyError
+from extract.study import Layer, StudyError, written
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A layer and how its output becomes (image, unit). pooling: avg, max, cls, or none for a linear layer."""
+    """A layer and how its output becomes (image, unit). pooling: avg, max, cls, or none for a linear layer.
+
+    name: what tells it from the study's other taps: the path of the module, and how it is read where the study reads
+    that module in several ways.
+    """
 
     layer: str
     units: int
     pooling: str
     image_axis: int
     unit_axis: int
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.layer)
 
 
 @contextmanager
 def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
-    """Collect the pooled output (image, unit) of each tap, by layer name."""
+    """Collect the pooled output (image, unit) of each tap, by the tap's name."""
     seen: dict[str, Tensor] = {}
 
     def keep(tap: Tap):
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            seen[tap.layer] = pool(first_tensor(output, tap.layer), tap).detach()
+            seen[tap.name] = pool(first_tensor(output, tap.layer), tap).detach()
 
         return hook
 
@@ -90,12 +99,26 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
             hint = f"did you mean {close[0]}? " if close else ""
             names = ", ".join(name for name in modules if name)
             raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}it has {names}")
-    names = [layer.name for layer in layers]
+    names = list(dict.fromkeys(layer.name for layer in layers))
     two, three = (_output_shapes(model, names, (count, *image_shape)) for count in (2, 3))
     if silent := [name for name in names if name not in two]:
         raise StudyError(f"network.layers: {', '.join(silent)} took no part in a forward pass")
-    by_name = {layer.name: layer for layer in layers}
-    return [_tap(by_name[name], modules[name], two[name], three[name]) for name in two]
+    return _told_apart(
+        [_tap(layer, modules[name], two[name], three[name]) for name in two for layer in layers if layer.name == name]
+    )
+
+
+def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
+    """The taps, each with a name of its own. Raises StudyError where two of them read the same."""
+    modules = Counter(tap.layer for tap in taps)
+    named = [tap if modules[tap.layer] == 1 else replace(tap, name=written(tap.layer, tap.pooling)) for tap in taps]
+    for tap in named:
+        if named.count(tap) > 1:
+            raise StudyError(
+                f"network.layers: {tap.layer} is there twice, and its output has no places to pool over, so that both "
+                "are the same; keep one"
+            )
+    return named
 
 
 def _output_shapes(model: nn.Module, names: Sequence[str], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

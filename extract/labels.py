@@ -1,8 +1,9 @@
 """What torch adds to a dissection: scores past the size for views, and the null that its p is read from.
 
-for unit in run(warehouse, device): ...     # one unit a dissection that has none yet
+for unit in run(warehouse, device): ...     # one unit a dissection, for those of its layers that have none yet
 
-Reads the rows that extraction left and the views top_activations and dissected_neurons, runs no network.
+Reads the rows that extraction left and the views top_activations and dissected_neurons, runs no network. A layer that
+is added to a study later gets the same rows as one that was there from the start, and the others keep theirs.
 """
 
 from __future__ import annotations
@@ -140,11 +141,11 @@ class StoredLayer:
 
 
 def outstanding(warehouse: Any) -> pl.DataFrame:
-    """The dissections that nothing was computed for yet."""
+    """The dissections of which a layer has no labels yet."""
     return warehouse.rows(
         """
         select * from dissections
-        where dissection_id not in (select dissection_id from null_quantiles)
+        where dissection_id in (select dissection_id from unlabelled_layers)
         order by dissection_id
         """
     )
@@ -153,9 +154,17 @@ def outstanding(warehouse: Any) -> pl.DataFrame:
 def run(warehouse: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield what each outstanding dissection lacks, as one unit."""
     for row in outstanding(warehouse).to_dicts():
-        layers = read_layers(warehouse, row)
-        if layers:
-            yield label(row, read_evidence(warehouse, row), layers, device)
+        unlabelled = unlabelled_layers(warehouse, row["dissection_id"])
+        layers = [layer for layer in read_layers(warehouse, row) if layer.layer_id in unlabelled]
+        unit = label(row, read_evidence(warehouse, row), layers, device) if layers else {}
+        ids = np.array(unlabelled, np.int32)  # those without a live neuron too: nothing more is to be computed of them
+        yield unit | {"labelled_layers": _table(row, len(ids), layer_id=ids)}
+
+
+def unlabelled_layers(warehouse: Any, dissection_id: int) -> list[int]:
+    """The layer_ids of a dissection that have no labels yet."""
+    query = "select layer_id from unlabelled_layers where dissection_id = $id order by layer_id"
+    return warehouse.rows(query, {"id": dissection_id})["layer_id"].to_list()
 
 
 def label(

@@ -9,7 +9,8 @@ z, p = steps(null.labels[layer])                                           # how
 Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
 layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
 all concepts, which methods often take, is larger: the label is the concept of the best *score*.) The draws are
-shared by all neurons of a layer.
+shared by all neurons of a layer. The null of a layer does not depend on which other layers are asked about, so that a
+layer that is added later gets the same null as one that was there from the start.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ REORDER_DRAWS = CUBED_DRAWS = 4000  # each of them is a neuron to score
 TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
 OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
 SMALLEST_P = 1e-6  # that a fitted tail may say
+PICKING = 2**32  # added to the seed of the draws, for the seed of which neuron each of them stands for
 
 
 @dataclass
@@ -62,8 +64,7 @@ def likelihood_null(
     random = random_lists(affordable(draws, settings.top_k * len(concepts), LIKELIHOOD_PRODUCTS), settings.top_k,
                           len(images), seed)  # fmt: skip
     own = [torch.from_numpy(np.ascontiguousarray(each)) for each in lists]
-    rows = len(random) + sum(map(len, own))
-    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * rows))))
+    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * len(random)))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
     labels = [_Labels(len(random)) for _ in own]
     mean, sd, priors = np.empty(len(concepts)), np.empty(len(concepts)), np.empty((len(own), len(concepts)))
@@ -75,12 +76,21 @@ def likelihood_null(
         likelihoods.log_products(shares, random, tilts, sums)
         z = (sums - moments[0]) / moments[1].clamp(min=1e-12)
         for layer, neurons in enumerate(own):
-            likely = torch.empty(len(neurons), shares.shape[1], dtype=torch.float64)
-            likelihoods.log_products(shares, neurons, tilts, likely)
-            prior = sum(likelihoods.log_mean_exp(likely))
+            prior = _prior(shares, neurons, tilts)
             priors[layer, some] = prior.numpy()
             labels[layer].update(sums - settings.prior_weight * prior, z)
     return Null([each.z.numpy() for each in labels], mean[None], sd[None], priors)
+
+
+def _prior(shares: Tensor, neurons: Tensor, tilts: Sequence[float]) -> Tensor:
+    """The prior (C,) of a layer whose neurons have these best images, some concepts at a time."""
+    parts = []
+    for some in pieces(shares.shape[1], int(max(1, WIDTH_BYTES // (8 * max(len(neurons), 1))))):
+        chunk = shares[:, some].contiguous()
+        likely = torch.empty(len(neurons), chunk.shape[1], dtype=torch.float64)
+        likelihoods.log_products(chunk, neurons, tilts, likely)
+        parts.append(sum(likelihoods.log_mean_exp(likely)))
+    return torch.cat(parts)
 
 
 def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
@@ -162,6 +172,7 @@ def linear_null(
     columns that activations are multiplied with: s, or P.
     """
     random = torch.Generator().manual_seed(seed)
+    picking = [torch.Generator().manual_seed(seed + PICKING) for _ in ratios]
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
     whole = len(concepts) <= min(width, LARGEST_ROOT)
     dimensions = len(concepts) if whole else len(images)
@@ -173,7 +184,7 @@ def linear_null(
     labels: list[list[np.ndarray]] = [[] for _ in ratios]
     for some in pieces(count, at_once):
         noise = torch.randn(some.stop - some.start, dimensions, generator=random)
-        mine = [each[_pick(len(each), len(noise), random)] for each in ratios]
+        mine = [each[_pick(len(each), len(noise), own)] for each, own in zip(ratios, picking, strict=True)]
         best = [_Labels(len(noise)) for _ in ratios]
         for first, factor, average, spread in factors or _factors(settings, images, concepts, width, root=False):
             here = slice(first, first + factor.shape[1])
@@ -219,10 +230,13 @@ def cubed_null(
     cubes = [_cubes(layer) for layer in layers]
     means = [each.mean(axis=0, dtype=np.float64) for each in cubes]
     mean, sd, random = np.empty(len(concepts)), np.empty(len(concepts)), np.random.default_rng(seed)
+    picking = [np.random.default_rng(seed + PICKING) for _ in layers]
     found: list[list[np.ndarray]] = [[] for _ in layers]
     for some in pieces(count, 256):
         orders = np.stack([random.permutation(len(images)) for _ in range(some.start, some.stop)])
-        picked = [random.integers(max(each.shape[1], 1), size=len(orders)) for each in cubes]
+        picked = [
+            own.integers(max(each.shape[1], 1), size=len(orders)) for each, own in zip(cubes, picking, strict=True)
+        ]
         best = [_Labels(len(orders)) for _ in cubes]
         for first, columns in chunks or _columns(settings, images, concepts, width):
             here = slice(first, first + columns.shape[1])
@@ -294,9 +308,9 @@ def reorder_null(
     count = min(draws, REORDER_DRAWS)
     orders = ranking.draw_permutations(settings.permutations, n, settings.seed)
     measure = ranking.reorder_measure(images, concepts, n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES))
-    random = np.random.default_rng(seed)
     labels, means, sds = [], [], []
     for layer in layers:
+        random = np.random.default_rng(seed)
         some = min(layer.neurons, OWN_ACTIVATIONS)
         values = ranking.scaled(layer.top(n, 0, some)[1][~layer.dead[:some]])
         chance = ranking.baselines(values, orders, settings.rank_power)

@@ -77,6 +77,11 @@ def refuse_twice(names: Sequence[str], what: str = "") -> None:
         raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
 
 
+def written(layer: str, way: str) -> str:
+    """A layer's name where its module is read in several ways, as the view named_layers writes it."""
+    return f"{layer} ({way})"
+
+
 def refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None:
     """Raises ValueError where a key names what is not known."""
     if name not in known:

@@ -4,21 +4,19 @@
 --
 -- A dead neuron is constant over the probing set, or takes fewer different values than the scorer looks at
 -- images: its best images would be decided by ties. It is kept, marked, and takes no label.
--- A layer that was recorded more than once, with another pooling, counts as it was recorded last.
+-- A module that was recorded with several poolings is several layers, and all of them count.
 
 with
 
 recorded as (
 
-    select
+    select distinct
         finished_extractions.split_id,
         layers.network_id,
-        layers.layer,
-        max(layers.layer_id) as layer_id
+        layers.layer_id
     from finished_extractions
     inner join layers on finished_extractions.layer_id = layers.layer_id
     where finished_extractions.target = 'activations'
-    group by finished_extractions.split_id, layers.network_id, layers.layer
 
 )
 
