@@ -34,6 +34,7 @@ from cli_options import (
     load_study,
     open_to_read,
     open_to_write,
+    refuse_broken_contracts,
     warehouse_path,
 )
 
@@ -120,6 +121,7 @@ def extract(
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
     for name, rows in found.items():
         terminal.show(rows, title=name, empty="none")
+    refuse_broken_contracts(path, wait)
 
 
 @app.command()
@@ -212,6 +214,7 @@ def modify(
         build_views(opened)
         found = {name: opened.rows(query, {"edit_id": chosen.edit_id}) for name, query in terminal.EDIT.items()}
     terminal.show_edit(found, checkpoint, path)
+    refuse_broken_contracts(path, wait)
 
 
 @app.command()
@@ -243,6 +246,7 @@ def effects(
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EFFECTS.items()}
     for name, rows in found.items():
         terminal.show(rows, title=name, empty="none")
+    refuse_broken_contracts(path, wait)
 
 
 @app.command()

@@ -83,6 +83,16 @@ def build_views(opened: Warehouse, **options: Any) -> None:
         terminal.say(f"{done} {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
 
 
+def refuse_broken_contracts(path: Path, wait: float) -> None:
+    """Run the cheap contracts, which a command does at its end. Raises WarehouseError (exit 1) for a broken one."""
+    from warehouse.held import WarehouseError
+
+    with open_to_read(path, wait) as opened:
+        broken = {each.name: len(opened.rows(each.sql)) for each in opened.checks() if each.cheap}
+    if names := [f"{name} ({rows:,} rows)" for name, rows in broken.items() if rows]:
+        raise WarehouseError(f"{path} breaks {', '.join(names)}; to see the rows, run: dissectdb check -w {path}")
+
+
 def label(opened: Warehouse, device: str = "auto") -> None:
     """Compute what the tables of an extraction lack: nulls, labels and their checks, and the views."""
     from extract import devices, labels

@@ -69,7 +69,7 @@ class Networks:
     def layer_of(self, neuron_id: int) -> str:
         """The name of the layer that a neuron is of."""
         units = ((layer.first_neuron, layer) for layer in self.layers)
-        return next(layer.tap.layer for first, layer in units if first <= neuron_id < first + layer.tap.units)
+        return next(layer.tap.name for first, layer in units if first <= neuron_id < first + layer.tap.units)
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ def _run_network(
     with torch.inference_mode(), hooks.record(network.model, [layer.tap for layer in layers]) as seen:
         logits = network.logits(network.recipe.apply(pixels, device))
     for layer in layers:
-        values = seen[layer.tap.key][: len(batch)]
-        _refuse_non_finite(values, f"layer {layer.tap.title}", batch)
+        values = seen[layer.tap.name][: len(batch)]
+        _refuse_non_finite(values, f"layer {layer.tap.name}", batch)
         outputs.activations[layer.layer_id][:, done : done + len(batch)] = values.T
     _refuse_non_finite(logits, "the logits", batch)
     outputs.keep("logits", done, logits)

@@ -113,13 +113,15 @@ def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Itera
                 scores = scoring.score_layer(settings, layer, evidence.images[order], evidence.concepts, keep=1)
             tables.append(_labels(-draw, layer, evidence, scores))
         rows.append(planned.row | {"edit_id": first + draw, "dissection_id": -draw})
-    known = [KnownLayer(each.layer, each.layer_id, each.first_neuron, len(each.scales)) for each in planned.layers]
+    known = [
+        KnownLayer(each.layer, each.layer_id, each.first_neuron, len(each.scales), each.name) for each in planned.layers
+    ]
     others = {"neuron_labels": pa.concat_tables(tables)}
     found = scales_of_rules(warehouse, rows, {each["edit_id"]: known for each in rows}, others)
     for draw in range(1, protocol.shuffles + 1):
         layers = []
         for each in planned.layers:
-            scales = np.array([pair for _, *pair in found[first + draw][each.layer]], np.float64)
+            scales = np.array([pair for _, *pair in found[first + draw][each.name]], np.float64)
             layers.append(replace(each, scales=scales[:, 0].copy(), bias_scales=scales[:, 1].copy()))
         yield _control(planned, "shuffled", draw, layers)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,18 +26,23 @@ from torch import nn
 from extract import catalog, fingerprints, hooks, study
 from extract.cut import Change, Scaling
 from extract.jobs import Plan
-from extract.study import StudyError
+from extract.study import StudyError, written
 
 
 @dataclass(frozen=True)
 class EditedLayer:
-    """A layer that an edit scales: what each unit's weight row and bias is multiplied by, float64 (unit,)."""
+    """A layer that an edit scales: what each unit's weight row and bias is multiplied by, float64 (unit,).
+
+    layer, name, mark: as in KnownLayer.
+    """
 
     layer: str
     layer_id: int
     first_neuron: int
     scales: np.ndarray
     bias_scales: np.ndarray
+    name: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,18 +104,23 @@ def find_dissection(warehouse: Any, plan: Plan) -> int:
 
 @dataclass(frozen=True)
 class KnownLayer:
-    """A dissected layer as the warehouse has it; its neurons are first_neuron, first_neuron + 1, …"""
+    """A dissected layer as the warehouse has it; its neurons are first_neuron, first_neuron + 1, …
+
+    layer: the path of its module. name: what views call it. mark: its part of fingerprints: the path for the first
+    layer that was recorded of a module, and not the same for the next ones. Unlike the name, it never changes.
+    """
 
     layer: str
     layer_id: int
     first_neuron: int
     neurons: int
+    name: str = ""
+    mark: str = ""
 
 
 def plan_edits(warehouse: Any, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
     """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
-    here = {tap.layer for tap in plan.taps}  # the warehouse may hold more layers than the study names
-    known = {name: each for name, each in dissected_layers(warehouse, dissection_id).items() if name in here}
+    known = dissected_layers(warehouse, plan, dissection_id)
     layers = {each.name: edited_layers(warehouse, dissection_id, each, known) for each in asked}
     refuse_without_weights(plan, asked, layers)
     first = warehouse.next_id("edits")
@@ -124,7 +134,7 @@ def plan_edits(warehouse: Any, plan: Plan, dissection_id: int, asked: Sequence[s
     for row, each in zip(rows, asked, strict=True):
         mine = layers[each.name]
         scales = scales_of_query(warehouse, each, mine) if each.rule == "sql" else by_rule.get(row["edit_id"], {})
-        edited = tuple(check_scales(layer, each, scales.get(layer.layer, [])) for layer in mine)
+        edited = tuple(check_scales(layer, each, scales.get(layer.name, [])) for layer in mine)
         planned.append(finish(row, dissection, edited))
     return with_ids(warehouse, planned)
 
@@ -133,7 +143,7 @@ def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) ->
     """The planned edit with its fingerprint; the scales are part of it: the same query over other rows is another."""
     asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
                                   "control", "draw")]  # fmt: skip
-    scales = [(each.layer, fingerprints.of_array(each.scales), fingerprints.of_array(each.bias_scales))
+    scales = [(each.mark or each.layer, fingerprints.of_array(each.scales), fingerprints.of_array(each.bias_scales))
               for each in layers]  # fmt: skip
     return PlannedEdit(row | {"fingerprint": fingerprints.of_values(parent, asked, scales)}, layers)
 
@@ -156,29 +166,50 @@ def _known(warehouse: Any) -> dict[str, int]:
     return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
 
-def dissected_layers(warehouse: Any, dissection_id: int) -> dict[str, KnownLayer]:
-    """The layers of a dissection, by name."""
+def dissected_layers(warehouse: Any, plan: Plan, dissection_id: int) -> dict[str, KnownLayer]:
+    """The layers of a dissection by the study's names; the warehouse may hold more than the study names."""
     rows = warehouse.rows(
         """
-        select layers.layer, layers.layer_id, min(neuron_id) as first_neuron, count(*) as neurons
-        from dissected_neurons
-        inner join layers on dissected_neurons.layer_id = layers.layer_id
-        where dissection_id = $dissection
-        group by layers.layer, layers.layer_id
+        with
+        found as (
+            select layer_id, min(neuron_id) as first_neuron, count(*) as neurons
+            from dissected_neurons where dissection_id = $dissection group by layer_id
+        ),
+        marked as (
+            select *, layer_id = min(layer_id) over (partition by network_id, module) as is_first from named_layers
+        )
+        select
+            module, found.layer_id, first_neuron, neurons, layer,
+            case when is_first then module else module || ' (' || way || ')' end as mark
+        from found inner join marked on found.layer_id = marked.layer_id
         """,
         {"dissection": dissection_id},
     )
-    return {row[0]: KnownLayer(*row) for row in rows.iter_rows()}
+    by_id = {row[1]: KnownLayer(*row) for row in rows.iter_rows()}
+    ids = {tap.name: warehouse.find("layers", catalog.layer_fingerprint(plan.network, tap)) for tap in plan.taps}
+    return {name: by_id[layer_id] for name, layer_id in ids.items() if layer_id in by_id}
+
+
+def find_layer(name: str, known: Mapping[str, KnownLayer]) -> KnownLayer | None:
+    """The known layer that a study means: conv1, or conv1 (max), which it may write where it reads conv1 once too."""
+    if name in known:
+        return known[name]
+    return next((each for each in known.values() if name.startswith(written(each.layer, "")[:-1])), None)
 
 
 def edited_layers(
     warehouse: Any, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
 ) -> list[KnownLayer]:
-    """The layers of an edit. Raises StudyError for one that the warehouse does not have."""
-    names = asked.layer_names or (choose_layer(warehouse, dissection_id, asked.name, known),)
-    if missing := [name for name in names if name not in known]:
+    """The layers of an edit. Raises StudyError for one that the warehouse does not have, and for a module twice."""
+    if not asked.layer_names:
+        return [choose_layer(warehouse, dissection_id, asked.name, known)]
+    layers = {name: find_layer(name, known) for name in asked.layer_names}
+    if missing := [name for name, layer in layers.items() if layer is None]:
         raise StudyError(f"edit {asked.name}: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
-    return [known[name] for name in names]
+    modules = [layer.layer for layer in layers.values()]
+    if twice := [module for module in modules if modules.count(module) > 1]:
+        raise StudyError(f"edit {asked.name}: {twice[0]} has one set of weights; name it once, with one pooling")
+    return list(layers.values())
 
 
 def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapping[str, Sequence[KnownLayer]]) -> None:
@@ -199,12 +230,13 @@ def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapp
             )
 
 
-def choose_layer(warehouse: Any, dissection_id: int, edit: str, known: Collection[str]) -> str:
+def choose_layer(warehouse: Any, dissection_id: int, edit: str, known: Mapping[str, KnownLayer]) -> KnownLayer:
     """The first of layer_choices that is known."""
     rows = warehouse.rows(
-        "select layer from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
+        "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
     )
-    choices = [layer for layer in rows["layer"] if layer in known]
+    by_id = {each.layer_id: each for each in known.values()}
+    choices = [by_id[layer_id] for layer_id in rows["layer_id"] if layer_id in by_id]
     if not choices:
         raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")
     return choices[0]
@@ -288,7 +320,7 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
 def scales_of_query(warehouse: Any, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[tuple]]:
     """layer → (unit, scale, bias scale) as the user's query yields them. Raises StudyError for other columns."""
     edit = f"edit {asked.name}: its sql"
-    names = [layer.layer for layer in layers]
+    names = [layer.name for layer in layers]
     try:
         frame = warehouse.ask(asked.sql)
     except ValueError as error:  # the warehouse's word on a query that it refuses
@@ -310,7 +342,7 @@ def scales_of_query(warehouse: Any, asked: study.Edit, layers: Sequence[KnownLay
 
 def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[Any, ...]]) -> EditedLayer:
     """The scales of a layer's every unit, or StudyError. scales: (unit, scale, bias scale) as a rule yielded them."""
-    edit, name = asked.name, layer.layer
+    edit, name = asked.name, layer.name
     units = [unit for unit, *_ in scales]
     if unknown := sorted(set(units) - set(range(layer.neurons)), key=str):
         raise StudyError(f"edit {edit}: {name} has no unit {unknown[0]}; it has 0 to {layer.neurons - 1}")
@@ -326,7 +358,8 @@ def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[An
         if scale is None or not math.isfinite(scale) or scale < 0:
             raise StudyError(f"edit {edit}: unit {unit} of {name} has the scale {scale}; it must be 0 or more")
     values = np.array([pair for _, *pair in sorted(scales)], np.float64)
-    return EditedLayer(name, layer.layer_id, layer.first_neuron, values[:, 0].copy(), values[:, 1].copy())
+    scales, bias_scales = values[:, 0].copy(), values[:, 1].copy()
+    return EditedLayer(layer.layer, layer.layer_id, layer.first_neuron, scales, bias_scales, name, layer.mark)
 
 
 # ---------------------------------------------------------------- entering

@@ -23,7 +23,7 @@ from torch import Tensor
 from extract import fingerprints
 from extract.blocks import Block
 from extract.cut import Change, Cut, Kept, Scaling
-from extract.edit import KnownLayer, dissected_layers
+from extract.edit import KnownLayer, dissected_layers, find_layer
 from extract.jobs import Plan
 from extract.search import Search
 from extract.study import StudyError
@@ -89,13 +89,14 @@ def run(
     asked, search = plan.study.effects, Search(plan, say)
     if asked is None:
         raise StudyError('the study has no [effects]; add one with layers = ["…"]')
-    known = dissected_layers(warehouse, dissection_id)
-    if missing := [name for name in asked.layers if name not in known]:
+    known = dissected_layers(warehouse, plan, dissection_id)
+    layers = {name: find_layer(name, known) for name in asked.layers}
+    if missing := [name for name, layer in layers.items() if layer is None]:
         raise StudyError(f"effects: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
     split_id, blocks = search.blocks(warehouse, asked.split)
     free = warehouse.next_id("ablations")  # counted on here: the last unit may not be written when the next is made
-    for name in asked.layers:
-        layer = Layer(search, known[name], split_id, blocks)
+    for name, of_study in layers.items():
+        layer = Layer(search, of_study, split_id, blocks)
         for ablations, of in ((layer.alone(warehouse, dissection_id), None),
                               (layer.together(warehouse, dissection_id), dissection_id)):  # fmt: skip
             group = layer.fingerprint(ablations)
@@ -168,7 +169,9 @@ class Layer:
         plan = self.search.plan
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
         units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
-        return fingerprints.of_values(plan.network.fingerprint, plan.dataset, self.known.layer, images, units)
+        return fingerprints.of_values(
+            plan.network.fingerprint, plan.dataset, self.known.mark or self.known.layer, images, units
+        )
 
     def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Effects]:
         """What each ablation does to the images with a known class, AT_ONCE ablations at a time."""

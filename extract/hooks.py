@@ -3,7 +3,7 @@
 taps = find_taps(model, study.network.layers, (1, 40, 40))
 with record(model, taps) as seen:
     output = model(images)
-seen[taps[0].key]   # (image, unit), on the device
+seen[taps[0].name]   # (image, unit), on the device
 
 Maps are pooled over space and tokens over their axis, so that each unit of each layer is one number per image.
 Of a module that runs more than once in a forward pass, the call that the study names is recorded, else the last.
@@ -17,13 +17,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import torch
 from torch import Tensor, nn
 
-from extract.study import Layer, StudyError
+from extract.study import Layer, StudyError, way, written
 
 log = logging.getLogger("dissectdb")
 
@@ -33,6 +33,8 @@ class Tap:
     """A layer and how its output becomes (image, unit).
 
     pooling: avg, max, cls, or none for a linear layer. call: which run of the module in a pass, from 1; None: the last.
+    name: what tells it from the study's other taps: the path of the module, and how it is read where the study reads
+    that module in several ways.
     """
 
     layer: str
@@ -41,29 +43,23 @@ class Tap:
     image_axis: int
     unit_axis: int
     call: int | None = None
+    name: str = ""
 
-    @property
-    def key(self) -> tuple[str, str, int | None]:
-        """What tells it from the other taps of a study."""
-        return self.layer, self.pooling, self.call
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return self.layer if self.call is None else f"{self.layer} (call {self.call})"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.layer)
 
 
 @contextmanager
-def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[tuple, Tensor]]:
-    """Collect the pooled output (image, unit) of each tap, by its key; for one forward pass."""
-    seen: dict[tuple, Tensor] = {}
+def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
+    """Collect the pooled output (image, unit) of each tap, by the tap's name; for one forward pass."""
+    seen: dict[str, Tensor] = {}
 
     def keep(tap: Tap):
         calls = count(1)
 
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
             if tap.call in (None, next(calls)):
-                seen[tap.key] = pool(first_tensor(output, tap.layer), tap).detach()
+                seen[tap.name] = pool(first_tensor(output, tap.layer), tap).detach()
 
         return hook
 
@@ -132,7 +128,25 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
                 f"network.layers: {layer.name} runs {calls} times in a pass, and its last output is recorded; "
                 f'{{ name = "{layer.name}", call = 1 }} asks for the first'
             )
-    return [_tap(layer, modules[layer.name], two.shapes[layer], three.shapes[layer]) for layer in two.shapes]
+    return _told_apart(
+        [_tap(layer, modules[layer.name], two.shapes[layer], three.shapes[layer]) for layer in two.shapes]
+    )
+
+
+def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
+    """The taps, each with a name of its own. Raises StudyError where two of them read the same."""
+    modules = Counter(tap.layer for tap in taps)
+    named = [
+        tap if modules[tap.layer] == 1 else replace(tap, name=written(tap.layer, way(tap.pooling, tap.call)))
+        for tap in taps
+    ]
+    for tap in named:
+        if named.count(tap) > 1:
+            raise StudyError(
+                f"network.layers: {tap.layer} is there twice, and its output has no places to pool over, so that both "
+                "are the same; keep one"
+            )
+    return named
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class Plan:
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != images.ALL)]
         return [
             *(
-                Target("activations", tap.title, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
+                Target("activations", tap.name, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
                 for tap in self.taps
             ),
             Target("image_embeddings", self.clip.name, probing, self.clip.fingerprint, 1),
@@ -138,9 +138,30 @@ class Plan:
             if missing:
                 steps.append(Step(f"embed concepts {settings.name}", 0, missing, 0.0))
         for settings, fingerprint in self.dissections():
-            if warehouse.find("dissections", fingerprint) is None:
+            dissection_id = warehouse.find("dissections", fingerprint)
+            if dissection_id is None:
                 steps.append(Step(f"dissect by {settings.scorer} with {settings.concepts}", 0, 1, 0.0))
+            elif names := self._unlabelled(warehouse, dissection_id):
+                what = f"label {', '.join(names)} by {settings.scorer} with {settings.concepts}"
+                steps.append(Step(what, 0, len(names), 0.0))
         return steps
+
+    def _unlabelled(self, warehouse: Any, dissection_id: int) -> list[str]:
+        """Layers that a dissection has no labels of: the study's, and those that another study has recorded for it."""
+        query = "select layer_id from labelled_layers where dissection_id = $id"
+        done = set(warehouse.rows(query, {"id": dissection_id})["layer_id"])
+        taps = {tap.name: catalog.layer_fingerprint(self.network, tap) for tap in self.taps}
+        ids = {name: warehouse.find("layers", fingerprint) for name, fingerprint in taps.items()}
+        rows = warehouse.rows(
+            """
+            select named_layers.layer_id, layer from unlabelled_layers
+            inner join named_layers on unlabelled_layers.layer_id = named_layers.layer_id
+            where dissection_id = $id order by position, layer
+            """,
+            {"id": dissection_id},
+        )
+        others = [layer for layer_id, layer in rows.iter_rows() if layer_id not in ids.values()]
+        return [name for name, layer_id in ids.items() if layer_id not in done] + others
 
     def is_done(self, warehouse: Any) -> bool:
         """Whether nothing is stale; without looking at images that the warehouse does not know."""

@@ -1,8 +1,9 @@
 """What torch adds to a dissection: scores past the size for views, and the null that its p is read from.
 
-for unit in run(warehouse, device): ...     # one unit a dissection that has none yet
+for unit in run(warehouse, device): ...     # one unit a dissection, for those of its layers that have none yet
 
-Reads the rows that extraction left and the views top_activations and dissected_neurons, runs no network.
+Reads the rows that extraction left and the views top_activations and dissected_neurons, runs no network. A layer that
+is added to a study later gets the same rows as one that was there from the start, and the others keep theirs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,18 @@ from extract.nulls import Null, Spread
 from extract.scoring import Scores, Settings
 
 READS = ("dissected_neurons", "top_activations")  # views that must be built
-COMPUTED = ("null_quantiles", "null_samples", "kernel_scores", "label_checks")
+_OF_LAYERS = "dissection_id = $dissection and layer_id in (select unnest($layers))"
+_OF_NEURONS = """
+    dissection_id = $dissection
+    and neuron_id in (select neuron_id from neurons where layer_id in (select unnest($layers)))
+"""
+COMPUTED = {  # table → which of its rows belong to some layers of a dissection
+    "labelled_layers": _OF_LAYERS,
+    "null_quantiles": _OF_LAYERS,
+    "null_samples": _OF_LAYERS,
+    "kernel_scores": _OF_NEURONS,
+    "label_checks": _OF_NEURONS,
+}
 STORED = 256  # images of each neuron in top_activations
 IMAGES_AT_ONCE = 16384  # whose embeddings are read at a time
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
@@ -156,20 +168,11 @@ class StoredLayer:
 
 
 def outstanding(warehouse: Any) -> pl.DataFrame:
-    """The dissections with a neuron to label whose null was not drawn yet."""
+    """The dissections of which a layer has no labels yet."""
     return warehouse.rows(
         """
         select * from dissections
-        where dissection_id in (
-            select dissected_neurons.dissection_id
-            from dissected_neurons
-            left join (select distinct dissection_id, layer_id, list_images from null_quantiles) as drawn
-                on
-                    dissected_neurons.dissection_id = drawn.dissection_id
-                    and dissected_neurons.layer_id = drawn.layer_id
-                    and dissected_neurons.list_images = drawn.list_images
-            where not dead and not sparse and drawn.layer_id is null
-        )
+        where dissection_id in (select dissection_id from unlabelled_layers)
         order by dissection_id
         """
     )
@@ -178,16 +181,31 @@ def outstanding(warehouse: Any) -> pl.DataFrame:
 def run(warehouse: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield what each outstanding dissection lacks, as one unit.
 
-    Where a null was drawn for some of its neurons only, as when sparse ones counted as dead, all is computed anew: the
-    prior of a layer is over all its neurons.
+    A layer is labelled in one piece: where more or fewer of its neurons count than were labelled, all of it is labelled
+    anew, because the prior is over all its neurons.
     """
     rows = outstanding(warehouse).to_dicts()
-    if rows:
-        warehouse.discard(COMPUTED, [row["dissection_id"] for row in rows])
+    layer_ids = {row["dissection_id"]: unlabelled_layers(warehouse, row["dissection_id"]) for row in rows}
+    for dissection_id, ids in layer_ids.items():
+        warehouse.discard(COMPUTED, {"dissection": dissection_id, "layers": ids})
     for row in rows:
-        layers = read_layers(warehouse, row)
-        if layers:
-            yield label(row, read_evidence(warehouse, row), layers, device)
+        ids = layer_ids[row["dissection_id"]]
+        layers = [layer for layer in read_layers(warehouse, row) if layer.layer_id in ids]
+        unit = label(row, read_evidence(warehouse, row), layers, device) if layers else {}
+        yield unit | {"labelled_layers": _ledger(row, layers, ids)}
+
+
+def unlabelled_layers(warehouse: Any, dissection_id: int) -> list[int]:
+    """The layer_ids of a dissection that have no labels yet."""
+    query = "select layer_id from unlabelled_layers where dissection_id = $id order by layer_id"
+    return warehouse.rows(query, {"id": dissection_id})["layer_id"].to_list()
+
+
+def _ledger(row: dict[str, Any], layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:
+    """Rows of labelled_layers; those without a live neuron are in it too, because nothing more is computed of them."""
+    counts = {layer.layer_id: int((~layer.dead).sum()) for layer in layers}
+    neurons = np.array([counts.get(layer_id, 0) for layer_id in ids], np.int32)
+    return _table(row, len(ids), layer_id=np.array(ids, np.int32), neurons=neurons)
 
 
 def label(

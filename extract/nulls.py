@@ -10,12 +10,14 @@ z, p = steps(null.labels[layer][length])                                   # how
 Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
 layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
 all concepts, which methods often take, is larger: the label is the concept of the best *score*.) The draws are
-shared by all neurons of a layer that have as many images: see list_images of the view dissected_neurons.
+shared by all neurons of a layer that have as many images: see list_images of the view dissected_neurons. The null of a
+layer does not depend on which other layers are asked about, so that a layer that is added later gets the same null as
+one that was there from the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +39,7 @@ TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
 OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
 SPARSE_ELEMENTS = 1 << 20  # draw × concept values at a time
 SMALLEST_P = 1e-6  # that a fitted tail may say
+PICKING = 2**32  # added to the seed of the draws, for the seed of which neuron each of them stands for
 
 
 @dataclass
@@ -77,36 +80,56 @@ def likelihood_null(
 
     A draw is one random list; the null of each length takes the beginning of it.
     """
-    lengths = sorted({*(length for each in asked for length in each)})
-    random = random_lists(affordable(draws, sum(lengths) * len(concepts), LIKELIHOOD_PRODUCTS), lengths[-1],
+    random = random_lists(affordable(draws, settings.top_k * len(concepts), LIKELIHOOD_PRODUCTS), settings.top_k,
                           len(images), seed)  # fmt: skip
-    rows = len(random) + sum(len(each.images) for each in lists)
-    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * rows))))
+    counts = [min(len(random), affordable(draws, sum(each) * len(concepts), LIKELIHOOD_PRODUCTS)) for each in asked]
+    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * len(random)))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
-    labels = [{length: _Labels(len(random)) for length in each} for each in asked]
+    labels = [{length: _Labels(count) for length in each} for each, count in zip(asked, counts, strict=True)]
     known = [{length: Moments(*np.empty((3, len(concepts)))) for length in each} for each in asked]
-    every = {*lengths, *(length for each in lists for length in each.rows)}
-    tilts = {length: likelihoods._tilts(settings, length)[0] for length in sorted(every)}
+    # Moments of several lengths are interpolated between all of them: a layer's own lengths, and no other layer's.
+    together = [tuple(sorted({*each, *of_prior.rows})) for each, of_prior in zip(asked, lists, strict=True)]
     for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
         some = slice(first, first + shares.shape[1])
-        if len(tilts) == 1:
-            found = {length: null_moments(shares, each) for length, each in tilts.items()}
-        else:
-            found = moments_by_length(shares, tilts)
-        likely = [each.sums(shares, shares.new_empty(len(each.images), shares.shape[1], dtype=torch.float64))
-                  for each in lists]  # fmt: skip
-        for length in lengths:
-            mean, sd = found[length]
-            sums = torch.empty(len(random), shares.shape[1], dtype=torch.float64)
-            likelihoods.log_products(shares, random[:, :length], tilts[length], sums)
-            z = (sums - mean) / sd.clamp(min=1e-12)
-            for layer, each in enumerate(lists):
-                if length in asked[layer]:
-                    prior = sum(likelihoods.log_mean_exp(each.carried(likely[layer], length, found)))
-                    of_length = known[layer][length]
-                    of_length.mean[some], of_length.sd[some], of_length.prior[some] = mean, sd, prior
-                    labels[layer][length].update(sums - settings.prior_weight * prior, z)
+        moments = {lengths: _moments(settings, shares, lengths) for lengths in set(together)}
+        priors = [
+            _priors(of_prior, shares, each, moments[lengths])
+            for of_prior, each, lengths in zip(lists, asked, together, strict=True)
+        ]
+        for length in sorted({length for each in asked for length in each}):
+            layers = [place for place, each in enumerate(asked) if length in each]
+            drawn = random[: max(counts[place] for place in layers), :length]
+            sums = torch.empty(len(drawn), shares.shape[1], dtype=torch.float64)
+            likelihoods.log_products(shares, drawn, likelihoods._tilts(settings, length)[0], sums)
+            for place in layers:
+                mean, sd = moments[together[place]][length]
+                prior, own, of_length = priors[place][length], sums[: counts[place]], known[place][length]
+                of_length.mean[some], of_length.sd[some], of_length.prior[some] = mean, sd, prior
+                z = (own - mean) / sd.clamp(min=1e-12)
+                labels[place][length].update(own - settings.prior_weight * prior, z)
     return Null([{length: each.z.numpy() for length, each in of_layer.items()} for of_layer in labels], known)
+
+
+def _moments(settings: Settings, shares: Tensor, lengths: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
+    """Mean and standard deviation (C,) of the sums over random lists, by their length."""
+    tilts = {length: likelihoods._tilts(settings, length)[0] for length in lengths}
+    if len(tilts) == 1:
+        return {length: null_moments(shares, each) for length, each in tilts.items()}
+    return moments_by_length(shares, tilts)
+
+
+def _priors(
+    lists: Lists, shares: Tensor, lengths: Collection[int], moments: Mapping[int, tuple[Tensor, Tensor]]
+) -> dict[int, Tensor]:
+    """The prior (C,) of a layer at each length, some concepts at a time; lists: of the layer's neurons."""
+    parts: dict[int, list[Tensor]] = {length: [] for length in lengths}
+    for some in pieces(shares.shape[1], int(max(1, WIDTH_BYTES // (8 * max(len(lists.images), 1))))):
+        chunk = shares[:, some].contiguous()
+        sums = lists.sums(chunk, chunk.new_empty(len(lists.images), chunk.shape[1], dtype=torch.float64))
+        here = {length: (mean[some], sd[some]) for length, (mean, sd) in moments.items()}
+        for length, each in parts.items():
+            each.append(sum(likelihoods.log_mean_exp(lists.carried(sums, length, here))))
+    return {length: torch.cat(each) for length, each in parts.items()}
 
 
 def random_lists(count: int, length: int, images: int, seed: int) -> Tensor:
@@ -146,6 +169,7 @@ def linear_null(
     columns that activations are multiplied with: s, or P.
     """
     random = torch.Generator().manual_seed(seed)
+    picking = [torch.Generator().manual_seed(seed + PICKING) for _ in ratios]
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
     whole = len(concepts) <= min(width, LARGEST_ROOT)
     dimensions = len(concepts) if whole else len(images)
@@ -157,7 +181,7 @@ def linear_null(
     labels: list[list[np.ndarray]] = [[] for _ in ratios]
     for some in pieces(count, at_once):
         noise = torch.randn(some.stop - some.start, dimensions, generator=random)
-        mine = [each[_pick(len(each), len(noise), random)] for each in ratios]
+        mine = [each[_pick(len(each), len(noise), own)] for each, own in zip(ratios, picking, strict=True)]
         best = [_Labels(len(noise)) for _ in ratios]
         for first, factor, average, spread in factors or _factors(settings, images, concepts, width, root=False):
             here = slice(first, first + factor.shape[1])
@@ -203,10 +227,13 @@ def cubed_null(
     cubes = [_cubes(layer) for layer in layers]
     means = [each.mean(axis=0, dtype=np.float64) for each in cubes]
     mean, sd, random = np.empty(len(concepts)), np.empty(len(concepts)), np.random.default_rng(seed)
+    picking = [np.random.default_rng(seed + PICKING) for _ in layers]
     found: list[list[np.ndarray]] = [[] for _ in layers]
     for some in pieces(count, 256):
         orders = np.stack([random.permutation(len(images)) for _ in range(some.start, some.stop)])
-        picked = [random.integers(max(each.shape[1], 1), size=len(orders)) for each in cubes]
+        picked = [
+            own.integers(max(each.shape[1], 1), size=len(orders)) for each, own in zip(cubes, picking, strict=True)
+        ]
         best = [_Labels(len(orders)) for _ in cubes]
         for first, columns in chunks or _columns(settings, images, concepts, width):
             here = slice(first, first + columns.shape[1])
@@ -368,9 +395,9 @@ def reorder_null(
     count = min(draws, REORDER_DRAWS)
     orders = ranking.draw_permutations(settings.permutations, n, settings.seed)
     measure = ranking.reorder_measure(images, concepts, n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES))
-    random = np.random.default_rng(seed)
     null = Null([], [])
     for layer in layers:
+        random = np.random.default_rng(seed)
         null.labels.append({})
         null.moments.append({})
         for length, values, lengths in _values_by_length(layer, n):

@@ -101,7 +101,7 @@ def describe(plan: Plan, planned: Sequence[PlannedEdit], folder: Path) -> list[d
         rows.append(
             {
                 "edit": each.row["name"],
-                "layer": each.row["layer"],
+                "layer": ", ".join(layer.name for layer in each.layers),
                 "rule": each.row["rule"],
                 "neurons_up": int((scales > 1).sum()),
                 "neurons_down": int((scales < 1).sum()),

@@ -84,7 +84,7 @@ def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
         ("network", plan.network.name, "networks", plan.network.fingerprint),
         ("CLIP", plan.clip.name, "clips", plan.clip.fingerprint),
         *(
-            ("layer", tap.layer, "layers", catalog.layer_fingerprint(plan.network, tap))
+            ("layer", tap.name, "layers", catalog.layer_fingerprint(plan.network, tap))
             for tap in (plan.taps if warehouse.find("networks", plan.network.fingerprint) else [])
         ),
         *(

@@ -105,6 +105,18 @@ def refuse_twice(names: Sequence[str], what: str = "") -> None:
         raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
 
 
+def way(pooling: str, call: int | None) -> str:
+    """How a module's output is read, as the view named_layers writes it: avg; avg, call 2; call 2 without pooling."""
+    if call is None:
+        return pooling
+    return f"call {call}" if pooling == "none" else f"{pooling}, call {call}"
+
+
+def written(layer: str, way: str) -> str:
+    """A layer's name where its module is read in several ways, as the view named_layers writes it."""
+    return f"{layer} ({way})"
+
+
 def refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None:
     """Raises ValueError where a key names what is not known."""
     if name not in known:

@@ -37,10 +37,12 @@ from extract.settings import (
     did_you_mean,
     refuse_twice,
     refuse_unknown,
+    way,
+    written,
 )
 from extract.texts import MEGABYTE, one_line, read_text, without_endless_keys
 
-__all__ = ["READS", "Dissection", "Edit", "Study", "StudyError"]
+__all__ = ["READS", "Dissection", "Edit", "Study", "StudyError", "way", "written"]
 
 
 class Dataset(Settings):
@@ -123,8 +125,17 @@ class Network(Settings):
     @field_validator("layers")
     @classmethod
     def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        refuse_twice([f"{layer.name} (call {layer.call})" if layer.call else layer.name for layer in layers])
+        refuse_twice([written(layer.name, way(layer.pooling, layer.call)) for layer in layers])
         return layers
+
+    def layer_names(self) -> tuple[list[str], list[str]]:
+        """What the study may call its layers: as briefly as tells them apart, or with how they are read written out."""
+        modules = [layer.name for layer in self.layers]
+        written_out = [written(layer.name, way(layer.pooling, layer.call)) for layer in self.layers]
+        brief_names = [
+            name if modules.count(name) == 1 else full for name, full in zip(modules, written_out, strict=True)
+        ]
+        return brief_names, written_out + [written(layer.name, way("none", layer.call)) for layer in self.layers]
 
     @field_validator("output", mode="plain")
     @classmethod
@@ -298,7 +309,7 @@ class Study(Settings):
             refuse_unknown(f"dissections[{place}].concepts", "concept set", dissection.concepts, sets)
             if (first := self.dissections.index(dissection)) < place:
                 raise ValueError(f"dissections[{place}]: is dissections[{first}] once more")
-        layers = [layer.name for layer in self.network.layers] if self.network else []
+        layers, written_out = self.network.layer_names() if self.network else ([], [])
         named = [
             (f"edits[{place}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
             for place, edit in enumerate(self.edits)
@@ -307,7 +318,8 @@ class Study(Settings):
         named += [("effects.layers", self.effects.layers)] if self.effects else []
         for key, names in named:
             for name in names:
-                refuse_unknown(key, "layer", name, layers)
+                if name not in written_out:
+                    refuse_unknown(key, "layer", name, layers)
         for kind, names in (("concept_sets", sets), ("edits", [edit.name for edit in self.tried()])):
             refuse_twice(names, f"{kind}: the name ")
         return self

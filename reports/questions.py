@@ -379,19 +379,19 @@ QUESTIONS: dict[str, str] = {
     # The null's quantiles: the z that one in two, twenty and a hundred labels of unrelated neurons reach.
     "null_limits": """
         select
-            layers.layer,
+            named_layers.layer,
             min(null_quantiles.z) filter (where null_quantiles.p <= 0.5) as median,
             min(null_quantiles.z) filter (where null_quantiles.p <= 0.05) as z_05,
             min(null_quantiles.z) filter (where null_quantiles.p <= 0.01) as z_01
         from null_quantiles
         inner join shown_dissection on null_quantiles.dissection_id = shown_dissection.dissection_id
-        inner join layers on null_quantiles.layer_id = layers.layer_id
+        inner join named_layers on null_quantiles.layer_id = named_layers.layer_id
         inner join (
             select dissection_id, layer_id, max(list_images) as list_images from null_quantiles group by all
         ) as longest
             on null_quantiles.dissection_id = longest.dissection_id
             and null_quantiles.layer_id = longest.layer_id and null_quantiles.list_images = longest.list_images
-        group by layers.layer
-        order by layers.layer
+        group by named_layers.layer
+        order by named_layers.layer
     """,
 }

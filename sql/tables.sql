@@ -327,6 +327,15 @@ comment on table null_quantiles is 'How often a neuron unrelated to the images g
 comment on column null_quantiles.list_images is 'The neurons that share this null, by list_images of dissected_neurons';
 comment on column null_quantiles.p is 'Falls with z; a label''s p is that of the largest z here that it reaches';
 
+create table if not exists labelled_layers (
+    dissection_id integer not null,
+    layer_id integer not null,
+    neurons integer not null
+);
+comment on table labelled_layers is
+    'The ledger of labels: a layer is here exactly when its null and the checks of its labels are in their tables';
+comment on column labelled_layers.neurons is 'How many of its neurons take a label';
+
 create table if not exists label_checks (
     dissection_id integer not null,
     neuron_id integer not null,
@@ -367,7 +376,7 @@ create table if not exists edits (
 );
 comment on table edits is 'Weight edits that were tried, and the controls that a chosen one is compared with';
 comment on column edits.network_id is 'The network that is edited';
-comment on column edits.layer is 'The layers whose weights are scaled, by name; edit_layers has their ids';
+comment on column edits.layer is 'The modules whose weights are scaled; edit_layers has the layers that their scales come from';
 comment on column edits.rule is
     'paper (score above tau), calibrated (q within the limit), weight_l1 (above the mean of the layer), proportional (to the score), ablate, or sql (the user''s own)';
 comment on column edits.tau is 'Threshold of the rule; NULL: the rule has none';

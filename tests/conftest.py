@@ -457,6 +457,7 @@ def scored_rows(warehouse: Warehouse) -> Tables:
             for concept in (1, 2, 3, 4)
         ],
         null_quantiles=[row | dict(z=z, p=p) for row in layers for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))],
+        labelled_layers=layers,
         **tiny_ablations(8, 4, 11),
         **summed_up(warehouse, layer_id=2),  # of the others only the activations are known
     )

@@ -384,10 +384,14 @@ CHANGES: dict[str, tuple[Callable[[World], None], list[str], list[str]]] = {
         ACTIVATIONS + PREDICTIONS + DISSECTIONS,
         [*NETWORK, "dissections"],
     ),
-    "another layer": (lambda world: world.change('"gate"]', '"gate", "head"]'), ["activations head train"], LAYER),
+    "another layer": (
+        lambda world: world.change('"gate"]', '"gate", "head"]'),
+        ["activations head train", "label head by soft_wpmi with looks", "label head by soft_wpmi with shapes"],
+        LAYER,
+    ),
     "the pooling of a layer": (
         lambda world: world.change('["conv1", ', '[{ name = "conv1", pooling = "max" }, '),
-        ["activations conv1 train"],
+        ["activations conv1 train", "label conv1 by soft_wpmi with looks", "label conv1 by soft_wpmi with shapes"],
         LAYER,
     ),
     "a parameter of a dissection": (
@@ -410,8 +414,8 @@ def test_after_a_change_exactly_what_depends_on_it_is_stale(world: World, what: 
     done = world.extract()
     assert done.code == 0, done.err
     after = world.counts()
-    # Each new dissection brings its own null and the checks of its labels.
-    growing = {*growing, *(("label_checks", "null_quantiles") if "dissections" in growing else ())}
+    # Each new dissection, and each new layer of an old one, brings its own null and the checks of its labels.
+    growing = {*growing, "label_checks", "labelled_layers", "null_quantiles"} if growing else set()
     # Activations bring their sums, and the few values of some neurons.
     growing |= {"block_tops", "block_sums", "block_values"} if "activations" in growing else set()
     assert {name for name in after if after[name] > before[name]} - {"table_versions"} == growing

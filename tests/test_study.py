@@ -296,7 +296,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("network.layers", "[3]", "network.layers[0]: must be a table, not 3"),
         ("network.layers", "[]", "network.layers: is an empty list; at least one is needed"),
         ("network.layers", '[""]', "network.layers[0].name: must not be empty"),
-        ("network.layers", '["a", "b", "a"]', "network.layers: a is there twice"),
+        ("network.layers", '["a", "b", "a"]', "network.layers: a (avg) is there twice"),
         ("network.classes", '["sad", "sad"]', "network.classes: sad is there twice"),
         ("network.pooling", "mx", "network.pooling: 'mx' is none of the allowed; did you mean max?"),
         ("network.input.size", "true", "network.input.size: must be a whole number, not True"),

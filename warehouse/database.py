@@ -17,7 +17,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -209,14 +209,16 @@ class Warehouse:
         with self.use() as connection:
             _write(connection, self.path, unit)
 
-    def discard(self, tables: Iterable[str], dissections: Sequence[int]) -> None:
-        """Delete what some dissections have in tables with a dissection_id, so that it can be computed anew."""
-        marks = ", ".join("?" * len(dissections))
+    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
+        """Delete the rows of each table that meet its condition, in one transaction, so that they can be made anew.
+
+        conditions: table → SQL, with $name for a parameter.
+        """
         with self.use() as connection, views.transaction(connection):
-            for table in tables:
-                condition = f"from {table} where dissection_id in ({marks})"
-                if connection.execute(f"select 1 {condition} limit 1", list(dissections)).fetchall():
-                    connection.execute(f"delete {condition}", list(dissections))
+            for table, condition in conditions.items():
+                rows = f"from {table} where {condition}"
+                if connection.execute(f"select 1 {rows} limit 1", dict(parameters)).fetchall():
+                    connection.execute(f"delete {rows}", dict(parameters))
                     _count_up(connection, table)
 
     def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -1,4 +1,5 @@
 -- A row is a neuron with activations that are NULL, NaN or infinite: they would sort to the top of its images.
+-- cheap: no
 
 select neuron_id, count(*) as activations
 from activations

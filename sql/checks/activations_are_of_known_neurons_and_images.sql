@@ -1,4 +1,5 @@
 -- A row is a neuron or an image that activations name and that does not exist.
+-- cheap: no
 
 select 'neuron' as of_what, neuron_id as id, count(*) as activations
 from activations

@@ -3,6 +3,7 @@
 -- Blocks cover the sound images in order of position, so the first so many images are expected. Count, sum and
 -- sum of squares of their places are compared, because a list of 290 million pairs would not fit into memory.
 -- A neuron that was summed up may have no activations at all: a run can leave them out.
+-- cheap: no
 
 with
 

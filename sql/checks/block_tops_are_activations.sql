@@ -1,6 +1,7 @@
 -- A row is a neuron whose best images of a block are not as many as were summed up there, or above the block's highest.
 --
 -- Without blocks' sums there are no best images; with them there are 256 for each block, or as many as it has images.
+-- cheap: no
 
 with
 

@@ -110,6 +110,11 @@ from null_samples
 group by dissection_id, layer_id, list_images, concept_id
 having count(*) > 1
 union all
+select 'labelled_layers' as table_name, 'dissection_id, layer_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) as value, count(*) as times
+from labelled_layers
+group by dissection_id, layer_id
+having count(*) > 1
+union all
 select 'label_checks' as table_name, 'dissection_id, neuron_id, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(neuron_id as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
 from label_checks
 group by dissection_id, neuron_id, concept_id

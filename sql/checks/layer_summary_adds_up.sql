@@ -12,10 +12,15 @@ counted as (
 
 named as (
 
-    select counted.dissection_id, networks.name as network, layers.layer, layers.position, counted.neurons
+    select
+        counted.dissection_id,
+        networks.name as network,
+        named_layers.layer,
+        named_layers.position,
+        counted.neurons
     from counted
-    inner join layers on counted.layer_id = layers.layer_id
-    inner join networks on layers.network_id = networks.network_id
+    inner join named_layers on counted.layer_id = named_layers.layer_id
+    inner join networks on named_layers.network_id = networks.network_id
 
 )
 

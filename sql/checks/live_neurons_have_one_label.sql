@@ -1,7 +1,8 @@
 -- A row is a live neuron without exactly one label, or a dead or sparse one with a label.
 --
 -- rank_reorder alone may have no score for a live neuron, whose best images are all equally active or unlike all
--- concepts; such a neuron has no label. Nor has one whose kernel has not scored yet, or whose labels are not built.
+-- concepts; such a neuron has no label. Nor has one of a layer that the kernel has not scored yet (unlabelled_layers),
+-- or whose labels are not built.
 
 with
 
@@ -36,6 +37,10 @@ left join labels
     on
         dissected_neurons.dissection_id = labels.dissection_id
         and dissected_neurons.neuron_id = labels.neuron_id
+left join unlabelled_layers
+    on
+        dissected_neurons.dissection_id = unlabelled_layers.dissection_id
+        and dissected_neurons.layer_id = unlabelled_layers.layer_id
 where
     dissected_neurons.dissection_id in (select dissection_id from labels)
     and coalesce(labels.labels, 0) <> case
@@ -43,7 +48,7 @@ where
         when dissections.scorer = 'rank_reorder' and scored.neuron_id is null then 0
         when
             dissections.engine = 'kernel'
-            and dissections.dissection_id not in (select dissection_id from kernel_scores)
+            and unlabelled_layers.layer_id is not null
             then 0
         else 1
     end

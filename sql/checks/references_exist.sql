@@ -190,6 +190,16 @@ from null_quantiles
 where layer_id is not null and layer_id not in (select layer_id from layers)
 group by layer_id
 union all
+select 'labelled_layers' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
+from labelled_layers
+where dissection_id is not null and dissection_id not in (select dissection_id from dissections)
+group by dissection_id
+union all
+select 'labelled_layers' as table_name, 'layer_id' as key, layer_id as id, count(*) as times
+from labelled_layers
+where layer_id is not null and layer_id not in (select layer_id from layers)
+group by layer_id
+union all
 select 'label_checks' as table_name, 'dissection_id' as key, dissection_id as id, count(*) as times
 from label_checks
 where dissection_id is not null and dissection_id not in (select dissection_id from dissections)

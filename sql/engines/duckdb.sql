@@ -20,3 +20,9 @@ create or replace macro nd_contains(elements, element) as list_contains(elements
 
 -- An aggregate: the sum of whole numbers, as one that programs have a type for.
 create or replace macro nd_total(x) as cast(sum(x) as bigint);
+
+-- An aggregate: the texts x in one line, in the order of the numbers `place`.
+create or replace macro nd_joined(x, place) as string_agg(x, ', ' order by place);
+
+-- A whole number as text.
+create or replace macro nd_digits(n) as cast(n as varchar);

@@ -39,3 +39,14 @@ drop table longest_lists;
 alter table null_samples alter column list_images set not null;
 alter table null_quantiles alter column list_images set not null;
 alter table label_checks alter column split_half_agrees drop not null;
+
+-- Labels have a ledger by layer. Neurons that fire on fewer than top_k images counted as dead and had no check: where a
+-- layer has such, the number of its labelled neurons differs from the ledger's, and extract labels the layer anew.
+create table labelled_layers (dissection_id integer not null, layer_id integer not null, neurons integer not null);
+insert into labelled_layers
+select drawn.dissection_id, drawn.layer_id, count(label_checks.neuron_id) as neurons
+from (select distinct dissection_id, layer_id from null_quantiles) as drawn
+inner join neurons on drawn.layer_id = neurons.layer_id
+left join label_checks
+    on drawn.dissection_id = label_checks.dissection_id and neurons.neuron_id = label_checks.neuron_id
+group by drawn.dissection_id, drawn.layer_id;

@@ -71,7 +71,7 @@ compared as (
 
 select
     networks.name as network,
-    layers.layer,
+    named_layers.layer,
     concepts.concept,
     ablation_effects.class,
     newest.neurons,
@@ -99,6 +99,6 @@ inner join compared
         ablation_effects.ablation_id = compared.ablation_id
         and ablation_effects.class = compared.class
 inner join networks on newest.network_id = networks.network_id
-inner join layers on newest.layer_id = layers.layer_id
+inner join named_layers on newest.layer_id = named_layers.layer_id
 inner join concepts on newest.concept_id = concepts.concept_id
 inner join splits on newest.split_id = splits.split_id

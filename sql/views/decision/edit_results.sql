@@ -88,7 +88,7 @@ judged as (
 select
     edits.edit_id,
     coalesce(edited.name, originals.name || '+' || edits.name) as network,
-    edits.layer,
+    coalesce(edited_layers.layer, edits.layer) as layer,
     edits.rule,
     edits.tau,
     edits.factor,
@@ -130,6 +130,7 @@ inner join edits on judged.edit_id = edits.edit_id
 inner join dissections on edits.dissection_id = dissections.dissection_id
 inner join networks as originals on edits.network_id = originals.network_id
 inner join splits on judged.split_id = splits.split_id
+left join edited_layers on edits.edit_id = edited_layers.edit_id
 left join networks as edited on edits.edit_id = edited.edit_id
 left join edit_intervals
     on

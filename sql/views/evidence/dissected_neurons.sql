@@ -10,21 +10,19 @@
 -- 36, …), so that neurons share their nulls. The other scorers look at all images; for them it only says which neurons
 -- share a null. A neuron of fewer different values than top_k may tie at the end of its list: an order by image id
 -- would pick among the equal images, so that none of them is taken.
--- A layer that was recorded more than once, with another pooling, counts as it was recorded last.
+-- A module that was recorded with several poolings is several layers, and all of them count.
 
 with
 
 recorded as (
 
-    select
+    select distinct
         finished_extractions.split_id,
         layers.network_id,
-        layers.layer,
-        max(layers.layer_id) as layer_id
+        layers.layer_id
     from finished_extractions
     inner join layers on finished_extractions.layer_id = layers.layer_id
     where finished_extractions.target = 'activations'
-    group by finished_extractions.split_id, layers.network_id, layers.layer
 
 ),
 

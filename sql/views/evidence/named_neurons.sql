@@ -3,14 +3,14 @@
 
 select
     neurons.neuron_id,
-    layers.network_id,
-    layers.layer_id,
+    named_layers.network_id,
+    named_layers.layer_id,
     networks.name as network,
-    layers.layer,
-    layers.position,
+    named_layers.layer,
+    named_layers.position,
     neurons.unit,
     neurons.weight_l1,
     neurons.weight_l2
 from neurons
-inner join layers on neurons.layer_id = layers.layer_id
-inner join networks on layers.network_id = networks.network_id
+inner join named_layers on neurons.layer_id = named_layers.layer_id
+inner join networks on named_layers.network_id = networks.network_id

@@ -4,8 +4,9 @@
 -- A concept whose rank 1 is not mapped is worth a second look: its text is nearer to a class that it does not
 -- stand for. Similarities are cosines of text embeddings and compare within a concept, not across concepts.
 -- The classes are those that the set names. Their texts are the concepts of equal name of one set that the same
--- CLIP has embedded (as the shipped emotions are): the one that holds most of the classes, of several the newest,
--- so that all classes of a concept come from the same prompts. A class that this set does not hold has no row.
+-- CLIP has embedded (as the shipped emotions are): the one that holds most of the classes, of several the set itself,
+-- else the newest, so that all classes of a concept come from the same prompts, and a set that is added later changes
+-- nothing for one that holds its own classes. A class that the chosen set does not hold has no row.
 
 with
 
@@ -55,7 +56,7 @@ chosen as (
     qualify
         row_number() over (
             partition by clip_id, concept_set_id
-            order by classes desc, text_set_id desc
+            order by classes desc, case when text_set_id = concept_set_id then 0 else 1 end, text_set_id desc
         ) = 1
 
 ),

@@ -81,7 +81,7 @@ shares as (
 
 select
     networks.name as network,
-    layers.layer,
+    named_layers.layer,
     concepts.concept,
     shares.class,
     shares.images,
@@ -97,6 +97,6 @@ select
     ) / (1 + z * z / total) as high,
     shares.dissection_id
 from shares
-inner join layers on shares.layer_id = layers.layer_id
-inner join networks on layers.network_id = networks.network_id
+inner join named_layers on shares.layer_id = named_layers.layer_id
+inner join networks on named_layers.network_id = networks.network_id
 inner join concepts on shares.concept_id = concepts.concept_id

@@ -1,12 +1,30 @@
 -- The label of each neuron in one dissection beside its label in another, for every two dissections.
 -- grain: dissection_id, other_dissection_id, layer, unit
 --
--- Neurons are matched by the name of their layer and their unit, and labels are equal by text: the two may differ in
--- network, probing images, CLIP, concepts or scorer. same is NULL where either neuron has no label.
+-- Neurons are matched by their module, how it was recorded, and their unit. Where each network has the module recorded
+-- in one way only, the two ways may differ. Labels are equal by text: the dissections may differ in network, probing
+-- images, CLIP, concepts or scorer. same is NULL where either neuron has no label.
 -- kind: kept, moved (to another concept), vanished (labelled in the first only), appeared (in the other only), none.
 
+with
+
+matched_layers as (
+
+    select
+        mine.layer_id,
+        mine.layer,
+        mine.position,
+        theirs.layer_id as other_layer_id
+    from named_layers as mine
+    inner join named_layers as theirs
+        on
+            mine.module = theirs.module
+            and (mine.way = theirs.way or mine.layer = theirs.layer)
+
+)
+
 select
-    mine.layer,
+    matched_layers.layer,
     mine.unit,
     my_concepts.concept,
     their_concepts.concept as other_concept,
@@ -28,14 +46,15 @@ select
     their_labels.calibrated as other_calibrated,
     my_labels.interpretable,
     their_labels.interpretable as other_interpretable,
-    mine.position,
+    matched_layers.position,
     their_labels.dissection_id as other_dissection_id,
     my_labels.dissection_id
 from neuron_labels as my_labels
-inner join named_neurons as mine on my_labels.neuron_id = mine.neuron_id
-inner join named_neurons as theirs
+inner join neurons as mine on my_labels.neuron_id = mine.neuron_id
+inner join matched_layers on mine.layer_id = matched_layers.layer_id
+inner join neurons as theirs
     on
-        mine.layer = theirs.layer
+        matched_layers.other_layer_id = theirs.layer_id
         and mine.unit = theirs.unit
 inner join neuron_labels as their_labels
     on

@@ -1,0 +1,56 @@
+-- Every layer with the name that views and reports show it by: the one place where that name is made.
+-- grain: layer_id
+--
+-- The name is the path of the module while the network has that module recorded in one way only. Where it is recorded
+-- in several, each of them is a layer of its own and shows its way too: conv1 (avg), conv1 (max), relu (avg, call 2).
+-- way is what stands in the parentheses, shown or not. Two layers that differ in neither module nor way read different
+-- axes of the module's output.
+
+with
+
+read_ways as (
+
+    select
+        layer_id,
+        network_id,
+        layer as module,
+        case
+            when call is null then pooling
+            when pooling = 'none' then 'call ' || nd_digits(call)
+            else pooling || ', call ' || nd_digits(call)
+        end as way,
+        position
+    from layers
+
+),
+
+ways as (
+
+    select
+        *,
+        row_number() over (partition by network_id, module, way order by layer_id) as layout
+    from read_ways
+
+),
+
+told_apart as (
+
+    select
+        layer_id,
+        network_id,
+        module,
+        case when layout = 1 then way else way || ', layout ' || nd_digits(layout) end as way,
+        position,
+        count(*) over (partition by network_id, module) as times
+    from ways
+
+)
+
+select
+    layer_id,
+    network_id,
+    case when times = 1 then module else module || ' (' || way || ')' end as layer,
+    module,
+    way,
+    position
+from told_apart

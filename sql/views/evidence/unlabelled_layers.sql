@@ -1,0 +1,37 @@
+-- Layers that a dissection looks at and that are recorded, but have no null and no checks of all their labels yet.
+-- grain: dissection_id, layer_id
+--
+-- extract computes what is here. A run that was stopped between the two leaves rows, and so does a layer that another
+-- study has recorded since, or one of which other neurons take a label than did when it was labelled.
+
+with
+
+live_neurons as (
+
+    select dissection_id, layer_id, count(*) as neurons
+    from dissected_neurons
+    where not dead and not sparse
+    group by dissection_id, layer_id
+
+)
+
+select distinct
+    dissections.dissection_id,
+    layers.layer_id
+from dissections
+inner join layers on dissections.network_id = layers.network_id
+inner join finished_extractions
+    on
+        layers.layer_id = finished_extractions.layer_id
+        and dissections.split_id = finished_extractions.split_id
+left join labelled_layers
+    on
+        dissections.dissection_id = labelled_layers.dissection_id
+        and layers.layer_id = labelled_layers.layer_id
+left join live_neurons
+    on
+        dissections.dissection_id = live_neurons.dissection_id
+        and layers.layer_id = live_neurons.layer_id
+where
+    finished_extractions.target = 'activations'
+    and (labelled_layers.layer_id is null or labelled_layers.neurons <> coalesce(live_neurons.neurons, 0))
