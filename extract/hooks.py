@@ -3,7 +3,7 @@
 taps = find_taps(model, study.network.layers, (1, 40, 40))
 with record(model, taps) as seen:
     output = model(images)
-seen[taps[0].key]   # (image, unit), on the device
+seen[taps[0].name]   # (image, unit), on the device
 
 Maps are pooled over space and tokens over their axis, so that each unit of each layer is one number per image.
 Of a module that runs more than once in a forward pass, the call that the study names is recorded, else the last.
@@ -33,6 +33,7 @@ class Tap:
     """A layer and how its output becomes (image, unit).
 
     pooling: avg, max, cls, or none for a linear layer. call: which run of the module in a pass, from 1; None: the last.
+    name: what tells it from the study's other taps.
     """
 
     layer: str
@@ -40,30 +41,25 @@ class Tap:
     pooling: str
     image_axis: int
     unit_axis: int
+    name: str = ""
     call: int | None = None
 
-    @property
-    def key(self) -> tuple[str, str, int | None]:
-        """What tells it from the other taps of a study."""
-        return self.layer, self.pooling, self.call
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return self.layer if self.call is None else f"{self.layer} (call {self.call})"
+    def __post_init__(self) -> None:
+        of_call = "" if self.call is None else f" (call {self.call})"
+        object.__setattr__(self, "name", self.name or f"{self.layer}{of_call}")
 
 
 @contextmanager
-def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[tuple, Tensor]]:
-    """Collect the pooled output (image, unit) of each tap, by its key; for one forward pass."""
-    seen: dict[tuple, Tensor] = {}
+def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
+    """Collect the pooled output (image, unit) of each tap, by the tap's name; for one forward pass."""
+    seen: dict[str, Tensor] = {}
 
     def keep(tap: Tap):
         calls = count(1)
 
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
             if tap.call in (None, next(calls)):
-                seen[tap.key] = pool(first_tensor(output, tap.layer), tap).detach()
+                seen[tap.name] = pool(first_tensor(output, tap.layer), tap).detach()
 
         return hook
 
@@ -187,7 +183,7 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
     [image_axis] = grows
     places = [axis for axis in range(len(two)) if axis != image_axis]
     if len(two) == 2:
-        return Tap(layer.name, two[places[0]], "none", image_axis, places[0], layer.call)
+        return Tap(layer.name, two[places[0]], "none", image_axis, places[0], call=layer.call)
     if len(two) not in (3, 4, 5):
         raise StudyError(f"network.layers: {layer.name} has outputs {two}; a neuron needs maps, tokens or units")
     first = isinstance(module, CHANNELS_FIRST)
@@ -205,7 +201,7 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
         )
     unit_axis = places[-1] if last else places[0]
     _agree_with_module(layer, module, two, unit_axis)
-    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis, layer.call)
+    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis, call=layer.call)
 
 
 # Modules whose units are always on the same side; timm's LayerNorm2d, a LayerNorm, has them on the other.

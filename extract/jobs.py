@@ -93,7 +93,7 @@ class Plan:
         splits = [probing, *(split for split in catalog.SPLITS if split != probing)]
         return [
             *(
-                Target("activations", tap.title, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
+                Target("activations", tap.name, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
                 for tap in self.taps
             ),
             Target("image_embeddings", self.clip.name, probing, self.clip.fingerprint, 1),
@@ -388,7 +388,7 @@ def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, 
         "target": target.kind,
         "split_id": split_id,
         "network_id": by_network.network_id if target.kind != "image_embeddings" else None,
-        "layer_id": by_network.layer(target.thing).layer_id if target.kind == "activations" else None,
+        "layer_id": by_network.layer(target.name).layer_id if target.kind == "activations" else None,
         "clip_id": by_clip.clip_id if target.kind == "image_embeddings" else None,
         "device": plan.device.type,
         "precision": (plan.clip if target.kind == "image_embeddings" else plan.network).precision,

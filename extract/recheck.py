@@ -84,7 +84,7 @@ def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
         ("network", plan.network.name, "networks", plan.network.fingerprint),
         ("CLIP", plan.clip.name, "clips", plan.clip.fingerprint),
         *(
-            ("layer", tap.layer, "layers", catalog.layer_fingerprint(plan.network, tap))
+            ("layer", tap.name, "layers", catalog.layer_fingerprint(plan.network, tap))
             for tap in (plan.taps if warehouse.find("networks", plan.network.fingerprint) else [])
         ),
         *(
@@ -121,7 +121,7 @@ def _compare_images(
         again = expected[target.kind].pop(0)
         what = f"{target.kind.replace('_', ' ')} {target.name} {target.split}"
         if target.kind == "activations":
-            layer = by_network.layer(target.thing)
+            layer = by_network.layer(target.name)
             stored = warehouse.rows(
                 """
                 select value from activations

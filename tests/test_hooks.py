@@ -65,7 +65,7 @@ def seen_in(model: nn.Module, images: Tensor, name: str = "inner", **options: st
     tap = tap_of(model, name, images.shape[1:], **options)
     with torch.no_grad(), record(model, [tap]) as seen:
         model(images)
-    return seen[tap.key]
+    return seen[tap.name]
 
 
 def mistake(model: nn.Module, layers: Sequence[Layer], shape: Sequence[int] = (1, 2, 2)) -> str:
@@ -164,7 +164,7 @@ def test_the_last_run_of_a_module_that_runs_twice_counts() -> None:
     assert [tap.layer for tap in taps] == ["first", "relu", "second"]
     with record(model, taps) as seen:
         model(IMAGES)
-    assert seen[taps[1].key].tolist() == seen[taps[2].key].tolist() == [[0.75], [0.0]]
+    assert seen["relu"].tolist() == seen["second"].tolist() == [[0.75], [0.0]]
 
 
 def test_taps_come_in_the_order_in_which_layers_run() -> None:
@@ -288,7 +288,7 @@ def test_each_forward_pass_replaces_what_was_seen() -> None:
     with record(model, [tap]) as seen:
         model(IMAGES)
         model(IMAGES[1:])
-        assert seen[tap.key].tolist() == [[1.0, 3.0]]
+        assert seen[tap.name].tolist() == [[1.0, 3.0]]
 
 
 # ---------------------------------------------------------------- networks as they are
