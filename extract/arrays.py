@@ -324,7 +324,7 @@ def block_tables(
     for target in targets:
         if target.kind == "activations":
             values = arrays.floats(LAYER + target.name, *_rows(block))
-            yield from layer_tables(values, block, users[0].layer(target.thing).first_neuron)
+            yield from layer_tables(values, block, users[0].layer(target.name).first_neuron)
         else:
             yield target.kind, _table(arrays, block, target, users)
 

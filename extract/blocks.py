@@ -62,9 +62,9 @@ class Networks:
     network_id: int
     layers: Sequence[EnteredLayer] = ()
 
-    def layer(self, fingerprint: str) -> EnteredLayer:
-        """The entered layer with this fingerprint."""
-        return next(layer for layer in self.layers if layer.fingerprint == fingerprint)
+    def layer(self, name: str) -> EnteredLayer:
+        """The entered layer of this name."""
+        return next(layer for layer in self.layers if layer.tap.name == name)
 
     def layer_of(self, neuron_id: int) -> str:
         """The name of the layer that a neuron is of."""
@@ -109,8 +109,8 @@ def in_streams(users: tuple[Networks, Clips], device: torch.device) -> list[User
 class _Outputs:
     """What the networks said of a block so far, batch by batch."""
 
-    activations: dict[int, Tensor] = field(default_factory=dict)  # layer_id → (unit, image), on the device
-    layers: dict[int, tuple[np.ndarray, Summary | None]] = field(default_factory=dict)  # after the last batch
+    activations: dict[str, Tensor] = field(default_factory=dict)  # layer → (unit, image), on the device
+    layers: dict[str, tuple[np.ndarray, Summary | None]] = field(default_factory=dict)  # after the last batch
     parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)  # what → first image → (image, …), on the CPU
 
     def keep(self, what: str, done: int, values: Tensor) -> None:
@@ -119,9 +119,9 @@ class _Outputs:
 
     def leave_device(self) -> None:
         """Turn the activations into arrays (image, unit), neuron-major in memory; a GPU sums them up before."""
-        for layer_id, values in self.activations.items():
+        for layer, values in self.activations.items():
             summary = sum_up(values.T) if values.device.type == "cuda" else None
-            self.layers[layer_id] = values.cpu().numpy().T, summary
+            self.layers[layer] = values.cpu().numpy().T, summary
         self.activations.clear()
 
     def all(self, what: str) -> Tensor:
@@ -146,9 +146,9 @@ def compute(
     users = streams_of[0]
     kinds = {target.kind for target in targets}
     by_network = users[0]
-    layers = [by_network.layer(target.thing) for target in targets if target.kind == "activations"]
+    layers = [by_network.layer(target.name) for target in targets if target.kind == "activations"]
     outputs = _Outputs(
-        {layer.layer_id: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
+        {layer.tap.name: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
     )
 
     def run(users: Users, pixels: Pixels, place: int) -> None:
@@ -185,7 +185,7 @@ def _run_network(
     for layer in layers:
         values = seen[layer.tap.name][: len(batch)]
         _refuse_non_finite(values, f"layer {layer.tap.name}", batch)
-        outputs.activations[layer.layer_id][:, done : done + len(batch)] = values.T
+        outputs.activations[layer.tap.name][:, done : done + len(batch)] = values.T
     _refuse_non_finite(logits, "the logits", batch)
     outputs.keep("logits", done, logits)
 
@@ -210,7 +210,7 @@ def _tables(
     by_network, by_clip = users
     image_ids = block.image_ids()
     for layer in layers:
-        values, summary = outputs.layers.pop(layer.layer_id)
+        values, summary = outputs.layers.pop(layer.tap.name)
         yield from layer_tables(values, block, layer.first_neuron, summary)
     if "predictions" in kinds:
         yield "predictions", predictions_table(block, by_network, outputs.all("logits"), image_ids)

@@ -42,8 +42,8 @@ class Tap:
     pooling: str
     image_axis: int
     unit_axis: int
-    call: int | None = None
     name: str = ""
+    call: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.layer)
@@ -201,7 +201,7 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
     [image_axis] = grows
     places = [axis for axis in range(len(two)) if axis != image_axis]
     if len(two) == 2:
-        return Tap(layer.name, two[places[0]], "none", image_axis, places[0], layer.call)
+        return Tap(layer.name, two[places[0]], "none", image_axis, places[0], call=layer.call)
     if len(two) not in (3, 4, 5):
         raise StudyError(f"network.layers: {layer.name} has outputs {two}; a neuron needs maps, tokens or units")
     first = isinstance(module, CHANNELS_FIRST)
@@ -219,7 +219,7 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
         )
     unit_axis = places[-1] if last else places[0]
     _agree_with_module(layer, module, two, unit_axis)
-    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis, layer.call)
+    return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis, call=layer.call)
 
 
 # Modules whose units are always on the same side; timm's LayerNorm2d, a LayerNorm, has them on the other.

@@ -121,7 +121,7 @@ def _compare_images(
         again = expected[target.kind].pop(0)
         what = f"{target.kind.replace('_', ' ')} {target.name} {target.split}"
         if target.kind == "activations":
-            layer = by_network.layer(target.thing)
+            layer = by_network.layer(target.name)
             stored = warehouse.rows(
                 """
                 select value from activations

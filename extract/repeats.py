@@ -20,6 +20,7 @@ from extract.study import StudyError
 
 # Relative and absolute; batches of other sizes are summed in another order.
 SAME_BATCH, OTHER_BATCH = (1e-4, 1e-6), (1e-3, 1e-4)
+SAMPLE = 4096  # numbers of a tensor that are looked at, for each image
 
 Digest = list[Tensor]  # of each tensor (image, 2), or (1, 2) where its first axis is not the images
 
@@ -83,16 +84,16 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 def _digest(value: object, images: int) -> Digest:
-    """Mean and mean size of each tensor, for each image."""
+    """Mean and mean size of a sample of each tensor's numbers, for each image."""
     found = []
     for tensor in _tensors(value):
         tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         rows = images if tensor.ndim and len(tensor) == images else 1
         numbers = tensor.reshape(rows, -1)
-        numbers = numbers if numbers.is_floating_point() else numbers.double()
-        count = max(numbers.shape[1], 1)
-        sums = [each.sum(1, dtype=torch.float64) / count for each in (numbers, numbers.abs())]
-        found.append(torch.stack(sums, 1))
+        numbers = numbers[:, :: numbers.shape[1] // SAMPLE + 1]
+        numbers = numbers if numbers.dtype == torch.float64 else numbers.float()
+        sums = torch.stack([numbers.sum(1), torch.linalg.vector_norm(numbers, 1, 1)], 1)
+        found.append(sums / max(numbers.shape[1], 1))
     return found
 
 
