@@ -343,6 +343,23 @@ def test_the_same_weights_in_another_checkpoint_are_the_same_network(world: Worl
     assert world.extract("--set", f"network.weights={edited}", "--dry-run").code == 0
 
 
+def test_a_clip_with_numbers_of_numpy_beside_its_weights_is_the_same_clip(world: World) -> None:
+    state = load_file(world.folder / "clip.safetensors")
+    torch.save({"best": np.float64(1), "name": "tiny", "state_dict": put("module.", state)}, world.folder / "clip.pt")
+    world.change("clip.safetensors", "clip.pt")
+    done = world.extract()
+    assert done.code == 0, done.err
+    assert "nothing is stale" in done.out + done.err
+
+
+def test_a_clip_of_another_kind_is_called_by_its_kind(world: World) -> None:
+    (world.folder / "clip.pt").write_text("<!doctype html><title>Sign in</title>")
+    world.change("clip.safetensors", "clip.pt")
+    done = world.extract()
+    assert done.code == 2
+    assert "clip.pt: not a readable checkpoint: it is an HTML page; the download failed" in done.err
+
+
 def test_names_of_older_numpy_are_known(tmp_path: Path) -> None:
     torch.save({"best": np.float64(2), "state_dict": GIVEN}, tmp_path / "new.pt")
     with zipfile.ZipFile(tmp_path / "new.pt") as new, zipfile.ZipFile(tmp_path / "net.pt", "w") as old:
