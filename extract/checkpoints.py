@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from extract.file_kinds import is_safetensors
-from extract.pickles import read_pickle, why_unreadable
+from extract.pickles import StandIn, read_pickle, why_unreadable
 from extract.study import StudyError
 from extract.texts import one_line
 
@@ -98,9 +98,13 @@ def read(path: Path) -> list[Entry]:
     values = read_pickle(path)
     entries = list(_walk(values, (), set()))
     if not entries:
-        held = f"a dict of {_some([str(key) for key in values])}" if isinstance(values, dict) else type(values).__name__
+        held = f"a dict of {_some([str(key) for key in values])}" if isinstance(values, dict) else _kind(values)
         raise StudyError(f"{path}: no state dict, which names tensors, at the top or in a dict within; it is {held}")
     return entries
+
+
+def _kind(values: object) -> str:
+    return "an object of another kind" if isinstance(values, StandIn) else f"of type {type(values).__name__}"
 
 
 def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Entry]:

@@ -52,6 +52,7 @@ class UserCode:
         self.sources: dict[str, str] = {}  # full private name → SHA-256
         self.imported: set[str] = set()  # first parts of the names of other modules that the code imported
         self.folders, name = _place(self.path)
+        self.added: list[str] = []  # what the code put on sys.path, which holds for it alone
         self.builtins = {**vars(builtins), "__import__": self._import}
         root = types.ModuleType(self.name)
         root.__path__ = [str(folder) for folder in self.folders]
@@ -94,20 +95,25 @@ class UserCode:
 
     @contextmanager
     def _on_the_path(self) -> Iterator[None]:
-        """For importlib.import_module("blocks"). What came in so is taken out again: the next code may have another."""
-        folders = [str(folder) for folder in self.folders]
-        before = set(sys.modules)
+        """For importlib.import_module("blocks"). Afterwards all is as it was: the next code may have other modules."""
+        folders = [*map(str, self.folders), *self.added]
+        modules, path = set(sys.modules), list(sys.path)
         sys.path.extend(folders)
         try:
             yield
         finally:
-            for folder in folders:
-                sys.path.remove(folder)
-            for name in set(sys.modules) - before:
+            self.added += [entry for entry in sys.path if entry not in (*path, *folders)]
+            sys.path[:] = path
+            for name in set(sys.modules) - modules:
                 file = getattr(sys.modules[name], "__file__", None)
-                if file and not name.startswith(PREFIX) and Path(file).resolve().is_relative_to(self.folders[0]):
+                if file and not name.startswith(PREFIX) and self._is_beside(Path(file)):
                     self.sources[f"{self.name}.{name}"] = _digest(Path(file).read_bytes())
                     del sys.modules[name]
+
+    def _is_beside(self, file: Path) -> bool:
+        """Whether a file is the user's; the environment, or ours, may lie in the same folder."""
+        beside = any(file.resolve().is_relative_to(folder) for folder in self.folders)
+        return beside and not _is_installed(file) and not _is_ours(file)
 
     def _import(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] = (), level: int = 0
@@ -128,8 +134,9 @@ class UserCode:
         private = f"{self.name}.{name}"
         if private in sys.modules:
             return True
-        added = [entry for entry in sys.path if Path(entry).resolve() != OURS and not _is_installed(Path(entry) / "x")]
-        for folders in ([str(folder) for folder in self.folders], added):
+        entries = [*self.added, *sys.path]
+        others = [entry for entry in entries if Path(entry).resolve() != OURS and not _is_installed(Path(entry) / "x")]
+        for folders in ([str(folder) for folder in self.folders], others):
             found = importlib.machinery.PathFinder.find_spec(private, folders)
             if found is not None and (found.origin is not None or not _is_known(name)):
                 sys.modules[self.name].__path__ = folders  # where the import looks that follows

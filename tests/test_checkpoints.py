@@ -22,9 +22,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from worlds import World
 
 from extract.checkpoints import fill, read, save_like
 from extract.study import StudyError
+
+pytest_plugins = ["world_fixtures"]
 
 State = dict[str, Tensor]
 
@@ -306,6 +309,55 @@ def test_plain_values_beside_the_weights_are_read_over(
     content = {"best": BESIDE[what], "state_dict": GIVEN, "history": [{"x": BESIDE[what]}]}
     torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=not old)
     assert filled(tmp_path / "net.pt") == ""
+
+
+class Call:
+    """Calls a function of NumPy when it is unpickled."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def test_nothing_beside_the_weights_is_called(tmp_path: Path) -> None:
+    calls = [Call(np.zeros, 10**15), Call(np.savetxt, str(tmp_path / "written"), [1.0])]
+    torch.save({"calls": calls, "state_dict": GIVEN}, tmp_path / "net.pt")
+    assert filled(tmp_path / "net.pt") == ""
+    assert not (tmp_path / "written").exists()
+
+
+def test_the_same_weights_in_another_checkpoint_are_the_same_network(world: World) -> None:
+    path = world.folder / "net.pt"
+    state = torch.load(path, weights_only=True)
+    state = state.get("params", state)
+    torch.save({"best": np.float64(1), "state_dict": put("model.", state)}, path)
+    done = world.extract()
+    assert done.code == 0
+    assert "nothing is stale" in done.out + done.err
+    assert 'network net, weights net.pt: without the prefix "model."' in done.err
+    assert world.modify().code == 0
+    [edited] = [each for each in world.folder.rglob("*.pt") if each != path]
+    assert {entry.keys for entry in read(edited)} == {("state_dict",)}
+    assert world.extract("--set", f"network.weights={edited}", "--dry-run").code == 0
+
+
+def test_a_clip_with_numbers_of_numpy_beside_its_weights_is_the_same_clip(world: World) -> None:
+    state = load_file(world.folder / "clip.safetensors")
+    torch.save({"best": np.float64(1), "name": "tiny", "state_dict": put("module.", state)}, world.folder / "clip.pt")
+    world.change("clip.safetensors", "clip.pt")
+    done = world.extract()
+    assert done.code == 0, done.err
+    assert "nothing is stale" in done.out + done.err
+
+
+def test_a_clip_of_another_kind_is_called_by_its_kind(world: World) -> None:
+    (world.folder / "clip.pt").write_text("<!doctype html><title>Sign in</title>")
+    world.change("clip.safetensors", "clip.pt")
+    done = world.extract()
+    assert done.code == 2
+    assert "clip.pt: not a readable checkpoint: it is an HTML page; the download failed" in done.err
 
 
 def test_names_of_older_numpy_are_known(tmp_path: Path) -> None:

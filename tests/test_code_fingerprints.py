@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from worlds import World
 
 from extract import networks, study
 from extract.study import StudyError
+
+pytest_plugins = ["world_fixtures"]
 
 NET = """
 import torch
@@ -119,8 +122,7 @@ def test_a_module_of_a_module_counts(tmp_path: Path) -> None:
     assert load(tmp_path / "net.py").fingerprint != first
 
 
-def test_a_module_on_a_path_that_the_code_adds_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def test_a_module_on_a_path_that_the_code_adds_counts(tmp_path: Path) -> None:
     imports = "import sys, os\nsys.path.append(os.path.dirname(os.path.dirname(__file__)))\nfrom common import FACTOR"
     write(
         tmp_path,
@@ -130,6 +132,18 @@ def test_a_module_on_a_path_that_the_code_adds_counts(tmp_path: Path, monkeypatc
     assert answer(first) == 8
     (tmp_path / "deep.py").write_text("FACTOR = 4")
     assert load(tmp_path / "nets/net.py").fingerprint != first.fingerprint
+
+
+def test_a_path_that_one_code_adds_is_not_searched_for_another(tmp_path: Path) -> None:
+    imports = "import sys\nsys.path.insert(0, '{}')\nfrom common import FACTOR"
+    path = list(sys.path)
+    for name, factor in (("one", 2), ("two", 7)):
+        library = tmp_path / name / "library"
+        write(tmp_path / name, {"net.py": net(imports.format(library), "FACTOR + late.FACTOR", "import late")})
+        write(library, {"common.py": f"FACTOR = {factor}", "late.py": f"FACTOR = {factor}"})
+    one, two = load(tmp_path / "one/net.py"), load(tmp_path / "two/net.py")
+    assert [answer(each) for each in (one, two, one)] == [4 * 2 + 2, 4 * 7 + 7, 4 * 2 + 2]
+    assert sys.path == path
 
 
 def test_two_networks_with_modules_of_one_name_live_side_by_side(tmp_path: Path) -> None:
@@ -259,3 +273,12 @@ def test_the_folder_of_the_process_does_not_matter(tmp_path: Path, monkeypatch: 
     assert load(Path("p/net.py")).fingerprint == first
     os.rename(tmp_path / "p", tmp_path / "q")
     assert load(Path("q/net.py")).fingerprint == first
+
+
+def test_a_change_in_an_imported_module_makes_the_warehouse_stale(world: World) -> None:
+    code = (world.folder / "net.py").read_text()
+    write(world.folder, {"net.py": "from .parts import make", "parts.py": code})
+    assert world.extract().code == 0
+    assert "nothing is stale" in (done := world.extract("--dry-run")).out + done.err
+    (world.folder / "parts.py").write_text(code + "\n")
+    assert "activations conv1" in (done := world.extract("--dry-run")).out + done.err

@@ -108,6 +108,26 @@ def climbs_out(path: Path, sprung: Path) -> None:
     rezipped(path, {}, {f"archive/../../{sprung.name}/x": b"x", f"{sprung}/y": b"y"})
 
 
+def text_of(word: bytes) -> bytes:
+    """A text as pickle writes it."""
+    return b"X" + struct.pack("<I", len(word)) + word
+
+
+def called(name: str, argument: bytes, before: bytes = b"") -> Maker:
+    """A file that calls something of a package that is let pass beside weights."""
+    module, _, function = name.rpartition(".")
+    call = f"c{module}\n{function}\n".encode() + before + argument + (b"\x86R." if before else b"\x85R.")
+    return lambda path, sprung: rezipped(path, {"data.pkl": b"\x80\x02" + call})
+
+
+OBJECTS = b"cnumpy\ndtype\n" + text_of(b"O") + b"\x85R"  # numpy.dtype("O")
+
+
+def many_names(path: Path, sprung: Path) -> None:
+    """Each name of a package that is let pass costs a look at the whole file."""
+    rezipped(path, {"data.pkl": b"\x80\x02" + b"".join(b"cnumpy\nx%d\n" % place for place in range(5000)) + b"."})
+
+
 def without_values(path: Path, sprung: Path) -> None:
     torch.save({"params": {name: torch.empty(2, device="meta") for name in ("a", "b")}}, path)
 
@@ -154,6 +174,11 @@ WEIGHTS: dict[str, tuple[Maker, str]] = {
     "marks without end": (unbalanced, ""),
     "a pickle nested without end": (nested_pickle, ""),
     "an old tar": (a_tar, ""),
+    "a number that is any object": (called("numpy._core.multiarray.scalar", text_of(b"x"), OBJECTS), ""),
+    "memory without end by NumPy": (called("numpy.zeros", long(10**13)), ""),
+    "a path that NumPy reads": (called("numpy.load", text_of(b"/etc/passwd")), ""),
+    "a call through NumPy": (called("numpy.f2py.os.mkdir", text_of(b"x")), ""),
+    "names without end": (many_names, ""),
     "half of a file": (half, ""),
     "nothing": (lambda path, sprung: path.write_bytes(b"") and None, ""),
     "a gigabyte of zeros": (lambda path, sprung: sparse(path, 1 << 30), ""),

@@ -289,8 +289,12 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("network.weights", "3", 'network.weights: must be "pretrained" or the path of a checkpoint, not 3'),
-        ("network.weights", '["a.pt"]', 'network.weights: must be "pretrained" or the path of a checkpoint, not [\'a'),
+        ("network.weights", "3", 'network.weights: must be "pretrained", "random" or the path of a checkpoint, not 3'),
+        (
+            "network.weights",
+            '["a.pt"]',
+            'network.weights: must be "pretrained", "random" or the path of a checkpoint, not [',
+        ),
         ("network.weights", '""', "network.weights: '' is no path"),
         ("network.layers", "conv1a", "network.layers: must be a list, not 'conv1a'"),
         ("network.layers", "[3]", "network.layers[0]: must be a table, not 3"),
