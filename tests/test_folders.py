@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -210,6 +212,16 @@ def test_a_folder_without_an_image_says_what_it_holds(tmp_path: Path) -> None:
         folder(tmp_path)
 
 
+def test_names_that_are_not_utf8_can_be_stored(tmp_path: Path, said: list[str]) -> None:
+    make(tmp_path / "x", "train/a/1.png", "train/b/2.png", "val/3.png", "train/a/4.odd")
+    os.rename(os.fsencode(tmp_path / "x/train/a/4.odd"), os.fsencode(tmp_path / "x/train/a") + b"/4.\xff")
+    os.rename(tmp_path / "x", os.fsencode(tmp_path) + b"/\xff")
+    source = folder(tmp_path)
+    assert len(places(source)) == 2
+    for text in [*said, *(part for key in source.left_out for part in key)]:
+        text.encode()
+
+
 @pytest.mark.parametrize("name", ["faces.zip", "faces.tar.gz", "faces.tgz", "fer2013.tar", "x.7z"])
 @pytest.mark.parametrize("kind", ["folder", "fer2013"])
 def test_an_archive_is_to_be_unpacked(tmp_path: Path, name: str, kind: str) -> None:
@@ -283,6 +295,15 @@ def test_without_avif_its_files_are_counted_with_the_way_out(
     assert "1 AVIF images are left out, which this Pillow does not read; install pillow 11.3 or newer" in said
 
 
+def png(width: int, height: int, depth: int, colour: int, pixels: bytes) -> bytes:
+    """A PNG that Pillow cannot write."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
 def sixteen_bits(root: Path, bits: int, count: int = 4) -> list[np.ndarray]:
     """16-bit PNG whose values use so many bits; what they are in 8 bits."""
     (root / "a").mkdir(parents=True)
@@ -320,6 +341,24 @@ def test_bits_are_part_of_the_fingerprint_and_a_value_beyond_them_is_a_defect(tm
     assert folder(tmp_path, bits=16).fingerprint() == folder(tmp_path).fingerprint()
     with pytest.raises(StudyError, match=r"16-bit value of 4080 is more than dataset\.bits = 10 can hold"):
         list(folder(tmp_path, bits=10).scan())
+
+
+def test_16_bit_colour_is_refused_where_the_study_names_its_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sixteen_bits(tmp_path, 12)
+    rows = [
+        b"\0" + np.random.default_rng(row).integers(0, 4096, 30, np.uint16).astype(">u2").tobytes() for row in range(10)
+    ]
+    (tmp_path / "a/colour.png").write_bytes(png(10, 10, depth=16, colour=2, pixels=b"".join(rows)))
+    found = {image.path: image.defect for image in folder(tmp_path, bits=12).scan()}
+    assert found.pop("a/colour.png").startswith("unreadable: 16-bit colour")
+    assert set(found.values()) == {None}
+
+
+def test_bits_of_a_dataset_without_16_bit_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="bits would do nothing"):
+        Dataset(name="x", kind="demo", bits=12)
 
 
 def test_a_black_16_bit_image_is_only_blank(tmp_path: Path) -> None:
