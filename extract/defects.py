@@ -68,7 +68,7 @@ def decode(path: Path, bits: int = 16) -> Pixels:
     Transparency is dropped, as by the loaders that networks are trained with. bits: how many of its 16 an image of
     16-bit grey uses, 8 to 16; of those the highest 8 are kept.
     """
-    return to_bytes(_open(path), bits)
+    return to_bytes(_open(path, bits), bits)
 
 
 def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
@@ -80,13 +80,15 @@ def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixel
     return (values >> (bits - 8)).astype(np.uint8)
 
 
-def _open(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The first frame as it is stored, upright: uint16 where it is 16-bit grey, else uint8."""
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise Unreadable(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} that are decoded")
+            if bits < 16 and any(";16" in str(part) for part in image.tile) and not image.mode.startswith("I"):
+                raise Unreadable("16-bit colour, of which Pillow reads only the high bytes; convert it to 8 bits")
             is_scaled = image.format == "PPM" and image.mode == "I"  # by Pillow, from the file's own range to 16 bits
             return _values(ImageOps.exif_transpose(image), is_scaled)
     except Unreadable:
@@ -125,7 +127,7 @@ def inspect(pixels: Pixels) -> Facts:
 def inspect_file(path: Path, bits: int = 16) -> tuple[Facts, Pixels | None]:
     """The facts about an image file, and its pixels; the hash of an unreadable one is that of its bytes."""
     try:
-        values = _open(path)
+        values = _open(path, bits)
         pixels = to_bytes(values, bits)
         facts = inspect(pixels)
     except Unreadable as problem:

@@ -115,7 +115,7 @@ def find(folder: Path) -> Found:
     parts = _parts(folder, top)
     assumed += _joined(parts)
     if top.images and parts[0].folder is not top:
-        left_out[OUTSIDE, top.path or "."] += len(top.images)
+        left_out[OUTSIDE, _shown(top)] += len(top.images)
     if not any(part.classes for part in parts):
         assumed.append("no class folders: the images are a set without classes")
         files = [File(path, part.split, None) for part in parts for path in part.loose]
@@ -126,10 +126,10 @@ def find(folder: Path) -> Found:
         files += [File(path, part.split, each.name) for each in part.classes for path in _images_below(each)]
         files += [File(path, part.split, name) for path, name in of_list.items()]
         if outside := len(part.loose) - len(of_list):
-            left_out[OUTSIDE, part.folder.path or "."] += outside
+            left_out[OUTSIDE, _shown(part.folder)] += outside
             unlabelled.add(part.split)
         if of_list:
-            assumed.append(f"the classes of {part.folder.path} are those of its {_annotations(part)}")
+            assumed.append(f"the classes of {_shown(part.folder)} are those of its {_annotations(part)}")
     return Found(sorted(files, key=_place), left_out, assumed, frozenset(unlabelled - {None}))
 
 
@@ -153,6 +153,11 @@ def is_named_by_folders(files: list[File]) -> bool:
         if (rest.partition("/")[0] if file.split else first) != file.class_name:
             return False
     return True
+
+
+def _shown(folder: Folder) -> str:
+    """Its path as text that can be stored; names need not be UTF-8."""
+    return one_line(folder.path) or "."
 
 
 def _place(file: File) -> tuple[int, str, list[str]]:

@@ -177,7 +177,7 @@ class Source:
             yield Image(position, path, split, class_name, *facts[:4], defect)
         if not readable:
             raise StudyError(f"{self.name}: no readable image: {problem}")
-        for line in self.assumptions(tally.sound):
+        for line in self.assumptions(tally.sound) if tally.sound else []:
             log.info(line)
         tally.tell(self.left_out, self.bits)
 

@@ -327,7 +327,7 @@ def new_dissections(plan: Plan, warehouse: Any, entered: Entered) -> dict[str, A
 def labelling(plan: Plan, counts: Counter[str]) -> str:
     """Which images label the neurons, and which do not, in a sentence."""
     probing = plan.study.dataset.probing_split
-    others = [f"{count:,} of {split}" for split, count in counts.items() if split != probing and count]
+    others = [f"{counts[split]:,} of {split}" for split in catalog.SPLITS if split != probing and counts[split]]
     rest = f"; {' and '.join(others)} do not" if others else ""
     return f"{counts[probing]:,} images of {probing} label the neurons{rest}"
 

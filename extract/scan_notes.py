@@ -40,35 +40,35 @@ class Tally:
 
     def tell(self, left_out: Mapping[tuple[str, str], int], bits: int) -> None:
         """Log what was left out. left_out: (reason, detail) → files; bits: those that 16-bit values are read as."""
-        reasons = [f"{count:,} {kind}" for kind, count in sorted(self.defects.items())] + _reasons(left_out)
+        reasons = [f"{kind} {count:,}" for kind, count in sorted(self.defects.items())] + _reasons(left_out)
         if reasons:
             log.info(f"left out: {', '.join(reasons)}")
         if self.bits and max(self.bits) < bits:
             log.warning(
-                f"{self.bits.total():,} images have 16-bit values that use at most {max(self.bits)} bits, and are too "
-                f"dark when they are read as {bits}; set dataset.bits = {max(self.bits)} if that is their range"
+                f"16-bit images whose values use at most {max(self.bits)} bits: {self.bits.total():,}; they are too "
+                f"dark when read as {bits} bits; set dataset.bits = {max(self.bits)} if that is their range"
             )
         if not AVIF and (count := left_out.get((ENDING, ".avif"))):
             log.warning(
-                f"{count:,} AVIF images are left out, which this Pillow does not read; install pillow 11.3 or newer"
+                f"AVIF images left out: {count:,}; this Pillow does not read them; install pillow 11.3 or newer"
             )
         for (reason, folder), count in sorted(left_out.items()):
             if reason == OUTSIDE:
                 log.warning(
-                    f"{count:,} images of {one_line(folder)} are in no class folder and are left out; put them into a "
-                    "folder for each class, or give images without classes a study of their own"
+                    f"images of {one_line(folder)} in no class folder, left out: {count:,}; put them into a folder for "
+                    "each class, or give images without classes a study of their own"
                 )
 
 
 def _reasons(left_out: Mapping[tuple[str, str], int]) -> list[str]:
-    """Files by reason, with the commonest details: "102 with another ending (.txt 100, .mp4 2)"."""
+    """Files by reason, with the commonest details: "another ending 102 (.txt 100, .mp4 2)"."""
     by_reason: dict[str, list[tuple[str, int]]] = {}
-    for (reason, detail), count in sorted(left_out.items(), key=lambda item: -item[1]):
+    for (reason, detail), count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
         by_reason.setdefault(reason, []).append((detail, count))
     reasons = []
     for reason, details in by_reason.items():
         shown = [f"{one_line(detail, 60)} {count:,}" for detail, count in details[:SHOWN_DETAILS] if detail]
         shown += ["…"] if len(details) > SHOWN_DETAILS else []
-        name = "with another ending" if reason == ENDING else reason
-        reasons.append(f"{sum(count for _, count in details):,} {name}" + (f" ({', '.join(shown)})" if shown else ""))
+        name = "another ending" if reason == ENDING else reason
+        reasons.append(f"{name} {sum(count for _, count in details):,}" + (f" ({', '.join(shown)})" if shown else ""))
     return reasons

@@ -61,6 +61,8 @@ class Dataset(Settings):
     def _names_what_its_kind_needs(self) -> Dataset:
         if self.kind != "demo" and self.path is None:
             raise ValueError(f"kind = {self.kind!r} needs path, the file or folder with the images")
+        if self.kind != "folder" and self.bits != 16:
+            raise ValueError(f"bits would do nothing: kind = {self.kind!r} has no 16-bit images")
         return self
 
 
