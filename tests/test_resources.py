@@ -391,3 +391,28 @@ def test_the_flags_reach_the_database(tiny_file: Path, tmp_path: Path, monkeypat
     seen.clear()
     assert command("status", "-w", str(file)).code == 0
     assert ("4000000000B", "16") not in seen, "flags of the command before"
+
+
+def test_the_benchmark_of_machines_makes_a_warehouse_and_measures_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import machines
+
+    options = [
+        "--images",
+        "300",
+        "--neurons",
+        "60",
+        "--threads",
+        "16",
+        "--memories",
+        "100MB",
+        "--folder",
+        str(tmp_path),
+    ]
+    monkeypatch.setattr("sys.argv", ["machines", *options])
+    assert machines.main() == 0
+    table = capsys.readouterr().out.strip().splitlines()
+    threads, memory, _, peak, built, _, _, checked = [cell.strip() for cell in table[-1].strip("|").split("|")]
+    assert (threads, memory, built, checked) == ("16", "100MB", "0", "0")
+    assert float(peak.replace(",", "")) > 50
