@@ -25,8 +25,10 @@ from cli_options import (
     Device,
     Dissection,
     DryRun,
+    Memory,
     Overrides,
     StudyFile,
+    Threads,
     Wait,
     WarehousePath,
     build_views,
@@ -57,7 +59,11 @@ DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
 
 
 @app.command()
-def demo(folder: Annotated[Path, typer.Option(help="Where warehouse and report go")] = Path("demo")) -> None:
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where warehouse and report go")] = Path("demo"),
+    memory: Memory = None,
+    threads: Threads = None,
+) -> None:
     """Explain and edit a network on built-in faces: extract, build, modify, effects, report; offline."""
     folder.mkdir(parents=True, exist_ok=True)
     warehouse = folder / "warehouse.duckdb"
@@ -82,6 +88,8 @@ def extract(
     ] = None,
     activations: Annotated[str, typer.Option(help="all, or none: only best images and sums of each neuron")] = "all",
     dry_run: DryRun = False,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Run the network and CLIP over the probing images, as far as it is not done, then build the views.
@@ -133,6 +141,8 @@ def build(
     source: Annotated[Path | None, typer.Option(metavar="DIR", help="For Spark: an export, or shards")] = None,
     deterministic: Deterministic = False,
     dry_run: DryRun = False,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Recompute the materialised views whose inputs changed.
@@ -158,7 +168,8 @@ def query(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file")] = None,
     dissection: Dissection = None,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Stop after so many seconds")] = None,
-    memory: Annotated[str | None, typer.Option(help='What it may hold, e.g. "2GB"; else 500MB')] = None,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Ask the warehouse anything; the statement can only read.
@@ -171,7 +182,7 @@ def query(
         raise typer.BadParameter(f"{format!r} is none of {', '.join(terminal.FORMATS)}", param_hint="--format")
     if format == "parquet" and output is None:
         raise typer.BadParameter("parquet needs a file", param_hint="--output")
-    with open_to_read(warehouse_path(warehouse), wait, dissection, memory) as opened:
+    with open_to_read(warehouse_path(warehouse), wait, dissection) as opened:
         rows = opened.ask(sql, timeout)
     terminal.write(rows, format, output)  # with the file let go of: a pager may stay open
 
@@ -185,6 +196,8 @@ def modify(
     device: Device = None,
     deterministic: Deterministic = False,
     dry_run: DryRun = False,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Try the study's edits on validation, judge the best of them on test beside its controls, save its network.
@@ -224,6 +237,8 @@ def effects(
     overrides: Overrides = None,
     device: Device = None,
     deterministic: Deterministic = False,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Silence neurons, one by one and by concept, and measure which classes suffer: the study's [effects].
@@ -261,6 +276,8 @@ def report(
     ] = None,
     warehouse: WarehousePath = None,
     dissection: Dissection = None,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Write one offline HTML page of what the warehouse shows.
@@ -285,7 +302,7 @@ def report(
 
 
 @app.command()
-def status(warehouse: WarehousePath = None, wait: Wait = WAIT) -> None:
+def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Threads = None, wait: Wait = WAIT) -> None:
     """What is in the warehouse, how large it is, and what is stale; of a folder of shards, which are whole."""
     from reports import terminal
     from warehouse import shards
@@ -313,6 +330,8 @@ def check(
     seed: Annotated[int | None, typer.Option(help="Of the sample, to draw the same again")] = None,
     overrides: Overrides = None,
     device: Device = None,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Run every contract of sql/checks; a broken one exits 1 with its query and a sample of its rows.

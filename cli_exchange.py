@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli_options import WAIT, Wait, WarehousePath, label, open_to_read, warehouse_path
+from cli_options import (
+    WAIT,
+    Memory,
+    Threads,
+    Wait,
+    WarehousePath,
+    given_resources,
+    label,
+    named_resources,
+    open_to_read,
+    warehouse_path,
+)
 
 if TYPE_CHECKING:
     from extract.jobs import Plan
@@ -19,6 +30,8 @@ if TYPE_CHECKING:
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet")],
     warehouse: WarehousePath = None,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Write every table as a Parquet file, with a manifest of rows and hashes.
@@ -37,6 +50,8 @@ def export(
 def import_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export made")],
     warehouse: WarehousePath = None,
+    memory: Memory = None,
+    threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
     """Make a new warehouse of an exported folder, or of shards, if nothing in it is missing or damaged.
@@ -49,7 +64,7 @@ def import_(
     path = warehouse_path(warehouse)
     finish = (label,) if shards.is_folder_of_shards(folder) else ()  # an export has its labels
     rows = Counter()
-    for part in exchange.import_folder(folder, path, wait, *finish):
+    for part in exchange.import_folder(folder, path, wait, *finish, **named_resources()):
         rows[part.table] += part.rows
     found = [{"table": table, "rows": count} for table, count in rows.items() if count]
     terminal.show(found, empty="no table has a row")
@@ -75,9 +90,15 @@ def compile_(
 def build_on_spark(source: Path, select: Sequence[str]) -> None:
     """Compute the materialised views of a folder of tables on Spark, into its folder `views`."""
     from reports import terminal
-    from warehouse import spark
+    from warehouse import resources, spark
 
-    session = spark.local_session()
+    options: dict[str, str | int] = {}
+    chosen = resources.choose(given_resources.get("memory"), given_resources.get("threads"))
+    if given_resources.get("memory"):
+        options["memory"] = f"{chosen.memory >> 20}m"
+    if given_resources.get("threads"):
+        options["cores"] = chosen.threads
+    session = spark.local_session(**options)
     try:
         for built in spark.build(session, source, source / "views", select=select):
             terminal.say(f"built {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
@@ -94,7 +115,7 @@ def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> No
 
     mine = shards.choose(shard, os.environ)
     fill = arrays.read_blocks if isinstance(plan, arrays.ArraysPlan) else jobs.run_targets
-    with Warehouse(":memory:") as catalog:
+    with Warehouse(":memory:", **named_resources()) as catalog:
         if dry_run:
             terminal.show(plan.steps(catalog), title=f"Of this, shard {mine}")
             return

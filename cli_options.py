@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,31 @@ Deterministic = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that another process holds")]
 WAIT = 10.0
+# What --memory and --threads of the command that runs were given; open_to_read and open_to_write pass it on.
+given_resources: dict[str, str | None] = {}
+
+
+def _keep(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
+    """Keep an option for as long as its command runs. Raises BadSize."""
+    if value is not None:
+        from warehouse import resources
+
+        resources.choose(**{"memory": None, "threads": None, option.name: value})
+    given_resources[option.name] = value
+    context.call_on_close(partial(given_resources.pop, option.name, None))
+    return value
+
+
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", callback=_keep, help="Of the database, e.g. 2GB; else $DISSECTDB_MEMORY, else by what is free"
+    ),
+]
+Threads = Annotated[
+    str | None,
+    typer.Option(metavar="N", callback=_keep, help="Most of the database; else $DISSECTDB_THREADS, else one a core"),
+]
 Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
 
 
@@ -58,11 +84,16 @@ def warehouse_path(named: Path | None, study: Study | None = None) -> Path:
     return named or Path(os.environ.get("DISSECTDB_WAREHOUSE") or "warehouse.duckdb")
 
 
-def open_to_read(path: Path, wait: float, dissection: int | None = None, memory: str | None = None) -> Warehouse:
+def named_resources() -> dict[str, str | None]:
+    """What the command was told of memory and threads, as Warehouse takes it."""
+    return {"memory_limit": given_resources.get("memory"), "threads": given_resources.get("threads")}
+
+
+def open_to_read(path: Path, wait: float, dissection: int | None = None) -> Warehouse:
     """The warehouse, locked down; others may read it too."""
     from warehouse import Warehouse
 
-    return Warehouse(path, read_only=True, dissection=dissection, memory_limit=memory, wait=wait)
+    return Warehouse(path, read_only=True, dissection=dissection, wait=wait, **named_resources())
 
 
 def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic: bool = False) -> Warehouse:
@@ -70,8 +101,8 @@ def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic:
     from warehouse import Warehouse
 
     if dry_run:
-        return Warehouse(path, read_only=True, wait=wait) if path.exists() else Warehouse(":memory:")
-    return Warehouse(path, wait=wait, deterministic=deterministic)
+        return open_to_read(path, wait) if path.exists() else Warehouse(":memory:", **named_resources())
+    return Warehouse(path, wait=wait, deterministic=deterministic, **named_resources())
 
 
 def build_views(opened: Warehouse, **options: Any) -> None:

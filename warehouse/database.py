@@ -12,7 +12,6 @@ pairs; a unit is committed whole or not at all.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import re
 import threading
@@ -22,22 +21,25 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
-from warehouse import guard, migrations, views
-from warehouse.held import LINGER, HeldFile, WarehouseError, WarehouseUnavailable, refuse_a_full_disk
+from warehouse import guard, migrations, resources, views
+from warehouse.held import (
+    LINGER,
+    HeldFile,
+    OutOfMemory,
+    WarehouseError,
+    WarehouseUnavailable,
+    is_out_of_memory,
+    refuse_a_full_disk,
+)
 
 SCHEMA_VERSION = 3
 
+T = TypeVar("T")
 Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
-
-
-class BadSize(WarehouseError):
-    """Text that should be an amount of memory is none."""
-
-    exit_code = 2
 
 
 class Warehouse:
@@ -45,8 +47,9 @@ class Warehouse:
 
     read_only: change nothing. A writer keeps other writers out until it is closed, and readers only while it writes.
     dissection: what the public views show instead of the newest. memory_limit: what DuckDB may hold before it spills
-    to disk, e.g. "2GB"; else $DISSECTDB_MEMORY, else 500 MB, which builds every view over 280 million activations.
-    wait: seconds to wait for a file that another process holds. deterministic: the same statements give the
+    to disk, e.g. "2GB"; threads: the most that it may use; else as warehouse.resources has it. If memory runs out all
+    the same, a statement runs again in smaller slices and with fewer threads, and raises OutOfMemory if that is not
+    enough. wait: seconds to wait for a file that another process holds. deterministic: the same statements give the
     same rows to the last bit, which several threads do not.
     """
 
@@ -57,6 +60,7 @@ class Warehouse:
         read_only: bool = False,
         dissection: int | None = None,
         memory_limit: str | None = None,
+        threads: str | int | None = None,
         wait: float = 0.0,
         deterministic: bool = False,
     ) -> None:
@@ -67,16 +71,23 @@ class Warehouse:
             raise WarehouseUnavailable(f"{path}: there is no folder {self.path.parent}; make it first")
         if self.path.exists() and not self.path.is_file():  # to open a pipe would take for ever
             raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is no file; name another")
-        memory = _size(memory_limit or os.environ.get("DISSECTDB_MEMORY") or "500MB")
         self._read_only = read_only
+        self._dissection: int | None = None
         self._file = HeldFile(
-            self.path, write=not read_only, wait=wait, memory_limit=memory, deterministic=deterministic
+            self.path,
+            write=not read_only,
+            wait=wait,
+            resources=resources.choose(memory_limit, threads, deterministic=deterministic),
+            deterministic=deterministic,
+            prepare=self._prepare,
         )
         try:
             if read_only:
-                self._prepare_to_read(dissection)
+                self._file.attempt(self._prepare_to_read, write=False)
             else:
-                self._prepare_to_write(dissection)
+                self._prepare_to_write()
+            if dissection is not None:
+                self._name_dissection(dissection)
         except BaseException as error:
             self._file.close()
             refuse_a_full_disk(error, self.path)
@@ -98,20 +109,27 @@ class Warehouse:
         """The connection while a block lasts, for writing if this is a writer; not within another use."""
         return self._file.use(write)
 
+    def attempt(self, work: Callable[[duckdb.DuckDBPyConnection], T], write: bool = True) -> T:
+        """What `work` returns of the connection; it runs again with less memory where that runs out."""
+        return self._file.attempt(work, write)
+
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The connection. Who asks for it has the file for itself until close()."""
         return self._file.pin()
 
-    def _prepare_to_read(self, dissection: int | None) -> None:
-        connection = self._file.pin()
-        guard.lock_down(connection)  # before anything is asked: the file may be somebody else's
+    def _prepare(self, connection: duckdb.DuckDBPyConnection, spill: Path | None) -> None:
+        """What each new connection needs, before anything is asked: the file may be somebody else's."""
+        if self._dissection is not None:
+            connection.execute(f"set variable dissection = {self._dissection}")
+        if self._read_only:
+            guard.lock_down(connection, spill=spill)
+
+    def _prepare_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
         _checked_version(connection, self.path, read_only=True)
         _check_is_whole(connection, self.path)
-        if dissection is not None:
-            self._name_dissection(connection, dissection)
 
-    def _prepare_to_write(self, dissection: int | None) -> None:
+    def _prepare_to_write(self) -> None:
         with self.use() as connection:
             version = _checked_version(connection, self.path, read_only=False)
         if version < SCHEMA_VERSION:
@@ -122,16 +140,16 @@ class Warehouse:
             if version < SCHEMA_VERSION:
                 migrations.migrate(connection, version, SCHEMA_VERSION)
             _install(connection)
-        if dissection is not None:
-            self._name_dissection(self._file.pin(), dissection)
 
-    def _name_dissection(self, connection: duckdb.DuckDBPyConnection, dissection: int) -> None:
-        known = [row[0] for row in connection.execute("select dissection_id from dissections").fetchall()]
-        if dissection not in known:
-            raise WarehouseError(
-                f"{self.path} has no dissection {dissection}; it has {', '.join(map(str, known)) or 'none'}"
-            )
-        connection.execute(f"set variable dissection = {int(dissection)}")
+    def _name_dissection(self, dissection: int) -> None:
+        with self.use(write=False) as connection:
+            known = [row[0] for row in connection.execute("select dissection_id from dissections").fetchall()]
+            if dissection not in known:
+                raise WarehouseError(
+                    f"{self.path} has no dissection {dissection}; it has {', '.join(map(str, known)) or 'none'}"
+                )
+            self._dissection = int(dissection)
+            connection.execute(f"set variable dissection = {self._dissection}")
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The rows of a query of our own (not of a user's: see guard) as a polars frame.
@@ -139,16 +157,15 @@ class Warehouse:
         parameters: values for $name in the query. Raises WarehouseError where it names a view of ours that the file
         lacks, because another version built it.
         """
-        with self.use(write=False) as connection:
-            try:
-                return self._frame(connection, query, parameters)
-            except duckdb.CatalogException:
+        try:
+            return self._file.attempt(lambda connection: self._frame(connection, query, parameters), write=False)
+        except (duckdb.CatalogException, duckdb.InterruptException):
+            raise
+        except duckdb.Error as error:
+            if not self._read_only:
                 raise
-            except duckdb.Error as error:
-                if not self._read_only:
-                    raise
-                what = f"{self.path} is damaged, or not as dissectdb makes it: {str(error).splitlines()[0]}"
-                raise WarehouseError(f"{what}; run dissectdb build, or extract again") from error
+            what = f"{self.path} is damaged, or not as dissectdb makes it: {str(error).splitlines()[0]}"
+            raise WarehouseError(f"{what}; run dissectdb build, or extract again") from error
 
     def _frame(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None) -> Any:
         import polars  # here, because commands that ask nothing should not wait for it
@@ -170,10 +187,15 @@ class Warehouse:
         """
         columns = self.columns()
         statement = guard.check(query, columns, columns)
+
+        def answer(connection: duckdb.DuckDBPyConnection) -> Any:
+            _refuse_what_frames_cannot_hold(connection.sql(statement))
+            return _interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
+
         try:
-            with self.use(write=False) as connection:
-                _refuse_what_frames_cannot_hold(connection.sql(statement))
-                return _interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
+            return self._file.attempt(answer, write=False)
+        except OutOfMemory as error:
+            raise guard.QueryRefused(guard.explain_error(duckdb.OutOfMemoryException(), columns)) from error
         except duckdb.Error as error:
             raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
 
@@ -206,8 +228,21 @@ class Warehouse:
 
     def write(self, unit: Unit) -> None:
         """Put the rows of a unit into their tables in one transaction."""
-        with self.use() as connection:
-            _write(connection, self.path, unit)
+        self._write_unit(unit)
+
+    def _write_unit(self, unit: Unit) -> None:
+        def write(connection: duckdb.DuckDBPyConnection) -> None:
+            with connection.cursor() as own:
+                _write(own, self.path, unit)
+
+        if _can_be_read_again(unit):
+            self._file.attempt(write)
+            return
+        try:
+            with self.use() as connection:
+                write(connection)
+        except duckdb.OutOfMemoryException as error:
+            raise OutOfMemory(self._file.too_little("to write a block")) from error
 
     def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
         """Delete the rows of each table that meet its condition, in one transaction, so that they can be made anew.
@@ -276,25 +311,25 @@ class Warehouse:
             if failures:
                 continue  # keep emptying the queue, or the other side would wait for ever
             try:
-                with self.use() as connection, connection.cursor() as own:
-                    _write(own, self.path, unit)
+                self._write_unit(unit)
             except BaseException as error:
                 failures.append(error)
 
     def build(self, **options: Any) -> Iterator[views.Built]:
         """Rebuild what is stale; options as in views.build."""
         try:
-            yield from views.build(self.use, views.load_views(), **options)
+            yield from views.build(
+                self.use,
+                views.load_views(),
+                slice_size=lambda: self._file.resources.slice_size,
+                economize=self._file.economize,
+                **options,
+            )
         except views.ViewError as error:
             refuse_a_full_disk(error, self.path)
+            if is_out_of_memory(error):
+                raise OutOfMemory(self._file.too_little(str(error).partition(" could")[0])) from error
             raise
-
-
-def _size(text: str) -> str:
-    """A number of bytes as DuckDB takes it. Raises BadSize."""
-    if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", text, re.IGNORECASE):
-        raise BadSize(f"{text!r} is no amount of memory; write it like 500MB or 2GB")
-    return text
 
 
 def _interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], Any]) -> Any:
@@ -402,6 +437,10 @@ def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:
         connection.execute("update table_versions set version = version + 1 where table_name = ?", [table])
     else:
         connection.execute("insert into table_versions values (?, 1)", [table])
+
+
+def _can_be_read_again(unit: Unit) -> bool:
+    return isinstance(unit, Mapping) and not any(hasattr(rows, "read_next_batch") for rows in unit.values())
 
 
 def _pairs(unit: Unit) -> Iterable[tuple[str, Any]]:

@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warehouse import shards, views
 from warehouse.database import SCHEMA_VERSION, Warehouse
 from warehouse.held import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
+
+if TYPE_CHECKING:
+    import duckdb
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -89,28 +92,31 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 
 def _write(warehouse: Warehouse, table: str, path: Path) -> int:
+    return warehouse.attempt(lambda connection: _write_table(connection, warehouse.path, table, path), write=False)
+
+
+def _write_table(connection: duckdb.DuckDBPyConnection, warehouse: Path, table: str, path: Path) -> int:
     import pyarrow.parquet as pq
 
-    with warehouse.use(write=False) as connection:
-        # The table, whatever else may have its name in a file that somebody else made.
-        known = connection.execute(
-            "select 1 from duckdb_tables() where table_name = ? and schema_name = 'main'", [table]
-        ).fetchall()
-        if not known:
-            raise ExportError(f"{warehouse.path} has no table {table}; run: dissectdb build")
-        reader = connection.sql(f"select * from main.{table}").to_arrow_reader(ROWS_AT_ONCE)
-        split = [field.name for field in reader.schema if str(field.type) in FLOATS]
-        rows = 0
-        with pq.ParquetWriter(
-            path,
-            reader.schema,
-            compression="zstd",
-            use_byte_stream_split=split,
-            use_dictionary=[field.name for field in reader.schema if field.name not in split],
-        ) as writer:
-            for batch in reader:
-                writer.write_batch(batch, row_group_size=ROWS_AT_ONCE)
-                rows += batch.num_rows
+    # The table, whatever else may have its name in a file that somebody else made.
+    known = connection.execute(
+        "select 1 from duckdb_tables() where table_name = ? and schema_name = 'main'", [table]
+    ).fetchall()
+    if not known:
+        raise ExportError(f"{warehouse} has no table {table}; run: dissectdb build")
+    reader = connection.sql(f"select * from main.{table}").to_arrow_reader(ROWS_AT_ONCE)
+    split = [field.name for field in reader.schema if str(field.type) in FLOATS]
+    rows = 0
+    with pq.ParquetWriter(
+        path,
+        reader.schema,
+        compression="zstd",
+        use_byte_stream_split=split,
+        use_dictionary=[field.name for field in reader.schema if field.name not in split],
+    ) as writer:
+        for batch in reader:
+            writer.write_batch(batch, row_group_size=ROWS_AT_ONCE)
+            rows += batch.num_rows
     return rows
 
 
@@ -122,11 +128,14 @@ def import_folder(
     path: Path | str,
     wait: float = 0.0,
     finish: Callable[[Warehouse], object] = lambda warehouse: None,
+    **options: Any,
 ) -> Iterator[Exchanged]:
     """Make a warehouse of an export or of a folder of shards; yields what was read. There is no file until it is whole.
 
     Views that Spark computed, in the folder's `views`, are taken as they are; the others are built. finish: what else
-    is computed from the tables, before that. Raises ExportError or ShardError for what is missing, damaged or not as
+    is computed from the tables, before that. options: memory_limit and threads, as of Warehouse.
+
+    Raises ExportError or ShardError for what is missing, damaged or not as
     this version's tables are.
     """
     folder, path = Path(folder), Path(path)
@@ -140,7 +149,7 @@ def import_folder(
     half = path.with_name(path.name + ".part")
     _delete(half)  # of a run that was killed
     try:
-        with Warehouse(half, wait=wait) as warehouse:
+        with Warehouse(half, wait=wait, **options) as warehouse:
             parts = [(table, source / f"{table}.parquet", facts["rows"]) for table, facts in described.items()]
             parts += [(each.table, each.path, each.rows) for each in sharded]
             for table, file, rows in parts:

@@ -20,12 +20,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import duckdb
 
 MAX_CHARACTERS = 100_000  # the parser's tree takes some 60 times as much
+SPILL_SHARE = 2  # a query may fill one part in so many of the free disk
 ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE name, SUMMARIZE name or SHOW TABLES"
 
 # The kinds of node in DuckDB's tree: queries, what stands in FROM, modifiers, order.
@@ -77,23 +80,35 @@ class QueryRefused(ValueError):
         super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
 
 
-def lock_down(connection: duckdb.DuckDBPyConnection, *, threads: int | None = None, memory: str | None = None) -> None:
+def lock_down(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    threads: int | None = None,
+    memory: str | None = None,
+    spill: Path | None = None,
+) -> None:
     """Take from a connection everything but reading the file that it has open; there is no way back.
 
-    It holds for every connection of the process to the same file. A query that needs more than `memory`
-    ("4GB"; default: the engine's 80 % of the machine) fails, because spilling to disk is writing.
+    It holds for every connection of the process to the same file. A query that needs more than `memory` ("4GB";
+    default: what the file was opened with) fails, because spilling to disk is writing.
+
+    spill: a private folder to spill to. That needs a file system, and then the engine alone no longer refuses COPY to
+    that folder, nor to read the file as bytes: only for statements that are our own or that passed `check`.
     """
     if threads is not None:
         connection.execute("set threads = ?", [threads])
     if memory is not None:
         connection.execute("set memory_limit = ?", [memory])
     # It is exempt from enable_external_access: COPY could write there.
-    connection.execute("set temp_directory = ''")
+    connection.execute("set temp_directory = ?", [str(spill) if spill else ""])
+    if spill is not None:
+        connection.execute("set max_temp_directory_size = ?", [f"{shutil.disk_usage(spill).free // SPILL_SHARE}B"])
     for name, value in CONFINED.items():
         connection.execute(f"set {name} = {value}")
     # The database file, its WAL and its temporary files stay open to SQL without external access:
     # COPY TO 'warehouse.duckdb.wal' writes, on a read-only connection too. No file system, no such file.
-    connection.execute("set disabled_filesystems = 'LocalFileSystem'")
+    if spill is None:
+        connection.execute("set disabled_filesystems = 'LocalFileSystem'")
     connection.execute("set lock_configuration = true")  # last: without it a SET undoes all of the above
 
 
@@ -247,8 +262,10 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     """One line for an error of a query that passed `check`, with the nearest column of its tables."""
     text = str(error).partition("\n\nLINE ")[0].partition("\n\tCandidate functions:")[0]
     if isinstance(error, duckdb.OutOfMemoryException):
-        what = "the query needs more memory than it may use, and it may not spill to disk"
-        return f"{what}; add WHERE or LIMIT, or --memory SIZE"
+        return (
+            "the query needs more memory than it may use; add WHERE or LIMIT, or give it more with --memory SIZE, or "
+            "fewer threads with --threads N"
+        )
     missing = re.search(
         r'Referenced column "(.+?)" not found|have a column named "(.+?)"\n|Column "(.+?)" (?:in|does)', text
     )

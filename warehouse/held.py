@@ -10,6 +10,10 @@ seconds, so it has the file open for writing only while it uses it: it is closed
 for a moment (PAUSE) at the end of a use after it was open for BUSY. Between, others can read. What they must not do
 is write, since a job knows what is there: each holds the lock on `warehouse.duckdb.lock` from its start to its end.
 The kernel takes that lock from a process that dies, so none is ever stale.
+
+    file.attempt(work)   # work(connection); again with a place to spill and fewer threads where memory runs out
+
+Settings are locked once a file is open, so that fewer threads mean opening it again.
 """
 
 from __future__ import annotations
@@ -20,16 +24,21 @@ import gc
 import logging
 import os
 import re
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
 from warehouse import guard
+
+if TYPE_CHECKING:
+    from warehouse.resources import Resources
 
 LINGER = 0.25  # seconds; opening and closing take 25 ms
 BUSY = 1.0
@@ -54,16 +63,33 @@ class WarehouseUnavailable(WarehouseError):
     exit_code = 3
 
 
+class OutOfMemory(WarehouseError):
+    """A statement needs more memory than the database may use, even with one thread and in small slices."""
+
+
 class HeldFile:
     """A DuckDB file that is open no longer than it is used.
 
     write: take the lock of a job, and open it for writing where that is asked. wait: seconds to wait for others at
     the start; a job that has begun waits as long as it takes. deterministic: the same statements give the same rows to
-    the last bit: one thread, and the file is closed after every use. Raises WarehouseUnavailable.
+    the last bit: the file is closed after every use, and the resources must have one thread. prepare: called with each
+    new connection. Raises WarehouseUnavailable.
     """
 
-    def __init__(self, path: Path, *, write: bool, wait: float, memory_limit: str, deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        write: bool,
+        wait: float,
+        resources: Resources,
+        deterministic: bool = False,
+        prepare: Callable[[duckdb.DuckDBPyConnection, Path | None], None] = lambda connection, spill: None,
+    ) -> None:
         self.path = path
+        self.resources = resources
+        self._prepare = prepare
+        self._spill: SpillFolder | None = None
         self._deadline: float | None = time.monotonic() + wait
         # A reader is locked down by whoever opens it, which goes further and must come after; but to take a file of
         # SQLite for one that needs an extension, and load that, DuckDB does while it opens the file.
@@ -71,9 +97,7 @@ class HeldFile:
         confined = (
             guard.CONFINED | locked if write else {key: guard.CONFINED[key] for key in guard.CONFINED if "auto" in key}
         )
-        self._config = {"memory_limit": memory_limit} | confined
-        if deterministic:
-            self._config["threads"] = "1"
+        self._config = confined
         # How a join is done hangs on statistics, which are others before a file was closed than after it.
         self._busy, self._pause = (0.0, 0.0) if deterministic else (BUSY, PAUSE)
         self._write = write
@@ -81,6 +105,7 @@ class HeldFile:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._is_writing = False
         self._users = 0
+        self._own = threading.local()  # .uses: of the thread that asks
         self._writers_waiting = 0
         self._pinned = str(path) == ":memory:"
         self._closed = False
@@ -102,9 +127,11 @@ class HeldFile:
         """The connection, while the block lasts. Not within another use of the same thread."""
         with self._changed:
             connection = self._enter(write)
+        self._own.uses = getattr(self._own, "uses", 0) + 1
         try:
             yield connection
         finally:
+            self._own.uses -= 1
             with self._changed:
                 self._leave()
 
@@ -113,6 +140,51 @@ class HeldFile:
         with self.use(self._write) as connection:
             self._pinned = True
         return connection
+
+    def attempt(self, work: Callable[[duckdb.DuckDBPyConnection], T], write: bool = True) -> T:
+        """What `work` returns of the connection; where memory runs out, once more as economize() has it.
+
+        Raises OutOfMemory where that is not enough.
+        """
+        while True:
+            try:
+                with self.use(write) as connection:
+                    return work(connection)
+            except Exception as error:
+                if not isinstance(error, OSError):  # of another file, which the work writes
+                    refuse_a_full_disk(error, self.path)
+                if not is_out_of_memory(error):
+                    raise
+                if not self.economize():
+                    raise OutOfMemory(self.too_little()) from error
+
+    def economize(self) -> bool:
+        """Open the file from now on so that less memory is needed; False where nothing is left to be tried.
+
+        First a reader may spill to disk, then there are fewer threads, down to one.
+        """
+        with self._changed:
+            if self._pinned or getattr(self._own, "uses", 0):  # somebody holds on to the connection
+                return False
+            self._changed.wait_for(lambda: not self._users)
+            fewer = self.resources.with_fewer_threads()
+            may_spill = self._write or self._spill is not None
+            if may_spill and fewer is None:
+                return False
+            self._disconnect()
+            if may_spill:
+                self.resources = fewer
+            else:
+                self._spill = SpillFolder(self.path)
+            log.debug("%s ran out of memory; now with %s", self.path, self.resources)
+            return True
+
+    def too_little(self, what: str = "a query") -> str:
+        """One line for a statement that needs more memory than there is."""
+        return (
+            f"{self.path}: {what} needs more memory than {self.resources}; give it more with --memory SIZE, or fewer "
+            "threads with --threads N"
+        )
 
     def rest(self, unused: float = LINGER) -> None:
         """Let others have the file if it was not used for so many seconds."""
@@ -129,6 +201,9 @@ class HeldFile:
         with self._changed:
             self._closed = True
             self._disconnect()
+            if self._spill is not None:
+                self._spill.remove()
+                self._spill = None
             if self._job is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(_lock_of(self.path))  # while it is held, so that nobody else's is taken away
@@ -173,8 +248,11 @@ class HeldFile:
     def _connect(self, write: bool) -> duckdb.DuckDBPyConnection:
         existed = self.path.exists()
 
+        limits = {"memory_limit": f"{self.resources.memory}B", "threads": str(self.resources.threads)}
+
         def connect() -> duckdb.DuckDBPyConnection:
-            return duckdb.connect(str(self.path), read_only=not write and not self._pinned, config=self._config)
+            read_only = not write and not self._pinned
+            return duckdb.connect(str(self.path), read_only=read_only, config=self._config | limits)
 
         def attempt() -> duckdb.DuckDBPyConnection | str:
             try:
@@ -190,6 +268,8 @@ class HeldFile:
                 if not existed:
                     self.path.unlink(missing_ok=True)  # half a header, which would be taken for somebody's file
                 refuse_a_full_disk(error, self.path)
+                if is_out_of_memory(error):
+                    raise OutOfMemory(self.too_little("to open it")) from error
                 if "WAL" in text:
                     raise WarehouseUnavailable(
                         f"{self.path}: its log {self.path}.wal is damaged ({text.splitlines()[0][:200]}); move the log "
@@ -199,7 +279,13 @@ class HeldFile:
                     f"{self.path} cannot be opened as a warehouse: {text.splitlines()[0]}"
                 ) from error
 
-        return self._wait_for(attempt)
+        connection = self._wait_for(attempt)
+        try:
+            self._prepare(connection, self._spill.path if self._spill else None)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _begin_job(self) -> int:
         """Take the lock of a job; returns its file descriptor."""
@@ -251,10 +337,59 @@ class HeldFile:
 
 def refuse_a_full_disk(error: BaseException, path: Path) -> None:
     """What DuckDB and the views say of a disk that is full, of a quota or of a largest file, in one line."""
-    if re.search("No space left|Disk quota exceeded|File too large", str(error)):
+    if re.search("No space left|Disk quota exceeded|File too large|max_temp_directory_size", str(error)):
         raise WarehouseError(
             f"no space left for {path}: free some and run the same command again; what was committed is kept"
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the database needs more memory than it may use; polars makes an error of its own of DuckDB's."""
+    return isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) or bool(
+        re.search("Out of Memory Error|std::bad_alloc", str(error))
+    )
+
+
+class SpillFolder:
+    """A folder that only this user may enter, for what does not fit into memory; gone with remove().
+
+    It lies beside the file, where there is a disk, or among temporary files if nothing can be written there. One that
+    a killed process left is removed by the next that makes one in the same place: the kernel took its lock away.
+    """
+
+    PREFIX = ".dissectdb-spill-"
+
+    def __init__(self, path: Path) -> None:
+        beside = path.resolve().parent
+        parent = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
+        for left in parent.glob(f"{self.PREFIX}*"):
+            self._remove_unless_locked(left)
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix=self.PREFIX, dir=parent))
+            self._lock = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            refuse_a_full_disk(error, parent)
+            raise OutOfMemory(
+                f"{path}: too little memory, and nothing can be written to {parent}; use --memory SIZE"
+            ) from error
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def remove(self) -> None:
+        """Delete the folder and what is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    @staticmethod
+    def _remove_unless_locked(folder: Path) -> None:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            return
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _lock_of(path: Path) -> Path:

@@ -13,6 +13,7 @@ leaves everything built on them alone; and a view that is kept by dissection is 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,7 +26,13 @@ from types import MappingProxyType
 
 import duckdb
 
-AT_ONCE = 4096  # images or neurons of a slice
+from warehouse.held import is_out_of_memory
+
+log = logging.getLogger("dissectdb")
+
+AT_ONCE = 4096  # images or neurons of a slice, at most
+LEAST_AT_ONCE = 64  # below this the activations would be read too often
+SMALLER = 4  # times, after memory ran out
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
@@ -195,13 +202,17 @@ def build(
     full_refresh: bool = False,
     dry_run: bool = False,
     given: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+    slice_size: Callable[[], int] = lambda: AT_ONCE,
+    economize: Callable[[], bool] = lambda: False,
 ) -> Iterator[Built]:
     """Recompute the stale materialised views, each in a transaction of its own; yields what was done.
 
     use: gives the connection for a moment, for writing or not; between two views others may have the file.
     select: only these views and what they read. full_refresh: the stale and the fresh. dry_run: compute nothing,
     yield what is stale with the rows that it has now; what would only become stale by its inputs' new content is
-    yielded too. given: view → its rows (an Arrow reader) where another engine has computed them.
+    yielded too. given: view → its rows (an Arrow reader) where another engine has computed them. slice_size: how many
+    images or neurons at a time. A view that runs out of memory is built again in smaller slices, then as economize()
+    arranges it (with fewer threads) while that says True. Raises ViewError.
     """
     wanted = with_inputs(views, select) if select else {view.name for view in views}
     with use(False) as connection:
@@ -224,12 +235,37 @@ def build(
             versions[view.name] = "to be built"
             yield Built(view.name, rows, 0.0)
             continue
-        with use(True) as connection:
-            inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
-            parts = _parts(connection, view, inputs) if view.by_dissection else None
-            rows = given[view.name]() if view.name in given else None
-            built, versions[view.name] = _materialize(connection, view, fingerprint, parts, inputs, full_refresh, rows)
+
+        def make(size: int, view: View = view, fingerprint: str = fingerprint) -> tuple[Built, str]:
+            with use(True) as connection:
+                inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
+                parts = _parts(connection, view, inputs) if view.by_dissection else None
+                rows = given[view.name]() if view.name in given else None
+                return _materialize(connection, view, fingerprint, parts, inputs, full_refresh, size, rows)
+
+        built, versions[view.name] = _within_memory(make, view, slice_size, economize)
         yield built
+
+
+def _within_memory(
+    make: Callable[[int], tuple[Built, str]],
+    view: View,
+    slice_size: Callable[[], int],
+    economize: Callable[[], bool],
+) -> tuple[Built, str]:
+    """What make(size of a slice) returns; again with less at a time for as long as it runs out of memory."""
+    size = min(slice_size(), AT_ONCE)
+    while True:
+        try:
+            return make(size)
+        except (ViewError, duckdb.Error) as error:
+            if not is_out_of_memory(error):
+                raise
+            if view.slices and size > LEAST_AT_ONCE:
+                size = max(size // SMALLER, LEAST_AT_ONCE)
+                log.debug("view %s ran out of memory; again in slices of %d", view.name, size)
+            elif not economize():
+                raise ViewError(f"view {view.name} could not be built: {error}") from error
 
 
 def with_inputs(views: list[View], select: Collection[str]) -> set[str]:
@@ -254,12 +290,14 @@ def _materialize(
     parts: dict[int, str] | None,
     inputs: Collection[str],
     anew: bool,
+    size: int,
     given: object = None,
 ) -> tuple[Built, str]:
     """Bring the table of a view and its record up to date; returns what was built and a hash of the content.
 
     parts: dissection → fingerprint of what its rows are made from; only those that changed are made again, unless
-    all is wanted anew. None: the view is made whole. inputs: the tables that are divided like it. given: its rows.
+    all is wanted anew. None: the view is made whole. inputs: the tables that are divided like it. size: of a slice.
+    given: its rows.
     """
     started = time.perf_counter()
     try:
@@ -267,9 +305,9 @@ def _materialize(
             if given is not None:
                 _take(connection, view, given, parts or {})
             elif parts is None:
-                _fill(connection, view)
+                _fill(connection, view, size)
             else:
-                _refill(connection, view, parts, inputs, anew)
+                _refill(connection, view, parts, inputs, anew, size)
             connection.execute(f"comment on table {view.name} is {_quote(view.title)}")
             [(rows, content)] = connection.execute(
                 f"select count(*), coalesce(sum(hash(rows)::hugeint), 0)::varchar from {view.name} as rows"
@@ -285,17 +323,22 @@ def _materialize(
     return Built(view.name, rows, seconds), content
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, view: View) -> None:
+def _fill(connection: duckdb.DuckDBPyConnection, view: View, size: int) -> None:
     """The table of a view, made whole."""
     if view.slices:
         _make_empty(connection, view)
-        _insert(connection, view, "true")
+        _insert(connection, view, size)
     else:
         connection.execute(f"create or replace table {view.name} as {view.sql}")
 
 
 def _refill(
-    connection: duckdb.DuckDBPyConnection, view: View, parts: dict[int, str], inputs: Collection[str], anew: bool
+    connection: duckdb.DuckDBPyConnection,
+    view: View,
+    parts: dict[int, str],
+    inputs: Collection[str],
+    anew: bool,
+    size: int,
 ) -> None:
     """The table of a view, made again for the dissections whose parts changed."""
     query = "select dissection_id, fingerprint from view_parts where view = ?"
@@ -308,7 +351,7 @@ def _refill(
     # One at a time where memory is short, else the activations are read once for all of them.
     for some in [[part] for part in stale] if view.slices else [stale] if stale else []:
         with _only(connection, inputs, f"dissection_id in ({', '.join(map(str, some))})"):
-            _insert(connection, view, "true")
+            _insert(connection, view, size)
     _note_parts(connection, view, parts)
 
 
@@ -352,17 +395,17 @@ def _make_empty(connection: duckdb.DuckDBPyConnection, view: View) -> None:
     connection.execute(f"create or replace table {view.name} ({names_and_types})")
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, view: View, condition: str) -> None:
-    """The rows of a view that meet a condition, slice by slice where the view is made so."""
-    query = f"insert into {view.name} select * from ({view.sql}\n) where {condition}"
+def _insert(connection: duckdb.DuckDBPyConnection, view: View, size: int) -> None:
+    """The rows of a view, so many images or neurons at a time where the view is made so."""
+    query = f"insert into {view.name} select * from ({view.sql}\n)"
     if view.slices is None:
         connection.execute(query)
         return
     key = f"{view.slices}_id"
     bounds = f"select coalesce(min({key}), 0), coalesce(max({key}), -1) + 1 from {view.slices}s"
     [(first, end)] = connection.execute(bounds).fetchall()
-    for start in range(first, end, AT_ONCE):
-        connection.execute(f"{query} and {key} >= ? and {key} < ?", [start, start + AT_ONCE])
+    for start in range(first, end, size):
+        connection.execute(f"{query} where {key} >= ? and {key} < ?", [start, start + size])
 
 
 def _divided_inputs(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> list[str]:

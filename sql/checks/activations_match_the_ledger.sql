@@ -49,7 +49,7 @@ left_out as (
 
     select summed_neurons.split_id, summed_neurons.neuron_id
     from summed_neurons
-    where summed_neurons.neuron_id not in (select neuron_id from activations)
+    where summed_neurons.neuron_id not in (select distinct neuron_id from activations)
 
 ),
 
