@@ -74,9 +74,9 @@ def list_images(column: np.ndarray, row: Mapping[str, Any]) -> int:
     fired = sum(value > falling[-1] for value in falling)
     fired = count if fired == count - 1 else fired  # a lowest value that one image has is a value like any other
     found = min(most, fired)
-    if row["scorer"] in ("soft_wpmi", "wpmi", "rank_reorder") and len(set(falling)) < row["top_k"] and found:
-        if falling.count(falling[found - 1]) + falling.index(falling[found - 1]) > found:  # a tie beyond the end
-            found = falling.index(falling[found - 1])
+    few_valued = row["scorer"] in ("soft_wpmi", "wpmi", "rank_reorder") and len(set(falling)) < row["top_k"]
+    if few_valued and found and falling.count(falling[found - 1]) + falling.index(falling[found - 1]) > found:
+        found = falling.index(falling[found - 1])  # the tie goes on beyond the end
     if found < most and found >= 16:
         found -= found % 2 ** (found.bit_length() - 4)
     least = row.get("min_images", min(10, row["top_k"]))
