@@ -2,6 +2,7 @@
 
 python -m bench.noise
 python -m bench.noise --neurons 1024 --concepts 25 --scorers soft_wpmi cos
+python -m bench.noise --shape sparse --concepts 25   # neurons that fire on 10 to 500 images, in one layer
 
 4,096 neurons of independent Gaussian noise over 5,000 images. Required: 4 to 6 % have p ≤ 0.05, at most 1 % q ≤ 0.05.
 The share with score > 0 is what the paper's rule, τ = 0, would call interpretable.
@@ -11,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
 from extract.scoring import DEFAULTS, Settings
 
-SHAPES = ("normal", "skewed")  # skewed: exp of normal, as rare strong activations are
+SHAPES = ("normal", "skewed", "sparse")  # skewed: exp of normal, as rare strong activations are
+FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on; below each, the same with one value
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
 
 
@@ -25,6 +28,35 @@ def noise(images: int, neurons: int, shape: str, seed: int) -> np.ndarray:
     """Activations (image, neuron) that have nothing to do with the images."""
     values = np.random.default_rng((seed, 2)).standard_normal((images, neurons), dtype=np.float32)
     return np.exp(values) if shape == "skewed" else values
+
+
+def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tuple[str, slice]]]:
+    """A layer of `each` neurons of every kind: that fire on few images, on few and all alike, and on all."""
+    random = np.random.default_rng((seed, 3))
+    kinds = [(count, binary) for binary in (False, True) for count in FIRED if count < images]
+    values = np.zeros((images, each * (len(kinds) + 1)), np.float32)
+    names = []
+    for place, (count, binary) in enumerate(kinds):
+        for k in range(place * each, (place + 1) * each):
+            chosen = random.choice(images, count, replace=False)
+            values[chosen, k] = 1 if binary else np.exp(random.standard_normal(count))
+        names.append((f"{count} images{', one value' if binary else ''}", slice(place * each, (place + 1) * each)))
+    values[:, len(kinds) * each :] = random.standard_normal((images, each))
+    return values, [*names, ("all images", slice(len(kinds) * each, None))]
+
+
+def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    """A row a kind of neurons, with the share of p ≤ 0.05 by each scorer; – where they take no label."""
+    activations, kinds = sparse_noise(options.images, options.neurons, options.seed)
+    world = embeddings(options.images, options.concepts[0], options.seed)
+    shares = []
+    for scorer in options.scorers:
+        settings = replace(Settings.defaults(scorer), min_images=10)
+        judged = judge(settings, activations, world, options.draws, options.seed)
+        shares.append([(judged.p[kind], judged.label[kind] >= 0) for _, kind in kinds])
+    for place, (name, _) in enumerate(kinds):
+        found = [each[place] for each in shares]
+        yield name, *(percent((p[there] <= P_LIMIT).mean()) if there.any() else "–" for p, there in found)
 
 
 def measure(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
@@ -55,7 +87,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     title = f"{options.neurons:,} noise neurons ({options.shape}), {options.images:,} images"
-    show(title, HEAD, measure(options))
+    if options.shape == "sparse":
+        title = f"{options.neurons:,} noise neurons of each kind, {options.images:,} images, share with p ≤ 0.05"
+        show(title, ("fires on", *options.scorers), measure_sparse(options))
+    else:
+        show(title, HEAD, measure(options))
 
 
 if __name__ == "__main__":

@@ -160,8 +160,9 @@ class Plan:
             """,
             {"id": dissection_id},
         )
-        others = [layer for layer_id, layer in rows.iter_rows() if layer_id not in ids.values()]
-        return [name for name, layer_id in ids.items() if layer_id not in done] + others
+        unlabelled = dict(rows.iter_rows())
+        others = [layer for layer_id, layer in unlabelled.items() if layer_id not in ids.values()]
+        return [name for name, layer_id in ids.items() if layer_id not in done or layer_id in unlabelled] + others
 
     def is_done(self, warehouse: Any) -> bool:
         """Whether nothing is stale; without looking at images that the warehouse does not know."""

@@ -47,6 +47,7 @@ QUESTIONS: dict[str, str] = {
             dissections.rank_power,
             dissections.rank_scale,
             dissections.include_dead,
+            dissections.min_images,
             dissections.kept_concepts,
             dissections.null_draws,
             dissections.bootstraps,

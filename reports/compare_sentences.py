@@ -30,7 +30,7 @@ SHOWN_IF_DIFFERENT = {
     "clip_weights": "Weights of CLIP", "templates": "Prompts", "tau": "τ", "q_limit": "Limit on q", "engine": "Engine",
     "top_k": "Images per neuron", "softmax_scale": "Scale of the softmax", "prior_weight": "Weight of the prior",
     "p_first": "p of the first image", "p_last": "p of the last image", "rank_fraction": "Share reordered",
-    "rank_power": "Power of differences", "rank_scale": "Power of the cosine", "include_dead": "Dead in the prior",
+    "rank_power": "Power of differences", "rank_scale": "Power of the cosine", "include_dead": "Dead in the prior", "min_images": "Least images",
     "kept_concepts": "Concepts kept", "null_draws": "Draws of the null", "bootstraps": "Resamples", "seed": "Seed",
     "accuracy_images": "Images that judge a neuron", "images_neurons": "Neurons that speak for an image",
     "network_fingerprint": "Fingerprint of the network", "dataset_fingerprint": "Fingerprint of the dataset",

@@ -10,10 +10,10 @@
   for (const column of ["similarity", "z", "q", "z_within_class", "bootstrap_share", "accuracy"]) {
     if (!held[column].length) held[column] = all.map(() => null);  // none is known
   }
-  ["calibrated", "robust", "interpretable", "dead", "split_half_agrees"].forEach((flag, bit) => {
+  ["calibrated", "robust", "interpretable", "dead", "sparse", "split_half_agrees"].forEach((flag, bit) => {
     held[flag] = held.flags.map((bits) => bits >> bit & 1);
   });
-  held.split_half_agrees = held.split_half_agrees.map((agrees, i) => held.flags[i] >> 5 & 1 ? agrees : null);
+  held.split_half_agrees = held.split_half_agrees.map((agrees, i) => held.flags[i] >> 6 & 1 ? agrees : null);
   const anchor = (i) => [held.network, names("layer", i), held.unit[i]].map(encodeURIComponent).join("/");
   const byAnchor = new Map(all.map((i) => [anchor(i), i]));
   const searched = all.map((i) =>
@@ -99,7 +99,7 @@
     const link = make("a", "anchor", bdi(names("layer", i)), ", unit " + held.unit[i]);
     link.href = "#" + anchor(i);
     link.title = "The address of this neuron in this file";
-    const belief = held.dead[i] ? "dead" : held.robust[i] ? "robust" : held.calibrated[i] ? "calibrated"
+    const belief = held.dead[i] ? "dead" : held.sparse[i] ? "sparse" : held.robust[i] ? "robust" : held.calibrated[i] ? "calibrated"
       : held.z[i] === null ? "" : "could be chance";
     const said = [`Similarity ${written(held.similarity[i])}`];
     if (names("runner_up", i) !== null) said.push(make("span", "", "runner-up ", bdi(names("runner_up", i))));
@@ -113,13 +113,14 @@
     said.forEach((part, place) => line.append(place ? " · " : "", part));
     made.append(make("h4", "", concept === null ? "No label" : bdi(concept)),
       make("p", "muted", link, belief ? make("span", "badge " + belief.replaceAll(" ", "-"), belief) : ""),
-      concept === null ? make("p", "muted", "Its activation is constant, or takes too few different values.") : line);
+      concept === null ? make("p", "muted", held.dead[i] ? "Its activation is constant."
+        : held.sparse[i] ? "It fires on too few images, or ties decide which are its best." : "No concept has a score.") : line);
     if (held.pictures[i]) made.append(make("div", "pictures", ...held.pictures[i].map(picture)));
     if (held.histograms[i]) made.append(histogram(held.histograms[i]));
     return made;
   }
 
-  const BELIEFS = ["calibrated", "robust", "interpretable", "dead"];
+  const BELIEFS = ["calibrated", "robust", "interpretable", "dead", "sparse"];
   function choose() {
     const text = $("search").value.replace(UNSEEN, " ").trim().toLowerCase();
     const chosen = ["layer", "concept", "class"].map((column) => [column, $("filter-" + column).value])
@@ -168,7 +169,7 @@
   });
   $("save-gallery").addEventListener("click", () => {
     const columns = ["layer", "unit", "concept", "runner_up", "class", "similarity", "z", "q", "z_within_class",
-      "split_half_agrees", "bootstrap_share", "accuracy", "calibrated", "robust", "interpretable", "dead"];
+      "split_half_agrees", "bootstrap_share", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse"];
     const cell = (column, i) => held[column].names ? names(column, i) : held[column][i];
     const quoted = (value) => value === null ? "" : `"${String(value).replaceAll('"', '""')}"`;
     const lines = [columns.join(","), ...found.map((i) => columns.map((column) => quoted(cell(column, i))).join(","))];

@@ -18,7 +18,7 @@ PICTURED, PICTURED_OF_LAYER = 480, 1500  # of them with pictures, as far as the 
 IMAGES_PER_NEURON = 8
 BUDGET = 8_000_000  # bytes of thumbnails in the page
 
-# The strongest neurons of each layer take turns, so that no layer is without pictures; dead neurons come last.
+# The strongest neurons of each layer take turns, so that no layer is without pictures; dead and sparse neurons come last.
 _PLACES = """
     placed as (
 
@@ -28,7 +28,7 @@ _PLACES = """
             row_number() over (
                 partition by neuron_concepts.layer
                 order by
-                    neuron_concepts.dead, neuron_concepts.calibrated desc, neuron_concepts.z desc nulls last,
+                    neuron_concepts.dead, neuron_concepts.sparse, neuron_concepts.calibrated desc, neuron_concepts.z desc nulls last,
                     neuron_concepts.similarity desc nulls last, neuron_concepts.unit
             ) as place_in_layer
         from neuron_concepts
@@ -37,7 +37,7 @@ _PLACES = """
 
     )
 """
-_ORDER = "dead, place_in_layer, position desc, layer"
+_ORDER = "dead, sparse, place_in_layer, position desc, layer"
 
 _TEMPLATES: dict[str, str] = {
     # class: the true class of most of the neuron's best images.
@@ -78,7 +78,8 @@ _TEMPLATES: dict[str, str] = {
             placed.calibrated,
             placed.interpretable,
             robust_labels.layer is not null as robust,
-            placed.dead
+            placed.dead,
+            placed.sparse
         from placed
         left join neuron_accuracies
             on placed.layer = neuron_accuracies.layer and placed.unit = neuron_accuracies.unit
@@ -164,6 +165,7 @@ _FLAGS = (
     "robust",
     "interpretable",
     "dead",
+    "sparse",
     "split_half_agrees",
 )  # a bit each, then: whether halves exist
 

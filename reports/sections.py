@@ -86,6 +86,7 @@ def layers(rows: Rows) -> dict[str, Any]:
         ("uninterpretable_accuracy", "… others", share),
         ("mean_similarity", "Mean similarity", number),
         ("num_dead", "Dead", count),
+        ("num_sparse", "Too sparse", count),
     ]
     figures, note = [], None
     if not found:

@@ -63,7 +63,7 @@ AFTER_EXTRACT = {
     "Layers": """
         select
             layer, neurons, num_interpretable, num_above_tau, num_calibrated, overall_accuracy,
-            interpretable_accuracy, uninterpretable_accuracy, num_dead
+            interpretable_accuracy, uninterpretable_accuracy, num_dead, num_sparse
         from layer_summary
         order by position
     """,

@@ -64,6 +64,26 @@ def dissection_row(dissection_id: int = 1, **changes: Any) -> dict[str, Any]:
     return row | dict(fingerprint=sha(*row.values()))
 
 
+def list_images(column: np.ndarray, row: Mapping[str, Any]) -> int:
+    """Of how many images a neuron (image,) is scored by the scorer of a dissection; 0: it takes no label."""
+    falling, count = sorted(map(float, column), reverse=True), len(column)
+    most = {"soft_wpmi": row["top_k"], "wpmi": row["top_k"], "rank_reorder": int(row["rank_fraction"] * count)}.get(
+        row["scorer"], count
+    )
+    most = min(most, count, 256)
+    fired = sum(value > falling[-1] for value in falling)
+    fired = count if fired == count - 1 else fired  # a lowest value that one image has is a value like any other
+    found = min(most, fired)
+    few_valued = row["scorer"] in ("soft_wpmi", "wpmi", "rank_reorder") and len(set(falling)) < row["top_k"]
+    if few_valued and found and falling.count(falling[found - 1]) + falling.index(falling[found - 1]) > found:
+        found = falling.index(falling[found - 1])  # the tie goes on beyond the end
+    if found < most and found >= 16:
+        found -= found % 2 ** (found.bit_length() - 4)
+    least = row.get("min_images", min(10, row["top_k"]))
+    enough = found >= (min(least, most) if row["scorer"] == "rank_reorder" else least)
+    return found if falling[0] > falling[-1] and enough else 0
+
+
 def concept_rows(concepts: Mapping[str, Sequence[str]], concept_set_id: int, first_id: int) -> Tables:
     """A concept set from {concept: its classes}. Ids fall while positions rise: nothing may depend on ids."""
     ids = range(first_id + len(concepts) - 1, first_id - 1, -1)
@@ -452,15 +472,32 @@ def scored_rows(warehouse: Warehouse) -> Tables:
         ],
         kernel_scores=kernel.to_dicts(),
         null_samples=[
-            dict(dissection_id=6, layer_id=layer, concept_id=concept, mean=-1.5, sd=0.5)
+            dict(dissection_id=6, layer_id=layer, list_images=length, concept_id=concept, mean=-1.5, sd=0.5)
             for layer in (1, 2, 3)
+            for length in (2, 3, 4)
             for concept in (1, 2, 3, 4)
         ],
-        null_quantiles=[row | dict(z=z, p=p) for row in layers for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))],
-        labelled_layers=layers,
+        null_quantiles=[
+            row | dict(list_images=length, z=z, p=p)
+            for row in layers
+            for length in range(2, 9)
+            for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))
+        ],
         **tiny_ablations(8, 4, 11),
         **summed_up(warehouse, layer_id=2),  # of the others only the activations are known
     )
+
+
+def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
+    """The ledger of labels, as if each layer with a null had been labelled."""
+    return warehouse.rows(
+        """
+        select dissection_id, layer_id, (count(*) filter (where not dead and not sparse))::int as neurons
+        from dissected_neurons
+        where (dissection_id, layer_id) in (select distinct dissection_id, layer_id from null_quantiles)
+        group by all
+        """
+    ).to_dicts()
 
 
 def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
@@ -489,7 +526,9 @@ def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
 
 def checked_labels(warehouse: Warehouse) -> Tables:
     """The labels of the newest dissection with their checks, which neurons 1 to 4 pass."""
-    labels = warehouse.rows("select neuron_id, concept_id from neuron_labels where dissection_id = 8 and not dead")
+    labels = warehouse.rows(
+        "select neuron_id, concept_id from neuron_labels where dissection_id = 8 and concept_id is not null"
+    )
     return dict(
         label_checks=[
             dict(dissection_id=8, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
@@ -506,7 +545,7 @@ def scored_file(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with Warehouse(path) as warehouse:
         warehouse.write(unit_of(scored_rows(warehouse)))
         list(warehouse.build())
-        warehouse.write(unit_of(checked_labels(warehouse)))
+        warehouse.write(unit_of(checked_labels(warehouse) | dict(labelled_layers=ledger(warehouse))))
         list(warehouse.build())
     return path
 

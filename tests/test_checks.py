@@ -91,7 +91,7 @@ MUTATIONS = {
     "neurons_of_a_layer_are_contiguous": """
         update neurons set unit = 7 where neuron_id = 8""",
     "null_quantiles_fall": """
-        insert into null_quantiles values (1, 1, 1.0, 0.1), (1, 1, 2.0, 0.2)""",
+        insert into null_quantiles values (1, 1, 1.0, 0.1, 3), (1, 1, 2.0, 0.2, 3)""",
     "predicted_class_has_the_highest_probability": """
         update predictions set class = 'happy' where network_id = 2 and image_id = 8""",
     "predictions_match_the_ledger": """
@@ -203,9 +203,9 @@ MORE = [
     ("live_neurons_have_one_label", "delete from soft_wpmi; update neuron_labels set concept_id = null"),
     ("rank_permutations_are_permutations", "update dissections set scorer = 'rank_reorder'"),
     ("rank_permutations_are_permutations", "insert into rank_permutations values (1, 0, 1, 1), (1, 0, 2, 2)"),
-    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0)"),
-    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 'nan', 0.5)"),
-    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0.5), (1, 1, 1.0, 0.5)"),
+    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0, 3)"),
+    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 'nan', 0.5, 3)"),
+    ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0.5, 3), (1, 1, 1.0, 0.5, 3)"),
     ("keys_are_unique", "insert into kernel_scores select 1, 1, 1, 0.5, null from range(2)"),
     ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null)"),
     *[

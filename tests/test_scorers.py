@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from conftest import Tables, dissection_row, filled, probe, run_view, unit_length
+from conftest import Tables, dissection_row, filled, list_images, probe, run_view, unit_length
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -42,32 +42,47 @@ def best_images(column: np.ndarray, count: int) -> list[int]:
     return sorted(range(len(column)), key=lambda i: (-column[i], i))[:count]
 
 
-def is_dead(column: np.ndarray, row: Row) -> bool:
-    return len(np.unique(column)) < max(row["top_k"], 2)
-
-
-def gains(s: np.ndarray, row: Row) -> np.ndarray:
-    """g_r(i) of every rank, image and concept: (rank, image, concept)."""
-    r = np.arange(row["top_k"])
-    p = row["p_first"] - r / row["top_k"] * (row["p_first"] - row["p_last"])
+def gains(s: np.ndarray, row: Row, length: int | None = None) -> np.ndarray:
+    """g_r(i) of every rank of a list, of each image and concept: (rank, image, concept)."""
+    length = length or row["top_k"]
+    r = np.arange(min(length, len(s)))
+    p = row["p_first"] - r / length * (row["p_first"] - row["p_last"])
     return np.log(1 + p[:, None, None] * (shares(s, row) - 1) + 1e-7)
 
 
 def likelihoods(values: np.ndarray, s: np.ndarray, row: Row) -> dict[int, Answer]:
-    g = gains(s, row)
-    ranks = np.arange(row["top_k"])
-    every = {unit: g[ranks, best_images(column, len(g))].sum(axis=0) for unit, column in enumerate(values.T)}
-    live = [unit for unit in every if not is_dead(values[:, unit], row)]
-    if not live:
-        return {}
-    prior = np.stack([every[unit] for unit in (every if row["include_dead"] else live)])
-    prior = np.logaddexp.reduce(prior, axis=0) - np.log(len(prior))
+    """A neuron of another list length counts in a prior with the L of the same z at this length."""
+    lengths = {unit: list_images(column, row) for unit, column in enumerate(values.T)}
+    live = [unit for unit, length in lengths.items() if length]
+    lengths = {unit: length or row["top_k"] for unit, length in lengths.items()}
+    known = {length: expected(s, row, length) for length in lengths.values()}
+    every, z = {}, {}
+    for unit, column in enumerate(values.T):
+        g = gains(s, row, lengths[unit])
+        every[unit] = g[np.arange(len(g)), best_images(column, len(g))].sum(axis=0)
+        mean, sd = known[lengths[unit]]
+        z[unit] = (every[unit] - mean) / np.where(sd > 0, sd, np.nan)
+    answers = {}
+    for unit in live:
+        mean, sd = known[lengths[unit]]
+        prior = np.stack(
+            [
+                every[other] if lengths[other] == lengths[unit] else mean + np.nan_to_num(z[other]) * sd
+                for other in (every if row["include_dead"] else live)
+            ]
+        )
+        prior = np.logaddexp.reduce(prior, axis=0) - np.log(len(prior))
+        answers[unit] = every[unit] - row["prior_weight"] * prior, z[unit]
+    return answers
+
+
+def expected(s: np.ndarray, row: Row, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of L of `length` random images, for each concept."""
+    g = gains(s, row, length)
     variance = g.var(axis=1).sum(axis=0)
-    variance = variance - (g.sum(axis=0).var(axis=0) - variance) / (len(s) - 1)
+    variance = variance - (g.sum(axis=0).var(axis=0) - variance) / max(len(s) - 1, 1)
     varies = np.ptp(shares(s, row), axis=0) > 1e-9
-    sd = np.sqrt(np.where(varies, variance, np.nan))
-    mean = g.mean(axis=1).sum(axis=0)
-    return {unit: (every[unit] - row["prior_weight"] * prior, (every[unit] - mean) / sd) for unit in live}
+    return g.mean(axis=1).sum(axis=0), np.sqrt(np.where(varies, np.maximum(variance, 0), 0))
 
 
 def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -94,10 +109,11 @@ def pearson(column: np.ndarray, s: np.ndarray, row: Row) -> Answer:
 
 
 def rank_reorder(column: np.ndarray, s: np.ndarray, row: Row) -> Answer:
-    n = int(row["rank_fraction"] * len(s))
+    n = list_images(column, row)
     best = best_images(column, n)
     rising = np.sort(column[best])
-    orders = draw_permutations(5, n, row["seed"])
+    orders = draw_permutations(5, int(row["rank_fraction"] * len(s)), row["seed"])
+    orders = np.stack([order[order < n] for order in orders])
     chance = (np.abs(rising - rising[orders]) ** row["rank_power"]).mean()
     scores = np.full(s.shape[1], np.nan)
     for c, mean in enumerate(s[best].mean(axis=0)):
@@ -110,7 +126,7 @@ def rank_reorder(column: np.ndarray, s: np.ndarray, row: Row) -> Answer:
 
 def each_neuron(formula: Callable[[np.ndarray, np.ndarray, Row], Answer]) -> Callable[..., dict[int, Answer]]:
     def of_layer(values: np.ndarray, s: np.ndarray, row: Row) -> dict[int, Answer]:
-        live = (unit for unit in range(values.shape[1]) if not is_dead(values[:, unit], row))
+        live = (unit for unit in range(values.shape[1]) if list_images(values[:, unit], row))
         return {unit: formula(values[:, unit].astype(np.float64), s, row) for unit in live}
 
     return of_layer
@@ -128,9 +144,10 @@ FORMULAS = {
 
 def in_torch(values: np.ndarray, images: np.ndarray, concepts: np.ndarray, row: Row) -> tuple[np.ndarray, np.ndarray]:
     """Scores (neuron, concept) and labels (neuron,) of the kernel; NaN and -1 where there is none."""
-    dead = np.array([is_dead(column, row) for column in values.T])
+    lengths = np.array([list_images(column, row) for column in values.T])
+    dead = lengths == 0
     known = {name: row[name] for name in Settings.__dataclass_fields__ if name in row and name != "scorer"}
-    found = score_layer(Settings.defaults(row["scorer"], **known), Array(values, dead), images, concepts)
+    found = score_layer(Settings.defaults(row["scorer"], **known), Array(values, dead, lengths), images, concepts)
     scores = np.full((len(dead), len(concepts)), np.nan)
     neurons, places = np.nonzero(found.concepts >= 0)
     scores[neurons, found.concepts[neurons, places]] = found.similarities[neurons, places]
@@ -184,8 +201,9 @@ class Case:
                 tables["rank_permutations"] = order_rows(row["dissection_id"], orders)
                 tables["null_samples"] = [
                     dict(dissection_id=row["dissection_id"], layer_id=layer["layer_id"],
-                         concept_id=concept["concept_id"], mean=-1.5, sd=0.5)
+                         concept_id=concept["concept_id"], list_images=length, mean=-1.5, sd=0.5)
                     for layer in tables["layers"] for concept in tables["concepts"]
+                    for length in range(1, len(self.images) + 1)
                 ]  # fmt: skip
         return tables
 
@@ -201,7 +219,8 @@ def order_rows(dissection_id: int, orders: np.ndarray) -> list[Row]:
 def random_settings(random: np.random.Generator, scorer: str) -> Row:
     row = dict(
         scorer=scorer,
-        top_k=int(random.integers(1, 10)),
+        top_k=int(random.integers(3, 10)),
+        min_images=int(random.integers(1, 4)),
         softmax_scale=float(random.choice([0.5, 2.0, 10.0, 25.0])),
         prior_weight=float(random.choice([0.0, 0.6, 1.0, 2.5])),
         p_first=float(random.choice([1.0, 0.998, 0.5])),

@@ -30,16 +30,30 @@ def labels(
         dissections=[dissection_row(**dissection)],
         concepts=[dict(concept_id=1, concept_set_id=1, position=0)],
         dissected_neurons=[
-            dict(dissection_id=1, neuron_id=neuron, layer_id=layer, mean=0.0, sd=1.0, dead=False)
+            dict(
+                dissection_id=1,
+                neuron_id=neuron,
+                layer_id=layer,
+                mean=0.0,
+                sd=1.0,
+                dead=False,
+                sparse=False,
+                list_images=3,
+            )
             for neuron, layer, _ in neurons
         ]
-        + [dict(dissection_id=1, neuron_id=100 + i, layer_id=1, mean=0.0, sd=0.0, dead=True) for i in range(dead)],
+        + [
+            dict(dissection_id=1, neuron_id=100 + i, layer_id=1, mean=0.0, sd=0.0, dead=True, list_images=0)
+            for i in range(dead)
+        ],
         concept_scores=[
             dict(dissection_id=1, neuron_id=neuron, concept_id=1, similarity=similarity, z=value)
             for neuron, _, value in neurons
         ],
         null_quantiles=[
-            dict(dissection_id=1, layer_id=layer, z=value, p=p) for layer, of in steps.items() for value, p in of
+            dict(dissection_id=1, layer_id=layer, list_images=3, z=value, p=p)
+            for layer, of in steps.items()
+            for value, p in of
         ],
     )
 
@@ -69,10 +83,11 @@ def test_the_null_of_another_dissection_is_not_this_ones():
         dissections=[dissection_row(1), dissection_row(2)],
         concepts=[dict(concept_id=1, concept_set_id=1, position=0)],
         dissected_neurons=[
-            dict(dissection_id=d, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False) for d in (1, 2)
+            dict(dissection_id=d, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False, sparse=False, list_images=3)
+            for d in (1, 2)
         ],
         concept_scores=[dict(dissection_id=d, neuron_id=1, concept_id=1, similarity=1.0, z=2.0) for d in (1, 2)],
-        null_quantiles=[dict(dissection_id=2, layer_id=1, z=0.0, p=0.2)],
+        null_quantiles=[dict(dissection_id=2, layer_id=1, list_images=3, z=0.0, p=0.2)],
     )
     assert [row["p"] for row in rows] == [None, 0.2]
 
@@ -198,7 +213,7 @@ def two_concepts(*similarities: float) -> Row:
         "neuron_labels",
         dissections=[dissection_row()],
         concepts=[dict(concept_id=9 - i, concept_set_id=1, position=i) for i in range(len(similarities))],
-        dissected_neurons=[dict(dissection_id=1, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False)],
+        dissected_neurons=[dict(dissection_id=1, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False, sparse=False)],
         concept_scores=[
             dict(dissection_id=1, neuron_id=1, concept_id=9 - i, similarity=s, z=float(i))
             for i, s in enumerate(similarities)

@@ -22,6 +22,7 @@ from conftest import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_scorers import likelihoods
 
 NETWORKS = {1: ["conv", "one", "head"], 2: ["conv"]}  # two networks may well use the same names
 CLOSE = 1e-4
@@ -30,32 +31,13 @@ CLOSE = 1e-4
 # ---------------------------------------------------------------- the formula
 
 
-def is_dead(column: np.ndarray, top_k: int) -> bool:
-    return len(np.unique(column)) < max(top_k, 2)
-
-
-def log_likelihood(column: np.ndarray, shares: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
-    """L of one neuron for every concept: its best images in order, the earlier one first among equals."""
-    best = sorted(range(len(column)), key=lambda i: (-column[i], i))[: settings["top_k"]]
-    total = np.zeros(shares.shape[1])
-    for r, i in enumerate(best):
-        p = settings["p_first"] - r / settings["top_k"] * (settings["p_first"] - settings["p_last"])
-        total += np.log(1 + p * (shares[i] - 1) + 1e-7)
-    return total
-
-
 def soft_wpmi(
     values: np.ndarray, images: np.ndarray, concepts: np.ndarray, settings: Mapping[str, Any]
 ) -> dict[int, np.ndarray]:
-    """{unit: score of every concept} of the live neurons of one layer: values (image, unit)."""
+    """{unit: score of every concept} of the scored neurons of one layer: values (image, unit)."""
     cosines = images.astype(np.float64) @ concepts.astype(np.float64).T
-    weights = np.exp(settings["softmax_scale"] * (cosines - cosines.max(axis=1, keepdims=True)))
-    shares = weights / weights.sum(axis=1, keepdims=True)
-    every = {unit: log_likelihood(column, shares, settings) for unit, column in enumerate(values.T)}
-    live = {unit: L for unit, L in every.items() if not is_dead(values[:, unit], settings["top_k"])}
-    in_prior = np.stack(list((every if settings["include_dead"] else live).values()) or [np.zeros(1)])
-    prior = np.logaddexp.reduce(in_prior, axis=0) - np.log(len(in_prior))
-    return {unit: L - settings["prior_weight"] * prior for unit, L in live.items()}
+    row = {"scorer": "soft_wpmi", "rank_fraction": 0.05, **settings}
+    return {unit: scores for unit, (scores, _) in likelihoods(values, cosines, row).items()}
 
 
 # ---------------------------------------------------------------- random files
@@ -79,7 +61,8 @@ def random_embeddings(random: np.random.Generator, count: int) -> np.ndarray:
 
 question = st.fixed_dictionaries(
     dict(
-        top_k=st.integers(1, 12),
+        top_k=st.integers(3, 12),
+        min_images=st.integers(1, 3),
         softmax_scale=st.sampled_from([0.5, 2.0, 10.0, 25.0]),
         prior_weight=st.sampled_from([0.0, 0.6, 1.0, 2.5]),
         p_first=st.sampled_from([1.0, 0.998, 0.5]),
@@ -210,9 +193,9 @@ def test_a_layer_that_is_a_thousand_nats_below_another_keeps_its_prior():
     assert [row["similarity"] for row in rows] == pytest.approx([0.0] * 12, abs=CLOSE)
 
 
-def test_a_dissection_of_fewer_images_than_top_k_labels_nothing():
+def test_a_dissection_of_fewer_images_than_top_k_takes_all_of_them():
     layers = {"conv": np.random.default_rng(3).normal(size=(8, 4))}
-    assert scores_of(layers, top_k=9) == []
+    assert scores_of(layers, top_k=9, min_images=5) == scores_of(layers, top_k=8, min_images=5)
     assert len(scores_of(layers, top_k=8)) == 12
 
 

@@ -37,7 +37,14 @@ def words(**classes: list[str]) -> dict[str, list[dict[str, Any]]]:
 def label(neuron_id: int, concept_id: int | None, similarity: float | None, **more: Any) -> dict[str, Any]:
     row = dict(dissection_id=1, neuron_id=neuron_id, layer_id=neuron_id // 10, concept_id=concept_id)
     above = bool(similarity and similarity > 0)
-    row |= dict(similarity=similarity, interpretable=above, above_tau=above, calibrated=False, dead=concept_id is None)
+    row |= dict(
+        similarity=similarity,
+        interpretable=above,
+        above_tau=above,
+        calibrated=False,
+        dead=concept_id is None,
+        sparse=False,
+    )
     return row | more
 
 
@@ -173,10 +180,13 @@ def test_distinct_values_are_exact_up_to_256(different):
     assert up["distinct_values"] == down["distinct_values"] == min(different, 256)
 
 
-@pytest.mark.parametrize(("top_k", "dead"), [(1, [False, True, False]), (3, [False, True, True])])
-def test_a_neuron_is_dead_when_constant_or_of_fewer_values_than_top_k(top_k, dead):
-    rows = run_view("dissected_neurons", **statistics([1, 1, 2, 4], [0.1] * 4, [0, 0, 1, 1], top_k=top_k))
-    assert [row["dead"] for row in rows] == dead
+def test_a_neuron_is_dead_when_constant_and_sparse_when_it_fires_on_too_few_images():
+    columns = [1, 1, 2, 4], [0.1] * 4, [0, 0, 0, 1], [4, 3, 2, 1]
+    rows = run_view("dissected_neurons", **statistics(*columns, top_k=3, min_images=2))
+    assert [row["dead"] for row in rows] == [False, True, False, False]
+    assert [row["sparse"] for row in rows] == [False, False, True, False]
+    assert [row["images_fired"] for row in rows] == [2, 0, 1, 4]
+    assert [row["list_images"] for row in rows] == [2, 0, 1, 3]
 
 
 def test_a_layer_that_is_half_recorded_is_not_dissected_and_every_pooling_counts():

@@ -76,36 +76,25 @@ looked_at as (
 
 ),
 
-last_values as (
+few_valued_neurons as (
 
-    select
-        looked_at.dissection_id,
-        looked_at.neuron_id,
-        looked_at.split_id,
-        top_activations.value
+    select distinct neuron_id
     from looked_at
-    inner join top_activations
-        on
-            looked_at.split_id = top_activations.split_id
-            and looked_at.neuron_id = top_activations.neuron_id
-            and looked_at.listed = top_activations.rank
-    where looked_at.few_valued
+    where few_valued
 
 ),
 
-around_the_end as (
+ties as (
 
+    -- Of each best image of such a neuron: how many are better, and how many as good, itself included.
     select
-        last_values.dissection_id,
-        last_values.neuron_id,
-        count(*) filter (where top_activations.value > last_values.value) as above,
-        count(*) filter (where top_activations.value >= last_values.value) as with_ties
-    from last_values
-    inner join top_activations
-        on
-            last_values.split_id = top_activations.split_id
-            and last_values.neuron_id = top_activations.neuron_id
-    group by last_values.dissection_id, last_values.neuron_id
+        split_id,
+        neuron_id,
+        rank,
+        min(rank) over (partition by split_id, neuron_id, value) - 1 as better,
+        count(*) over (partition by split_id, neuron_id, value) as equal
+    from top_activations
+    where neuron_id in (select neuron_id from few_valued_neurons)
 
 ),
 
@@ -113,18 +102,28 @@ untied as (
 
     -- 256 known images that tie may have more like them.
     select
-        looked_at.*,
+        looked_at.dissection_id,
+        looked_at.neuron_id,
+        looked_at.layer_id,
+        looked_at.scorer,
+        looked_at.min_images,
+        looked_at.mean,
+        looked_at.sd,
+        looked_at.images_fired,
+        looked_at.most,
         case
-            when around_the_end.neuron_id is null then looked_at.listed
-            when around_the_end.with_ties = looked_at.listed and (looked_at.listed < 256 or looked_at.images <= 256)
+            when ties.rank is null then looked_at.listed
+            when ties.better + ties.equal = looked_at.listed and (looked_at.listed < 256 or looked_at.images <= 256)
                 then looked_at.listed
-            else around_the_end.above
+            else ties.better
         end as usable
     from looked_at
-    left join around_the_end
+    left join ties
         on
-            looked_at.dissection_id = around_the_end.dissection_id
-            and looked_at.neuron_id = around_the_end.neuron_id
+            looked_at.few_valued
+            and looked_at.split_id = ties.split_id
+            and looked_at.neuron_id = ties.neuron_id
+            and looked_at.listed = ties.rank
 
 ),
 

@@ -74,12 +74,29 @@ spreads as (
 
 ),
 
+best as (
+
+    select
+        top_activations.split_id,
+        top_activations.neuron_id,
+        max(spreads.images) as images,
+        count(*) as listed,
+        count(*) filter (where top_activations.value > spreads.lowest) as above,
+        count(distinct top_activations.value) as different
+    from top_activations
+    inner join spreads
+        on
+            top_activations.split_id = spreads.split_id
+            and top_activations.neuron_id = spreads.neuron_id
+    group by top_activations.split_id, top_activations.neuron_id
+
+),
+
 tied_neurons as (
 
     select split_id, neuron_id
-    from top_activations
-    group by split_id, neuron_id
-    having count(distinct value) < 256
+    from best
+    where different < 256
 
 ),
 
@@ -152,25 +169,6 @@ counted as (
     from tied_values
     group by split_id, neuron_id
 
-),
-
-fired as (
-
-    select
-        top_activations.split_id,
-        top_activations.neuron_id,
-        case
-            when count(*) = max(spreads.images) and count(*) filter (where top_activations.value > spreads.lowest) = count(*) - 1
-                then count(*)
-            else count(*) filter (where top_activations.value > spreads.lowest)
-        end as images_fired
-    from top_activations
-    inner join spreads
-        on
-            top_activations.split_id = spreads.split_id
-            and top_activations.neuron_id = spreads.neuron_id
-    group by top_activations.split_id, top_activations.neuron_id
-
 )
 
 select
@@ -186,12 +184,12 @@ select
     spreads.lowest,
     spreads.highest,
     least(coalesce(counted.distinct_values, 256), 256) as distinct_values,
-    fired.images_fired
+    case when best.listed = best.images and best.above = best.listed - 1 then best.listed else best.above end as images_fired
 from spreads
-inner join fired
+inner join best
     on
-        spreads.neuron_id = fired.neuron_id
-        and spreads.split_id = fired.split_id
+        spreads.neuron_id = best.neuron_id
+        and spreads.split_id = best.split_id
 left join counted
     on
         spreads.neuron_id = counted.neuron_id

@@ -14,15 +14,11 @@ labelled as (
         named_neurons.layer,
         named_neurons.layer_id,
         named_neurons.position,
-        dissected_neurons.list_images,
+        neuron_labels.list_images,
         neuron_labels.z,
         neuron_labels.dissection_id
     from shown_dissection
     inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id
-    inner join dissected_neurons
-        on
-            neuron_labels.dissection_id = dissected_neurons.dissection_id
-            and neuron_labels.neuron_id = dissected_neurons.neuron_id
     inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
     where neuron_labels.z is not null
 

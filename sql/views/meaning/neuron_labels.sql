@@ -125,7 +125,8 @@ select
     end as interpretable,
     dissected_neurons.dead,
     dissected_neurons.sparse,
-    dissected_neurons.images_fired
+    dissected_neurons.images_fired,
+    dissected_neurons.list_images
 from dissected_neurons
 inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
 left join best_two

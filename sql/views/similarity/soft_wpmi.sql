@@ -77,6 +77,18 @@ in_prior as (
 
 ),
 
+moments as (
+
+    select
+        dissection_id,
+        list_images,
+        concept_id,
+        mean,
+        sqrt(variance) as sd
+    from null_moments
+
+),
+
 standing as (
 
     select
@@ -88,13 +100,13 @@ standing as (
         in_prior.list_images,
         in_prior.concept_id,
         in_prior.log_likelihood,
-        (in_prior.log_likelihood - null_moments.mean) / sqrt(nullif(null_moments.variance, 0)) as z
+        (in_prior.log_likelihood - moments.mean) / nullif(moments.sd, 0) as z
     from in_prior
-    inner join null_moments
+    inner join moments
         on
-            in_prior.dissection_id = null_moments.dissection_id
-            and in_prior.list_images = null_moments.list_images
-            and in_prior.concept_id = null_moments.concept_id
+            in_prior.dissection_id = moments.dissection_id
+            and in_prior.list_images = moments.list_images
+            and in_prior.concept_id = moments.concept_id
 
 ),
 
@@ -115,18 +127,18 @@ carried as (
         lengths.list_images,
         case
             when standing.list_images = lengths.list_images then standing.log_likelihood
-            else null_moments.mean + coalesce(standing.z, 0) * sqrt(null_moments.variance)
+            else moments.mean + coalesce(standing.z, 0) * moments.sd
         end as log_likelihood
     from standing
     inner join lengths
         on
             standing.dissection_id = lengths.dissection_id
             and standing.layer_id = lengths.layer_id
-    inner join null_moments
+    inner join moments
         on
-            standing.dissection_id = null_moments.dissection_id
-            and lengths.list_images = null_moments.list_images
-            and standing.concept_id = null_moments.concept_id
+            standing.dissection_id = moments.dissection_id
+            and lengths.list_images = moments.list_images
+            and standing.concept_id = moments.concept_id
 
 ),
 
