@@ -20,3 +20,6 @@ create or replace macro nd_contains(elements, element) as list_contains(elements
 
 -- An aggregate: the sum of whole numbers, as one that programs have a type for.
 create or replace macro nd_total(x) as cast(sum(x) as bigint);
+
+-- A name without what people write one way or another: case, spaces, underscores, hyphens.
+create or replace macro nd_name_key(x) as lower(replace(replace(replace(x, ' ', ''), '_', ''), '-', ''));

@@ -29,3 +29,6 @@ create or replace macro nd_contains(elements, element) as array_contains(element
 
 -- An aggregate: the sum of whole numbers.
 create or replace macro nd_total(x) as sum(x);
+
+-- A name without what people write one way or another: case, spaces, underscores, hyphens.
+create or replace macro nd_name_key(x) as lower(replace(replace(replace(x, ' ', ''), '_', ''), '-', ''));
