@@ -242,13 +242,13 @@ def counted(accuracy: float, order: list[int], images: int = 200, seed: int = 0)
 
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.95])
-def test_a_network_whose_outputs_are_named_in_another_order_is_found_out(accuracy):
-    order = [3, 0, 1, 2, 6, 4, 5]
+@pytest.mark.parametrize("order", [[3, 0, 1, 2, 6, 4, 5], [0, 1, 2, 3, 4, 6, 5]])
+def test_a_network_whose_outputs_are_named_in_another_order_is_found_out(accuracy, order):
     found = classes.better_order(counted(accuracy, order), counted(accuracy, order, seed=1))
     assert found is not None
     likely, own, other = found
     assert [int(likely[place]) for place in order] == list(range(7))
-    assert own < 0.2
+    assert own < other - 0.1
     assert other == pytest.approx(accuracy + (1 - accuracy) / 7, abs=0.03)
 
 
@@ -256,7 +256,8 @@ def test_a_network_whose_outputs_are_named_in_another_order_is_found_out(accurac
     "counts",
     [
         lambda seed: counted(0.9, list(range(7)), seed=seed),  # all is well
-        lambda seed: counted(0.9, [1, 0, 2, 3, 4, 5, 6], seed=seed),  # two may be alike
+        lambda seed: np.array([[60, 40, 0], [45, 55, 0], [0, 0, 100]]),  # two are hard to tell apart
+        lambda seed: np.array([[45, 55, 0], [55, 45, 0], [0, 0, 100]]),
         lambda seed: counted(0.0, list(range(7)), images=20, seed=seed),  # knows nothing
         lambda seed: counted(0.0, [0, 1], images=15, seed=seed),
         lambda seed: counted(0.3, [3, 0, 1, 2, 6, 4, 5], seed=seed),  # too weak to say
