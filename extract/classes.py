@@ -26,6 +26,7 @@ log = logging.getLogger("dissectdb")
 FEW = 5  # names in a message
 IMAGENET = 1000  # outputs
 LEAST_IMAGES = 30  # of a half, below which nothing is said of the order of outputs
+LEAST_GAIN = 0.1  # in accuracy, for another order to be worth a line
 MOST_ORDER = 20  # outputs of an order that is said
 MOST_SWAPS = 100
 
@@ -237,17 +238,21 @@ def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.nda
     """An order of outputs in which a network is far more often right than in theirs: order, accuracy now, and then.
 
     Both (class, output) count images, of two halves: the order is chosen on one and measured on the other, so that no
-    luck of the choice is in it. None unless the other order is right on more than half of the images and on more than
-    twice as many, both as means over classes. A network that knows nothing of the classes is right on one class in n
-    in any order, and a weak one on less than half; only one that knows them, under other names, comes to that.
+    luck of the choice is in it. None unless the other order is right on more than half of the images, and on a tenth of
+    them more, beyond three standard errors; all as means over classes. A network that knows nothing of the classes is
+    right on one class in n in any order, and two classes that are hard to tell apart are not each mostly taken for the
+    other: only one that knows the classes, some of them under other names, comes to that.
     order[output] is the place of the class that it would stand for.
     """
     own = _recall(measured_on, np.arange(len(measured_on)))
-    if own >= 0.5:  # nothing is more than twice that
+    images = measured_on.sum(1)
+    images = images[images > 0]
+    margin = max(LEAST_GAIN, 3 * np.sqrt((1 / images).sum()) / len(images))  # an image changes by 1 at most
+    if own + margin >= 1:
         return None
     output_of = assign(chosen_on)
     other = _recall(measured_on, output_of)
-    if other <= max(0.5, 2 * own):
+    if other <= max(0.5, own + margin):
         return None
     right = measured_on[np.arange(len(output_of)), output_of].sum()
     return np.argsort(output_of), measured_on.trace() / measured_on.sum(), right / measured_on.sum()

@@ -124,7 +124,7 @@ create table if not exists networks (
 comment on table networks is 'Probed networks; an edited network is one more row';
 comment on column networks.weights is 'Checkpoint file, or pretrained';
 comment on column networks.preprocessing is 'JSON: size, mode, resize, interpolation, mean, std';
-comment on column networks.classes is 'Names of the outputs, in the order of the logits';
+comment on column networks.classes is 'Names of the outputs, in the order of the logits; of one that meets a class, the dataset''s';
 comment on column networks.parent_network_id is 'The network that this one is an edit of; NULL for an original';
 comment on column networks.edit_id is 'The edit that made it; NULL for an original';
 comment on column networks.fingerprint is 'SHA-256 of architecture, arguments, weights, classes and preprocessing';

@@ -26,3 +26,6 @@ create or replace macro nd_joined(x, place) as string_agg(x, ', ' order by place
 
 -- A whole number as text.
 create or replace macro nd_digits(n) as cast(n as varchar);
+
+-- A name without what people write one way or another: case, spaces, underscores, hyphens.
+create or replace macro nd_name_key(x) as lower(replace(replace(replace(x, ' ', ''), '_', ''), '-', ''));

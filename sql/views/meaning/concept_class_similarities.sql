@@ -3,10 +3,11 @@
 --
 -- A concept whose rank 1 is not mapped is worth a second look: its text is nearer to a class that it does not
 -- stand for. Similarities are cosines of text embeddings and compare within a concept, not across concepts.
--- The classes are those that the set names. Their texts are the concepts of equal name of one set that the same
--- CLIP has embedded (as the shipped emotions are): the one that holds most of the classes, of several the set itself,
--- else the newest, so that all classes of a concept come from the same prompts, and a set that is added later changes
--- nothing for one that holds its own classes. A class that the chosen set does not hold has no row.
+-- The classes are those that the set names. Their texts are the concepts of that name of one set that the same CLIP
+-- has embedded (as the shipped emotions are): the one that holds most of the classes, of several the set itself, else
+-- the newest, so that all classes of a concept come from the same prompts, and a set that is added later changes nothing
+-- for one that holds its own classes. A class that the chosen set does not hold has no row. Names are equal, or the only
+-- ones that differ just in case, spaces, underscores and hyphens: a dataset may spell its classes otherwise.
 
 with
 
@@ -20,17 +21,30 @@ named_classes as (
 
 ),
 
-class_texts as (
+alike as (
 
     select
         concept_embeddings.clip_id,
         named_classes.concept_set_id,
         named_classes.class,
         concepts.concept_set_id as text_set_id,
-        concept_embeddings.embedding
+        concept_embeddings.embedding,
+        named_classes.class = concepts.concept as is_same,
+        count(*) over (
+            partition by
+                concept_embeddings.clip_id, named_classes.concept_set_id, named_classes.class, concepts.concept_set_id
+        ) as num_alike
     from named_classes
-    inner join concepts on named_classes.class = concepts.concept
+    inner join concepts on nd_name_key(named_classes.class) = nd_name_key(concepts.concept)
     inner join concept_embeddings on concepts.concept_id = concept_embeddings.concept_id
+
+),
+
+class_texts as (
+
+    select clip_id, concept_set_id, class, text_set_id, embedding
+    from alike
+    where is_same or num_alike = 1
 
 ),
 

@@ -1,0 +1,466 @@
+"""Outputs and classes: which meet by name, what is said of the others, and that nothing unknown becomes a number."""
+
+# ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import dissection_row, filled, run_view
+from polars.testing import assert_frame_equal
+from worlds import World
+
+from extract import classes
+from extract.study import Study, StudyError
+
+pytest_plugins = ["world_fixtures"]
+
+FACES = ("angry", "happy", "sad")
+
+
+def network(architecture: str = "vggnet", names: tuple[str, ...] = ()) -> Any:
+    return SimpleNamespace(architecture=architecture, classes=names)
+
+
+def said(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records if record.levelno >= level)
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog):
+    caplog.set_level(logging.INFO, "dissectdb")
+
+
+# ---------------------------------------------------------------- names that meet
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "expected"),
+    [
+        (FACES, FACES, FACES),
+        (FACES, ("Angry", "HAPPY", "sad"), ("Angry", "HAPPY", "sad")),
+        (("great white shark", "hot-dog"), ("great_white_shark", "Hotdog"), ("great_white_shark", "Hotdog")),
+        (("cafe\u0301",), ("CAF\u00c9",), ("CAF\u00c9",)),  # one accent, encoded twice
+        (("straße",), ("STRASSE",), ("STRASSE",)),
+        # Cardigan the dog and cardigan the jacket: exact names meet, and nothing else is taken for either.
+        (("Cardigan", "cardigan"), ("cardigan", "Cardigan"), ("Cardigan", "cardigan")),
+        (("cardigan", "CARDIGAN"), ("Cardigan", "cardigan"), ("cardigan", None)),
+        (("happy", "Happy"), ("HAPPY",), (None, None)),
+        (("happy",), ("Happy", "HAPPY"), (None,)),
+        (("-", "_"), ("_", " "), (None, "_")),  # nothing is left to go by
+        (("happily",), ("happy",), (None,)),
+        ((), FACES, ()),
+    ],
+)
+def test_names_meet_exactly_else_without_case_and_separators_where_that_is_unambiguous(names, known, expected):
+    met = classes.meet(names, known)
+    assert tuple(met.get(name) for name in names) == expected
+    again = classes.meet(names, list(known)[::-1])
+    assert again == met
+
+
+@pytest.mark.parametrize(
+    ("given", "outputs", "known", "expected"),
+    [
+        ((), 3, FACES, FACES),  # as many: in the dataset's order
+        ((), 2, FACES, ("output 0", "output 1")),
+        ((), 3, (), ("output 0", "output 1", "output 2")),
+        (("sad", "angry", "happy"), 3, FACES, ("sad", "angry", "happy")),  # named: in the order that was given
+        (("SAD", "Angry", "calm"), 3, FACES, ("sad", "angry", "calm")),
+        (("0", "1", "2"), 3, FACES, ("0", "1", "2")),
+    ],
+)
+def test_outputs_are_named_by_the_study_else_by_the_dataset_where_they_are_as_many(given, outputs, known, expected):
+    assert classes.name_outputs(network(names=given), outputs, known) == expected
+
+
+def test_what_was_assumed_of_names_is_said(caplog):
+    classes.name_outputs(network(), 3, FACES)
+    assert "outputs are taken to be angry, happy, sad in this order" in said(caplog)
+    caplog.clear()
+    classes.name_outputs(network(names=FACES), 3, ("Angry", "Happy", "sad"))
+    assert "2 outputs are matched to classes that are spelt otherwise: angry as Angry, happy as Happy" in said(caplog)
+    caplog.clear()
+    classes.name_outputs(network(names=FACES), 3, FACES)
+    assert said(caplog) == ""
+
+
+def test_too_few_or_too_many_names_are_refused():
+    with pytest.raises(StudyError, match="names 3 classes, the network has 7 outputs"):
+        classes.name_outputs(network(names=FACES), 7, FACES)
+
+
+@pytest.mark.parametrize("architecture", ["torchvision:resnet18", "timm:resnet18", "net.py:make"])
+def test_imagenets_numbers_are_known_as_folder_names(architecture):
+    names = classes.name_outputs(network(architecture), 1000, ("n01440764", "n02123045", "n15075141"))
+    assert (names[0], names[281], names[999]) == ("n01440764", "n02123045", "n15075141")
+    assert "n01443537" not in names  # only the three that are there
+    assert len(set(names)) == 1000
+
+
+@pytest.mark.parametrize("architecture", ["torchvision:resnet18", "timm:resnet18"])
+def test_the_libraries_own_names_are_known(architecture):
+    names = classes.name_outputs(network(architecture), 1000, ("Great_White_Shark", "tabby", "frog"))
+    assert names[2] == "Great_White_Shark"
+    assert names[281] == "tabby"
+    assert names[0] == "tench"
+    assert "frog" not in names
+    assert len(set(names)) == 1000
+
+
+def test_a_thousand_folders_of_ones_own_are_not_taken_for_imagenets():
+    own = (*(f"part {number}" for number in range(999)), "tench")
+    assert classes.name_outputs(network("torchvision:resnet18"), 1000, own) == own
+
+
+def test_the_21_841_classes_of_imagenet_are_known_to_timm():
+    names = classes.name_outputs(network("timm:convnext_tiny"), 11821, ("n02085620", "n02123045"))
+    assert {"n02085620", "n02123045"} <= set(names)
+    assert len(names) == len(set(names)) == 11821
+
+
+def test_a_name_that_is_there_twice_gets_its_place_and_no_output_is_a_class_that_it_did_not_meet():
+    assert classes._unique(["crane", "ox", "crane"], set(), ()) == ("crane (output 0)", "ox", "crane (output 2)")
+    assert classes._unique(["a", "b"], {0}, ("a", "b")) == ("a", "b (output 1)")
+
+
+def test_the_classes_of_a_concept_set_are_spelt_as_the_dataset_spells_them():
+    of = {"Smile": ("happy", "HAPPY "), "Tears": ("sad", "tired"), "Nose": ()}
+    assert classes.as_in_dataset(of, ("Sad", "angry")) == {
+        "Smile": ("happy", "HAPPY "), "Tears": ("Sad", "tired"), "Nose": ()
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- a file of names
+
+
+def classes_of(folder: Path, content: str | bytes | None, name: str = "names.txt") -> Any:
+    if content is not None:
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    (folder / "study.toml").write_text(
+        f"""
+[dataset]
+name = "faces"
+kind = "folder"
+path = "faces"
+[network]
+name = "net"
+architecture = "vggnet"
+layers = ["lin1"]
+classes = "{name}"
+[network.input]
+size = 40
+[clip]
+architecture = "ViT-B-16"
+weights = "openai"
+[[concept_sets]]
+name = "emotions"
+source = "emotions"
+[[dissections]]
+concepts = "emotions"
+"""
+    )
+    return Study.load(folder / "study.toml").network.classes
+
+
+def test_classes_may_be_a_text_file_beside_the_study_with_one_a_line(tmp_path):
+    assert classes_of(tmp_path, "angry\nhappy \nsad\n") == FACES
+    assert classes_of(tmp_path, "\ufeffangry\r\nhappy\r\nsad") == FACES
+    assert classes_of(tmp_path, "crane\nox\ncrane\n") == ("crane (output 0)", "ox", "crane (output 2)")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("angry\n\nsad\n", r"names.txt:2: is blank; each line is the name of an output"),
+        ("", r"names.txt:1: is blank"),
+        (None, r"names.txt: no such file; give a list of names, or a text file"),
+        (b"\xff\xfe\x00", r"names.txt: not a readable text file"),
+    ],
+)
+def test_a_file_of_names_that_is_none_is_refused_in_a_line(tmp_path, content, expected):
+    with pytest.raises(StudyError, match=expected) as caught:
+        classes_of(tmp_path, content)
+    assert "network.classes" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- what has no counterpart
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "level", "expected"),
+    [
+        (FACES, FACES, logging.INFO, ""),
+        (FACES, ("n01", "n02"), logging.WARNING, "accuracy is unknown: no class of the images (n01, n02) is an output"),
+        (FACES, (*FACES, "calm"), logging.WARNING, "1 of 4 classes are no output of the network: calm"),
+        ((*FACES, "calm"), FACES, logging.WARNING, "1 of 4 outputs are no class of the images: calm"),
+        ((*"abcdefgh", *FACES), FACES, logging.INFO, "8 of 11 outputs are no class of the images: a, b, c, d, e, … (8"),
+        (FACES, (), logging.INFO, "the images have no classes"),
+    ],
+)
+def test_what_has_no_counterpart_is_said(caplog, names, known, level, expected):
+    classes.warn(names, known)
+    assert expected in said(caplog)
+    assert [record.levelno for record in caplog.records] == ([level] if expected else [])
+    assert len(said(caplog)) < 300
+
+
+def test_classes_that_one_split_has_and_another_lacks_are_said(caplog):
+    counts = {("train", "a"): 9, ("train", "b"): 9, ("validation", "a"): 1, ("test", None): 5}
+    classes.warn_of_splits(counts)
+    assert said(caplog, logging.WARNING).splitlines() == [
+        "split validation has no image of b, which another split has",
+        "the test images have no classes: whether they are recognised is unknown",
+    ]
+    caplog.clear()
+    classes.warn_of_splits({("train", None): 9, ("test", None): 3})
+    classes.warn_of_splits({("train", "a"): 9, ("test", "a"): 3})
+    assert said(caplog) == ""
+
+
+# ---------------------------------------------------------------- the order of outputs
+
+
+def counted(accuracy: float, order: list[int], images: int = 200, seed: int = 0) -> np.ndarray:
+    """(class, output) of a network that is so often right, its outputs named in an order."""
+    random = np.random.default_rng(seed)
+    size = len(order)
+    counts = np.zeros((size, size))
+    for truth in range(size):
+        right = random.random(images) < accuracy
+        said = np.where(right, truth, random.integers(size, size=images))
+        counts[truth] = np.bincount(np.array(order)[said], minlength=size)
+    return counts
+
+
+@pytest.mark.parametrize("accuracy", [0.6, 0.95])
+@pytest.mark.parametrize("order", [[3, 0, 1, 2, 6, 4, 5], [0, 1, 2, 3, 4, 6, 5]])
+def test_a_network_whose_outputs_are_named_in_another_order_is_found_out(accuracy, order):
+    found = classes.better_order(counted(accuracy, order), counted(accuracy, order, seed=1))
+    assert found is not None
+    likely, own, other = found
+    assert [int(likely[place]) for place in order] == list(range(7))
+    assert own < other - 0.1
+    assert other == pytest.approx(accuracy + (1 - accuracy) / 7, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        lambda seed: counted(0.9, list(range(7)), seed=seed),  # all is well
+        lambda seed: np.array([[60, 40, 0], [45, 55, 0], [0, 0, 100]]),  # two are hard to tell apart
+        lambda seed: np.array([[45, 55, 0], [55, 45, 0], [0, 0, 100]]),
+        lambda seed: counted(0.0, list(range(7)), images=20, seed=seed),  # knows nothing
+        lambda seed: counted(0.0, [0, 1], images=15, seed=seed),
+        lambda seed: counted(0.3, [3, 0, 1, 2, 6, 4, 5], seed=seed),  # too weak to say
+        lambda seed: np.outer([500, 20, 20], [0, 1, 0]),  # always the same answer, right on a rare class
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_weakness_and_one_same_answer_are_no_other_order(counts, seed):
+    assert classes.better_order(counts(2 * seed), counts(2 * seed + 1)) is None
+
+
+def test_an_assignment_is_one_to_one_and_reaches_the_best_of_small_tables():
+    from itertools import permutations
+
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        counts = random.integers(0, 100, (5, 5)).astype(float) ** 2
+        found = classes.assign(counts)
+        assert sorted(found) == list(range(5))
+        best = max(sum(counts[row, column] for row, column in enumerate(order)) for order in permutations(range(5)))
+        assert counts[np.arange(5), found].sum() > 0.8 * best
+
+
+def test_a_thousand_classes_are_compared_in_seconds():
+    shifted = np.roll(np.eye(1000) * 20, 1, axis=1)
+    found = classes.better_order(shifted, shifted)
+    assert found is not None
+    assert (found[1], found[2]) == (0, 1)
+
+
+def test_the_likely_order_is_said_once_the_images_are_there(caplog):
+    truth = [FACES[number // 2 % 3] for number in range(120)]
+    wrong = dict(zip(FACES, ("happy", "sad", "angry"), strict=True))
+    with filled(
+        networks=[dict(network_id=1, name="net", classes=list(FACES))],
+        splits=[dict(split_id=1, split="train")],
+        images=[dict(image_id=i, split_id=1, class_=name) for i, name in enumerate(truth)],
+        predictions=[dict(network_id=1, image_id=i, class_=wrong[name]) for i, name in enumerate(truth)],
+    ) as connection:
+        warehouse = SimpleNamespace(
+            find=lambda table, fingerprint: 1, rows=lambda sql, values: connection.sql(sql, params=values).pl()
+        )
+        classes.warn_of_order(warehouse, SimpleNamespace(network=SimpleNamespace(classes=FACES, fingerprint="")))
+    assert "right on 0 % of the images, and would be on 100 % were its outputs, in order, sad, angry, happy" in said(
+        caplog, logging.WARNING
+    )
+
+
+# ---------------------------------------------------------------- views
+
+
+def test_a_label_that_stands_for_no_class_of_the_images_is_neither_right_nor_wrong():
+    """Of three labels one stands for a class, one for none, one for a class that no image has."""
+    rows = run_view(
+        "neuron_accuracies",
+        networks=[dict(network_id=1, name="net")],
+        layers=[dict(layer_id=0, network_id=1, layer="conv", position=0)],
+        neurons=[dict(neuron_id=i, layer_id=0, unit=i) for i in range(3)],
+        concepts=[dict(concept_id=i, concept_set_id=1, position=i, concept=f"concept {i}") for i in range(3)],
+        concept_classes=[dict(concept_id=0, class_="sad"), dict(concept_id=2, class_="calm")],
+        images=[dict(image_id=i, split_id=1, class_="happy" if i else "sad") for i in range(4)],
+        top_activations=[dict(split_id=1, neuron_id=n, rank=i + 1, image_id=i) for n in range(3) for i in range(4)],
+        neuron_labels=[dict(dissection_id=1, neuron_id=i, layer_id=0, concept_id=i) for i in range(3)],
+        dissections=[dissection_row(accuracy_images=4)],
+    )
+    assert [(row["accuracy"], row["lift"]) for row in rows] == [(0.25, 1.0), (None, None), (None, None)]
+
+
+def test_an_edit_is_counted_over_the_images_whose_class_is_an_output():
+    """Images 1 and 2 are of classes that are outputs, 3 of one that is none, 4 of none at all."""
+    tables = dict(
+        splits=[dict(split_id=1, split="test")],
+        images=[dict(image_id=i, split_id=1, class_=name) for i, name in enumerate(("a", "b", "x", None), 1)],
+        networks=[dict(network_id=1, name="net", classes=["a", "b"])],
+        edits=[dict(edit_id=1, network_id=1, dissection_id=7, control=None)],
+        predictions=[dict(network_id=1, image_id=i, class_="a", confidence=0.5) for i in range(1, 5)],
+        edit_predictions=[dict(edit_id=1, image_id=i, class_="b", confidence=0.5) for i in range(1, 5)],
+        edit_blocks=[dict(edit_id=1, split_id=1, block=0, images=4)],
+    )
+    [row] = run_view("edit_outcomes", **tables)
+    assert (row["images"], row["correct_before"], row["correct_after"]) == (2, 1, 1)
+    assert (row["gained"], row["lost"], row["changed"]) == (1, 1, 2)
+    assert [row["kind"] for row in run_view("edit_flips", **tables)] == ["lost", "gained", None, None]
+    assert [row["true_class"] for row in run_view("edit_flips_by_class", **tables)] == ["a", "b"]
+    [row] = run_view("edit_calibration", **tables)
+    assert (row["ece_before"], row["ece_after"]) == (0, 0)
+
+
+def test_two_networks_are_compared_over_the_classes_that_both_know():
+    rows = run_view(
+        "network_changes",
+        networks=[dict(network_id=n, name=f"net {n}", classes=of) for n, of in ((1, ["a", "b"]), (2, ["a", "c"]))],
+        splits=[dict(split_id=1, split="test")],
+        images=[dict(image_id=i, split_id=1, class_=name) for i, name in enumerate("abc")],
+        predictions=[dict(network_id=n, image_id=i, class_="a") for n in (1, 2) for i in range(3)],
+    )
+    assert [(row["images"], row["correct"], row["other_correct"]) for row in rows] == [(1, 1, 1)] * 2
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+def rename(world: World, names: dict[str, str]) -> None:
+    for split in ("train", "validation", "test"):
+        for old, new in names.items():
+            (world.folder / "images" / split / old).rename(world.folder / "images" / split / new)
+
+
+UNMET = {"bar": "n01", "disc": "n02", "ring": "n03"}
+
+
+def test_where_no_class_meets_an_output_all_is_unknown_and_edits_and_effects_are_refused(new_world):
+    rename(new_world, UNMET)
+    new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
+    dry = new_world.extract("--dry-run")
+    warning = "accuracy is unknown: no class of the images (n01, n02, n03) is an output of the network"
+    assert dry.code == 0
+    assert warning in dry.err
+    done = new_world.extract()
+    assert done.code == 0, done.err
+    assert warning in done.err
+    assert re.search(r"train +0 +72 +unknown +unknown", done.out), done.out
+    accuracies = new_world.rows("select * from network_accuracies")
+    assert {(row["correct"], row["accuracy"], row["loss"]) for row in accuracies} == {(None, None, None)}
+    [row] = new_world.rows("select count(is_correct) as known, count(*) as images from image_predictions")
+    assert (row["known"], row["images"]) == (0, 111)
+    summary = new_world.frame(
+        "select overall_accuracy, interpretable_accuracy, uninterpretable_accuracy from layer_summary"
+    )
+    assert summary.null_count().row(0) == (summary.height,) * 3
+    assert new_world.rows("select * from concept_counts_by_prediction") == []
+    assert new_world.rows("select * from concept_counts_by_neuron") == []
+    assert "unknown" in new_world.run("status").out
+    assert new_world.run("check").code == 0
+    before = new_world.bytes()
+    for command in (["modify"], ["modify", "--dry-run"], ["effects"]):
+        name, *flags = command
+        study = new_world.study
+        if name == "effects":
+            study.write_text(study.read_text() + '[effects]\nlayers = ["lin"]\n')
+            before = new_world.bytes()
+        refused = new_world.run(name, study, *flags)
+        assert refused.code == 2, refused.err
+        assert f"{name} asks whether images are right, and no class of the validation images" in refused.err
+        assert "name them with network.classes" in refused.err
+        assert new_world.bytes() == before
+    report = new_world.run("report", "-o", new_world.folder / "report.html")
+    assert report.code == 0, report.err
+    page = (new_world.folder / "report.html").read_text()
+    assert "how often it is right is unknown" in page
+    assert "Whether labels are right is unknown" in page
+    assert ">0.0 %</td>" not in page.partition('id="layers"')[0]
+    assert new_world.run("report", "--compare", 1, 2, "-o", new_world.folder / "both.html").code == 0
+
+
+SPELT = {"bar": "BAR", "disc": "Di sc", "ring": "_r-ing"}
+NUMBERS = [
+    "select split, images, num_unknown, correct, accuracy, loss from network_accuracies order by all",
+    "select * exclude (dissection_id) from layer_summary order by all",
+    "select * exclude (dissection_id) from neuron_accuracies order by all",
+    "select layer, concept, images, share, lift, low, high from concept_counts_by_prediction order by all",
+    "select * exclude (dissection_id) from concept_counts_by_neuron order by all",
+    "select split, images, share, is_correct from confusion_matrices order by all",
+    "select z_within_class, split_half_agrees from label_checks order by all",
+    "select concept, similarity, mapped, rank from concept_class_similarities order by all",
+    "select split, correct_before, correct_after, gained, lost, p_corrected, low, high from edit_results order by all",
+    "select split, flips, gained, lost from edit_flips_by_class order by all",
+]
+
+
+def test_how_classes_are_spelt_changes_no_number(modified, new_world):
+    rename(new_world, SPELT)
+    new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
+    for done in (new_world.extract(), new_world.modify()):
+        assert done.code == 0, done.err
+        assert "3 outputs are matched to classes that are spelt otherwise: bar as BAR" in done.err
+    for query in NUMBERS:
+        found, expected = new_world.frame(query), modified.frame(query)
+        assert_frame_equal(found, expected)  # but for how sums are rounded
+        assert found.height, query
+
+
+def test_names_that_met_before_leave_nothing_stale(world):
+    world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
+    assert "nothing is stale" in world.extract().out
+
+
+def test_where_only_some_classes_meet_edits_go_by_these_and_say_so(new_world):
+    rename(new_world, {"bar": "beam"})
+    new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
+    done = new_world.extract()
+    assert done.code == 0, done.err
+    assert "1 of 3 classes are no output of the network: beam" in done.err
+    assert "1 of 3 outputs are no class of the images: bar" in done.err
+    done = new_world.modify("--edit", "paper")
+    assert done.code == 0, done.err
+    assert "modify goes by 14 of 21 validation images" in done.err
+    assert {row["images"] for row in new_world.rows("select images from edit_results")} == {14, 12}
+    assert new_world.run("check").code == 0
+
+
+def test_a_split_without_a_class_of_another_is_said(new_world):
+    shutil.rmtree(new_world.folder / "images" / "validation" / "ring")
+    for done in (new_world.extract("--dry-run"), new_world.extract()):
+        assert done.code == 0, done.err
+        assert "split validation has no image of ring, which another split has" in done.err
