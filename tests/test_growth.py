@@ -1,4 +1,4 @@
-"""A study that grows: whatever is added to it, every contract holds, every live neuron has its label, nothing is hidden.
+"""A study that grows: whatever is added to it, all contracts hold, all live neurons have labels, nothing is hidden.
 
 DISSECTDB_WALKS=1000 sets how many random walks of changes are tried; DISSECTDB_WALKS_FROM the number of the first.
 """
@@ -6,6 +6,7 @@ DISSECTDB_WALKS=1000 sets how many random walks of changes are tried; DISSECTDB_
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from worlds import STUDY, World, make_images, make_world, save_clip, save_network
+from worlds import STUDY, make_images, make_world, save_clip, save_network
 
 from extract import catalog, clip, jobs, labels
 from extract.study import Study
@@ -62,9 +63,7 @@ def plan_of(folder: Path, state: dict[str, Any]) -> jobs.Plan:
         for concepts, scorer, engine, rule, tau in state["dissections"]
     )
     head = STUDY.partition("[[concept_sets]]")[0]
-    text = head.replace(
-        'layers = ["conv1", { name = "conv2", pooling = "max" }, "lin", "gate"]', f"layers = [{layers}]"
-    )
+    text = re.sub("layers = .*", f"layers = [{layers}]", head)
     text = text.replace('path = "images"', f'path = "images"\nprobing_split = "{state["split"]}"')
     text = text.replace("net.pt", state["weights"]).replace("clip.safetensors", state["clip"])
     (folder / "study.toml").write_text(text + sets + asked, encoding="utf-8")
