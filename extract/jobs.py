@@ -142,7 +142,8 @@ class Plan:
             if dissection_id is None:
                 steps.append(Step(f"dissect by {settings.scorer} with {settings.concepts}", 0, 1, 0.0))
             elif names := self._unlabelled(warehouse, dissection_id):
-                what = f"label {', '.join(names)} by {settings.scorer} with {settings.concepts}"
+                layers = ", ".join([*names[:3], *(["…"] if len(names) > 3 else [])])
+                what = f"label {layers} by {settings.scorer} with {settings.concepts}"
                 steps.append(Step(what, 0, len(names), 0.0))
         return steps
 

@@ -1,4 +1,5 @@
 -- A row is an image with a defect that was looked at all the same.
+-- cheap: no
 
 with
 
