@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +31,30 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done;
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that another process holds")]
 WAIT = 10.0
 Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
+
+
+def version() -> str:
+    """The version of dissectdb: a checkout's own, else that of the package that is installed."""
+    project = Path(__file__).resolve().parent / "pyproject.toml"
+    if project.is_file():
+        found = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
+        if found.get("name") == "dissectdb":
+            return str(found["version"])
+    try:
+        return importlib.metadata.version("dissectdb")
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"dissectdb {version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit")
+]
 
 
 def load_study(

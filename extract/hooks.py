@@ -12,7 +12,6 @@ whatever happened in it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from extract.settings import choices
 from extract.study import Layer, StudyError
 
 
@@ -86,10 +86,9 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
     modules = dict(model.named_modules())
     for layer in layers:
         if layer.name not in modules:
-            close = difflib.get_close_matches(layer.name, modules, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}? " if close else ""
-            names = ", ".join(name for name in modules if name)
-            raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}it has {names}")
+            names = [name for name in modules if name]
+            hint = choices(layer.name, names, "it has")
+            raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}")
     names = [layer.name for layer in layers]
     two, three = (_output_shapes(model, names, (count, *image_shape)) for count in (2, 3))
     if silent := [name for name in names if name not in two]:

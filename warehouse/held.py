@@ -31,6 +31,9 @@ import duckdb
 
 from warehouse import guard
 
+STORAGE = (
+    "v1.2.0"  # files are written so that DuckDB from this version on can open them; it costs neither size nor time
+)
 LINGER = 0.25  # seconds; opening and closing take 25 ms
 BUSY = 1.0
 PAUSE = 0.05
@@ -71,7 +74,7 @@ class HeldFile:
         confined = (
             guard.CONFINED | locked if write else {key: guard.CONFINED[key] for key in guard.CONFINED if "auto" in key}
         )
-        self._config = {"memory_limit": memory_limit} | confined
+        self._config = {"memory_limit": memory_limit, "storage_compatibility_version": STORAGE} | confined
         if deterministic:
             self._config["threads"] = "1"
         # How a join is done hangs on statistics, which are others before a file was closed than after it.

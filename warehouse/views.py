@@ -25,6 +25,8 @@ from types import MappingProxyType
 
 import duckdb
 
+from warehouse.names import there_is
+
 AT_ONCE = 4096  # images or neurons of a slice
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
@@ -232,7 +234,7 @@ def with_inputs(views: list[View], select: Collection[str]) -> set[str]:
     """The names of some views and of all that they read. Raises ViewError for a name that is no view's."""
     by_name = {view.name: view for view in views}
     if unknown := sorted(set(select) - by_name.keys()):
-        raise ViewError(f"no view named {', '.join(unknown)}; there is {', '.join(sorted(by_name))}")
+        raise ViewError(f"no view named {unknown[0]}; {there_is(unknown[0], by_name)}")
     wanted: set[str] = set()
     queue = list(select)
     while queue:
