@@ -18,6 +18,8 @@ each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.n
 # The interface, design.md; a view may have more.
 PUBLIC = {
     "neuron_concepts": "network layer unit concept similarity runner_up margin z p q interpretable dead",
+    "all_labels": "network layer unit concept similarity runner_up margin z p q interpretable dead scorer concept_set "
+    "clip dataset probing_split shown",
     "similarity_rankings": "network layer unit rank concept similarity",
     "top_images": "network layer unit rank image_id value true_class predicted_class",
     "neuron_accuracies": "network layer unit concept accuracy lift",

@@ -31,9 +31,7 @@ import duckdb
 
 from warehouse import guard
 
-STORAGE = (
-    "v1.2.0"  # files are written so that DuckDB from this version on can open them; it costs neither size nor time
-)
+STORAGE = "v1.2.0"  # DuckDB from this version on can open what is written; it costs neither size nor time
 LINGER = 0.25  # seconds; opening and closing take 25 ms
 BUSY = 1.0
 PAUSE = 0.05
