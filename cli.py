@@ -29,6 +29,7 @@ from cli_options import (
     Overrides,
     StudyFile,
     Threads,
+    Version,
     Wait,
     WarehousePath,
     build_views,
@@ -54,6 +55,12 @@ app.add_typer(cli_concepts.app, name="concepts")
 app.command()(cli_exchange.export)
 app.command("import")(cli_exchange.import_)
 app.command("compile")(cli_exchange.compile_)
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Options that stand before a command."""
+
 
 DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
 

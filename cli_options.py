@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import tomllib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +61,30 @@ Threads = Annotated[
     typer.Option(metavar="N", callback=_keep, help="Most of the database; else $DISSECTDB_THREADS, else one a core"),
 ]
 Dissection = Annotated[int | None, typer.Option(help="Show this dissection instead of the newest")]
+
+
+def version() -> str:
+    """The version of dissectdb: a checkout's own, else that of the package that is installed."""
+    project = Path(__file__).resolve().parent / "pyproject.toml"
+    if project.is_file():
+        found = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
+        if found.get("name") == "dissectdb":
+            return str(found["version"])
+    try:
+        return importlib.metadata.version("dissectdb")
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"dissectdb {version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit")
+]
 
 
 def load_study(

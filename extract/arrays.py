@@ -26,6 +26,7 @@ from torch import Tensor
 from extract import catalog, classes, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
 from extract.blocks import Block, Clips, Networks, layer_tables, lists
 from extract.hooks import Tap
+from extract.settings import choices
 from extract.study import Study, StudyError
 
 SPLIT = "train"  # the only one
@@ -100,14 +101,16 @@ def open_arrays(path: Path, classes: Sequence[str] = ()) -> Arrays:
 
 def _check_keys(arrays: Arrays) -> None:
     known = (IMAGES, CONCEPTS, CLASS, PREDICTED)
-    there = ", ".join(sorted(arrays.shapes, key=_natural)) or "nothing"
+    there = sorted(arrays.shapes, key=_natural)
     for key in (IMAGES, CONCEPTS):
         if key not in arrays.shapes:
-            raise StudyError(f"{arrays.path}: there is no {key}; there is {there}")
+            raise StudyError(f"{arrays.path}: there is no {key}; {choices(key, there)}")
     if not any(key.startswith(LAYER) for key in arrays.shapes):
-        raise StudyError(f"{arrays.path}: there is no layer/<name>; there is {there}")
+        raise StudyError(f"{arrays.path}: there is no layer/<name>; {choices(LAYER, there)}")
     if strange := [key for key in arrays.shapes if key not in known and not key.startswith(LAYER)]:
-        raise StudyError(f"{arrays.path}: {strange[0]} is none of {', '.join(known)}, layer/<name>; there is {there}")
+        raise StudyError(
+            f"{arrays.path}: {strange[0]} is none of {', '.join(known)}, layer/<name>; {choices(strange[0], there)}"
+        )
 
 
 def _check_type(arrays: Arrays, key: str) -> None:

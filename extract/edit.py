@@ -26,6 +26,7 @@ from torch import nn
 from extract import catalog, fingerprints, hooks, study
 from extract.cut import Change, Scaling
 from extract.jobs import Plan
+from extract.settings import choices
 from extract.study import StudyError, written
 
 
@@ -86,8 +87,7 @@ def choose(edits: Sequence[study.Edit], name: str | None) -> list[study.Edit]:
     if not edits:
         raise StudyError("the study has no [[edits]]; add one with name, rule and factor")
     if name is not None and name not in names:
-        few = [*names[:8], *(["…"] if len(names) > 8 else [])]
-        raise StudyError(f"the study has no edit {name!r}; it has {', '.join(few)}")
+        raise StudyError(f"the study has no edit {name!r}; {choices(name, names, 'it has')}")
     return [edit for edit in edits if name in (None, edit.name)]
 
 

@@ -12,7 +12,6 @@ The hooks are removed after the block, whatever happened in it.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from extract.settings import choices
 from extract.study import Layer, StudyError, way, written
 
 log = logging.getLogger("dissectdb")
@@ -110,10 +110,9 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
     modules = modules_by_name(model)
     for layer in layers:
         if layer.name not in modules:
-            close = difflib.get_close_matches(layer.name, modules, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}? " if close else ""
-            names = ", ".join(name for name in modules if name)
-            raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}it has {names}")
+            names = [name for name in modules if name]
+            hint = choices(layer.name, names, "it has")
+            raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}")
     two, three = (_output_shapes(model, layers, (count, *image_shape)) for count in (2, 3))
     if silent := [layer.name for layer in layers if layer.name not in two.calls]:
         raise StudyError(f"network.layers: {', '.join(silent)} took no part in a forward pass")

@@ -2,8 +2,9 @@
 
 write(ask(warehouse.rows, "soft_wpmi", "cos"), Path("compare.html"))    # by id or by name
 
-They may differ in network, probing images, CLIP, concepts or scorer. Neurons are matched by layer and unit, labels
-by their text; a part that has nothing to compare is a sentence.
+They may differ in network, probing images, CLIP, concepts or scorer. Neurons of the same network, or of its edits, are
+matched by layer and unit, labels by their text; different networks are compared by the concepts that are labels of
+theirs. A part that has nothing to compare is a sentence.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import polars as pl
 
 from reports import charts, page, words
 from reports import compare_sentences as told
-from reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS
+from reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS, WORDS
 from reports.parts import Column, Figure, Row, flips, table, whole
 from reports.terminal import save
 from reports.words import count, loss, name, number, p_value, share, signed
@@ -91,10 +92,13 @@ def content(rows: Rows) -> dict[str, Any]:
     if len(sides) < 2:
         both = "A and B are the same dissection" if sides else "These dissections are not in the warehouse"
         return {"compared": None, "headline": f"Nothing to compare: {both}"}
+    if sides[0]["origin_id"] != sides[1]["origin_id"]:
+        return _different_networks(rows, sides)
     [totals] = rows["totals"].to_dicts()
     return {
         "compared": told.compared(*sides),
         "headline": told.headline(sides[0], totals),
+        "words": None,
         "sentences": [
             told.differences(*sides),
             *told.labels(sides[0], totals),
@@ -111,6 +115,42 @@ def content(rows: Rows) -> dict[str, Any]:
         "flips": _flips(rows["flips"].to_dicts()),
         "is_edit": any(row["parent"] is not None for row in sides),
     }
+
+
+def _different_networks(rows: Rows, sides: list[Row]) -> dict[str, Any]:
+    """What the template lays out for two networks of which neither is an edit of the other: nothing by unit."""
+    found = rows["words"].to_dicts()
+    columns: list[Column] = [
+        ("concept", "Concept", whole),
+        ("neurons", "Neurons in A", count),
+        ("layer", "Most in layer", whole),
+        ("share", "Share of it", share),
+        ("other_neurons", "Neurons in B", count),
+        ("other_layer", "Most in layer", whole),
+        ("other_share", "Share of it", share),
+    ]
+    by_unit = {"note": told.NOT_BY_UNIT}
+    return {
+        "compared": told.compared(*sides),
+        "headline": told.headline_of_words(found),
+        "sentences": [
+            told.differences(*sides),
+            *told.of_words(found),
+            *told.right(sides, rows["accuracies"].to_dicts()),
+        ],
+        "sides": [told.described(*sides), told.described(*reversed(sides))],
+        "words": {
+            "table": table(found, columns) if found else None,
+            "concepts": found[0]["num_concepts"] if found else 0,
+            "shown": WORDS,
+        },
+        "layers": by_unit,
+        "moves": by_unit,
+        "neurons": by_unit,
+        "accuracies": _accuracies(sides, rows["accuracies"].to_dicts()),
+        "flips": _flips(rows["flips"].to_dicts()),
+        "is_edit": any(row["parent"] is not None for row in sides),
+    }  # fmt: skip
 
 
 def _layers(frame: pl.DataFrame) -> dict[str, Any]:

@@ -9,6 +9,7 @@ LAYERS = 1000  # three measures of the chart each
 MOVES = 40
 NEURONS = 50
 SPLITS = 200
+WORDS = 60
 FLIPS = 12  # images gained, and as many lost
 
 _NETWORKS = """
@@ -38,7 +39,7 @@ QUESTIONS: dict[str, str] = {
             clips.fingerprint as clip_fingerprint,
             concept_sets.fingerprint as concept_set_fingerprint,
             array_to_string(concept_sets.templates, '; ') as templates,
-            dissections.split_id,
+            coalesce(parents.parent_network_id, networks.parent_network_id, networks.network_id) as origin_id,
             dissections.softmax_scale,
             dissections.prior_weight,
             dissections.p_first,
@@ -148,6 +149,56 @@ QUESTIONS: dict[str, str] = {
         group by concept, other_concept
         order by neurons desc, concept, other_concept
         limit {MOVES}
+    """,
+    # What two networks have words for: each concept that is a label of theirs, and the layer that has most of it. Of
+    # labels those that chance does not explain, and where no null was drawn, the interpretable ones.
+    "words": f"""
+        with carried as (
+
+            select
+                neuron_labels.dissection_id,
+                named_neurons.layer,
+                concepts.concept,
+                count(*) filter (where coalesce(neuron_labels.calibrated, neuron_labels.interpretable)) as neurons,
+                sum(count(*)) over (partition by neuron_labels.dissection_id, named_neurons.layer) as of_layer
+            from neuron_labels
+            inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
+            left join concepts on neuron_labels.concept_id = concepts.concept_id
+            where neuron_labels.dissection_id in ($a, $b)
+            group by neuron_labels.dissection_id, named_neurons.layer, concepts.concept
+
+        ),
+
+        strongest as (
+
+            select
+                dissection_id,
+                concept,
+                cast(sum(neurons) as bigint) as neurons,
+                max(neurons / of_layer) as share,
+                arg_max(layer, neurons / of_layer) as layer
+            from carried
+            where concept is not null and neurons > 0
+            group by dissection_id, concept
+
+        )
+
+        select
+            coalesce(mine.concept, others.concept) as concept,
+            mine.neurons,
+            mine.layer,
+            mine.share,
+            others.neurons as other_neurons,
+            others.layer as other_layer,
+            others.share as other_share,
+            count(*) over () as num_concepts,
+            count(mine.concept) over () as num_of_a,
+            count(others.concept) over () as num_of_b
+        from (select * from strongest where dissection_id = $a) as mine
+        full outer join (select * from strongest where dissection_id = $b) as others
+            on mine.concept = others.concept
+        order by greatest(coalesce(mine.share, 0), coalesce(others.share, 0)) desc, concept
+        limit {WORDS}
     """,
     # The surest labels, of either, first.
     "neurons": f"""

@@ -18,7 +18,7 @@ from reports.words import count, name, number, plural, share
 MAKING = [
     ("Network", "network", "network_fingerprint"),
     ("Dataset", "dataset", "dataset_fingerprint"),
-    ("Split that was probed", "probing_split", "split_id"),
+    ("Split that was probed", "probing_split", "probing_split"),
     ("CLIP", "clip", "clip_fingerprint"),
     ("Concept set", "concept_set", "concept_set_fingerprint"),
     ("Scorer", "scorer", "scorer"),
@@ -39,11 +39,30 @@ SHOWN_IF_DIFFERENT = {
 }  # fmt: skip
 
 
+OF_LIKELIHOODS = ("softmax_scale", "prior_weight", "p_first", "p_last", "include_dead")
+READ_BY = {  # settings that only some scorers read; what nobody reads makes no difference
+    "soft_wpmi": OF_LIKELIHOODS,
+    "wpmi": OF_LIKELIHOODS,
+    "pearson": ("softmax_scale",),
+    "rank_reorder": ("rank_fraction", "rank_power", "rank_scale"),
+}
+OF_SCORERS = {key for keys in READ_BY.values() for key in keys}
+
+
+def differing_settings(a: Row, b: Row) -> list[str]:
+    """The keys of SHOWN_IF_DIFFERENT that differ, but for settings of the scorer that neither of the two reads."""
+    read = {key for side in (a, b) for key in READ_BY.get(side["scorer"], ())}
+    if "q" not in (a["rule"], b["rule"]) or "tau" in (a["rule"], b["rule"]):
+        read.add("tau")
+    unread = (OF_SCORERS | {"tau"}) - read
+    return [key for key in SHOWN_IF_DIFFERENT if a[key] != b[key] and key not in unread]
+
+
 def compared(a: Row, b: Row) -> Table:
     """Both side by side; what differs stands out."""
     terms = [(heading, key, same) for heading, key, same in MAKING]
     terms += [(heading, key, key) for key, heading in SHOWN.items()]
-    terms += [(heading, key, key) for key, heading in SHOWN_IF_DIFFERENT.items() if a[key] != b[key]]
+    terms += [(SHOWN_IF_DIFFERENT[key], key, key) for key in differing_settings(a, b)]
     rows = []
     for heading, key, same in terms:
         cells = [Markup("{:%d %B %Y, %H:%M}").format(side[key]) if key == "created_at" else _said(key, side[key])
@@ -81,8 +100,12 @@ def differences(a: Row, b: Row) -> str:
     def listed(headings: list[str]) -> str:
         return words.several([each if each.isupper() else each[0].lower() + each[1:] for each in headings])
 
+    same_words = a["concepts"] == b["concepts"] == a["concepts_in_common"]
+    if "Concept set" in differing and same_words and a["templates"] != b["templates"]:
+        differing[differing.index("Concept set")] = "Prompts"  # the same words, put to CLIP in another way
     if not differing:
-        settings = [heading for key, heading in SHOWN_IF_DIFFERENT.items() if a[key] != b[key]]
+        settings = [SHOWN_IF_DIFFERENT[key] for key in differing_settings(a, b)]
+        settings += ["Rule of what is interpretable"] if a["rule"] != b["rule"] else []
         return "A and B differ in settings of the scorer or the rule only" + (
             f": {listed(settings)}." if settings else ", which the table does not show."
         )
@@ -90,6 +113,33 @@ def differences(a: Row, b: Row) -> str:
 
 
 # ---------------------------------------------------------------- what changed, in sentences
+
+
+NOT_BY_UNIT = (
+    "A and B are different networks, neither of them an edit of the other, so no neuron of one is a neuron of the "
+    "other; they are compared by what they have words for."
+)
+
+
+def headline_of_words(found: list[Row]) -> str:
+    """The finding on two different networks, in one line. found: rows of the question "words"."""
+    if not found:
+        return "Neither network has a label that can be believed"
+    both = found[0]["num_of_a"] + found[0]["num_of_b"] - found[0]["num_concepts"]
+    every = plural(found[0]["num_concepts"], "concept is a label", "concepts are labels")
+    return f"{count(both)} of {every} in both networks"
+
+
+def of_words(found: list[Row]) -> list[str]:
+    """How many concepts either of two networks has neurons for."""
+    if not found:
+        return [NOT_BY_UNIT]
+    a, b, every = (found[0][key] for key in ("num_of_a", "num_of_b", "num_concepts"))
+    return [
+        NOT_BY_UNIT,
+        f"A has believable labels of {plural(a, 'concept', 'concepts')}, B of {count(b)}: {count(a + b - every)} in "
+        f"both, {count(every - b)} in A only, {count(every - a)} in B only.",
+    ]
 
 
 def headline(a: Row, totals: Row) -> str:

@@ -8,6 +8,12 @@ ones each belongs to a part of the message that it must get.
 from __future__ import annotations
 
 PASSED = [
+    # explained
+    "explain select * from layers",
+    "EXPLAIN ANALYZE select count(*) from neurons join layers using (layer_id)",
+    "explain analyze with t as (select 1 as x) from t;",
+    "/* why */ explain -- slow\n from layer_summary",
+    "explain summarize layers",
     # words that only look like statements
     "select 'copy layers to ''x''' as copy",
     "select 1 as \"drop table layers; --\"",
@@ -218,10 +224,20 @@ STATEMENTS: dict[str, list[str]] = {
         "merge into layers l using neurons n on l.layer_id = n.layer_id when not matched then insert values (1)",
     ],
     "EXPLAIN is refused": [
-        "explain copy layers to 'FOLDER/out.csv'", "explain analyze copy layers to 'FOLDER/out.csv'",
-        "explain analyze insert into layers from layers", "explain (format json) select 1",
-        "explain (analyze, format html) select 1", "explain from read_csv('SECRET.csv')",
+        "explain (format json) select 1", "explain (analyze, format html) select 1", "explain/**/select 1",
     ],
+    # what is explained is judged alone
+    "COPY is refused, ": ["explain copy layers to 'FOLDER/out.csv'", "explain analyze copy layers to 'FOLDER/out.csv'"],
+    "INSERT is refused, ": ["explain analyze insert into layers from layers"],
+    "read_csv() in FROM is refused; ": [
+        "explain from read_csv('SECRET.csv')", "explain analyze select * from layers, read_csv('SECRET.csv')",
+    ],
+    "getenv() is refused: ": ["explain analyze select getenv('HOME')"],
+    "PREPARE is refused, ": ["explain prepare p as select 1"],
+    "SET is refused, ": ["explain set threads = 2"],
+    "CREATE is refused, ": ["explain analyze create table t as select 1"],
+    "no table or view named SECRET.csv": ["explain analyze from 'SECRET.csv'"],
+    "ANALYZE is refused, ": ["explain analyze ;"],
     "A CTE body must be": [
         "with t as (merge into layers using neurons using (layer_id) when matched then delete returning *) from t",
     ],
@@ -302,6 +318,7 @@ STATEMENTS: dict[str, list[str]] = {
         "select json_serialize_plan('from layers')", "select write_log('x', level := 'info')", "select sleep_ms(2)",
         "select setval('counter', 1)", "select nextval('counter') from layers", "select getvariable('dissection')",
     ],
+    'at or near "explain"': ["explain explain select 1", "explain analyze explain analyze select 1"],
     "there is no value": ["select ?", "select $1", "from layers where layer = ?", "from layers limit ?", "from range($n)"],
     "write SHOW TABLES": ["show tables from main", "show all tables", "show all tables;"],
     "nested too deeply": [

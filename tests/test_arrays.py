@@ -241,7 +241,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
     "zero image": (lambda: with_value("image_embedding", 5, 0), "image_embedding has no direction: it is all zeros"),
     "NaN concept": (lambda: with_value("concept_embedding", 2, float("nan")), "concept_embedding is NaN or infinite"),
     "zero concept": (lambda: with_value("concept_embedding", 4, 0), "concept_embedding has no direction: it is all"),
-    "no images": (lambda: without("image_embedding"), "there is no image_embedding; there is class, concept_embedding"),
+    "no images": (lambda: without("image_embedding"), "there is no image_embedding; did you mean concept_"),
     "no layer": (
         lambda: {key: value for key, value in features().items() if "/" not in key},
         "there is no layer/<name>; there is class, concept_embedding, image_embedding, predicted",

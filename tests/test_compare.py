@@ -32,9 +32,10 @@ NAMES = [*HOSTILE, "🙂 emoji 👩‍🔬", "plain"]
 
 
 def made_labels(seed: int, neurons: int = 6) -> dict[str, list[dict[str, Any]]]:
-    """Dissections 1 and 2 of networks 1 and 2, which share the layers b and c; each has a concept set of its own."""
+    """Dissections 1 and 2 of network 1 and its edit 2, which share layers b and c; each has its own concept set."""
     random, tested = np.random.default_rng(seed), 1 + seed % 2  # only the first was held against chance, or both were
     rows: dict[str, list[dict[str, Any]]] = dict(named_neurons=[], neuron_labels=[], concepts=[])
+    rows["networks"] = [dict(network_id=1, parent_network_id=None), dict(network_id=2, parent_network_id=1)]
     for side, (layers, texts) in enumerate([("abc", "rstu"), ("bcd", "stuv")], 1):
         rows["concepts"] += [
             dict(concept_id=10 * side + i, concept_set_id=side, position=i, concept=text)
@@ -293,6 +294,72 @@ def test_two_networks_that_are_no_edits_get_a_verdict_from_mcnemar(rows_of):
     assert "no evidence that one is right more often" in read(rows | {"sides": sides}).text
     sure = rows["accuracies"].with_columns(p_mcnemar=pl.lit(0.01), is_evidence=pl.lit(True))
     assert "p = 0.010: evidence that one is" in read(rows | {"sides": sides, "accuracies": sure}).text
+
+
+@pytest.mark.parametrize(
+    ("parents", "pairs"),
+    [
+        ((None, 1, 1, 2, None), {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)}),  # 4 is an edit of an edit
+        ((None, None, 1, 2, 2), {(1, 3), (2, 4), (2, 5), (4, 5)}),
+    ],
+)
+def test_neurons_are_matched_by_unit_in_a_network_and_its_edits_only(parents, pairs):
+    ids = range(1, len(parents) + 1)
+    label = dict(concept_id=1, similarity=1.0, z=1.0, q=0.1, calibrated=False, interpretable=True)
+    rows = run_view(
+        "label_changes",
+        networks=[dict(network_id=i, parent_network_id=parent) for i, parent in zip(ids, parents, strict=True)],
+        named_neurons=[dict(neuron_id=i, network_id=i, network="n", layer="a", position=0, unit=7) for i in ids],
+        neuron_labels=[label | dict(dissection_id=i, neuron_id=i) for i in ids],
+        concepts=[dict(concept_id=1, concept_set_id=1, position=0, concept="x")],
+    )
+    found = {(row["dissection_id"], row["other_dissection_id"]) for row in rows}
+    assert found == pairs | {(b, a) for a, b in pairs}
+
+
+def test_different_networks_are_compared_by_what_they_have_words_for(tmp_path):
+    with compared(tmp_path / "warehouse.duckdb", Plan()) as warehouse:
+        warehouse.connection.execute("update networks set parent_network_id = null, edit_id = null")
+        rows = compare.ask(warehouse.rows, 1, 2)
+        carried = {
+            d: dict(
+                warehouse.rows(
+                    f"select concept, count(*) from all_labels where dissection_id = {d} and calibrated group by 1"
+                ).rows()
+            )
+            for d in (1, 2)
+        }
+    shown = read(rows)
+    words_of = rows["words"].to_dicts()
+    assert {row["concept"]: row["neurons"] for row in words_of if row["neurons"]} == carried[1] != {}
+    assert {row["concept"]: row["other_neurons"] for row in words_of if row["other_neurons"]} == carried[2] != {}
+    both = len(carried[1].keys() & carried[2].keys())
+    every = len(carried[1].keys() | carried[2].keys())
+    assert f"{both} of {every} concept" in shown.text
+    assert "no neuron of one is a neuron of the other" in shown.text
+    assert "By layer and unit" not in shown.text
+    assert "κ" not in shown.text
+    assert rows["neurons"].height == rows["layers"].height == 0
+
+
+def test_only_what_makes_a_difference_is_said_to_differ(rows_of):
+    rows = rows_of(1, 3)  # soft_wpmi and cos
+
+    def differing(**b: Any) -> tuple[str, str]:
+        first = rows["sides"].to_dicts()[0]
+        sides = pl.DataFrame([first, first | {"side": "B", "dissection_id": 9} | b], infer_schema_length=None)
+        shown = read(rows | {"sides": sides})
+        return shown.text, shown.html
+
+    assert "differ in settings of the scorer or the rule only: limit on q." in differing(q_limit=0.5)[0]
+    assert "rule only: rule of what is interpretable." in differing(rule="q")[0]
+    assert "Power of differences" not in differing(rank_power=1.0, q_limit=0.5)[1], "soft_wpmi does not read it"
+    assert "Scale of the softmax" in differing(softmax_scale=1.0)[1]
+    said = differing(dataset="others", dataset_fingerprint="z")[0]
+    assert "differ in dataset; the same in both: network, split that was probed" in said
+    every = rows["sides"]["concepts"][0]
+    said = differing(concept_set_fingerprint="z", templates="a {}", concepts_in_common=every)[0]
+    assert "A and B differ in prompts; the same in both" in said
 
 
 # ---------------------------------------------------------------- parts that are missing

@@ -233,8 +233,9 @@ REFUSED = {
     "pragma enable_profiling": "PRAGMA is refused",
     "call duckdb_functions()": "CALL is refused",
     "call enable_logging()": "CALL is refused",
-    "explain select 1": "EXPLAIN is refused",
-    "explain analyze select 1": "EXPLAIN is refused",
+    "explain drop table layers": "DROP is refused",
+    "explain analyze insert into layers values (1)": "INSERT is refused",
+    "explain select 1; drop table layers": "one statement at a time",
     "prepare p as select 1": "PREPARE is refused",
     "execute p": "EXECUTE is refused",
     "begin": "BEGIN is refused",
@@ -259,10 +260,10 @@ REFUSED = {
     "show tables from information_schema": "write SHOW TABLES",
     "show settings": "no table or view named settings",
     # tables that are none, or not ours
-    "from layer_sumary": "no table or view named layer_sumary; did you mean layer_summary? there is: ",
+    "from layer_sumary": "named layer_sumary; did you mean layer_summary or layers? there are ",
     "select * from layers, neuron": "did you mean neurons?",
-    "from concept": "named concept; did you mean concepts?",
-    "from weight_l1": "named weight_l1; it is a column of neurons; there is: ",
+    "from concept": "named concept; did you mean concepts, concept_sets or concept_classes? there are ",
+    "from weight_l1": "named weight_l1; it is a column of neurons",
     "from 'SECRET.csv'": "named SECRET.csv",
     "from \"SECRET.csv\"": "named SECRET.csv",
     "select * from layers where layer in (select word from 'SECRET.csv')": "named SECRET.csv",
@@ -534,7 +535,9 @@ def test_lock_down_changes_no_answer(locked: Locked, tmp_path: Path) -> None:
     with duckdb.connect(shutil.copy(locked.file, tmp_path), read_only=True) as free:
         free.execute("set threads = 1")
         for query in PASSED:
-            if "sample" not in query:  # by chance
+            if (
+                "sample" not in query and "ANALYZE" not in query and "analyze" not in query
+            ):  # by chance, or by the clock
                 statement = locked.check(query)
                 assert repr(locked.run(statement)) == repr(free.execute(statement).fetchall()), query
 

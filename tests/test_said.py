@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from test_clip import TINY, write
+from worlds import World, command
 
-from extract import arrays, clip, fetching, networks, study
+import cli_options
+from extract import arrays, clip, fetching, hooks, networks, study
+from extract.settings import choices
 from extract.study import Study, StudyError
+from warehouse import Warehouse, names
 
+pytest_plugins = ["world_fixtures"]
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -199,3 +208,102 @@ def test_what_is_in_the_caches_is_taken_without_a_network(tmp_path: Path) -> Non
 def test_an_error_that_is_not_about_fetching_is_passed_on() -> None:
     with pytest.raises(StudyError, match=r"timm:test_resnet could not be built: .*no_such_argument"):
         networks.load(network("timm:test_resnet").model_copy(update={"arguments": {"no_such_argument": 1}}))
+
+
+# ---------------------------------------------------------------- names that are mistyped
+
+
+def test_a_mistyped_view_gets_the_nearest_few_names_and_not_all(finished: World) -> None:
+    for done in (
+        finished.run("query", "select * from layer_sumary"),
+        finished.run("build", "--dry-run", "--select", "layer_sumary"),
+    ):
+        assert done.code in (1, 2)
+        [line] = done.err.splitlines()
+        assert "layer_sumary; did you mean layer_summary" in line
+        assert line.endswith(" in all")
+        assert len(line) < 200
+
+
+@pytest.mark.parametrize("module", ["warehouse", "extract"])
+def test_of_many_names_the_nearest_five_are_offered_or_the_first_five(module: str) -> None:
+    there_is = {"warehouse": names.there_is, "extract": choices}[module]
+    layers = [f"encoder.block.{number}" for number in range(300)]
+    said = there_is("encoder.blok.7", layers)
+    assert said.startswith("did you mean encoder.block.7, ")
+    assert said.endswith("? there are 300 in all")
+    assert said.count("encoder") == 5
+    assert there_is("zzz", layers).endswith(
+        "encoder.block.0, encoder.block.1, encoder.block.2, encoder.block.3, encoder.block.4 and 295 more"
+        if module == "extract"
+        else "encoder.block.0, encoder.block.1, encoder.block.10, encoder.block.100, encoder.block.101 and 295 more"
+    )
+    few = there_is("lin9", ["conv1", "lin1"])
+    assert few.startswith("did you mean lin1? there is")
+    assert few.endswith(" conv1, lin1")
+
+
+def test_a_mistyped_layer_of_a_large_network_is_one_short_line() -> None:
+    model = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(2, 2)) for _ in range(200)))
+    with pytest.raises(StudyError) as caught:
+        hooks.find_taps(model, [study.Layer(name="199.1")], (2,))
+    assert str(caught.value).startswith("network.layers: Sequential has no layer 199.1; did you mean ")
+    assert str(caught.value).endswith("? there are 400 in all")
+    assert len(str(caught.value)) < 200
+
+
+# ---------------------------------------------------------------- plans of queries
+
+
+@pytest.mark.parametrize("word", ["explain", "EXPLAIN ANALYZE"])
+def test_the_plan_of_a_query_is_readable(finished: World, word: str) -> None:
+    done = finished.run("query", f"{word} select layer, count(*) from neuron_concepts group by layer")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert len(lines) > 10
+    assert lines[1].strip("| ") == "plan"
+    assert all("\\n" not in line for line in lines)
+    assert any("Group" in line or "GROUP" in line for line in lines)
+
+
+def test_a_query_that_is_explained_is_stopped_like_another(finished: World) -> None:
+    slow = "explain analyze select count(*) from range(1000000000) as a, range(1000) as b where a.range % 7 = b.range"
+    done = finished.run("query", slow, "--timeout", "0.2")
+    assert done.code == 2
+    assert "stopped after 0.2 s" in done.err
+
+
+# ---------------------------------------------------------------- versions
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    done = command("--version")
+    assert (done.code, done.out, done.err) == (0, f"dissectdb {project['version']}\n", "")
+
+
+def test_an_installed_package_says_its_own_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_options, "__file__", str(tmp_path / "cli_options.py"))
+    monkeypatch.setattr(cli_options.importlib.metadata, "version", lambda name: f"9.9 of {name}")
+    assert cli_options.version() == "9.9 of dissectdb"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "anothers"\nversion = "1"\n')
+    assert cli_options.version() == "9.9 of dissectdb", "a file of somebody else's that lies beside it"
+
+
+def test_a_warehouse_is_written_in_the_format_of_duckdb_1_2(finished: World) -> None:
+    """DuckDB 1.2 opens storage version 65 and older, as was tried; README says that it does."""
+    header = finished.warehouse.read_bytes()[:20]
+    assert header[8:12] == b"DUCK"
+    assert struct.unpack("<Q", header[12:20]) == (65,)
+    assert "with DuckDB 1.2 or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_warehouse_in_a_newer_format_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "old.duckdb"
+    duckdb.connect(str(path), config={"storage_compatibility_version": "latest"}).close()
+    newer = path.read_bytes()[12:20]
+    with Warehouse(path) as opened:
+        list(opened.build())
+    assert path.read_bytes()[12:20] == newer
+    with Warehouse(path, read_only=True) as opened:
+        assert opened.rows("select * from layer_summary").height == 0

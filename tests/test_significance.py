@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from conftest import dissection_row, run_view
 from hypothesis import given, settings
@@ -264,6 +265,20 @@ def test_robust_labels_pass_every_test_that_was_run_and_name_them(scored):
     assert scored.rows(robust).rows() == []
     scored.connection.execute("delete from label_checks")
     assert scored.rows(robust).rows() == [], "held against chance alone: calibrated, not robust"
+
+
+def test_all_labels_are_those_of_every_dissection_and_the_shown_ones_are_marked(scored):
+    rows = scored.rows("select * from all_labels")
+    stored = scored.rows(
+        "select dissection_id, count(*) as n, count(concept_id) as labelled from neuron_labels group by 1"
+    )
+    counted = rows.group_by("dissection_id").agg(n=pl.len(), labelled=pl.col("concept").count())
+    assert len(stored) > 3
+    assert sorted(counted.rows()) == sorted(stored.rows())
+    key = ["layer", "unit", "concept", "q", "interpretable"]
+    shown = rows.filter("shown").select(key).sort(key)
+    assert shown.equals(scored.rows("select * from neuron_concepts").select(key).sort(key))
+    assert set(rows["scorer"]) == set(scored.rows("select scorer from dissections")["scorer"])
 
 
 def test_scorers_are_compared_once_where_both_have_a_label(scored):

@@ -18,6 +18,8 @@ each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.n
 # The interface, design.md; a view may have more.
 PUBLIC = {
     "neuron_concepts": "network layer unit concept similarity runner_up margin z p q interpretable dead",
+    "all_labels": "network layer unit concept similarity runner_up margin z p q interpretable dead scorer concept_set "
+    "clip dataset probing_split shown",
     "similarity_rankings": "network layer unit rank concept similarity",
     "top_images": "network layer unit rank image_id value true_class predicted_class",
     "neuron_accuracies": "network layer unit concept accuracy lift",
@@ -212,7 +214,7 @@ def test_a_selection_builds_what_it_reads_and_leaves_the_rest_stale(tiny):
 
 def test_a_view_that_is_not_stored_can_be_selected_for_what_it_reads(tiny):
     assert built(tiny, select=["neuron_accuracies"], full_refresh=True)[-1] == "judged_neurons"
-    with pytest.raises(ViewError, match=r"no view named nonsense; there is .*layer_summary"):
+    with pytest.raises(ViewError, match=r"no view named nonsense; there is: activation_histograms, .* and \d+ more$"):
         built(tiny, select=["nonsense"])
 
 

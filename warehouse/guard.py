@@ -17,7 +17,6 @@ refused: there are a thousand harmless ones, and a test asks the engine for all 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import shutil
@@ -27,9 +26,12 @@ from pathlib import Path
 
 import duckdb
 
+from warehouse.names import fold, nearest, there_is
+
 MAX_CHARACTERS = 100_000  # the parser's tree takes some 60 times as much
 SPILL_SHARE = 2  # a query may fill one part in so many of the free disk
-ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE name, SUMMARIZE name or SHOW TABLES"
+ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE name, SUMMARIZE name, SHOW TABLES or EXPLAIN [ANALYZE] SELECT"
+_EXPLAIN = re.compile(r"explain\s+(analyze\s+)?(?=[^\s(])", re.IGNORECASE)
 
 # The kinds of node in DuckDB's tree: queries, what stands in FROM, modifiers, order.
 _NODE = re.compile(
@@ -134,6 +136,10 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
     statement = _trim(query)
     if not statement:
         raise QueryRefused(f"there is no statement to run; write {ALLOWED}")
+    explain = _EXPLAIN.match(statement)
+    if explain and not _EXPLAIN.match(statement, explain.end()):  # DuckDB has no plan of an EXPLAIN
+        read = check(statement[explain.end() :], names, columns)
+        return f"explain {'analyze ' if explain[1] else ''}{read}"  # in our words: what is explained was checked alone
     try:
         _tree(query)  # the whole text first: places of errors are right, and an open comment is one
         tree = _tree(statement)
@@ -203,8 +209,8 @@ def _nodes(tree: dict) -> Iterable[tuple[dict, frozenset[str]]]:
         bodies, inner = [], ctes
         for entry in (node.get("cte_map") or {}).get("map", []):
             bodies.append((entry["value"], inner))
-            inner |= {_fold(entry["key"])}
-        itself = {_fold(node["cte_name"])} if node.get("type") == "RECURSIVE_CTE_NODE" else set()
+            inner |= {fold(entry["key"])}
+        itself = {fold(node["cte_name"])} if node.get("type") == "RECURSIVE_CTE_NODE" else set()
         children = [
             (child, inner | itself if key == "right" else inner) for key, child in node.items() if key != "cte_map"
         ]
@@ -225,14 +231,14 @@ def _refuse_function(node: dict) -> None:
     """Refuse functions that do more than compute, and all but a few that stand where a table does."""
     if node.get("type") == "TABLE_FUNCTION":
         name = node["function"]["function_name"]
-        if _fold(name) not in _TABLE_FUNCTIONS:
+        if fold(name) not in _TABLE_FUNCTIONS:
             raise QueryRefused(
                 f"{name}() in FROM is refused; write a table or view, generate_series(), range() or unnest()"
             )
     elif node.get("class") in ("FUNCTION", "WINDOW"):
         name = node["function_name"]
         for reason, pattern in _REFUSED_FUNCTIONS.items():
-            if re.fullmatch(pattern, _fold(name)):
+            if re.fullmatch(pattern, fold(name)):
                 raise QueryRefused(f"{name}() is refused: it {reason}, a query can only read tables and views")
 
 
@@ -250,12 +256,12 @@ def _refuse_table(
             raise QueryRefused(f"SHOW {name.strip(chr(34))} is refused; write SHOW TABLES or DESCRIBE name")
     elif any(path) and path != ["main"]:
         whole = ".".join([*path, name])
-        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {_there_is(names)}")
-    elif _fold(name) not in {_fold(known) for known in names} and (path or show or _fold(name) not in ctes):
-        near = _nearest(name, [*names, *ctes])
-        owners = [table for table, found in columns.items() if _fold(name) in map(_fold, found)]
-        hint = f"did you mean {near}? " if near else f"it is a column of {', '.join(owners)}; " if owners else ""
-        raise QueryRefused(f"no table or view named {name}; {hint}{_there_is(names)}")
+        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {there_is(name, names)}")
+    elif fold(name) not in {fold(known) for known in names} and (path or show or fold(name) not in ctes):
+        owners = [table for table, found in columns.items() if fold(name) in map(fold, found)]
+        if owners and not nearest(name, [*names, *ctes]):
+            raise QueryRefused(f"no table or view named {name}; it is a column of {', '.join(owners)}")
+        raise QueryRefused(f"no table or view named {name}; {there_is(name, [*names, *ctes])}")
 
 
 def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], query: str = "") -> str:
@@ -272,10 +278,10 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     if not missing:
         return _one_line(re.sub(r"^[\w ]+ Error: ", "", text))
     name = next(filter(None, missing.groups()))
-    tables = [table for table in columns if _fold(table) in _tables_read(query)] or list(columns)
-    if near := _nearest(name, [column for table in tables for column in columns[table]]):
-        owners = ", ".join(table for table in tables if near in columns[table])
-        return f"no column named {name}; did you mean {near} (of {owners})?"
+    tables = [table for table in columns if fold(table) in _tables_read(query)] or list(columns)
+    if near := nearest(name, [column for table in tables for column in columns[table]], 1):
+        owners = ", ".join(table for table in tables if near[0] in columns[table])
+        return f"no column named {name}; did you mean {near[0]} (of {owners})?"
     if len(tables) > 3:  # too many to list
         return f"no column named {name}; write DESCRIBE name to see the columns of a table or view"
     return f"no column named {name}; " + "; ".join(f"{table} has {', '.join(columns[table])}" for table in tables)
@@ -287,22 +293,7 @@ def _tables_read(query: str) -> set[str]:
         found = [node for node, _ in _nodes(_tree(_trim(query)))]
     except (QueryRefused, RecursionError):
         return set()
-    return {_fold(node["table_name"]) for node in found if node.get("type") == "BASE_TABLE"}
-
-
-def _fold(name: str) -> str:
-    """DuckDB's idea of the same name: upper and lower case of the 26 letters are equal, of others not."""
-    return name.encode().lower().decode()
-
-
-def _nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice that was probably meant, if any is near enough."""
-    folded = {_fold(choice): choice for choice in choices}
-    return next((folded[near] for near in difflib.get_close_matches(_fold(name), folded, n=1)), None)
-
-
-def _there_is(names: Collection[str]) -> str:
-    return "there is: " + (", ".join(sorted(names)) or "nothing yet")
+    return {fold(node["table_name"]) for node in found if node.get("type") == "BASE_TABLE"}
 
 
 def _one_line(text: str) -> str:

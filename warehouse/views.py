@@ -27,6 +27,7 @@ from types import MappingProxyType
 import duckdb
 
 from warehouse.held import is_out_of_memory
+from warehouse.names import there_is
 
 log = logging.getLogger("dissectdb")
 
@@ -272,7 +273,7 @@ def with_inputs(views: list[View], select: Collection[str]) -> set[str]:
     """The names of some views and of all that they read. Raises ViewError for a name that is no view's."""
     by_name = {view.name: view for view in views}
     if unknown := sorted(set(select) - by_name.keys()):
-        raise ViewError(f"no view named {', '.join(unknown)}; there is {', '.join(sorted(by_name))}")
+        raise ViewError(f"no view named {unknown[0]}; {there_is(unknown[0], by_name)}")
     wanted: set[str] = set()
     queue = list(select)
     while queue:

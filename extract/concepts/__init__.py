@@ -10,7 +10,6 @@ A word that is there again is left out, and the user is told. Words that differ 
 
 from __future__ import annotations
 
-import difflib
 import logging
 import tomllib
 import unicodedata
@@ -19,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from extract.settings import choices
 from extract.study import StudyError
 from extract.texts import MEGABYTE, one_line, read_text, without_endless_keys
 
@@ -64,9 +64,7 @@ def load(source: str) -> ConceptList:
     path = Path(source)
     if "/" not in source and "." not in source:
         if source not in shipped():
-            close = difflib.get_close_matches(source, shipped(), n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise StudyError(f"no concept set {source!r} ships; {hint}there is {', '.join(shipped())}, or name a file")
+            raise StudyError(f"no concept set {source!r} ships; {choices(source, shipped())}, or name a file")
         path = FOLDER / f"{source}.toml"
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".toml"):

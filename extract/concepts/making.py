@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field
 
 from extract.concepts import _from_toml, chat, same_word
 from extract.concepts.chat import Endpoint, EndpointError
+from extract.settings import choices
 from extract.study import StudyError
 
 LONGEST = 100  # letters of a concept; CLIP reads some 70 words
@@ -160,7 +161,7 @@ def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tu
             raise EndpointError(f"{model} answered the same concept twice: {concept!r}")
         if unknown := [name for name in each.classes if meant(name) is None]:
             raise EndpointError(
-                f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; there is {', '.join(classes)}"
+                f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; {choices(unknown[0], classes)}"
             )
         seen.add(same_word(concept))
         concepts[concept] = tuple(dict.fromkeys(filter(None, map(meant, each.classes))))

@@ -1,12 +1,23 @@
 -- The label of each neuron in one dissection beside its label in another, for every two dissections.
 -- grain: dissection_id, other_dissection_id, layer, unit
 --
--- Neurons are matched by their module, how it was recorded, and their unit. Where each network has the module recorded
--- in one way only, the two ways may differ. Labels are equal by text: the dissections may differ in network, probing
--- images, CLIP, concepts or scorer. same is NULL where either neuron has no label.
+-- The two are of the same network, or of networks of which one is an edit of the other or both are of a third: unit 7 of
+-- one network has nothing to do with unit 7 of another. Neurons are matched by their module, how it was recorded, and
+-- their unit. Where each network has the module recorded in one way only, the two ways may differ. Labels are equal by
+-- text: the two may differ in probing images, CLIP, concepts or scorer. same is NULL where either neuron has no label.
 -- kind: kept, moved (to another concept), vanished (labelled in the first only), appeared (in the other only), none.
 
 with
+
+origins as (
+
+    select
+        networks.network_id,
+        coalesce(parents.parent_network_id, networks.parent_network_id, networks.network_id) as origin_id
+    from networks
+    left join networks as parents on networks.parent_network_id = parents.network_id
+
+),
 
 matched_layers as (
 
@@ -16,10 +27,15 @@ matched_layers as (
         mine.position,
         theirs.layer_id as other_layer_id
     from named_layers as mine
+    inner join origins as my_origins on mine.network_id = my_origins.network_id
     inner join named_layers as theirs
         on
             mine.module = theirs.module
             and (mine.way = theirs.way or mine.layer = theirs.layer)
+    inner join origins as their_origins
+        on
+            theirs.network_id = their_origins.network_id
+            and my_origins.origin_id = their_origins.origin_id
 
 )
 
