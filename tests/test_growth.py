@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 import sqlglot
 import torch
-from worlds import STUDY, make_images, make_world, save_clip, save_network
+from worlds import STUDY, World, make_images, make_world, save_clip, save_network
 
 import cli
 from extract import catalog, clip, jobs, labels
