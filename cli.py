@@ -425,6 +425,8 @@ def _show_notes() -> None:
     log = logging.getLogger("dissectdb")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler())  # the message alone
+    # open_clip logs to the root, which then gets a handler by itself and would print every note a second time.
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _stop_on_signals() -> list[int]:
