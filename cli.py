@@ -452,7 +452,8 @@ def _show_notes() -> None:
     log = logging.getLogger("dissectdb")
     log.setLevel(logging.INFO)
     log.handlers = [logging.StreamHandler()]  # the message alone
-    logging.getLogger().addHandler(logging.NullHandler())  # else a library's first word prints every message again
+    # open_clip logs to the root, which then gets a handler by itself and would print every note a second time.
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _stop_on_signals() -> list[int]:

@@ -97,7 +97,7 @@ def _load_views(folder: Path) -> list[View]:
         if path.stem in views:
             raise ViewError(f"{path}: another file has the same name; the name is the view's")
         views[path.stem] = _read(path)
-    graph = {view.name: view.reads & views.keys() for view in views.values()}
+    graph = {view.name: sorted(view.reads & views.keys()) for view in views.values()}  # the same order each time
     try:
         return [views[name] for name in TopologicalSorter(graph).static_order()]
     except CycleError as error:
