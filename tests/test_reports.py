@@ -114,6 +114,7 @@ def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     originals = [{"network_id": 1, "name": plan.network, "parent_network_id": None, "edit_id": None}]
     return {
         "datasets": [{"dataset_id": 1, "name": "faces", "source": "x", "fingerprint": "x"}],
+        "left_out": [{"dataset_id": 1, "reason": "ending", "detail": ".txt", "files": 3}],
         "splits": [
             {"split_id": i, "dataset_id": 1, "split": split} for i, split in enumerate(plan.splits, start=1)
         ],
