@@ -30,7 +30,7 @@ QUESTIONS: dict[str, str] = {
             cast(sum(concept_counts_by_neuron.neurons) over () as bigint) as num_neurons
         from concept_counts_by_neuron
         where concept_counts_by_neuron.layer = (
-            select layer from layer_summary order by num_interpretable desc nulls last, position desc limit 1
+            select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
         )
         order by concept_counts_by_neuron.neurons desc, concept_counts_by_neuron.concept
         limit {CONCEPTS}
@@ -68,7 +68,7 @@ QUESTIONS: dict[str, str] = {
         from concept_counts_by_prediction as counts
         inner join largest_classes on counts.class = largest_classes.class
         where counts.layer = (
-            select layer from layer_summary order by num_interpretable desc nulls last, position desc limit 1
+            select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
         )
         qualify
             row_number() over (
@@ -83,7 +83,7 @@ QUESTIONS: dict[str, str] = {
             select class, concept, images, share
             from concept_counts_by_prediction
             where layer = (
-                select layer from layer_summary order by num_interpretable desc nulls last, position desc limit 1
+                select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
             )
 
         ),

@@ -283,9 +283,9 @@ def test_all_labels_are_those_of_every_dissection_and_the_shown_ones_are_marked(
 
 def test_scorers_are_compared_once_where_both_have_a_label(scored):
     rows = scored.rows("select * from scorer_agreements")
-    assert (rows["dissection_id"] < rows["other_dissection_id"]).all()
+    assert (rows["scorer"] < rows["other_scorer"]).all()
     assert 2 not in rows["dissection_id"].to_list() + rows["other_dissection_id"].to_list(), "another concept set"
-    kernel = rows.filter(dissection_id=3, other_dissection_id=8)
+    kernel = rows.filter(dissection_id=8, other_dissection_id=3)
     assert kernel.height == 7
     assert (kernel["agree"] == (kernel["concept"] == kernel["other_concept"])).all()
     assert rows.filter(dissection_id=1, other_dissection_id=8).height == 0, "the same scorer"

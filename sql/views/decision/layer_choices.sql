@@ -27,5 +27,5 @@ select
     layer_id,
     layer,
     num_interpretable,
-    row_number() over (partition by dissection_id order by num_interpretable desc, position desc) as rank
+    row_number() over (partition by dissection_id order by num_interpretable desc, position desc, layer) as rank
 from candidates

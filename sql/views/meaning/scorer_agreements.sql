@@ -1,7 +1,8 @@
 -- Where two scorers give a neuron different labels, and where the same: pairs of dissections that differ in the scorer.
 -- grain: neuron_id, dissection_id, other_dissection_id
 --
--- The pairs ask the same network, probing images, CLIP and concepts. A dead neuron has no row.
+-- The pairs ask the same network, probing images, CLIP and concepts; the scorer whose name comes first stands first. A
+-- dead neuron has no row.
 
 select
     named_neurons.network,
@@ -22,8 +23,7 @@ inner join dissections as others
         and mine.split_id = others.split_id
         and mine.clip_id = others.clip_id
         and mine.concept_set_id = others.concept_set_id
-        and mine.dissection_id < others.dissection_id
-        and mine.scorer <> others.scorer
+        and mine.scorer < others.scorer
 inner join neuron_labels as my_labels on mine.dissection_id = my_labels.dissection_id
 inner join neuron_labels as their_labels
     on
