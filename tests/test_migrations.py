@@ -19,6 +19,10 @@ SCHEMA_1 = """
     drop table edits; drop table edit_scales; drop table edit_layers; drop table edit_predictions;
     drop table edit_blocks; drop table edit_choices; drop table split_openings; drop table edit_intervals;
     drop table edit_causes; drop table ablations; drop table ablation_effects;
+    alter table dissections drop column min_images;
+    alter table null_samples drop column list_images;
+    alter table null_quantiles drop column list_images;
+    alter table label_checks alter column split_half_agrees set not null;
     alter table edits_1 rename to edits;
     alter table edit_scales_1 rename to edit_scales;
     update warehouse_info set value = '1' where key = 'schema_version';
