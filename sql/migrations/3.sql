@@ -4,7 +4,6 @@
 -- that are there were drawn for the longest lists; `extract` draws what is missing for the others.
 alter table dissections add column min_images integer;
 update dissections set min_images = least(10, top_k);
-alter table dissections alter column min_images set not null;
 alter table null_samples add column list_images integer;
 alter table null_quantiles add column list_images integer;
 create temp table longest_lists as
@@ -24,6 +23,4 @@ from longest_lists where null_samples.dissection_id = longest_lists.dissection_i
 update null_quantiles set list_images = longest_lists.list_images
 from longest_lists where null_quantiles.dissection_id = longest_lists.dissection_id;
 drop table longest_lists;
-alter table null_samples alter column list_images set not null;
-alter table null_quantiles alter column list_images set not null;
 alter table label_checks alter column split_half_agrees drop not null;
