@@ -381,7 +381,7 @@ def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
             row["split_id"],
             group["neuron_id"][0],
             group["dead"].to_numpy(),
-            group["list_images"].to_numpy(),
+            group["list_images"].cast(pl.Int64).to_numpy(),
             images,
         )
         for (layer_id,), group in neurons.group_by("layer_id", maintain_order=True)

@@ -18,7 +18,7 @@ PICTURED, PICTURED_OF_LAYER = 480, 1500  # of them with pictures, as far as the 
 IMAGES_PER_NEURON = 8
 BUDGET = 8_000_000  # bytes of thumbnails in the page
 
-# The strongest neurons of each layer take turns, so that no layer is without pictures; dead and sparse ones come last.
+# The strongest neurons of each layer take turns, so that no layer is without pictures. Dead and sparse ones come last.
 _PLACES = """
     placed as (
 

@@ -259,7 +259,7 @@ create table if not exists dissections (
     images_neurons integer not null,
     created_at timestamp not null,
     fingerprint varchar not null,
-    min_images integer not null
+    min_images integer
 );
 comment on table dissections is 'One labelling of the neurons of a network: everything that its numbers depend on';
 comment on column dissections.split_id is 'The probing set';
@@ -312,7 +312,7 @@ create table if not exists null_samples (
     concept_id integer not null,
     mean double not null,
     sd double not null,
-    list_images integer not null
+    list_images integer
 );
 comment on table null_samples is 'What rank_reorder scores when images are drawn at random: its null has no formula';
 
@@ -321,7 +321,7 @@ create table if not exists null_quantiles (
     layer_id integer not null,
     z double not null,
     p double not null,
-    list_images integer not null
+    list_images integer
 );
 comment on table null_quantiles is 'How often a neuron unrelated to the images gets a label with at least this z';
 comment on column null_quantiles.list_images is 'The neurons that share this null, by list_images of dissected_neurons';

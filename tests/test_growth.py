@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 import sqlglot
 import torch
-from worlds import STUDY, World, make_images, make_world, save_clip, save_network
+from worlds import STUDY, TO_SCHEMA_2, World, make_images, make_world, save_clip, save_network
 
 import cli
 from extract import catalog, clip, jobs, labels
@@ -294,8 +294,7 @@ def test_a_dissection_of_an_older_version_whose_layer_was_never_labelled_is_mend
         opened.connection.execute(f"""
             delete from null_quantiles where layer_id in {lin};
             delete from label_checks where neuron_id in (select neuron_id from neurons where layer_id in {lin});
-            drop table labelled_layers;
-            update warehouse_info set value = '2' where key = 'schema_version'""")
+            {TO_SCHEMA_2}""")
     assert world.run("build").code == 0
     rows = world.rows("select distinct layer from unlabelled_layers inner join named_layers using (layer_id)")
     assert rows == [{"layer": "lin"}]

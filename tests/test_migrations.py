@@ -5,11 +5,12 @@ from __future__ import annotations
 import duckdb
 import pytest
 from test_reports import IMAGES, Plan, filled
+from worlds import TO_SCHEMA_2
 
 from warehouse import Warehouse, WarehouseUnavailable, migrations
 
 # What schema 1 had in the place of today's tables; networks, predictions and extractions were the same.
-SCHEMA_1 = """
+SCHEMA_1 = f"""{TO_SCHEMA_2}
     create table edits_1 as
     select edit_id, name, network_id, dissection_id, layer, rule, tau, factor, sql, cast(null as varchar) as chosen_on,
         created_at, fingerprint
@@ -18,9 +19,7 @@ SCHEMA_1 = """
     insert into edit_scales_1 values (1, 0, 1.5), (1, 1, 0.5);
     drop table edits; drop table edit_scales; drop table edit_layers; drop table edit_predictions;
     drop table edit_blocks; drop table edit_choices; drop table split_openings; drop table edit_intervals;
-    drop table left_out;
     drop table edit_causes; drop table ablations; drop table ablation_effects;
-    alter table layers drop column call;
     alter table edits_1 rename to edits;
     alter table edit_scales_1 rename to edit_scales;
     update warehouse_info set value = '1' where key = 'schema_version';

@@ -16,7 +16,6 @@ comment on column layers.call is 'Which run of the module in a pass, from 1; NUL
 -- that are there were drawn for the longest lists; `extract` draws what is missing for the others.
 alter table dissections add column min_images integer;
 update dissections set min_images = least(10, top_k);
-alter table dissections alter column min_images set not null;
 alter table null_samples add column list_images integer;
 alter table null_quantiles add column list_images integer;
 create temp table longest_lists as
@@ -36,8 +35,6 @@ from longest_lists where null_samples.dissection_id = longest_lists.dissection_i
 update null_quantiles set list_images = longest_lists.list_images
 from longest_lists where null_quantiles.dissection_id = longest_lists.dissection_id;
 drop table longest_lists;
-alter table null_samples alter column list_images set not null;
-alter table null_quantiles alter column list_images set not null;
 alter table label_checks alter column split_half_agrees drop not null;
 
 -- Labels have a ledger by layer. Neurons that fire on fewer than top_k images counted as dead and had no check: where a

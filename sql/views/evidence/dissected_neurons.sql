@@ -31,13 +31,11 @@ limits as (
     -- The longest list that the scorer asks for, as far as the best images are known.
     select
         dissections.dissection_id,
-        cast(
-            case
-                when dissections.scorer in ('soft_wpmi', 'wpmi') then least(dissections.top_k, count(*))
-                when dissections.scorer = 'rank_reorder' then least(floor(dissections.rank_fraction * count(*)), 256)
-                else least(256, count(*))
-            end as integer
-        ) as most
+        case
+            when dissections.scorer in ('soft_wpmi', 'wpmi') then least(dissections.top_k, count(*))
+            when dissections.scorer = 'rank_reorder' then least(floor(dissections.rank_fraction * count(*)), 256)
+            else least(256, count(*))
+        end as most
     from dissections
     inner join images on dissections.split_id = images.split_id
     where images.defect is null
@@ -133,10 +131,10 @@ rounded as (
         *,
         case
             when usable = most or usable < 16 then usable
-            when usable < 32 then usable - usable % 2
-            when usable < 64 then usable - usable % 4
-            when usable < 128 then usable - usable % 8
-            else usable - usable % 16
+            when usable < 32 then 2 * floor(usable / 2)
+            when usable < 64 then 4 * floor(usable / 4)
+            when usable < 128 then 8 * floor(usable / 8)
+            else 16 * floor(usable / 16)
         end as list_images
     from untied
 
@@ -151,6 +149,6 @@ select
     sd = 0 as dead,
     sd > 0 and list_images < case when scorer = 'rank_reorder' then least(min_images, most) else min_images end
         as sparse,
-    cast(images_fired as integer) as images_fired,
-    cast(list_images as integer) as list_images
+    images_fired,
+    list_images
 from rounded
