@@ -32,7 +32,7 @@ create or replace macro nd_total(x) as sum(x);
 
 -- An aggregate: the texts x in one line, in the order of the numbers `place`.
 create or replace macro nd_joined(x, place) as
-    array_join(transform(array_sort(collect_list(named_struct('place', place, 'x', x))), each -> each.x), ', ');
+    array_join(transform(array_sort(collect_list(named_struct('first', place, 'second', x))), each -> each.second), ', ');
 
 -- A whole number as text.
 create or replace macro nd_digits(n) as cast(n as string);
