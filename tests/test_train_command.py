@@ -39,8 +39,8 @@ def test_the_checkpoint_is_one_that_extract_can_load(study: World, output: str) 
     assert done.out == f"checkpoint: {study.folder / output}\n"
     assert done.err.count("validation_accuracy") == 2
     assert [path.name for path in study.folder.glob("vgg*")] == [output]
-    assert study.extract("--set", f"network.weights={output}").code == 0
-    assert study.modify("--set", f"network.weights={output}").code == 0
+    assert study.extract("--set", f"network.weights={study.folder / output}").code == 0
+    assert study.modify("--set", f"network.weights={study.folder / output}").code == 0
     assert study.run("check").code == 0
 
 
