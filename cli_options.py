@@ -98,7 +98,7 @@ def load_study(
     from extract.overrides import pairs
     from extract.study import Study
 
-    flags = ({"device": device} if device else {}) | ({"deterministic": True} if deterministic else {})
+    flags = ({"device": device} if device else {}) | ({"deterministic": "true"} if deterministic else {})
     study = Study.load(path, pairs(overrides or []) | flags)
     return study if command is None else study.with_network(command)
 

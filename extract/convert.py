@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from extract.arrays import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
-from extract.pickles import read_pickle
+from extract.pickles import StandIn, read_pickle
 from extract.study import StudyError
 from extract.texts import MEGABYTE, one_line, read_text
 
@@ -74,7 +74,8 @@ def _read_tensor(path: Path) -> Tensor:
         why = str(error).removeprefix(f"{path}: ").removeprefix("not a readable checkpoint: ")
         raise StudyError(f"{path}: not a tensor that can be read: {why}") from error
     if not isinstance(tensor, Tensor):
-        raise StudyError(f"{path}: holds a {type(tensor).__name__}; a single tensor is needed")
+        what = "other things than a tensor" if isinstance(tensor, StandIn) else f"a {type(tensor).__name__}"
+        raise StudyError(f"{path}: holds {what}; a single tensor is needed")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise StudyError(f"{path}: holds a tensor without plain values; save it with .to_dense() or .dequantize()")
     if (claimed := tensor.numel() * tensor.element_size()) > path.stat().st_size:

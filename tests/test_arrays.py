@@ -373,7 +373,10 @@ def test_what_cannot_be_converted_leaves_no_file(tmp_path: Path) -> None:
     messages = {
         ("--layer", f"x={tmp_path / 'dict.pt'}"): "holds a dict; a single tensor is needed",
         ("--layer", f"x={tmp_path / 'short.pt'}"): f"out.safetensors: layer/x is 99 × 2, image_embedding is {N} × {D}",
-        ("--layer", f"x={tmp_path / 'code.pt'}"): "code.pt: not a tensor that can be read",
+        (
+            "--layer",
+            f"x={tmp_path / 'code.pt'}",
+        ): "code.pt: holds other things than a tensor; a single",
         ("--layer", f"x={tmp_path / 'text.pt'}"): "text.pt: not a tensor that can be read",
         ("--layer", f"x={tmp_path / 'none.pt'}"): "none.pt: no such file",
         ("--layer", "x"): "--layer x: write NAME=FILE",

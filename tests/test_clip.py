@@ -267,7 +267,7 @@ def test_a_file_that_holds_no_weights_is_an_error(folder: Path, tmp_path: Path, 
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(content)
     said = mistake(lambda: clip.load(settings_of(folder, "mini-empty", weights=str(path)), CPU))
-    assert said.startswith(f"clip: mini-empty could not take {path}: ")
+    assert said.removeprefix("clip: mini-empty could not take ").startswith(f"{path}: ")
 
 
 def test_weights_with_nan_are_refused_by_name(folder: Path) -> None:

@@ -34,7 +34,7 @@ NAMES = [*HOSTILE, "🙂 emoji 👩‍🔬", "plain"]
 def made_labels(seed: int, neurons: int = 6) -> dict[str, list[dict[str, Any]]]:
     """Dissections 1 and 2 of network 1 and its edit 2, which share layers b and c; each has its own concept set."""
     random, tested = np.random.default_rng(seed), 1 + seed % 2  # only the first was held against chance, or both were
-    rows: dict[str, list[dict[str, Any]]] = dict(named_neurons=[], neuron_labels=[], concepts=[])
+    rows: dict[str, list[dict[str, Any]]] = dict(layers=[], neurons=[], neuron_labels=[], concepts=[])
     rows["networks"] = [dict(network_id=1, parent_network_id=None), dict(network_id=2, parent_network_id=1)]
     for side, (layers, texts) in enumerate([("abc", "rstu"), ("bcd", "stuv")], 1):
         rows["concepts"] += [
@@ -42,13 +42,15 @@ def made_labels(seed: int, neurons: int = 6) -> dict[str, list[dict[str, Any]]]:
             for i, text in enumerate(texts)
         ]
         for position, layer in enumerate(layers):
+            layer_id = 10 * side + position
+            rows["layers"].append(
+                dict(layer_id=layer_id, network_id=side, layer=layer, pooling="avg", call=None, position=position)
+            )
             for unit in range(neurons + (side == 2)):  # the second has one neuron more
                 neuron_id = 1000 * side + 100 * position + unit
                 dead = bool(random.random() < 0.2) or (seed == 0 and layer == "c")
                 concept = int(random.integers(len(texts)) if random.random() < 0.6 else 2 - side + 1)
-                rows["named_neurons"].append(
-                    dict(neuron_id=neuron_id, network_id=side, network="net", layer=layer, position=position, unit=unit)
-                )
+                rows["neurons"].append(dict(neuron_id=neuron_id, layer_id=layer_id, unit=unit))
                 rows["neuron_labels"].append(
                     dict(dissection_id=side, neuron_id=neuron_id, concept_id=None if dead else 10 * side + concept,
                          similarity=None if dead else float(random.random()), z=None if dead else 1.5,
@@ -62,7 +64,8 @@ def made_labels(seed: int, neurons: int = 6) -> dict[str, list[dict[str, Any]]]:
 def by_place(rows: dict[str, list[dict[str, Any]]], side: int) -> dict[tuple[str, int], dict[str, Any]]:
     """The labels of a dissection by layer and unit, with the concept as text."""
     texts = {row["concept_id"]: row["concept"] for row in rows["concepts"]}
-    places = {row["neuron_id"]: (row["layer"], row["unit"]) for row in rows["named_neurons"]}
+    layers = {row["layer_id"]: row["layer"] for row in rows["layers"]}
+    places = {row["neuron_id"]: (layers[row["layer_id"]], row["unit"]) for row in rows["neurons"]}
     return {
         places[label["neuron_id"]]: label | dict(concept=texts.get(label["concept_id"]))
         for label in rows["neuron_labels"]
@@ -309,7 +312,8 @@ def test_neurons_are_matched_by_unit_in_a_network_and_its_edits_only(parents, pa
     rows = run_view(
         "label_changes",
         networks=[dict(network_id=i, parent_network_id=parent) for i, parent in zip(ids, parents, strict=True)],
-        named_neurons=[dict(neuron_id=i, network_id=i, network="n", layer="a", position=0, unit=7) for i in ids],
+        layers=[dict(layer_id=i, network_id=i, layer="a", pooling="avg", call=None, position=0) for i in ids],
+        neurons=[dict(neuron_id=i, layer_id=i, unit=7) for i in ids],
         neuron_labels=[label | dict(dissection_id=i, neuron_id=i) for i in ids],
         concepts=[dict(concept_id=1, concept_set_id=1, position=0, concept="x")],
     )

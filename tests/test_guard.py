@@ -22,7 +22,7 @@ from warehouse.guard import QueryRefused, check, explain_error, lock_down
 TABLES_SQL = Path(__file__).resolve().parent.parent / "sql" / "tables.sql"
 ROWS = """
 insert into networks values (1, 'ünïcode', 'vgg', null, '{}', ['happy', 'sad'], null, null, 'f');
-insert into layers values (1, 1, 'conv1', 'avg', 0, 'a'), (2, 1, 'lin1', 'none', 1, 'b');
+insert into layers values (1, 1, 'conv1', 'avg', 0, 'a', null), (2, 1, 'lin1', 'none', 1, 'b', null);
 insert into neurons values (1, 1, 0, 1.5, 1, 0), (2, 1, 1, 2.5, 2, 0), (3, 2, 0, null, null, null);
 insert into activations values (1, 1, 0.5), (1, 2, 1.5), (2, 1, -1), (3, 2, 2);
 insert into concepts values (1, 1, 0, 'smile'), (2, 1, 1, 'frown; or not');

@@ -659,6 +659,7 @@ def test_a_rule_of_ones_own_sees_the_studys_dissection(world: World) -> None:
 
 def test_the_same_query_over_other_rows_is_another_edit(world: World) -> None:
     world.change(OTHER_SCALES, "select layer, unit, 1 + abs(similarity) as scale")
+    world.change("where layer = 'conv2'", "where layer like 'conv2%' and layer not like '%max%'")
     assert world.modify("--edit", "mine").code == 0
     world.change('{ name = "conv2", pooling = "max" }', '"conv2"')  # the same dissection with other labels
     assert world.extract().code == 0

@@ -61,8 +61,8 @@ HARDER = """
     update activations set value = round(value, 1) where neuron_id in (1, 6);
     update activations set value = -value where value = 0 and image_id % 2 = 0;
     -- A layer of dead neurons, and one whose neuron is only negative.
-    insert into layers select 9, 1, 'dead', 'avg', 9, 'dead';
-    insert into layers select 10, 1, 'below', 'avg', 10, 'below';
+    insert into layers select 9, 1, 'dead', 'avg', 9, 'dead', null;
+    insert into layers select 10, 1, 'below', 'avg', 10, 'below', null;
     insert into neurons values (21, 9, 0, null, null, null), (22, 9, 1, null, null, null), (31, 10, 0, 1, 1, 1);
     insert into activations select 21, image_id, 0 from activations where neuron_id = 1;
     insert into activations select 22, image_id, -1.5 from activations where neuron_id = 1;
@@ -361,7 +361,7 @@ def test_what_is_missing_is_named(spark, tmp_path):
     (tmp_path / "layers.parquet").write_bytes(b"not a table")
     with pytest.raises(SparkError, match=r"layers\.parquet cannot be read: "):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
-    with pytest.raises(ViewError, match="no view named nonsense; there is "):
+    with pytest.raises(ViewError, match="no view named nonsense; there is: "):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["nonsense"]))
 
 

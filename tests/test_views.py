@@ -237,7 +237,7 @@ def changed(*changes: tuple[str, str, str]) -> list[View]:
 
 def test_a_view_that_fails_leaves_the_old_table_and_what_was_built_before_it(tiny):
     old = tiny.rows("select * from neuron_labels order by all").rows()
-    broken = changed(("neuron_labels", "dissected_neurons.dead\nfrom", "error('no') as dead\nfrom"))
+    broken = changed(("neuron_labels", "dissected_neurons.dead,\n", "error('no') as dead,\n"))
     with pytest.raises(ViewError, match=r"view neuron_labels could not be built: .*no"):
         list(build(tiny.use, broken, full_refresh=True))
     assert tiny.rows("select * from neuron_labels order by all").rows() == old
@@ -310,7 +310,13 @@ def test_a_view_of_the_users_own_outlives_a_change_of_ours(tiny):
 def test_a_new_dissection_leaves_the_rows_of_the_others_where_they_are(tiny):
     row = tiny.rows("select * from dissections where dissection_id = 1").to_dicts()[0]
     tiny.connection.execute("update soft_wpmi set similarity = 12345 where dissection_id = 1")
-    tiny.write({"dissections": [{**row, "dissection_id": 77, "top_k": row["top_k"] - 1, "fingerprint": "another"}]})
+    tiny.write(
+        {
+            "dissections": [
+                {**row, "dissection_id": 77, "top_k": row["top_k"] - 1, "min_images": 1, "fingerprint": "another"}
+            ]
+        }
+    )
     list(build(tiny.use, all_views()))
     assert tiny.rows("select distinct similarity from soft_wpmi where dissection_id = 1")["similarity"].to_list() == [
         12345
