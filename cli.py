@@ -7,7 +7,6 @@ study file, 3 the warehouse is locked or unreadable, 130 stopped by Ctrl-C or SI
 from __future__ import annotations
 
 import logging
-import secrets
 import signal
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import cli_checks
 import cli_concepts
 import cli_exchange
 from cli_options import (
@@ -53,6 +53,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_concepts.app, name="concepts")
 app.command()(cli_exchange.export)
+app.command()(cli_checks.status)
+app.command()(cli_checks.check)
 app.command("import")(cli_exchange.import_)
 app.command("compile")(cli_exchange.compile_)
 
@@ -306,75 +308,6 @@ def report(
         if charts:
             print(f"charts: {len(export.save_charts(rows, charts))} in {charts.resolve()}")
     print(f"report: {output.resolve()}")
-
-
-@app.command()
-def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Threads = None, wait: Wait = WAIT) -> None:
-    """What is in the warehouse, how large it is, and what is stale; of a folder of shards, which are whole."""
-    from reports import terminal
-    from warehouse import shards
-
-    path = warehouse_path(warehouse)
-    if shards.is_folder_of_shards(path):
-        cli_exchange.show_shards(path)
-        return
-    with open_to_read(path, wait) as opened:
-        found = {name: opened.rows(query) for name, query in terminal.STATUS.items()}
-        stale = [built.view for built in opened.build(dry_run=True)]
-    print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
-    for name, rows in found.items():
-        terminal.show(rows, title=name, empty="none")
-    print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")
-
-
-@app.command()
-def check(
-    warehouse: WarehousePath = None,
-    deep: Annotated[
-        Path | None, typer.Option(metavar="STUDY", help="Also compute a sample again from this study's files")
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images of each split in that sample")] = 64,
-    seed: Annotated[int | None, typer.Option(help="Of the sample, to draw the same again")] = None,
-    overrides: Overrides = None,
-    device: Device = None,
-    memory: Memory = None,
-    threads: Threads = None,
-    wait: Wait = WAIT,
-) -> None:
-    """Run every contract of sql/checks; a broken one exits 1 with its query and a sample of its rows.
-
-    Example: dissectdb check --deep studies/demo.toml
-    """
-    from reports import terminal
-
-    study = None if deep is None else load_study(deep, overrides, device)
-    path, broken = warehouse_path(warehouse, study), 0
-    with open_to_read(path, wait) as opened:
-        results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
-    for contract, rows in results:
-        if len(rows):
-            broken += 1
-            print(f"{contract.name}: {len(rows):,} rows break it. {contract.meaning}\n\n{contract.sql}\n")
-            terminal.show(rows.head(5))
-    print(f"{len(results) - broken} of {len(results)} contracts hold")
-    if study is not None and not _recheck(study, path, images, seed, wait):
-        broken += 1
-    if broken:
-        raise typer.Exit(1)
-
-
-def _recheck(study: Study, path: Path, images: int, seed: int | None, wait: float) -> bool:
-    """Compute a sample again, and show how it compares; returns whether all is as stored."""
-    from extract import arrays, jobs, recheck
-    from reports import terminal
-
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    plan = (arrays if study.arrays else jobs).make_plan(study)
-    with open_to_read(path, wait) as opened:
-        found = list(recheck.recheck(plan, opened, images, seed))
-    terminal.show(found, title=f"Computed again for a sample of images (--seed {seed})")
-    print(f"{sum(each.holds for each in found)} of {len(found)} are as they were stored")
-    return all(each.holds for each in found)
 
 
 @app.command()

@@ -36,7 +36,7 @@ import duckdb
 import torch
 
 import cli
-from extract import arrays, cut, edit, effects, jobs, labels, protocol  # noqa: F401, for the forks
+from extract import arrays, batches, cut, edit, effects, jobs, labels, protocol  # noqa: F401, for the forks
 from reports import terminal  # noqa: F401
 from tests import worlds
 from warehouse import views
@@ -236,7 +236,7 @@ def command(arguments: tuple[str, ...], folder: Path, watch: Watch | None, large
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     torch.set_num_threads(1)
-    jobs.BLOCK, jobs.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
+    jobs.BLOCK, batches.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     if watch:

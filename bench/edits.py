@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from bench.made import show
-from extract import edit, jobs, protocol
+from extract import batches, edit, jobs, protocol
 from extract.search import Search
 from extract.study import Study
 from warehouse import Warehouse
@@ -40,7 +40,7 @@ def full_pass(study: Study, warehouse: Path) -> tuple[float, int, int]:
     model = edit.scaled_copy(plan.network.model, planned[0]).to(memory_format=torch.contiguous_format)
     pixels, done = plan.source.read(images[:SAMPLE]), 0
     started = None
-    while batch := list(islice(pixels, jobs.batch_size(plan.device))):
+    while batch := list(islice(pixels, batches.batch_size(plan.device))):
         with torch.inference_mode():
             model(plan.network.recipe.apply(batch, plan.device))
         done += len(batch)

@@ -17,19 +17,17 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any, TypeVar
 
-import numpy as np
 import open_clip
 import torch
 
 from extract import (
+    batches,
     catalog,
     classes,
     clip,
@@ -40,12 +38,10 @@ from extract import (
     hooks,
     images,
     networks,
-    streams,
 )
 from extract.answers import find_answer
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
 from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
-from extract.preprocess import Pixels, stacked
 from extract.robustness import LIKELIHOODS
 from extract.study import ConceptSet, Study, StudyError
 
@@ -393,8 +389,8 @@ def run_targets(
     streams_of = in_streams(users, plan.device) if total else [users]
     for extractions, missing in passes:
         positions = [image.position for block, _ in missing for image in block.images]
-        pixels = ahead(
-            in_batches(plan.source.read(positions), [len(block.images) for block, _ in missing], plan.device)
+        pixels = batches.ahead(
+            batches.in_batches(plan.source.read(positions), [len(block.images) for block, _ in missing], plan.device)
         )
         for block, stale in missing:
             started = time.perf_counter()
@@ -412,29 +408,6 @@ def in_blocks(images: Sequence[ProbingImage], split_id: int) -> list[Block]:
     """The sound images of a split, a transaction at a time."""
     starts = range(0, len(images), BLOCK)
     return [Block(number, images[start : start + BLOCK], split_id) for number, start in enumerate(starts)]
-
-
-def batch_size(device: torch.device) -> int:
-    """Images that go through a network at once."""
-    return max(64 // streams.count(device), 16) if device.type == "cpu" else 1024
-
-
-def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[Pixels]:
-    """Images in batches for the device that never reach over the end of a block."""
-    for size in sizes:
-        while size:
-            batch = list(islice(pixels, min(size, batch_size(device))))
-            size -= len(batch)
-            yield stacked(batch, device)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items; the next one is made in a thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, items, None)
-        while (item := upcoming.result()) is not None:
-            upcoming = pool.submit(next, items, None)
-            yield item
 
 
 def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, users: tuple[Networks, Clips]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract import arrays, catalog, jobs, ledger
+from extract import arrays, batches, catalog, jobs, ledger
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute
 from extract.jobs import Plan, Target
 
@@ -73,8 +73,8 @@ def _again(
     if isinstance(plan, arrays.ArraysPlan):
         return arrays.block_tables(plan.arrays, block, targets, users)
     pixels = plan.source.read([image.position for image in images])
-    batches = jobs.in_batches(pixels, [len(images)], plan.device)
-    return compute(block, batches, targets, [users], plan.device, lambda done: None)
+    made = batches.in_batches(pixels, [len(images)], plan.device)
+    return compute(block, made, targets, [users], plan.device, lambda done: None)
 
 
 def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:

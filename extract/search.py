@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extract import catalog, cut, jobs, ledger, streams
+from extract import batches, catalog, cut, jobs, ledger, streams
 from extract.blocks import Block, outcomes
 from extract.cut import Cut, Kept
 from extract.edit import PlannedEdit
@@ -143,7 +143,8 @@ class Search:
     def compute(self, layer: str, block: Block) -> Iterator[Kept]:
         """Run the images of a block up to a layer."""
         plan, images = self.plan, len(block.images)
-        batches = jobs.in_batches(plan.source.read([image.position for image in block.images]), [images], plan.device)
+        pixels = plan.source.read([image.position for image in block.images])
+        made = batches.in_batches(pixels, [images], plan.device)
         results: dict[int, Kept] = {}
 
         def work(found: Cut, pixels: Pixels, place: int) -> None:
@@ -152,7 +153,7 @@ class Search:
                 results[place] = found.before(seen)
 
         collected, place = [], 0
-        for done in streams.run(work, batches, images, self.twins(layer)):
+        for done in streams.run(work, made, images, self.twins(layer)):
             collected.append(results.pop(place))
             place = done
             several = [*collected, collected[-1]]  # one more would come

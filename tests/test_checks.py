@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from warehouse import Warehouse
-from warehouse.views import Contract, checks
+from warehouse.contracts import Contract, checks
 
 CONTRACTS = {contract.name: contract for contract in checks()}
 

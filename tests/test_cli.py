@@ -17,7 +17,7 @@ from worlds import World, command
 
 import cli
 from reports import terminal
-from warehouse import Warehouse, views
+from warehouse import Warehouse, contracts, views
 
 pytest_plugins = ["world_fixtures"]
 
@@ -176,7 +176,7 @@ def test_check_shows_the_contract_that_is_broken_and_some_of_its_rows(world: Wor
         opened.connection.execute("update predictions set confidence = 0.99 where image_id <= 9")
     done = world.run("check")
     assert done.code == 1
-    contract = next(c for c in views.checks() if c.name == "confidence_is_the_highest_probability")
+    contract = next(c for c in contracts.checks() if c.name == "confidence_is_the_highest_probability")
     assert contract.name in done.out
     assert contract.sql in done.out
     assert contract.meaning in done.out

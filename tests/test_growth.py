@@ -22,7 +22,7 @@ from worlds import STUDY, TO_SCHEMA_2, World, make_images, make_world, save_clip
 import cli
 from extract import catalog, clip, jobs, labels
 from extract.study import Study, StudyError
-from warehouse import Warehouse, views
+from warehouse import Warehouse, contracts
 from warehouse.views import load_views
 
 pytest_plugins = ["world_fixtures"]
@@ -280,7 +280,7 @@ def test_a_command_that_leaves_a_broken_contract_fails(world: World, command: st
 
 
 def test_the_cheap_contracts_are_those_that_read_no_activations() -> None:
-    for each in views.checks():
+    for each in contracts.checks():
         tables = {table.name for table in sqlglot.parse_one(each.sql, dialect="duckdb").find_all(sqlglot.exp.Table)}
         long = {"activations", "block_tops"} & tables and each.name not in ("references_exist", "keys_are_unique")
         assert each.cheap != bool(long), each.name

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from worlds import World
 
-from extract import jobs, streams
+from extract import batches, streams
 
 pytest_plugins = ["world_fixtures"]
 
@@ -134,7 +134,7 @@ def test_an_error_of_the_source_ends_the_run() -> None:
 def test_an_extraction_says_the_same_in_one_stream_and_in_three(
     new_world: World, finished: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "batch_size", lambda device: 3)
+    monkeypatch.setattr(batches, "batch_size", lambda device: 3)
     monkeypatch.setattr(streams, "count", lambda device: 3)
     made: list[list[nn.Module]] = []
     make = streams.twins

@@ -175,10 +175,10 @@ def command(*arguments: object) -> Done:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["dissectdb", *map(str, arguments)])
         if arguments[0] in ("extract", "modify", "check"):
-            from extract import jobs
+            from extract import batches, jobs
 
             patch.setattr(jobs, "BLOCK", BLOCK)
-            patch.setattr(jobs, "batch_size", lambda device: BATCH)
+            patch.setattr(batches, "batch_size", lambda device: BATCH)
         try:
             cli.main()
             code = 0

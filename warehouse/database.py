@@ -17,7 +17,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +24,8 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from warehouse import guard, migrations, resources, views
+from warehouse import contracts, guard, migrations, resources, views
+from warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
 from warehouse.held import (
     LINGER,
     HeldFile,
@@ -171,7 +171,7 @@ class Warehouse:
         import polars  # here, because commands that ask nothing should not wait for it
 
         try:
-            return polars.DataFrame(_Stream(connection.sql(query, params=dict(parameters or {}))))
+            return polars.DataFrame(Stream(connection.sql(query, params=dict(parameters or {}))))
         except duckdb.CatalogException as error:
             missing = re.search(r"name (\w+) does not exist", str(error))
             if not missing or missing[1] not in {view.name for view in views.load_views()}:
@@ -190,9 +190,9 @@ class Warehouse:
 
         def answer(connection: duckdb.DuckDBPyConnection) -> Any:
             if statement.startswith("explain "):  # to look at its columns would run it, out of reach of the timeout
-                return _interruptible(connection, timeout, lambda: _plan(connection, statement))
-            _refuse_what_frames_cannot_hold(connection.sql(statement))
-            return _interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
+                return interruptible(connection, timeout, lambda: plan(connection, statement))
+            refuse_what_frames_cannot_hold(connection.sql(statement))
+            return interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
 
         try:
             return self._file.attempt(answer, write=False)
@@ -210,9 +210,9 @@ class Warehouse:
         with self.use(write=False) as connection:
             return dict(connection.execute(query).fetchall())
 
-    def checks(self) -> list[views.Contract]:
+    def checks(self) -> list[contracts.Contract]:
         """Every contract of sql/checks."""
-        return list(views.checks())
+        return list(contracts.checks())
 
     def find(self, table: str, fingerprint: str) -> int | None:
         """The id of the row of `table` with this fingerprint, or None."""
@@ -332,53 +332,6 @@ class Warehouse:
             if is_out_of_memory(error):
                 raise OutOfMemory(self._file.too_little(str(error).partition(" could")[0])) from error
             raise
-
-
-def _interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], Any]) -> Any:
-    """What `ask` returns, if it does so in time; a thread waits for the engine, so that Ctrl-C ends it at once."""
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(ask)
-        try:
-            return answer.result(seconds)
-        except TimeoutError:
-            raise guard.QueryRefused(
-                f"the query was stopped after {seconds:g} s; add WHERE or LIMIT, or give it longer: --timeout SECONDS"
-            ) from None
-        finally:
-            while not answer.done():
-                connection.interrupt()  # again, because between two statements nobody hears it
-                wait([answer], timeout=0.05)
-
-
-def _plan(connection: duckdb.DuckDBPyConnection, statement: str) -> Any:
-    """The plan that EXPLAIN draws, a row for each line of the drawing."""
-    import polars
-
-    [(_, drawing)] = connection.execute(statement).fetchall()
-    return polars.DataFrame({"plan": drawing.splitlines()})
-
-
-def _refuse_what_frames_cannot_hold(relation: duckdb.DuckDBPyRelation) -> None:
-    """Polars has no two columns of one name, and no type for an interval."""
-    for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
-        if name in relation.columns[:place]:
-            raise guard.QueryRefused(f"two columns are called {name}; give one of them another name with AS")
-        if "INTERVAL" in str(kind):
-            raise guard.QueryRefused(f"column {name} holds intervals, which have no form here; cast it to VARCHAR")
-
-
-class _Stream:
-    """A result through the Arrow C interface, which unlike .pl() does without pyarrow: 0.2 s sooner.
-
-    A class of ours around it, because polars remembers the types it met, and duckdb complains at exit about its
-    own that are still remembered.
-    """
-
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
-        self.relation = relation
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.relation.__arrow_c_stream__(requested_schema)
 
 
 def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> int:

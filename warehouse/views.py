@@ -59,19 +59,6 @@ class View:
 
 
 @dataclass(frozen=True)
-class Contract:
-    """One file of sql/checks. meaning: what a row of it says; any row is an offender.
-
-    cheap: it reads no activations, so that a command can run it after its work.
-    """
-
-    name: str
-    meaning: str
-    sql: str
-    cheap: bool = True
-
-
-@dataclass(frozen=True)
 class Built:
     """What a build did, or would do, for one materialised view."""
 
@@ -453,12 +440,3 @@ def _name(text: str) -> str:
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def checks(folder: Path = SQL / "checks") -> Iterator[Contract]:
-    """Every contract, by name. A header line "-- cheap: no" is for those that take seconds at the size of FER2013."""
-    for path in sorted(folder.glob("*.sql")):
-        text = path.read_text(encoding="utf-8").strip()
-        comment = [line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("--")]
-        meaning = " ".join(line for line in comment if line != "cheap: no")
-        yield Contract(path.stem, meaning, text, "cheap: no" not in comment)
