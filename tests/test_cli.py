@@ -281,9 +281,9 @@ def test_a_dry_run_of_extract_over_a_warehouse_writes_nothing(world: World) -> N
 def test_sigterm_stops_like_ctrl_c_and_says_how_to_go_on():
     stopped = """
 import os, signal, sys, time
-import cli
+import cli, cli_checks
 sys.argv = ["dissectdb", "status"]
-cli.warehouse_path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
+cli_checks.warehouse_path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
 cli.main()
 """
     done = subprocess.run(
