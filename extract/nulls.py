@@ -4,15 +4,16 @@ null = likelihood_null(settings, lists, images, concepts, draws, seed)     # sof
 null = linear_null(settings, ratios, images, concepts, draws, seed)       # cos, pearson
 null = cubed_null(settings, layers, images, concepts, draws, seed)         # cos_cubed
 null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
-spread_labels(settings, layers, null, images, concepts, draws, seed)      # adds those of sparse and heavy-tailed neurons
+spread_labels(settings, layers, null, images, concepts, draws, seed)      # adds cos, pearson, cos_cubed of others
 z, p = steps(null.labels[layer][group])                                    # how rare each z is
 
 Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
 layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
 all concepts, which methods often take, is larger: the label is the concept of the best *score*.) The draws are
-shared by all neurons of a layer whose values are spread alike: see null_group of the view dissected_neurons. The null of a
-layer does not depend on which other layers are asked about, so that a layer that is added later gets the same null as
-one that was there from the start.
+shared by all neurons of a layer whose values are spread alike: see null_group of the view dissected_neurons. The null
+of a layer does not depend on which other layers are asked about, so that a layer that is added later gets the same null
+as one that was there from the start. Where no draw has a label, as of lists of one value with rank_reorder, there is no
+null, and p is NULL.
 """
 
 from __future__ import annotations
@@ -284,8 +285,8 @@ def spread_labels(
 ) -> None:
     """Add to the null of cos, cos_cubed or pearson what belongs to neurons that are not ordinary.
 
-    A sum that a few images decide is not normal. Each draw takes a neuron of the group, and puts its highest activations
-    on random images.
+    A sum that a few images decide is not normal. Each draw takes a neuron of the group, and puts its highest
+    activations on random images.
     """
     for place, layer in enumerate(layers):
         if layer.groups is None:
@@ -419,8 +420,10 @@ def reorder_null(
         null.moments.append({})
         groups = [n] if layer.groups is None else np.unique(layer.groups[~layer.dead]).tolist()
         for group, values, lengths in _values_by_group(layer, groups, n):
-            asked = count if group == min(n, ranking.KNOWN) else affordable(
-                count, len(groups) * lengths.max() * len(concepts), REORDER_PRODUCTS
+            asked = (
+                count
+                if group == min(n, ranking.KNOWN)
+                else affordable(count, len(groups) * lengths.max() * len(concepts), REORDER_PRODUCTS)
             )
             drawn = _reordered(settings, values, lengths, orders, measure, (len(images), len(concepts)), asked, random)
             finite = np.where(np.isfinite(drawn), drawn, np.nan)

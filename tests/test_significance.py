@@ -39,12 +39,22 @@ def labels(
                 sd=1.0,
                 dead=False,
                 sparse=False,
+                images_fired=256,
                 null_group=3,
             )
             for neuron, layer, _ in neurons
         ]
         + [
-            dict(dissection_id=1, neuron_id=100 + i, layer_id=1, mean=0.0, sd=0.0, dead=True, null_group=0)
+            dict(
+                dissection_id=1,
+                neuron_id=100 + i,
+                layer_id=1,
+                mean=0.0,
+                sd=0.0,
+                dead=True,
+                images_fired=0,
+                null_group=0,
+            )
             for i in range(dead)
         ],
         concept_scores=[
@@ -84,7 +94,17 @@ def test_the_null_of_another_dissection_is_not_this_ones():
         dissections=[dissection_row(1), dissection_row(2)],
         concepts=[dict(concept_id=1, concept_set_id=1, position=0)],
         dissected_neurons=[
-            dict(dissection_id=d, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False, sparse=False, null_group=3)
+            dict(
+                dissection_id=d,
+                neuron_id=1,
+                layer_id=1,
+                mean=0.0,
+                sd=1.0,
+                dead=False,
+                sparse=False,
+                images_fired=256,
+                null_group=3,
+            )
             for d in (1, 2)
         ],
         concept_scores=[dict(dissection_id=d, neuron_id=1, concept_id=1, similarity=1.0, z=2.0) for d in (1, 2)],
@@ -214,7 +234,19 @@ def two_concepts(*similarities: float) -> Row:
         "neuron_labels",
         dissections=[dissection_row()],
         concepts=[dict(concept_id=9 - i, concept_set_id=1, position=i) for i in range(len(similarities))],
-        dissected_neurons=[dict(dissection_id=1, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False, sparse=False)],
+        dissected_neurons=[
+            dict(
+                dissection_id=1,
+                neuron_id=1,
+                layer_id=1,
+                mean=0.0,
+                sd=1.0,
+                dead=False,
+                sparse=False,
+                images_fired=256,
+                null_group=256,
+            )
+        ],
         concept_scores=[
             dict(dissection_id=1, neuron_id=1, concept_id=9 - i, similarity=s, z=float(i))
             for i, s in enumerate(similarities)

@@ -294,6 +294,7 @@ grouped as (
     select
         *,
         case
+            when effective_images is null then 0  -- all values of the list are equal
             when effective_images < 16 then floor(effective_images)
             when effective_images < 32 then 2 * floor(effective_images / 2)
             when effective_images < 64 then 4 * floor(effective_images / 4)
@@ -318,8 +319,8 @@ select
     case
         when scorer in ('soft_wpmi', 'wpmi') then list_images
         when scorer = 'rank_reorder' and ordinary and usable = most then list_images
-        when scorer = 'rank_reorder' then 1000 * coalesce(like_images, 0) + list_images
+        when scorer = 'rank_reorder' then 1000 * like_images + list_images
         when ordinary then most
-        else 1000 * coalesce(like_images, 0)
+        else 1000 * like_images
     end as null_group
 from grouped
