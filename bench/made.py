@@ -82,7 +82,8 @@ class Layer(scoring.Array):
         for k, column in enumerate(activations.T):
             lengths[k] = usable_images(column, most, settings)
             dead[k] = column.min() == column.max() or lengths[k] < min(settings.min_images, most)
-        super().__init__(activations, dead, ranking.list_lengths(lengths, most))
+        listed = ranking.list_lengths(lengths, most)
+        super().__init__(activations, dead, listed, null_groups(settings, activations, lengths, listed, most))
 
     @property
     def spread(self) -> Spread:
@@ -104,6 +105,49 @@ def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
     if few and count and (falling >= falling[count - 1]).sum() > count:
         return int((falling > falling[count - 1]).sum())
     return int(count)
+
+
+def null_groups(
+    settings: Settings, activations: np.ndarray, usable: np.ndarray, listed: np.ndarray, most: int
+) -> np.ndarray:
+    """Which neurons (K,) share a null: null_group of the view dissected_neurons, by the same approximations."""
+    if settings.scorer in ("soft_wpmi", "wpmi"):
+        return listed
+    images, groups = len(activations), np.empty(activations.shape[1], np.int64)
+    for k, column in enumerate(activations.T.astype(np.float64)):
+        fired = (column > column.min()).sum()
+        fired += fired == images - 1
+        sd = column.std() if column.min() < column.max() else 1.0
+        rising = np.sort((column - column.mean()) / sd)
+        known = rising[::-1][: ranking.KNOWN]
+        fourth = _power_mean(known, images, 4)
+        ordinary = fired >= min(images, ranking.KNOWN) and (fourth <= 6 or images / fourth >= 512)
+        if settings.scorer == "rank_reorder":
+            cubes = (known[: listed[k]] - known[listed[k] - 1]) ** 3 if listed[k] else np.zeros(1)
+            alike = cubes.sum() ** 2 / max((cubes**2).sum(), 1e-300)
+            ordinary = ordinary and usable[k] == most
+        elif settings.scorer == "cos_cubed":
+            first, second, third, last = (_power_mean(known, images, each) for each in (3, 6, 9, 12))
+            kurtosis = last - 4 * first * third + 6 * first**2 * second - 3 * first**4
+            alike = images * (second - first**2) ** 2 / max(kurtosis, 1e-300)
+        else:
+            alike = images / max(fourth, 1e-300)
+        alike = 0 if ordinary else min(512, int(ranking.list_lengths(np.array([alike + 1e-6]), 1 << 40)[0]))
+        groups[k] = 1000 * alike + listed[k] if settings.scorer == "rank_reorder" else 1000 * alike or most
+    return groups
+
+
+def _power_mean(known: np.ndarray, images: int, power: int) -> float:
+    """Mean of a power of standardised values, of which the highest are known; the others count as two-valued."""
+    others = images - len(known)
+    if not others:
+        return (known**power).mean()
+    mean = -known.sum() / others
+    variance = max((images - (known**2).sum()) / others - mean**2, 0)
+    distance = known[-1] - mean
+    high = others * variance / (variance + distance**2) if variance else 0
+    low = mean - variance / distance if distance else mean
+    return ((known**power).sum() + high * known[-1] ** power + (others - high) * low**power) / images
 
 
 def _moments(activations: np.ndarray, centred_cubes: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -141,10 +185,10 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     live = ~layer.dead & (scores.concepts[:, 0] >= 0)
     p, q = np.ones(len(z)), np.ones(len(z))
     drawn = 0
-    for length in np.unique(layer.lengths[live]):
-        mine, of_length = live & (layer.lengths == length), null.labels[0][int(length)]
-        p[mine] = look_up(*nulls.steps(of_length, draws), z[mine])
-        drawn = max(drawn, len(of_length))
+    for group in np.unique(layer.groups[live]):
+        mine, of_group = live & (layer.groups == group), null.labels[0][int(group)]
+        p[mine] = look_up(*nulls.steps(of_group, draws), z[mine])
+        drawn = max(drawn, len(of_group))
     q[live] = benjamini_hochberg(p[live])
     seconds = time.perf_counter() - start
     return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, drawn, seconds)

@@ -3,6 +3,7 @@
 python -m bench.noise
 python -m bench.noise --neurons 1024 --concepts 25 --scorers soft_wpmi cos
 python -m bench.noise --shape sparse --concepts 25   # neurons that fire on 10 to 500 images, in one layer
+python -m bench.noise --shape few --concepts 25      # neurons that fire on 3 to 40 images of one concept
 
 4,096 neurons of independent Gaussian noise over 5,000 images. Required: 4 to 6 % have p ≤ 0.05, at most 1 % q ≤ 0.05.
 The share with score > 0 is what the paper's rule, τ = 0, would call interpretable.
@@ -19,8 +20,9 @@ import numpy as np
 from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
 from extract.scoring import DEFAULTS, Settings
 
-SHAPES = ("normal", "skewed", "sparse")  # skewed: exp of normal, as rare strong activations are
+SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, as rare strong activations are
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on; below each, the same with one value
+FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on, all of which show its concept
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
 
 
@@ -59,6 +61,26 @@ def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         yield name, *(percent((p[there] <= P_LIMIT).mean()) if there.any() else "–" for p, there in found)
 
 
+def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    """A row a number of images, with the shares of right labels and of right ones that q believes, by each scorer."""
+    concepts, random = options.concepts[0], np.random.default_rng((options.seed, 4))
+    world = embeddings(options.images, concepts, options.seed, shares=[0.03] * concepts, lean=0.05)
+    planted = random.integers(concepts, size=options.neurons * len(FEW))
+    values = np.zeros((options.images, 2 * len(planted)), np.float32)  # the other half fires anywhere
+    for k, concept in enumerate([*planted, *[None] * len(planted)]):
+        there = options.images if concept is None else np.flatnonzero(world.shown[:, concept])
+        count = FEW[k // options.neurons % len(FEW)]
+        values[random.choice(there, count, replace=False), k] = np.exp(random.standard_normal(count))
+    shares = []
+    for scorer in options.scorers:
+        judged = judge(replace(Settings.defaults(scorer), min_images=1), values, world, options.draws, options.seed)
+        right = judged.label[: len(planted)] == planted
+        shares.append((right, right & (judged.q[: len(planted)] <= Q_LIMIT)))
+    for place, count in enumerate(FEW):
+        kind = slice(place * options.neurons, (place + 1) * options.neurons)
+        yield (count, *(percent(each[kind].mean()) for found in shares for each in found))
+
+
 def measure(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     """A row a scorer and number of concepts."""
     activations = noise(options.images, options.neurons, options.shape, options.seed)
@@ -90,6 +112,10 @@ def main() -> None:
     if options.shape == "sparse":
         title = f"{options.neurons:,} noise neurons of each kind, {options.images:,} images, share with p ≤ 0.05"
         show(title, ("fires on", *options.scorers), measure_sparse(options))
+    elif options.shape == "few":
+        title = f"{options.neurons:,} neurons of each kind that fire on images of one concept, as many elsewhere"
+        head = [f"{scorer}, {what}" for scorer in options.scorers for what in ("right", "right with q ≤ 0.05")]
+        show(title, ("fires on", *head), measure_few(options))
     else:
         show(title, HEAD, measure(options))
 

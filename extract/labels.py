@@ -64,6 +64,7 @@ class StoredLayer:
     first_neuron: int
     dead: np.ndarray  # or sparse
     lengths: np.ndarray
+    groups: np.ndarray
     image_ids: np.ndarray
     lists: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # whole ones, by their length
 
@@ -204,8 +205,14 @@ def unlabelled_layers(warehouse: Any, dissection_id: int) -> list[int]:
 def _ledger(row: dict[str, Any], layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:
     """Rows of labelled_layers; those without a live neuron are in it too, because nothing more is computed of them."""
     counts = {layer.layer_id: int((~layer.dead).sum()) for layer in layers}
-    neurons = np.array([counts.get(layer_id, 0) for layer_id in ids], np.int32)
-    return _table(row, len(ids), layer_id=np.array(ids, np.int32), neurons=neurons)
+    groups = {layer.layer_id: sum(scored_groups(layer)) for layer in layers}
+    return _table(
+        row,
+        len(ids),
+        layer_id=np.array(ids, np.int32),
+        neurons=np.array([counts.get(layer_id, 0) for layer_id in ids], np.int32),
+        null_groups=np.array([groups.get(layer_id, 0) for layer_id in ids], np.int64),
+    )
 
 
 def label(
@@ -243,7 +250,7 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[StoredLay
     with torch.inference_mode():
         if settings.scorer in ("soft_wpmi", "wpmi"):
             lists = [prior_lists(settings, layer) for layer in layers]
-            asked = [scored_lengths(layer) or [settings.top_k] for layer in layers]
+            asked = [scored_groups(layer) or [settings.top_k] for layer in layers]
             return nulls.likelihood_null(settings, lists, asked, evidence.images, evidence.concepts, draws, seed)
         if settings.scorer == "rank_reorder":
             return nulls.reorder_null(settings, layers, evidence.images, evidence.concepts, draws, seed)
@@ -252,7 +259,7 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[StoredLay
         else:
             ratios = [_ratio(settings, layer) for layer in layers]
             null = nulls.linear_null(settings, ratios, evidence.images, evidence.concepts, draws, seed)
-        nulls.sparse_labels(settings, layers, null, evidence.images, evidence.concepts, draws, seed)
+        nulls.spread_labels(settings, layers, null, evidence.images, evidence.concepts, draws, seed)
         return null
 
 
@@ -262,9 +269,9 @@ def prior_lists(settings: Settings, layer: StoredLayer) -> Lists:
     return Lists.of(settings, layer, every if settings.include_dead else every[~layer.dead])
 
 
-def scored_lengths(layer: StoredLayer) -> list[int]:
-    """The different list_images of the neurons that take a label."""
-    return [] if layer.lengths is None else np.unique(layer.lengths[~layer.dead]).tolist()
+def scored_groups(layer: StoredLayer) -> list[int]:
+    """The different null_group of the neurons that take a label."""
+    return [] if layer.groups is None else np.unique(layer.groups[~layer.dead]).tolist()
 
 
 def _ratio(settings: Settings, layer: StoredLayer) -> np.ndarray:
@@ -285,11 +292,11 @@ def z_of_scores(
         return values * images**0.5
     if settings.scorer in ("soft_wpmi", "wpmi", "rank_reorder"):
         z = np.full(found.shape, np.nan)
-        for length, known in null.moments[place].items():
-            rows = ~layer.dead if layer.lengths is None else ~layer.dead & (layer.lengths == length)
+        for group, known in null.moments[place].items():
+            rows = ~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == group)
             mine, prior = found[rows], 0.0
             if settings.scorer != "rank_reorder":
-                _, constant = likelihoods._tilts(settings, length)
+                _, constant = likelihoods._tilts(settings, group)
                 prior = settings.prior_weight * known.prior[mine] - (1 - settings.prior_weight) * constant
             z[rows] = (values[rows] + prior - known.mean[mine]) / known.sd[mine]
         return z
@@ -365,7 +372,7 @@ def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
     """The layers of a dissection that have a live neuron, nearest the image first."""
     neurons = warehouse.rows(
         """
-        select layer_id, neuron_id, dead or sparse as dead, list_images
+        select layer_id, neuron_id, dead or sparse as dead, list_images, null_group
         from dissected_neurons where dissection_id = $id order by neuron_id
         """,
         {"id": row["dissection_id"]},
@@ -382,6 +389,7 @@ def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
             group["neuron_id"][0],
             group["dead"].to_numpy(),
             group["list_images"].cast(pl.Int64).to_numpy(),
+            group["null_group"].cast(pl.Int64).to_numpy(),
             images,
         )
         for (layer_id,), group in neurons.group_by("layer_id", maintain_order=True)
@@ -393,16 +401,16 @@ def quantile_table(row: dict[str, Any], layers: Sequence[StoredLayer], null: Nul
     """Rows of null_quantiles."""
     tables = []
     for layer, of_layer in zip(layers, null.labels, strict=True):
-        for length in scored_lengths(layer):
-            z, p = nulls.steps(of_layer[length], row["null_draws"])
-            tables.append(_table(row, len(z), **_of_length(len(z), layer, length), z=z, p=p))
+        for group in scored_groups(layer):
+            z, p = nulls.steps(of_layer[group], row["null_draws"])
+            tables.append(_table(row, len(z), **_of_group(len(z), layer, group), z=z, p=p))
     return pa.concat_tables(tables)
 
 
-def _of_length(count: int, layer: StoredLayer, length: int) -> dict[str, np.ndarray]:
+def _of_group(count: int, layer: StoredLayer, group: int) -> dict[str, np.ndarray]:
     return {
         "layer_id": np.full(count, layer.layer_id, np.int32),
-        "list_images": np.full(count, length, np.int32),
+        "null_group": np.full(count, group, np.int32),
     }
 
 
@@ -410,10 +418,10 @@ def sample_table(row: dict[str, Any], layers: Sequence[StoredLayer], evidence: E
     """Rows of null_samples."""
     tables = []
     for layer, moments in zip(layers, null.moments, strict=True):
-        for length, found in moments.items():
+        for group, found in moments.items():
             known = np.isfinite(found.mean)
             columns = {"concept_id": evidence.concept_ids[known], "mean": found.mean[known], "sd": found.sd[known]}
-            tables.append(_table(row, known.sum(), **_of_length(known.sum(), layer, length), **columns))
+            tables.append(_table(row, known.sum(), **_of_group(known.sum(), layer, group), **columns))
     return pa.concat_tables(tables)
 
 

@@ -4,19 +4,21 @@ null = likelihood_null(settings, lists, images, concepts, draws, seed)     # sof
 null = linear_null(settings, ratios, images, concepts, draws, seed)       # cos, pearson
 null = cubed_null(settings, layers, images, concepts, draws, seed)         # cos_cubed
 null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
-sparse_labels(settings, layers, null, images, concepts, draws, seed)      # adds cos, pearson, cos_cubed of few images
-z, p = steps(null.labels[layer][length])                                   # how rare each z is
+spread_labels(settings, layers, null, images, concepts, draws, seed)      # adds cos, pearson, cos_cubed of others
+z, p = steps(null.labels[layer][group])                                    # how rare each z is
 
 Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
 layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
 all concepts, which methods often take, is larger: the label is the concept of the best *score*.) The draws are
-shared by all neurons of a layer that have as many images: see list_images of the view dissected_neurons. The null of a
-layer does not depend on which other layers are asked about, so that a layer that is added later gets the same null as
-one that was there from the start.
+shared by all neurons of a layer whose values are spread alike: see null_group of the view dissected_neurons. The null
+of a layer does not depend on which other layers are asked about, so that a layer that is added later gets the same null
+as one that was there from the start. Where no draw has a label, as of lists of one value with rank_reorder, there is no
+null, and p is NULL.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,16 +37,18 @@ LARGEST_ROOT = 2048  # concepts whose correlations are taken the root of
 LEAST_DRAWS = 1000
 LIKELIHOOD_PRODUCTS, LINEAR_PRODUCTS = 4e9, 1e11  # what all draws of a null may take
 REORDER_DRAWS = CUBED_DRAWS = 4000  # each of them is a neuron to score
+REORDER_PRODUCTS = 2e9
+OTHERS = 64  # images that stand for all but the best
 TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
 OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
-SPARSE_ELEMENTS = 1 << 20  # draw × concept values at a time
+SPREAD_ELEMENTS = 1 << 20  # draw × concept values at a time
 SMALLEST_P = 1e-6  # that a fitted tail may say
 PICKING = 2**32  # added to the seed of the draws, for the seed of which neuron each of them stands for
 
 
 @dataclass
 class Null:
-    """Of each layer, by list length: the z of the label of each draw, and what z is computed with."""
+    """Of each layer, by null_group: the z of the label of each draw, and what z is computed with."""
 
     labels: list[dict[int, np.ndarray]]
     moments: list[dict[int, Moments]]
@@ -253,7 +257,7 @@ def cubed_null(
 
 
 def _of_all_images(labels: Sequence[np.ndarray], images: int, mean: np.ndarray, sd: np.ndarray) -> Null:
-    """A null of the neurons that are not sparse, with the same moments for every layer."""
+    """A null of the ordinary neurons, with the same moments for every layer."""
     whole = min(images, ranking.KNOWN)
     return Null([{whole: each} for each in labels], [{whole: Moments(mean, sd)} for _ in labels])
 
@@ -271,49 +275,51 @@ def _cubes(layer: Layer) -> np.ndarray:
 
 
 def is_whole(layer: Layer) -> np.ndarray:
-    """Which neurons (K,) are scored and not sparse: they fire on KNOWN images or more."""
+    """Which neurons (K,) are scored and ordinary: neither sparse nor heavy-tailed."""
     whole = min(layer.images, ranking.KNOWN)
-    return ~layer.dead if layer.lengths is None else ~layer.dead & (layer.lengths == whole)
+    return ~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == whole)
 
 
-def sparse_labels(
+def spread_labels(
     settings: Settings, layers: Sequence[Layer], null: Null, images: Tensor, concepts: Tensor, draws: int, seed: int
 ) -> None:
-    """Add to the null of cos, cos_cubed or pearson what belongs to neurons that fire on fewer than KNOWN images.
+    """Add to the null of cos, cos_cubed or pearson what belongs to neurons that are not ordinary.
 
-    A sum over few images is not normal. Each draw takes a neuron of the layer that fires on about as many images, and
-    puts its activations on random ones; all other images count with its lowest activation.
+    A sum that a few images decide is not normal. Each draw takes a neuron of the group, and puts its highest
+    activations on random images.
     """
     for place, layer in enumerate(layers):
-        if layer.lengths is None:
+        if layer.groups is None:
             continue
-        lengths = np.unique(layer.lengths[~layer.dead & ~is_whole(layer)])
-        if not len(lengths):
-            continue
+        groups = np.unique(layer.groups[~layer.dead & ~is_whole(layer)])
         [whole] = null.moments[place].values()
-        for length in map(int, lengths):
-            neurons = np.flatnonzero(~layer.dead & (layer.lengths == length))
-            count = affordable(draws, len(lengths) * length * len(concepts), LIKELIHOOD_PRODUCTS)
-            null.labels[place][length] = _sparse_draws(settings, layer, neurons, whole, images, concepts, count, seed)
-            null.moments[place][length] = whole
+        for group in map(int, groups):
+            neurons = np.flatnonzero(~layer.dead & (layer.groups == group))[:OWN_ACTIVATIONS]
+            weights, rest, ratios = _weights(settings, layer, neurons)
+            longest = weights.shape[1] + (OTHERS if rest.any() else 0)
+            count = affordable(draws, len(groups) * longest * len(concepts), LIKELIHOOD_PRODUCTS)
+            random = np.random.default_rng(seed)
+            picked = random.integers(len(neurons), size=count)
+            drawn = weights[picked]
+            if rest.any():  # the other images together: a few of the same weight, with random signs
+                signs = random.choice(np.float32([-1, 1]), size=(count, OTHERS))
+                drawn = np.concatenate([drawn, signs * rest[picked, None] / OTHERS**0.5], axis=1, dtype=np.float32)
+            null.labels[place][group] = _spread_draws(settings, drawn, ratios[picked], whole, images, concepts, seed)
+            null.moments[place][group] = whole
 
 
-def _sparse_draws(
+def _spread_draws(
     settings: Settings,
-    layer: Layer,
-    neurons: np.ndarray,
+    weights: np.ndarray,
+    ratios: np.ndarray,
     known: Moments,
     images: Tensor,
     concepts: Tensor,
-    count: int,
     seed: int,
 ) -> np.ndarray:
-    """z of the label of `count` draws of one of `neurons`, all sparse, with its activations on random images."""
-    weights, ratios = _weights(settings, layer, neurons)
-    random = np.random.default_rng(seed)
-    picked = random.integers(len(neurons), size=count)
-    lists = random_lists(count, weights.shape[1], len(images), seed)
-    best = _Labels(count)
+    """z of the label of draws (draw,) whose standardised columns are multiplied with `weights` (draw, image)."""
+    lists = random_lists(len(weights), min(weights.shape[1], len(images)), len(images), seed)
+    best = _Labels(len(weights))
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
     for first, columns in _columns(settings, images, concepts, width):
         here = slice(first, first + columns.shape[1])
@@ -321,36 +327,48 @@ def _sparse_draws(
         standard = ((columns.double() - mean) / sd.clamp(min=1e-12)).float()
         least = correlations.MIN_NORM / len(images) ** 0.5 if settings.scorer == "cos_cubed" else 1e-12
         norm = torch.hypot(mean, sd).clamp(min=least)
-        for some in pieces(count, max(1, SPARSE_ELEMENTS // columns.shape[1])):
-            own = torch.from_numpy(weights[picked[some]])
+        for some in pieces(len(weights), max(1, SPREAD_ELEMENTS // columns.shape[1])):
+            own = torch.from_numpy(weights[some])
             z = torch.zeros(len(own), columns.shape[1])
-            for rank in range(weights.shape[1]):
+            for rank in range(lists.shape[1]):
                 z.addcmul_(own[:, rank, None], standard[lists[some, rank]])
             z = z.double()
-            scores = torch.from_numpy(ratios[picked[some]])[:, None] * mean * len(images) ** 0.5 + z * sd
+            scores = torch.from_numpy(ratios[some])[:, None] * mean * len(images) ** 0.5 + z * sd
             best.update(scores / norm, z, some)
     return best.z.numpy()
 
 
-def _weights(settings: Settings, layer: Layer, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What sparse neurons multiply standardised columns with on the images that they fire on, so that the sum is z.
+def _weights(settings: Settings, layer: Layer, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What some neurons multiply standardised columns with on their highest images, so that the sum is z.
 
-    (neuron, image) float32, 0 where a neuron fires on fewer; and the ratio of mean and standard deviation (neuron,).
+    (neuron, image) float32; the standard deviation of what all other images add (neuron,); and the ratio of mean and
+    standard deviation (neuron,). The other images count as two-valued, as in the view dissected_neurons.
     """
-    count = layer.images
-    lowest = layer.lowest[neurons].astype(np.float64)
-    above = layer.top(min(ranking.KNOWN, count), 0, layer.neurons)[1][neurons] - lowest[:, None]
-    means = lowest + above.sum(axis=1) / count
+    count, spread = layer.images, layer.spread
+    mean, sd = spread.mean[neurons, None], spread.sd[neurons, None]
+    known = layer.top(min(ranking.KNOWN, count), 0, layer.neurons)[1][neurons]
+    known = (known.astype(np.float64) - mean) / sd
+    others, last = count - known.shape[1], known[:, -1]
+    of_others = -known.sum(axis=1) / max(others, 1)
+    variance = np.maximum((count - (known**2).sum(axis=1)) / max(others, 1) - of_others**2, 0)
+    variance[variance < 1e-9] = 0
+    distance = last - of_others
+    high = np.divide(variance, variance + distance**2, out=np.zeros_like(last), where=variance > 0)
+    low = of_others - np.divide(variance, distance, out=np.zeros_like(last), where=variance > 0)
+    ratios = np.zeros(len(neurons)) if settings.scorer == "pearson" else mean[:, 0] / sd[:, 0]
     if settings.scorer == "cos_cubed":
-        cubes = (above + (lowest - means)[:, None]) ** 3
-        lowest = (lowest - means) ** 3
-        above = cubes - lowest[:, None]
-        means = lowest + above.sum(axis=1) / count
-    sds = np.sqrt((above**2).sum(axis=1) / count - (above.sum(axis=1) / count) ** 2)
-    fired = int((above > 0).sum(axis=1).max())
-    root = (count if settings.scorer == "pearson" else count - 1) ** 0.5
-    ratios = np.zeros(len(neurons)) if settings.scorer == "pearson" else means / sds
-    return (above[:, :fired] * (root / count / sds)[:, None]).astype(np.float32), ratios
+        known, last, low = known**3, last**3, low**3
+    center = high * last + (1 - high) * low
+    spread_of_others = high * (1 - high) * (last - low) ** 2
+    means = (known.sum(axis=1) + others * center) / count
+    squares = ((known**2).sum(axis=1) + others * (center**2 + spread_of_others)) / count
+    sds = np.sqrt(squares - means**2)
+    if settings.scorer == "cos_cubed":
+        ratios = means / sds
+    weights = known - center[:, None]
+    fired = int((np.abs(weights) > 1e-6).sum(axis=1).max())
+    root = (count if settings.scorer == "pearson" else count - 1) ** 0.5 / count / sds
+    return (weights[:, :fired] * root[:, None]).astype(np.float32), (others * spread_of_others) ** 0.5 * root, ratios
 
 
 class _Labels:
@@ -400,34 +418,43 @@ def reorder_null(
         random = np.random.default_rng(seed)
         null.labels.append({})
         null.moments.append({})
-        for length, values, lengths in _values_by_length(layer, n):
-            drawn = _reordered(settings, values, lengths, orders, measure, (len(images), len(concepts)), count, random)
+        groups = [n] if layer.groups is None else np.unique(layer.groups[~layer.dead]).tolist()
+        for group, values, lengths in _values_by_group(layer, groups, n):
+            asked = (
+                count
+                if group == min(n, ranking.KNOWN)
+                else affordable(count, len(groups) * lengths.max() * len(concepts), REORDER_PRODUCTS)
+            )
+            drawn = _reordered(settings, values, lengths, orders, measure, (len(images), len(concepts)), asked, random)
             finite = np.where(np.isfinite(drawn), drawn, np.nan)
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # a concept that no draw has a score for
                 mean, sd = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
             z = (drawn - mean) / np.where(sd > 0, sd, np.nan)
             z = z[np.arange(len(drawn)), drawn.argmax(axis=1)]
-            null.labels[-1][length] = z[np.isfinite(z)]
-            null.moments[-1][length] = Moments(mean, sd)
+            null.labels[-1][group] = z[np.isfinite(z)]
+            null.moments[-1][group] = Moments(mean, sd)
     return null
 
 
-def _values_by_length(layer: Layer, n: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each length of a layer with best activations (neuron, n or fewer) of its neurons, and how many of them count."""
-    longest = min(n, ranking.KNOWN)
-    known = np.full(layer.neurons, longest) if layer.lengths is None else layer.lengths
-    for length in map(int, np.unique(known[~layer.dead])):
-        neurons = np.flatnonzero(~layer.dead & (known == length))
+def _values_by_group(layer: Layer, groups: Sequence[int], n: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each group of a layer with best activations (neuron, n or fewer) of its neurons, and how many of them count."""
+    longest, pieces_read = min(n, ranking.KNOWN), {}
+    for group in groups:
+        length = longest if layer.groups is None else group % 1000
+        neurons = np.flatnonzero(~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == group))
         if length < longest:
             neurons = neurons[:OWN_ACTIVATIONS]
             values = layer.top(min(ranking.KNOWN, layer.images), 0, layer.neurons)[1][neurons, :length]
-            yield length, values, np.full(len(neurons), length)
+            yield group, values, np.full(len(neurons), length)
         else:
             some = _piece(neurons, layer.neurons)
-            values = layer.top(n, some.start, some.stop)[1]
+            if some.start not in pieces_read:
+                pieces_read = {some.start: layer.top(n, some.start, some.stop)[1]}
+            values = pieces_read[some.start]
             own = neurons[neurons < some.stop] - some.start
             own = own[own >= 0]
-            yield length, values[own], ranking.reordered_lengths(layer, values, some)[own]
+            yield group, values[own], ranking.reordered_lengths(layer, values, some)[own]
 
 
 def _piece(neurons: np.ndarray, count: int) -> slice:

@@ -90,6 +90,7 @@ class Layer(Protocol):
     images: int
     dead: np.ndarray  # (K,) bool: takes no label, being constant or too sparse
     lengths: np.ndarray | None  # (K,): list_images of the view dissected_neurons; None: as many as the scorer asks for
+    groups: np.ndarray | None  # (K,): null_group of that view; None: all are ordinary
     lowest: np.ndarray  # (K,): lowest activation
     fired: np.ndarray  # (K,): images above the lowest activation; 256 is that many or more
 
@@ -107,12 +108,16 @@ class Array:
     """A layer in memory: activations (N, K)."""
 
     def __init__(
-        self, activations: np.ndarray, dead: np.ndarray | None = None, lengths: np.ndarray | None = None
+        self,
+        activations: np.ndarray,
+        dead: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
-        """dead: (K,) bool; None: the neurons that are constant. lengths: as in Layer."""
+        """dead: (K,) bool; None: the neurons that are constant. lengths, groups: as in Layer."""
         self.activations = np.asarray(activations, dtype=np.float32)
         self.images, self.neurons = self.activations.shape
-        self.lengths, self.lowest = lengths, self.activations.min(axis=0)
+        self.lengths, self.groups, self.lowest = lengths, groups, self.activations.min(axis=0)
         constant = self.lowest == self.activations.max(axis=0)
         self.dead = constant if dead is None else np.asarray(dead, dtype=bool)
 

@@ -220,7 +220,8 @@ SCORER_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-# Of fewer images a label is mostly luck: each is more than a tenth of the evidence.
+# Of neurons that fire on n images of one concept, soft_wpmi labels 52 % right at n = 5, 74 % at 10 and 94 % at 20; cos
+# labels 43, 62 and 82 %. q believes 8, 34 and 76 % of them (cos: 4, 12 and 35 %). By bench.noise --shape few.
 LEAST_IMAGES = 10
 
 

@@ -387,10 +387,10 @@ QUESTIONS: dict[str, str] = {
         inner join shown_dissection on null_quantiles.dissection_id = shown_dissection.dissection_id
         inner join named_layers on null_quantiles.layer_id = named_layers.layer_id
         inner join (
-            select dissection_id, layer_id, max(list_images) as list_images from null_quantiles group by all
+            select dissection_id, layer_id, max(null_group) as null_group from null_quantiles group by all
         ) as longest
             on null_quantiles.dissection_id = longest.dissection_id
-            and null_quantiles.layer_id = longest.layer_id and null_quantiles.list_images = longest.list_images
+            and null_quantiles.layer_id = longest.layer_id and null_quantiles.null_group = longest.null_group
         group by named_layers.layer
         order by named_layers.layer
     """,

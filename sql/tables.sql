@@ -312,7 +312,7 @@ create table if not exists null_samples (
     concept_id integer not null,
     mean double not null,
     sd double not null,
-    list_images integer
+    null_group integer
 );
 comment on table null_samples is 'What rank_reorder scores when images are drawn at random: its null has no formula';
 
@@ -321,20 +321,23 @@ create table if not exists null_quantiles (
     layer_id integer not null,
     z double not null,
     p double not null,
-    list_images integer
+    null_group integer
 );
 comment on table null_quantiles is 'How often a neuron unrelated to the images gets a label with at least this z';
-comment on column null_quantiles.list_images is 'The neurons that share this null, by list_images of dissected_neurons';
+comment on column null_quantiles.null_group is 'The neurons that share this null: see the view dissected_neurons';
 comment on column null_quantiles.p is 'Falls with z; a label''s p is that of the largest z here that it reaches';
 
 create table if not exists labelled_layers (
     dissection_id integer not null,
     layer_id integer not null,
-    neurons integer not null
+    neurons integer not null,
+    null_groups bigint not null
 );
 comment on table labelled_layers is
     'The ledger of labels: a layer is here exactly when its null and the checks of its labels are in their tables';
 comment on column labelled_layers.neurons is 'How many of its neurons take a label';
+comment on column labelled_layers.null_groups is
+    'Sum of the different null_group of these neurons, which tells whether their nulls are the ones that are there';
 
 create table if not exists label_checks (
     dissection_id integer not null,

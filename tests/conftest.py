@@ -472,15 +472,15 @@ def scored_rows(warehouse: Warehouse) -> Tables:
         ],
         kernel_scores=kernel.to_dicts(),
         null_samples=[
-            dict(dissection_id=6, layer_id=layer, list_images=length, concept_id=concept, mean=-1.5, sd=0.5)
+            dict(dissection_id=6, layer_id=layer, null_group=group, concept_id=concept, mean=-1.5, sd=0.5)
             for layer in (1, 2, 3)
-            for length in (2, 3, 4)
+            for group in possible_groups(4)
             for concept in (1, 2, 3, 4)
         ],
         null_quantiles=[
-            row | dict(list_images=length, z=z, p=p)
+            row | dict(null_group=group, z=z, p=p)
             for row in layers
-            for length in range(2, 9)
+            for group in possible_groups(8)
             for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))
         ],
         **tiny_ablations(8, 4, 11),
@@ -488,11 +488,20 @@ def scored_rows(warehouse: Warehouse) -> Tables:
     )
 
 
+def possible_groups(longest: int) -> list[int]:
+    """Every null_group that neurons with lists of `longest` images or fewer may have."""
+    return [1000 * like + length for length in range(longest + 1) for like in range((length or longest) + 1)]
+
+
 def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
     """The ledger of labels, as if each layer with a null had been labelled."""
     return warehouse.rows(
         """
-        select dissection_id, layer_id, (count(*) filter (where not dead and not sparse))::int as neurons
+        select
+            dissection_id,
+            layer_id,
+            (count(*) filter (where not dead and not sparse))::int as neurons,
+            coalesce(sum(distinct null_group) filter (where not dead and not sparse), 0)::bigint as null_groups
         from dissected_neurons
         where (dissection_id, layer_id) in (select distinct dissection_id, layer_id from null_quantiles)
         group by all

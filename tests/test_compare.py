@@ -173,7 +173,7 @@ def more(plan: Plan, layers: tuple[str, ...], concepts: tuple[str, ...], tested:
         row.update(extraction_id=row["extraction_id"] + 9000, seconds=0.1, finished_at=NOON)
     settings = dict(top_k=8, tau=plan.tau, accuracy_images=5, images_neurons=2)
     size = len(plan.classes) + 1
-    null = [dict(dissection_id=d, layer_id=layer, list_images=length, z=z, p=p) for length in range(8, 257)
+    null = [dict(dissection_id=d, layer_id=layer, null_group=length, z=z, p=p) for length in range(8, 257)
             for d, ids in ((1, range(len(plan.layers))), (2, layer_ids), (3, range(len(plan.layers))))
             for layer in ids for z, p in ((-9.0, 0.5), (0.0, 0.001))]  # fmt: skip
     return tables | ledger | dict(

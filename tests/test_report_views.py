@@ -198,11 +198,10 @@ def test_only_layers_with_a_null_have_a_histogram_of_z_and_a_dead_neuron_is_in_n
         neurons=[dict(neuron_id=i, layer_id=1 if i < 5 else 2, unit=i) for i in range(len(z))],
         dissections=[dissection_row()],
         neuron_labels=[
-            dict(dissection_id=1, neuron_id=i, layer_id=1 if i < 5 else 2, z=x, list_images=3) for i, x in enumerate(z)
+            dict(dissection_id=1, neuron_id=i, layer_id=1 if i < 5 else 2, z=x, null_group=3) for i, x in enumerate(z)
         ],
         null_quantiles=[
-            dict(dissection_id=1, layer_id=1, list_images=3, z=x, p=p)
-            for x, p in ((-1.0, 0.9), (1.05, 0.5), (9.0, 0.1))
+            dict(dissection_id=1, layer_id=1, null_group=3, z=x, p=p) for x, p in ((-1.0, 0.9), (1.05, 0.5), (9.0, 0.1))
         ],
     )
     assert {row["layer"] for row in rows} == {"layer 1"}

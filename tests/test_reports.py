@@ -256,7 +256,7 @@ def label_tests(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
     limit = labels[2 * len(labels) // 4 - 1]["z"]
     return {
         "null_quantiles": [
-            {"dissection_id": 1, "layer_id": layer_id, "list_images": 8, "z": limit, "p": 0.0001}
+            {"dissection_id": 1, "layer_id": layer_id, "null_group": 8, "z": limit, "p": 0.0001}
             for layer_id in sorted({label["layer_id"] for label in labels})
         ],
         "label_checks": [

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from conftest import Tables, dissection_row, filled, list_images, probe, run_view, unit_length
+from conftest import Tables, dissection_row, filled, list_images, possible_groups, probe, run_view, unit_length
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -201,9 +201,9 @@ class Case:
                 tables["rank_permutations"] = order_rows(row["dissection_id"], orders)
                 tables["null_samples"] = [
                     dict(dissection_id=row["dissection_id"], layer_id=layer["layer_id"],
-                         concept_id=concept["concept_id"], list_images=length, mean=-1.5, sd=0.5)
+                         concept_id=concept["concept_id"], null_group=group, mean=-1.5, sd=0.5)
                     for layer in tables["layers"] for concept in tables["concepts"]
-                    for length in range(1, len(self.images) + 1)
+                    for group in possible_groups(int(row["rank_fraction"] * len(self.images)))
                 ]  # fmt: skip
         return tables
 

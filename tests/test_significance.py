@@ -39,12 +39,22 @@ def labels(
                 sd=1.0,
                 dead=False,
                 sparse=False,
-                list_images=3,
+                images_fired=256,
+                null_group=3,
             )
             for neuron, layer, _ in neurons
         ]
         + [
-            dict(dissection_id=1, neuron_id=100 + i, layer_id=1, mean=0.0, sd=0.0, dead=True, list_images=0)
+            dict(
+                dissection_id=1,
+                neuron_id=100 + i,
+                layer_id=1,
+                mean=0.0,
+                sd=0.0,
+                dead=True,
+                images_fired=0,
+                null_group=0,
+            )
             for i in range(dead)
         ],
         concept_scores=[
@@ -52,7 +62,7 @@ def labels(
             for neuron, _, value in neurons
         ],
         null_quantiles=[
-            dict(dissection_id=1, layer_id=layer, list_images=3, z=value, p=p)
+            dict(dissection_id=1, layer_id=layer, null_group=3, z=value, p=p)
             for layer, of in steps.items()
             for value, p in of
         ],
@@ -84,11 +94,21 @@ def test_the_null_of_another_dissection_is_not_this_ones():
         dissections=[dissection_row(1), dissection_row(2)],
         concepts=[dict(concept_id=1, concept_set_id=1, position=0)],
         dissected_neurons=[
-            dict(dissection_id=d, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False, sparse=False, list_images=3)
+            dict(
+                dissection_id=d,
+                neuron_id=1,
+                layer_id=1,
+                mean=0.0,
+                sd=1.0,
+                dead=False,
+                sparse=False,
+                images_fired=256,
+                null_group=3,
+            )
             for d in (1, 2)
         ],
         concept_scores=[dict(dissection_id=d, neuron_id=1, concept_id=1, similarity=1.0, z=2.0) for d in (1, 2)],
-        null_quantiles=[dict(dissection_id=2, layer_id=1, list_images=3, z=0.0, p=0.2)],
+        null_quantiles=[dict(dissection_id=2, layer_id=1, null_group=3, z=0.0, p=0.2)],
     )
     assert [row["p"] for row in rows] == [None, 0.2]
 
@@ -214,7 +234,19 @@ def two_concepts(*similarities: float) -> Row:
         "neuron_labels",
         dissections=[dissection_row()],
         concepts=[dict(concept_id=9 - i, concept_set_id=1, position=i) for i in range(len(similarities))],
-        dissected_neurons=[dict(dissection_id=1, neuron_id=1, layer_id=1, mean=0.0, sd=1.0, dead=False, sparse=False)],
+        dissected_neurons=[
+            dict(
+                dissection_id=1,
+                neuron_id=1,
+                layer_id=1,
+                mean=0.0,
+                sd=1.0,
+                dead=False,
+                sparse=False,
+                images_fired=256,
+                null_group=256,
+            )
+        ],
         concept_scores=[
             dict(dissection_id=1, neuron_id=1, concept_id=9 - i, similarity=s, z=float(i))
             for i, s in enumerate(similarities)

@@ -44,6 +44,7 @@ def label(neuron_id: int, concept_id: int | None, similarity: float | None, **mo
         calibrated=False,
         dead=concept_id is None,
         sparse=False,
+        images_fired=256,
     )
     return row | more
 

@@ -105,9 +105,9 @@ from kernel_scores
 group by dissection_id, neuron_id, concept_id
 having count(*) > 1
 union all
-select 'null_samples' as table_name, 'dissection_id, layer_id, list_images, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) || ', ' || cast(list_images as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
+select 'null_samples' as table_name, 'dissection_id, layer_id, null_group, concept_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) || ', ' || cast(null_group as varchar) || ', ' || cast(concept_id as varchar) as value, count(*) as times
 from null_samples
-group by dissection_id, layer_id, list_images, concept_id
+group by dissection_id, layer_id, null_group, concept_id
 having count(*) > 1
 union all
 select 'labelled_layers' as table_name, 'dissection_id, layer_id' as key, cast(dissection_id as varchar) || ', ' || cast(layer_id as varchar) as value, count(*) as times

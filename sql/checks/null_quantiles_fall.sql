@@ -7,15 +7,15 @@ steps as (
     select
         dissection_id,
         layer_id,
-        list_images,
+        null_group,
         z,
         p,
-        lag(p) over (partition by dissection_id, layer_id, list_images order by z) as previous_p,
-        lag(z) over (partition by dissection_id, layer_id, list_images order by z) as previous_z
+        lag(p) over (partition by dissection_id, layer_id, null_group order by z) as previous_p,
+        lag(z) over (partition by dissection_id, layer_id, null_group order by z) as previous_z
     from null_quantiles
 
 )
 
-select dissection_id, layer_id, list_images, z, p
+select dissection_id, layer_id, null_group, z, p
 from steps
 where not isfinite(z) or not isfinite(p) or p <= 0 or p > 1 or p > previous_p or z = previous_z

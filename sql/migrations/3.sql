@@ -12,12 +12,12 @@ create table left_out (
 alter table layers add column call integer;
 comment on column layers.call is 'Which run of the module in a pass, from 1; NULL: the last';
 
--- Sparse neurons: a dissection has a least number of images, and a null the length of the lists that it is for. Those
--- that are there were drawn for the longest lists; `extract` draws what is missing for the others.
+-- Sparse neurons: a dissection has a least number of images, and a null the group of neurons that it is for. Those that
+-- are there were drawn for ordinary neurons with the longest lists; `extract` draws what is missing for the others.
 alter table dissections add column min_images integer;
 update dissections set min_images = least(10, top_k);
-alter table null_samples add column list_images integer;
-alter table null_quantiles add column list_images integer;
+alter table null_samples add column null_group integer;
+alter table null_quantiles add column null_group integer;
 create temp table longest_lists as
 select
     dissections.dissection_id,
@@ -25,24 +25,34 @@ select
         when scorer in ('soft_wpmi', 'wpmi') then least(any_value(top_k), count(*))
         when scorer = 'rank_reorder' then least(floor(any_value(rank_fraction) * count(*)), 256)
         else least(256, count(*))
-    end as list_images
+    end as null_group
 from dissections
 inner join images on dissections.split_id = images.split_id
 where images.defect is null
 group by dissections.dissection_id, scorer;
-update null_samples set list_images = longest_lists.list_images
+update null_samples set null_group = longest_lists.null_group
 from longest_lists where null_samples.dissection_id = longest_lists.dissection_id;
-update null_quantiles set list_images = longest_lists.list_images
+update null_quantiles set null_group = longest_lists.null_group
 from longest_lists where null_quantiles.dissection_id = longest_lists.dissection_id;
 drop table longest_lists;
 alter table label_checks alter column split_half_agrees drop not null;
 
--- Labels have a ledger by layer. Neurons that fire on fewer than top_k images counted as dead and had no check: where a
--- layer has such, the number of its labelled neurons differs from the ledger's, and extract labels the layer anew.
-create table labelled_layers (dissection_id integer not null, layer_id integer not null, neurons integer not null);
+-- Labels have a ledger by layer. Neurons that fire on fewer than top_k images counted as dead and had no check, and
+-- those with heavy tails shared the null of the others: where a layer has such, its ledger differs from what
+-- dissected_neurons says, and extract labels the layer anew.
+create table labelled_layers (
+    dissection_id integer not null,
+    layer_id integer not null,
+    neurons integer not null,
+    null_groups bigint not null
+);
 insert into labelled_layers
-select drawn.dissection_id, drawn.layer_id, count(label_checks.neuron_id) as neurons
-from (select distinct dissection_id, layer_id from null_quantiles) as drawn
+select
+    drawn.dissection_id,
+    drawn.layer_id,
+    count(label_checks.neuron_id) as neurons,
+    case when count(label_checks.neuron_id) > 0 then any_value(drawn.null_group) else 0 end as null_groups
+from (select distinct dissection_id, layer_id, null_group from null_quantiles) as drawn
 inner join neurons on drawn.layer_id = neurons.layer_id
 left join label_checks
     on drawn.dissection_id = label_checks.dissection_id and neurons.neuron_id = label_checks.neuron_id

@@ -7,9 +7,16 @@
 -- A neuron fires on an image where its value is above its lowest. images_fired says 256 for "that many or more".
 -- list_images: soft_wpmi and wpmi look at this many best images, rank_reorder too where it is below 256. It is at most
 -- images_fired; one below the scorer's limit is rounded down to four binary digits (…, 14, 15, 16, 18, …, 30, 32,
--- 36, …), so that neurons share their nulls. The other scorers look at all images; for them it only says which neurons
--- share a null. A neuron of fewer different values than top_k may tie at the end of its list: an order by image id
--- would pick among the equal images, so that none of them is taken.
+-- 36, …), so that neurons share their nulls. The other scorers look at all images, whatever it says.
+-- A neuron of fewer different values than top_k may tie at the end of its list: an order by image id would pick among
+-- the equal images, so that none of them is taken.
+-- null_group: the neurons of a layer that have the same one share a null. For soft_wpmi and wpmi it is list_images. The
+-- other nulls depend on how the values are spread, too. A neuron is ordinary where it fires on 256 images (or all) and
+-- where its kurtosis is below 6 or its effective number of images, N / kurtosis, is 512 or more; its group is the
+-- longest list. Others are grouped by the rounded effective number of what is multiplied (values; cubes for cos_cubed),
+-- and for rank_reorder by list_images and by that of the cubes of the listed values: 1000 times it + list_images.
+-- The fourth moment is from the 256 best images. The others count as two-valued, with their known mean and variance and
+-- the 256th value as the higher one; that is exact where a neuron fires on fewer images, or has two values.
 -- A module that was recorded with several poolings is several layers, and all of them count.
 
 with
@@ -100,6 +107,8 @@ untied as (
 
     -- 256 known images that tie may have more like them.
     select
+        looked_at.split_id,
+        looked_at.images,
         looked_at.dissection_id,
         looked_at.neuron_id,
         looked_at.layer_id,
@@ -138,6 +147,163 @@ rounded as (
         end as list_images
     from untied
 
+),
+
+standardised as (
+
+    select
+        top_activations.split_id,
+        top_activations.neuron_id,
+        top_activations.rank,
+        (cast(top_activations.value as double) - neuron_statistics.mean) / neuron_statistics.sd as value
+    from top_activations
+    inner join neuron_statistics
+        on
+            top_activations.neuron_id = neuron_statistics.neuron_id
+            and top_activations.split_id = neuron_statistics.split_id
+    where neuron_statistics.sd > 0
+
+),
+
+best as (
+
+    select
+        split_id,
+        neuron_id,
+        count(*) as known,
+        min(value) as last,
+        sum(value) as sum_1,
+        sum(value * value) as sum_2,
+        sum(value * value * value) as sum_3,
+        sum(value * value * value * value) as sum_4,
+        sum(value * value * value * value * value * value) as sum_6,
+        sum(value * value * value * value * value * value * value * value * value) as sum_9,
+        sum(value * value * value * value * value * value * value * value * value * value * value * value) as sum_12
+    from standardised
+    group by split_id, neuron_id
+
+),
+
+others as (
+
+    -- The images that are not among the best: how many, and their mean and variance.
+    select
+        best.*,
+        neuron_statistics.images,
+        neuron_statistics.images - best.known as unknown,
+        -best.sum_1 / nullif(neuron_statistics.images - best.known, 0) as mean,
+        greatest(
+            (neuron_statistics.images - best.sum_2) / nullif(neuron_statistics.images - best.known, 0)
+            - best.sum_1 * best.sum_1 / nullif(neuron_statistics.images - best.known, 0)
+            / nullif(neuron_statistics.images - best.known, 0),
+            0
+        ) as variance
+    from best
+    inner join neuron_statistics
+        on
+            best.neuron_id = neuron_statistics.neuron_id
+            and best.split_id = neuron_statistics.split_id
+
+),
+
+two_valued as (
+
+    -- high: how many of them have the value of the last known image; low: the value of the rest.
+    select
+        *,
+        coalesce(
+            unknown * variance / nullif(variance + (last - mean) * (last - mean), 0),
+            0
+        ) as high,
+        coalesce(mean - variance / nullif(last - mean, 0), mean, 0) as low
+    from others
+
+),
+
+spread as (
+
+    select
+        split_id,
+        neuron_id,
+        images,
+        sum_4 + high * power(last, 4) + (unknown - high) * power(low, 4) as fourth,
+        (sum_3 + high * power(last, 3) + (unknown - high) * power(low, 3)) / images as cube_mean,
+        (sum_6 + high * power(last, 6) + (unknown - high) * power(low, 6)) / images as cube_2,
+        (sum_9 + high * power(last, 9) + (unknown - high) * power(low, 9)) / images as cube_3,
+        (sum_12 + high * power(last, 12) + (unknown - high) * power(low, 12)) / images as cube_4
+    from two_valued
+
+),
+
+listed_cubes as (
+
+    -- For rank_reorder, which compares distances to the third power.
+    select
+        rounded.dissection_id,
+        rounded.neuron_id,
+        sum(power(standardised.value - ends.value, 3)) * sum(power(standardised.value - ends.value, 3))
+        / nullif(sum(power(standardised.value - ends.value, 6)), 0) as effective
+    from rounded
+    inner join standardised
+        on
+            rounded.neuron_id = standardised.neuron_id
+            and rounded.split_id = standardised.split_id
+            and rounded.list_images >= standardised.rank
+    inner join standardised as ends
+        on
+            rounded.neuron_id = ends.neuron_id
+            and rounded.split_id = ends.split_id
+            and rounded.list_images = ends.rank
+    where rounded.scorer = 'rank_reorder'
+    group by rounded.dissection_id, rounded.neuron_id
+
+),
+
+effective as (
+
+    select
+        rounded.*,
+        rounded.images_fired >= least(rounded.images, 256)
+        and (6 * spread.images >= spread.fourth or 512 * spread.fourth <= spread.images * spread.images) as ordinary,
+        case
+            when rounded.scorer = 'cos_cubed'
+                then
+                    spread.images * power(spread.cube_2 - spread.cube_mean * spread.cube_mean, 2)
+                    / nullif(
+                        spread.cube_4 - 4 * spread.cube_mean * spread.cube_3
+                        + 6 * spread.cube_mean * spread.cube_mean * spread.cube_2 - 3 * power(spread.cube_mean, 4),
+                        0
+                    )
+            when rounded.scorer = 'rank_reorder' then listed_cubes.effective
+            else spread.images / nullif(spread.fourth, 0) * spread.images
+        end + 1e-6 as effective_images
+    from rounded
+    left join spread
+        on
+            rounded.neuron_id = spread.neuron_id
+            and rounded.split_id = spread.split_id
+    left join listed_cubes
+        on
+            rounded.dissection_id = listed_cubes.dissection_id
+            and rounded.neuron_id = listed_cubes.neuron_id
+
+),
+
+grouped as (
+
+    select
+        *,
+        case
+            when effective_images is null then 0  -- all values of the list are equal
+            when effective_images < 16 then floor(effective_images)
+            when effective_images < 32 then 2 * floor(effective_images / 2)
+            when effective_images < 64 then 4 * floor(effective_images / 4)
+            when effective_images < 128 then 8 * floor(effective_images / 8)
+            when effective_images < 256 then 16 * floor(effective_images / 16)
+            else 32 * floor(least(effective_images, 512) / 32)
+        end as like_images
+    from effective
+
 )
 
 select
@@ -147,8 +313,14 @@ select
     mean,
     sd,
     sd = 0 as dead,
-    sd > 0 and list_images < case when scorer = 'rank_reorder' then least(min_images, most) else min_images end
-        as sparse,
+    sd > 0 and usable < case when scorer = 'rank_reorder' then least(min_images, most) else min_images end as sparse,
     images_fired,
-    list_images
-from rounded
+    list_images,
+    case
+        when scorer in ('soft_wpmi', 'wpmi') then list_images
+        when scorer = 'rank_reorder' and ordinary and usable = most then list_images
+        when scorer = 'rank_reorder' then 1000 * like_images + list_images
+        when ordinary then most
+        else 1000 * like_images
+    end as null_group
+from grouped

@@ -2,13 +2,18 @@
 -- grain: dissection_id, layer_id
 --
 -- extract computes what is here. A run that was stopped between the two leaves rows, and so does a layer that another
--- study has recorded since, or one of which other neurons take a label than did when it was labelled.
+-- study has recorded since, or one of which other neurons take a label, or share a null,
+-- than did when it was labelled.
 
 with
 
 live_neurons as (
 
-    select dissection_id, layer_id, count(*) as neurons
+    select
+        dissection_id,
+        layer_id,
+        count(*) as neurons,
+        sum(distinct null_group) as null_groups
     from dissected_neurons
     where not dead and not sparse
     group by dissection_id, layer_id
@@ -34,4 +39,8 @@ left join live_neurons
         and layers.layer_id = live_neurons.layer_id
 where
     finished_extractions.target = 'activations'
-    and (labelled_layers.layer_id is null or labelled_layers.neurons <> coalesce(live_neurons.neurons, 0))
+    and (
+        labelled_layers.layer_id is null
+        or labelled_layers.neurons <> coalesce(live_neurons.neurons, 0)
+        or labelled_layers.null_groups <> coalesce(live_neurons.null_groups, 0)
+    )

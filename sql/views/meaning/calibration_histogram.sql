@@ -14,7 +14,7 @@ labelled as (
         named_neurons.layer,
         named_neurons.layer_id,
         named_neurons.position,
-        neuron_labels.list_images,
+        neuron_labels.null_group,
         neuron_labels.z,
         neuron_labels.dissection_id
     from shown_dissection
@@ -37,7 +37,7 @@ ranges as (
 
 with_null as (
 
-    select distinct dissection_id, layer_id, list_images
+    select distinct dissection_id, layer_id, null_group
     from null_quantiles
 
 ),
@@ -49,7 +49,7 @@ layer_totals as (
         labelled.layer,
         labelled.layer_id,
         labelled.position,
-        labelled.list_images,
+        labelled.null_group,
         labelled.dissection_id,
         count(*) as neurons
     from labelled
@@ -57,13 +57,13 @@ layer_totals as (
         on
             labelled.dissection_id = with_null.dissection_id
             and labelled.layer_id = with_null.layer_id
-            and labelled.list_images = with_null.list_images
+            and labelled.null_group = with_null.null_group
     group by
         labelled.network,
         labelled.layer,
         labelled.layer_id,
         labelled.position,
-        labelled.list_images,
+        labelled.null_group,
         labelled.dissection_id
 
 ),
@@ -111,7 +111,7 @@ bars as (
         layer_totals.layer,
         layer_totals.layer_id,
         layer_totals.position,
-        layer_totals.list_images,
+        layer_totals.null_group,
         layer_totals.neurons as with_this_null,
         layer_totals.dissection_id,
         10 * tens.ten + digits.digit as bar,
@@ -141,7 +141,7 @@ reached as (
 
     select
         bars.layer_id,
-        bars.list_images,
+        bars.null_group,
         bars.bar,
         min(null_quantiles.p) as p
     from bars
@@ -149,9 +149,9 @@ reached as (
         on
             bars.dissection_id = null_quantiles.dissection_id
             and bars.layer_id = null_quantiles.layer_id
-            and bars.list_images = null_quantiles.list_images
+            and bars.null_group = null_quantiles.null_group
             and bars.low >= null_quantiles.z
-    group by bars.layer_id, bars.list_images, bars.bar
+    group by bars.layer_id, bars.null_group, bars.bar
 
 )
 
@@ -177,11 +177,11 @@ left join placed
 left join reached
     on
         bars.layer_id = reached.layer_id
-        and bars.list_images = reached.list_images
+        and bars.null_group = reached.null_group
         and bars.bar = reached.bar
 left join reached as above
     on
         bars.layer_id = above.layer_id
-        and bars.list_images = above.list_images
+        and bars.null_group = above.null_group
         and bars.bar + 1 = above.bar
 group by bars.network, bars.layer, bars.low, bars.high, bars.position, bars.dissection_id

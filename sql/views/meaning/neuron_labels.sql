@@ -45,7 +45,7 @@ best_two as (
 
 null_layers as (
 
-    select distinct dissection_id, layer_id, list_images
+    select distinct dissection_id, layer_id, null_group
     from null_quantiles
 
 ),
@@ -66,12 +66,12 @@ tested as (
         on
             best_two.dissection_id = null_layers.dissection_id
             and dissected_neurons.layer_id = null_layers.layer_id
-            and dissected_neurons.list_images = null_layers.list_images
+            and dissected_neurons.null_group = null_layers.null_group
     left join null_quantiles
         on
             best_two.dissection_id = null_quantiles.dissection_id
             and dissected_neurons.layer_id = null_quantiles.layer_id
-            and dissected_neurons.list_images = null_quantiles.list_images
+            and dissected_neurons.null_group = null_quantiles.null_group
             and best_two.z >= null_quantiles.z
     group by best_two.dissection_id, best_two.neuron_id, dissected_neurons.layer_id
 
@@ -126,7 +126,7 @@ select
     dissected_neurons.dead,
     dissected_neurons.sparse,
     dissected_neurons.images_fired,
-    dissected_neurons.list_images
+    dissected_neurons.null_group
 from dissected_neurons
 inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
 left join best_two

@@ -18,14 +18,21 @@ known_ranks as (
 
 ),
 
-lengths as (
+asked as (
 
     select dissection_id, list_images
     from dissected_neurons
     where not dead and not sparse
-    union
+    union all
     select dissection_id, top_k as list_images
     from dissections
+
+),
+
+lengths as (
+
+    select distinct dissection_id, list_images
+    from asked
 
 ),
 

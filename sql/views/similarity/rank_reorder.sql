@@ -244,4 +244,4 @@ left join null_samples
         scored.dissection_id = null_samples.dissection_id
         and scored.concept_id = null_samples.concept_id
         and dissected_neurons.layer_id = null_samples.layer_id
-        and dissected_neurons.list_images = null_samples.list_images
+        and dissected_neurons.null_group = null_samples.null_group
