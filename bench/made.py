@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from extract import labels, nulls, ranking, scoring
+from extract import labels, ranking, scoring, tails
 from extract.nulls import Spread
 from extract.scoring import Settings
 
@@ -187,7 +187,7 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     drawn = 0
     for group in np.unique(layer.groups[live]):
         mine, of_group = live & (layer.groups == group), null.labels[0][int(group)]
-        p[mine] = look_up(*nulls.steps(of_group, draws), z[mine])
+        p[mine] = look_up(*tails.steps(of_group, draws), z[mine])
         drawn = max(drawn, len(of_group))
     q[live] = benjamini_hochberg(p[live])
     seconds = time.perf_counter() - start

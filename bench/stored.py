@@ -21,6 +21,7 @@ import torch
 from bench.made import World
 from extract import dissections, labels, scoring, study
 from extract.scoring import Settings
+from extract.stored import read_layers
 from warehouse import Warehouse
 
 BLOCK = 4096  # images that an extraction writes at a time
@@ -125,6 +126,6 @@ def label_by_kernel(warehouse: Warehouse, settings: Settings) -> np.ndarray:
     """Labels of the warehouse's only dissection, without rows, p or q."""
     [row] = warehouse.rows("select * from dissections").to_dicts()
     evidence = labels.read_evidence(warehouse, row)
-    [layer] = labels.read_layers(warehouse, row)
+    [layer] = read_layers(warehouse, row)
     with torch.inference_mode():
         return scoring.score_layer(settings, layer, evidence.images, evidence.concepts, keep=1).concepts[:, 0]

@@ -20,6 +20,7 @@ import torch
 from extract import labels, scoring
 from extract.edit import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
 from extract.jobs import Plan
+from extract.stored import read_layers
 from extract.study import Protocol
 
 STRATA = 10  # groups of neurons of about equal weight norm
@@ -103,7 +104,7 @@ def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Itera
         "select * from dissections where dissection_id = $id", {"id": planned.row["dissection_id"]}
     ).to_dicts()
     settings, evidence = labels.settings_of(row), labels.read_evidence(warehouse, row)
-    stored = {layer.layer_id: layer for layer in labels.read_layers(warehouse, row)}
+    stored = {layer.layer_id: layer for layer in read_layers(warehouse, row)}
     rows, tables, first = [], [], warehouse.next_id("edits")
     for draw in range(1, protocol.shuffles + 1):
         order = torch.from_numpy(np.random.default_rng([protocol.seed, draw, 2]).permutation(len(evidence.images)))

@@ -4,8 +4,6 @@ null = likelihood_null(settings, lists, images, concepts, draws, seed)     # sof
 null = linear_null(settings, ratios, images, concepts, draws, seed)       # cos, pearson
 null = cubed_null(settings, layers, images, concepts, draws, seed)         # cos_cubed
 null = reorder_null(settings, layers, images, concepts, draws, seed)       # rank_reorder
-spread_labels(settings, layers, null, images, concepts, draws, seed)      # adds cos, pearson, cos_cubed of others
-z, p = steps(null.labels[layer][group])                                    # how rare each z is
 
 Such a neuron's images are a random sample. It takes its label by the same rule as a real one, with the prior of the
 layer that it is compared with, and the z of that label is what a real label's z is held against. (The largest z over
@@ -38,11 +36,7 @@ LEAST_DRAWS = 1000
 LIKELIHOOD_PRODUCTS, LINEAR_PRODUCTS = 4e9, 1e11  # what all draws of a null may take
 REORDER_DRAWS = CUBED_DRAWS = 4000  # each of them is a neuron to score
 REORDER_PRODUCTS = 2e9
-OTHERS = 64  # images that stand for all but the best
-TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
 OWN_ACTIVATIONS = 512  # neurons of a layer, in no particular order, whose activations stand for all
-SPREAD_ELEMENTS = 1 << 20  # draw × concept values at a time
-SMALLEST_P = 1e-6  # that a fitted tail may say
 PICKING = 2**32  # added to the seed of the draws, for the seed of which neuron each of them stands for
 
 
@@ -89,7 +83,7 @@ def likelihood_null(
     counts = [min(len(random), affordable(draws, sum(each) * len(concepts), LIKELIHOOD_PRODUCTS)) for each in asked]
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images) + 8 * len(random)))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
-    labels = [{length: _Labels(count) for length in each} for each, count in zip(asked, counts, strict=True)]
+    labels = [{length: Labels(count) for length in each} for each, count in zip(asked, counts, strict=True)]
     known = [{length: Moments(*np.empty((3, len(concepts)))) for length in each} for each in asked]
     # Moments of several lengths are interpolated between all of them: a layer's own lengths, and no other layer's.
     together = [tuple(sorted({*each, *of_prior.rows})) for each, of_prior in zip(asked, lists, strict=True)]
@@ -186,7 +180,7 @@ def linear_null(
     for some in pieces(count, at_once):
         noise = torch.randn(some.stop - some.start, dimensions, generator=random)
         mine = [each[_pick(len(each), len(noise), own)] for each, own in zip(ratios, picking, strict=True)]
-        best = [_Labels(len(noise)) for _ in ratios]
+        best = [Labels(len(noise)) for _ in ratios]
         for first, factor, average, spread in factors or _factors(settings, images, concepts, width, root=False):
             here = slice(first, first + factor.shape[1])
             mean[here], sd[here] = average.numpy(), spread.numpy()
@@ -209,7 +203,7 @@ def _factors(
     columns themselves, centred and of unit length, are such a factor (N, c). root: a square root of their
     correlations is another, (c, c), for which a draw takes as many numbers as there are concepts, not images.
     """
-    for first, columns in _columns(settings, images, concepts, width):
+    for first, columns in columns_of(settings, images, concepts, width):
         spread, average = torch.std_mean(columns.double(), dim=0, correction=0)
         unit = columns - average.float()
         unit /= unit.norm(dim=0).clamp(min=1e-12)
@@ -227,7 +221,7 @@ def cubed_null(
     mean, sd: those of the centred cubes of s. The orders of the images are the same for all layers.
     """
     count, width = min(draws, CUBED_DRAWS), int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
-    chunks = list(_columns(settings, images, concepts, width)) if width >= len(concepts) else None
+    chunks = list(columns_of(settings, images, concepts, width)) if width >= len(concepts) else None
     cubes = [_cubes(layer) for layer in layers]
     means = [each.mean(axis=0, dtype=np.float64) for each in cubes]
     mean, sd, random = np.empty(len(concepts)), np.empty(len(concepts)), np.random.default_rng(seed)
@@ -238,8 +232,8 @@ def cubed_null(
         picked = [
             own.integers(max(each.shape[1], 1), size=len(orders)) for each, own in zip(cubes, picking, strict=True)
         ]
-        best = [_Labels(len(orders)) for _ in cubes]
-        for first, columns in chunks or _columns(settings, images, concepts, width):
+        best = [Labels(len(orders)) for _ in cubes]
+        for first, columns in chunks or columns_of(settings, images, concepts, width):
             here = slice(first, first + columns.shape[1])
             sd[here], mean[here] = (each.numpy() for each in torch.std_mean(columns.double(), dim=0, correction=0))
             norms = columns.norm(dim=0).clamp(min=correlations.MIN_NORM)
@@ -280,98 +274,7 @@ def is_whole(layer: Layer) -> np.ndarray:
     return ~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == whole)
 
 
-def spread_labels(
-    settings: Settings, layers: Sequence[Layer], null: Null, images: Tensor, concepts: Tensor, draws: int, seed: int
-) -> None:
-    """Add to the null of cos, cos_cubed or pearson what belongs to neurons that are not ordinary.
-
-    A sum that a few images decide is not normal. Each draw takes a neuron of the group, and puts its highest
-    activations on random images.
-    """
-    for place, layer in enumerate(layers):
-        if layer.groups is None:
-            continue
-        groups = np.unique(layer.groups[~layer.dead & ~is_whole(layer)])
-        [whole] = null.moments[place].values()
-        for group in map(int, groups):
-            neurons = np.flatnonzero(~layer.dead & (layer.groups == group))[:OWN_ACTIVATIONS]
-            weights, rest, ratios = _weights(settings, layer, neurons)
-            longest = weights.shape[1] + (OTHERS if rest.any() else 0)
-            count = affordable(draws, len(groups) * longest * len(concepts), LIKELIHOOD_PRODUCTS)
-            random = np.random.default_rng(seed)
-            picked = random.integers(len(neurons), size=count)
-            drawn = weights[picked]
-            if rest.any():  # the other images together: a few of the same weight, with random signs
-                signs = random.choice(np.float32([-1, 1]), size=(count, OTHERS))
-                drawn = np.concatenate([drawn, signs * rest[picked, None] / OTHERS**0.5], axis=1, dtype=np.float32)
-            null.labels[place][group] = _spread_draws(settings, drawn, ratios[picked], whole, images, concepts, seed)
-            null.moments[place][group] = whole
-
-
-def _spread_draws(
-    settings: Settings,
-    weights: np.ndarray,
-    ratios: np.ndarray,
-    known: Moments,
-    images: Tensor,
-    concepts: Tensor,
-    seed: int,
-) -> np.ndarray:
-    """z of the label of draws (draw,) whose standardised columns are multiplied with `weights` (draw, image)."""
-    lists = random_lists(len(weights), min(weights.shape[1], len(images)), len(images), seed)
-    best = _Labels(len(weights))
-    width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * len(images)))))
-    for first, columns in _columns(settings, images, concepts, width):
-        here = slice(first, first + columns.shape[1])
-        mean, sd = torch.from_numpy(known.mean[here]), torch.from_numpy(known.sd[here])
-        standard = ((columns.double() - mean) / sd.clamp(min=1e-12)).float()
-        least = correlations.MIN_NORM / len(images) ** 0.5 if settings.scorer == "cos_cubed" else 1e-12
-        norm = torch.hypot(mean, sd).clamp(min=least)
-        for some in pieces(len(weights), max(1, SPREAD_ELEMENTS // columns.shape[1])):
-            own = torch.from_numpy(weights[some])
-            z = torch.zeros(len(own), columns.shape[1])
-            for rank in range(lists.shape[1]):
-                z.addcmul_(own[:, rank, None], standard[lists[some, rank]])
-            z = z.double()
-            scores = torch.from_numpy(ratios[some])[:, None] * mean * len(images) ** 0.5 + z * sd
-            best.update(scores / norm, z, some)
-    return best.z.numpy()
-
-
-def _weights(settings: Settings, layer: Layer, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What some neurons multiply standardised columns with on their highest images, so that the sum is z.
-
-    (neuron, image) float32; the standard deviation of what all other images add (neuron,); and the ratio of mean and
-    standard deviation (neuron,). The other images count as two-valued, as in the view dissected_neurons.
-    """
-    count, spread = layer.images, layer.spread
-    mean, sd = spread.mean[neurons, None], spread.sd[neurons, None]
-    known = layer.top(min(ranking.KNOWN, count), 0, layer.neurons)[1][neurons]
-    known = (known.astype(np.float64) - mean) / sd
-    others, last = count - known.shape[1], known[:, -1]
-    of_others = -known.sum(axis=1) / max(others, 1)
-    variance = np.maximum((count - (known**2).sum(axis=1)) / max(others, 1) - of_others**2, 0)
-    variance[variance < 1e-9] = 0
-    distance = last - of_others
-    high = np.divide(variance, variance + distance**2, out=np.zeros_like(last), where=variance > 0)
-    low = of_others - np.divide(variance, distance, out=np.zeros_like(last), where=variance > 0)
-    ratios = np.zeros(len(neurons)) if settings.scorer == "pearson" else mean[:, 0] / sd[:, 0]
-    if settings.scorer == "cos_cubed":
-        known, last, low = known**3, last**3, low**3
-    center = high * last + (1 - high) * low
-    spread_of_others = high * (1 - high) * (last - low) ** 2
-    means = (known.sum(axis=1) + others * center) / count
-    squares = ((known**2).sum(axis=1) + others * (center**2 + spread_of_others)) / count
-    sds = np.sqrt(squares - means**2)
-    if settings.scorer == "cos_cubed":
-        ratios = means / sds
-    weights = known - center[:, None]
-    fired = int((np.abs(weights) > 1e-6).sum(axis=1).max())
-    root = (count if settings.scorer == "pearson" else count - 1) ** 0.5 / count / sds
-    return (weights[:, :fired] * root[:, None]).astype(np.float32), (others * spread_of_others) ** 0.5 * root, ratios
-
-
-class _Labels:
+class Labels:
     """The z of the label of some draws: of the concept of the highest score so far."""
 
     def __init__(self, draws: int) -> None:
@@ -390,7 +293,7 @@ def _pick(neurons: int, count: int, random: torch.Generator) -> np.ndarray:
     return torch.randint(neurons, (count,), generator=random).numpy()
 
 
-def _columns(settings: Settings, images: Tensor, concepts: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
+def columns_of(settings: Settings, images: Tensor, concepts: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
     """What activations are multiplied with, (N, c), for `width` concepts after another."""
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
     if settings.scorer == "pearson":
@@ -491,45 +394,3 @@ def _reordered(
             found[rows] = ranking.reorder_scores(errors, cosines, chance[picked[rows]], settings.rank_scale).numpy()
         scores.append(found)
     return np.concatenate(scores)
-
-
-# ---------------------------------------------------------------- from draws to p
-
-
-def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
-    """z and p, both along falling p: how often a draw reaches each z.
-
-    p = (1 + draws that reach z) / (1 + draws). Where fewer were drawn than `asked`, the highest tenth follows a
-    generalised Pareto distribution that is fitted to them by probability-weighted moments (Hosking & Wallis 1987).
-    """
-    falling = np.sort(draws)[::-1]
-    count = len(falling)
-    if count == 0:
-        return np.zeros(0), np.zeros(0)
-    ranks = np.unique(np.geomspace(1, count, 600).round().astype(int))  # within 2 % of every p, and never below it
-    distinct = np.unique(falling)
-    places = np.searchsorted(distinct, falling[ranks - 1])
-    # And the next higher draw of each: without it what lies above many that tie would take their p.
-    z = distinct[np.unique(np.minimum(np.concatenate([places, places + 1]), len(distinct) - 1))]
-    p = (1 + np.searchsorted(-falling, -z, side="right")) / (1 + count)  # draws that tie reach z together
-    z, p = np.append(z, np.nextafter(z[-1], np.inf)), np.append(p, 1 / (1 + count))
-    if count < asked and count >= 10 / TAIL_SHARE:
-        tail = int(count * TAIL_SHARE)
-        scale, shape = _pareto(falling[:tail] - falling[tail])
-        chances = np.geomspace(TAIL_SHARE, SMALLEST_P, 300)
-        heights = -np.log(chances / TAIL_SHARE) if abs(shape) < 1e-6 else ((chances / TAIL_SHARE) ** -shape - 1) / shape
-        body = z < falling[tail]
-        z, p = np.append(z[body], falling[tail] + scale * heights), np.append(p[body], chances)
-        z, first = np.unique(z, return_index=True)  # of equal z the largest p: a tail without spread has one step
-        p = p[first]
-    return z, np.minimum.accumulate(p)
-
-
-def _pareto(excesses: np.ndarray) -> tuple[float, float]:
-    """Scale and shape of a generalised Pareto distribution with survival (1 + shape x / scale)^(-1/shape)."""
-    rising = np.sort(excesses)
-    mean = rising.mean()
-    weighted = (rising * (1 - (np.arange(1, len(rising) + 1) - 0.35) / len(rising))).mean()
-    if mean <= 2 * weighted:
-        return max(mean, 1e-12), 0.0
-    return 2 * mean * weighted / (mean - 2 * weighted), 2 - mean / (mean - 2 * weighted)

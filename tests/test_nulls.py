@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent))  # bench is not installed
 
 from bench.made import benjamini_hochberg, embeddings, judge, look_up
-from extract import likelihoods, nulls, robustness
+from extract import likelihoods, nulls, robustness, tails
 from extract.scoring import Array, Settings, score_layer
 
 # ---------------------------------------------------------------- moments and random lists
@@ -99,15 +99,15 @@ def test_steps_fall_and_are_never_below_the_share_of_draws(seed, count, asked, d
         "heavy": random.standard_t(2, count),
         "constant": np.ones(count),
     }[shape].round(decimals)
-    z, p = nulls.steps(draws, asked)
+    z, p = tails.steps(draws, asked)
     assert len(z) == len(p)
     assert (np.diff(z) >= 0).all()
     assert (np.diff(p) <= 0).all()
     if not count:
         return
-    least = nulls.SMALLEST_P if count < asked and count >= 10 / nulls.TAIL_SHARE else 1 / (1 + count)
+    least = tails.SMALLEST_P if count < asked and count >= 10 / tails.TAIL_SHARE else 1 / (1 + count)
     assert ((p >= least * (1 - 1e-9)) & (p <= 1)).all()
-    if count >= asked or count < 10 / nulls.TAIL_SHARE:
+    if count >= asked or count < 10 / tails.TAIL_SHARE:
         mine = np.concatenate([np.unique(draws), z])
         mine = mine[[np.sum(draws == each) < 2 for each in mine]]  # tied draws: see below
         reached = (draws >= mine[:, None]).sum(axis=1)
@@ -118,7 +118,7 @@ def test_steps_fall_and_are_never_below_the_share_of_draws(seed, count, asked, d
 
 
 def test_draws_that_tie_are_all_reached():
-    z, p = nulls.steps(np.array([1.0, 1.0, 1.0, 0.0]), 4)
+    z, p = tails.steps(np.array([1.0, 1.0, 1.0, 0.0]), 4)
     assert look_up(z, p, np.array([1.0])) == [4 / 5]
 
 
@@ -126,7 +126,7 @@ def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
     """Exponential: p = exp(-z) exactly, far beyond what 4,000 draws reach."""
     logs = []
     for seed in range(20):
-        z, p = nulls.steps(np.random.default_rng(seed).exponential(size=4000), 100_000)
+        z, p = tails.steps(np.random.default_rng(seed).exponential(size=4000), 100_000)
         logs.append(np.log(look_up(z, p, np.array([3.0, 5.0, 7.0, 9.0]))))
     error = np.mean(logs, axis=0) + np.array([3, 5, 7, 9])
     assert (np.abs(error) < [0.1, 0.3, 0.7, 1.4]).all(), error

@@ -1,0 +1,163 @@
+"""The layers of a dissection as the warehouse holds them, read where a scorer or its null asks.
+
+for layer in read_layers(warehouse, dissection_row): layer.top(100, 0, layer.neurons)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from extract import ranking
+from extract.best import pieces
+from extract.nulls import Spread
+
+STORED = 256  # images of each neuron in top_activations
+
+
+@dataclass
+class StoredLayer:
+    """A layer as the warehouse holds it; see scoring.Layer. Its neurons are first_neuron, first_neuron + 1, …"""
+
+    warehouse: Any
+    layer_id: int
+    split_id: int
+    first_neuron: int
+    dead: np.ndarray  # or sparse
+    lengths: np.ndarray
+    groups: np.ndarray
+    image_ids: np.ndarray
+    lists: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # whole ones, by their length
+
+    @property
+    def neurons(self) -> int:
+        return len(self.dead)
+
+    @property
+    def images(self) -> int:
+        return len(self.image_ids)
+
+    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        if k > min(STORED, self.images):
+            return ranking.top_lists(self.block(first, last), k)
+        if (first, last) != (0, self.neurons):
+            return self._stored_top(k, first, last)
+        if k not in self.lists:  # asked for by the scorer, its null and each check
+            self.lists[k] = self._stored_top(k, first, last)
+        return self.lists[k]
+
+    def _stored_top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.warehouse.rows(
+            """
+            select image_id, value from top_activations
+            where split_id = $split and neuron_id >= $first and neuron_id < $last and rank <= $k
+            order by neuron_id, rank
+            """,
+            {"split": self.split_id, "first": self.first_neuron + first, "last": self.first_neuron + last, "k": k},
+        )
+        shape = (last - first, k)
+        indices = self._places[rows["image_id"].to_numpy() - self.image_ids[0]]
+        return indices.reshape(shape), rows["value"].to_numpy().reshape(shape)
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """The index of each image by its id, counted from the first; the number of images for those of other splits."""
+        places = np.full(self.image_ids[-1] - self.image_ids[0] + 1, self.images)
+        places[self.image_ids - self.image_ids[0]] = np.arange(self.images)
+        return places
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        rows = self.warehouse.rows(
+            """
+            select neuron_id, image_id, value from activations
+            where neuron_id >= $first and neuron_id < $last and image_id >= $from and image_id <= $to
+            """,
+            {
+                "first": self.first_neuron + first,
+                "last": self.first_neuron + last,
+                "from": int(self.image_ids[0]),
+                "to": int(self.image_ids[-1]),
+            },
+        )
+        # Put in order here: to sort them takes the database six times as long.
+        places = self._places[rows["image_id"].to_numpy() - np.int32(self.image_ids[0])]
+        targets = (rows["neuron_id"].to_numpy() - np.int32(self.first_neuron + first)).astype(np.int64)
+        targets *= self.images
+        targets += places
+        found = rows["value"].to_numpy()
+        if len(found) > (last - first) * self.images:  # ids between those of the split that belong to another
+            known = places < self.images
+            targets, found = targets[known], found[known]
+        values = np.empty((last - first) * self.images, np.float32)
+        values[targets] = found
+        return np.ascontiguousarray(values.reshape(last - first, self.images).T)
+
+    @cached_property
+    def lowest(self) -> np.ndarray:
+        """The lowest activation of each neuron."""
+        return self._statistics["lowest"].to_numpy()
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Mean and standard deviation of the activations of the live neurons."""
+        return Spread(self._statistics["mean"].to_numpy(), self._statistics["sd"].to_numpy())
+
+    @cached_property
+    def fired(self) -> np.ndarray:
+        """How many images each neuron fires on; 256 is that many or more."""
+        return self._statistics["images_fired"].to_numpy()
+
+    @cached_property
+    def _statistics(self) -> pl.DataFrame:
+        return self.warehouse.rows(
+            """
+            select mean, sd, lowest, images_fired from neuron_statistics
+            where split_id = $split and neuron_id >= $first and neuron_id < $last order by neuron_id
+            """,
+            {"split": self.split_id, "first": self.first_neuron, "last": self.first_neuron + self.neurons},
+        )
+
+    @cached_property
+    def cube_spread(self) -> Spread:
+        """The same of the centred cubes."""
+        means, sds = np.empty(self.neurons), np.empty(self.neurons)
+        for some in pieces(self.neurons, 256):
+            block = torch.from_numpy(self.block(some.start, some.stop)).double()
+            block -= block.mean(dim=0)
+            cubes = block.square().mul_(block)
+            sds[some], means[some] = (each.numpy() for each in torch.std_mean(cubes, dim=0, correction=0))
+        return Spread(means, sds)
+
+
+def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
+    """The layers of a dissection that have a live neuron, nearest the image first."""
+    neurons = warehouse.rows(
+        """
+        select layer_id, neuron_id, dead or sparse as dead, list_images, null_group
+        from dissected_neurons where dissection_id = $id order by neuron_id
+        """,
+        {"id": row["dissection_id"]},
+    )
+    images = warehouse.rows(
+        "select image_id from images where split_id = $split and defect is null order by image_id",
+        {"split": row["split_id"]},
+    )["image_id"].to_numpy()
+    return [
+        StoredLayer(
+            warehouse,
+            layer_id,
+            row["split_id"],
+            group["neuron_id"][0],
+            group["dead"].to_numpy(),
+            group["list_images"].cast(pl.Int64).to_numpy(),
+            group["null_group"].cast(pl.Int64).to_numpy(),
+            images,
+        )
+        for (layer_id,), group in neurons.group_by("layer_id", maintain_order=True)
+        if not group["dead"].all()
+    ]

@@ -1,0 +1,50 @@
+"""From draws of a null to p: how rare each z is.
+
+z, p = steps(null.labels[layer][group], asked=100_000)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
+SMALLEST_P = 1e-6  # that a fitted tail may say
+
+
+def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
+    """z and p, both along falling p: how often a draw reaches each z.
+
+    p = (1 + draws that reach z) / (1 + draws). Where fewer were drawn than `asked`, the highest tenth follows a
+    generalised Pareto distribution that is fitted to them by probability-weighted moments (Hosking & Wallis 1987).
+    """
+    falling = np.sort(draws)[::-1]
+    count = len(falling)
+    if count == 0:
+        return np.zeros(0), np.zeros(0)
+    ranks = np.unique(np.geomspace(1, count, 600).round().astype(int))  # within 2 % of every p, and never below it
+    distinct = np.unique(falling)
+    places = np.searchsorted(distinct, falling[ranks - 1])
+    # And the next higher draw of each: without it what lies above many that tie would take their p.
+    z = distinct[np.unique(np.minimum(np.concatenate([places, places + 1]), len(distinct) - 1))]
+    p = (1 + np.searchsorted(-falling, -z, side="right")) / (1 + count)  # draws that tie reach z together
+    z, p = np.append(z, np.nextafter(z[-1], np.inf)), np.append(p, 1 / (1 + count))
+    if count < asked and count >= 10 / TAIL_SHARE:
+        tail = int(count * TAIL_SHARE)
+        scale, shape = _pareto(falling[:tail] - falling[tail])
+        chances = np.geomspace(TAIL_SHARE, SMALLEST_P, 300)
+        heights = -np.log(chances / TAIL_SHARE) if abs(shape) < 1e-6 else ((chances / TAIL_SHARE) ** -shape - 1) / shape
+        body = z < falling[tail]
+        z, p = np.append(z[body], falling[tail] + scale * heights), np.append(p[body], chances)
+        z, first = np.unique(z, return_index=True)  # of equal z the largest p: a tail without spread has one step
+        p = p[first]
+    return z, np.minimum.accumulate(p)
+
+
+def _pareto(excesses: np.ndarray) -> tuple[float, float]:
+    """Scale and shape of a generalised Pareto distribution with survival (1 + shape x / scale)^(-1/shape)."""
+    rising = np.sort(excesses)
+    mean = rising.mean()
+    weighted = (rising * (1 - (np.arange(1, len(rising) + 1) - 0.35) / len(rising))).mean()
+    if mean <= 2 * weighted:
+        return max(mean, 1e-12), 0.0
+    return 2 * mean * weighted / (mean - 2 * weighted), 2 - mean / (mean - 2 * weighted)
