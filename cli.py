@@ -250,7 +250,7 @@ def effects(
     threads: Threads = None,
     wait: Wait = WAIT,
 ) -> None:
-    """Silence neurons, one by one and by concept, and measure which classes suffer: the study's [effects].
+    """Silence neurons, one by one and by concept, and measure which classes suffer, as the study's effects say.
 
     Example: dissectdb effects studies/demo.toml
     """

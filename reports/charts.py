@@ -213,6 +213,7 @@ def heat_map(
 ) -> alt.LayerChart:
     """Cells in the order of the rows, the stronger the further from 0, orange below it; `read` writes their values.
 
+    Names that stand on both axes come in the same order on both, so that a confusion matrix has its diagonal.
     outlined: a column of booleans that says which cells get a frame.
     """
     most = max(1e-12, *cells[value].abs().to_list())
@@ -226,9 +227,12 @@ def heat_map(
     ).with_row_index("order")
     down, across = rows["y"].n_unique(), rows["x"].n_unique()
     in_order = alt.EncodingSortField("order", op="min")
+    lines, columns = (rows[axis].unique(maintain_order=True).to_list() for axis in ("y", "x"))
+    shared = [name for name in lines if name in columns]
+    both = [*shared, *(name for name in columns if name not in shared)] if shared else in_order
     axis = {"labelLimit": 170, "ticks": False, "domain": False, "grid": False}
     base = alt.Chart(rows).encode(
-        x=alt.X("x:N", sort=in_order).title(words(x)).axis(labelAngle=-40 if across > 4 else 0, **axis),
+        x=alt.X("x:N", sort=both).title(words(x)).axis(labelAngle=-40 if across > 4 else 0, **axis),
         y=alt.Y("y:N", sort=in_order).title(words(y)).axis(**axis),
         tooltip=[
             alt.Tooltip("y:N", title=words(y)),

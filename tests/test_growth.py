@@ -140,6 +140,7 @@ UNLABELLED = """
     where not dead and concept_id is null
     and (scorer <> 'rank_reorder' or neuron_id in (
         select neuron_id from concept_scores where concept_scores.dissection_id = dissections.dissection_id))
+    and not (scorer = 'soft_wpmi' and layer = 'gate')  -- the only neuron of its layer: all its scores are 0
 """
 LABELS = """
     select dissections.fingerprint, layers.fingerprint as layer, count(*) as neurons

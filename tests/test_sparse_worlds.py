@@ -173,3 +173,13 @@ def test_halves_with_too_few_images_are_unknown() -> None:
         settings = Settings.defaults(scorer, top_k=100)
         agrees = robustness.split_half(settings, Layer(values, settings), faces, words)
         assert np.isnan(agrees).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("engine", ["sql", "kernel"])
+def test_the_only_neuron_of_a_layer_has_no_label_by_comparison_with_its_layer(new_world: World, engine: str) -> None:
+    """soft_wpmi subtracts what the layer says of a concept; of one neuron alone nothing remains, for any concept."""
+    new_world.change("top_k = 5\nsoftmax_scale = 40.0", f'top_k = 5\nsoftmax_scale = 40.0\nengine = "{engine}"')
+    assert new_world.extract().code == 0
+    rows = new_world.rows("select * from neuron_concepts where layer = 'gate'")
+    assert [(row["concept"], row["p"], row["interpretable"]) for row in rows] == [(None, None, False)]
+    assert new_world.run("check").code == 0

@@ -1,8 +1,8 @@
 -- A row is a live neuron without exactly one label, or a dead or sparse one with a label.
 --
 -- rank_reorder alone may have no score for a live neuron, whose best images are all equally active or unlike all
--- concepts; such a neuron has no label. Nor has one of a layer that the kernel has not scored yet (unlabelled_layers),
--- or whose labels are not built.
+-- concepts; such a neuron has no label. Nor has one with the same score for every concept, one of a layer that the kernel
+-- has not scored yet (unlabelled_layers), or one whose labels are not built.
 
 with
 
@@ -16,8 +16,12 @@ labels as (
 
 scored as (
 
-    select distinct dissection_id, neuron_id
+    select
+        dissection_id,
+        neuron_id,
+        count(*) > 1 and cast(max(similarity) as float) = cast(min(similarity) as float) as alike
     from concept_scores
+    group by dissection_id, neuron_id
 
 )
 
@@ -46,6 +50,7 @@ where
     and coalesce(labels.labels, 0) <> case
         when dissected_neurons.dead or dissected_neurons.sparse then 0
         when dissections.scorer = 'rank_reorder' and scored.neuron_id is null then 0
+        when scored.alike then 0
         when
             dissections.engine = 'kernel'
             and unlabelled_layers.layer_id is not null

@@ -3,7 +3,8 @@
 -- materialized: table by dissection
 --
 -- Equal scores go to the concept that stands first in its set; those that float32 cannot tell apart are equal, since
--- the last bits of a sum differ from build to build. A dead or sparse neuron keeps its row, without a label.
+-- the last bits of a sum differ from build to build. A dead or sparse neuron keeps its row, without a label, and so does
+-- a neuron with the same score for every concept: soft_wpmi compares neurons of a layer, and one alone is like itself.
 -- p is how often a neuron that has nothing to do with the images gets a label with at least this z; q is the share
 -- of false labels among all of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
 -- Where no null was drawn for the layer, p, q and calibrated are NULL, and so is interpretable under the rule q.
@@ -38,8 +39,8 @@ best_two as (
         max(concept_id) filter (where rank = 2) as runner_up_id,
         max(similarity) filter (where rank = 2) as runner_up_similarity
     from ranked
-    where rank <= 2
     group by dissection_id, neuron_id
+    having count(*) = 1 or cast(max(similarity) as float) > cast(min(similarity) as float)
 
 ),
 
