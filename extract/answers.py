@@ -146,7 +146,8 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
     repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
     repeats.refuse_mixing(model, passes[IMAGES], passes[2])
     values = _per_image(part_of(passes[IMAGES].output, part), IMAGES).float()
-    answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, _fewest(model, images, passes))
+    fewest = _fewest(model, images, passes[IMAGES], part)
+    answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, fewest)
     return answer, max(values.shape[1], 2)
 
 
@@ -170,13 +171,27 @@ def _pass(model: nn.Module, images: Tensor) -> repeats.Pass:
         raise StudyError(f"network.input: {type(model).__name__} does not take {shape} images: {what}") from error
 
 
-def _fewest(model: nn.Module, images: Tensor, passes: Mapping[int, repeats.Pass]) -> int:
-    """1 where the network takes an image alone as it takes it among others, else 2."""
+def _fewest(model: nn.Module, images: Tensor, together: repeats.Pass, part: str | None) -> int:
+    """1 where the network takes an image alone as it takes it among others, 2 where it loses the axis of the images.
+
+    Raises StudyError where the answer to an image is another one alone than after other images.
+    """
     try:
         alone = repeats.watch(model, images[IMAGES - 1 :])
     except Exception:  # it squeezes the axis of the images away, and goes on as if it were there
         return 2
-    return 1 if repeats.same(alone, passes[IMAGES], IMAGES - 1) else 2
+    if not repeats.shaped_alike(alone, together):
+        return 2
+    own, among = part_of(alone.output, part), part_of(together.output, part)
+    if not isinstance(own, Tensor) or own.numel() * IMAGES != among.numel():
+        return 2
+    own, among = own.reshape(-1).float(), _per_image(among, IMAGES)[IMAGES - 1].float()
+    if not torch.allclose(own, among, rtol=1e-3, atol=1e-4 + 1e-3 * float(among.abs().max()), equal_nan=True):
+        raise StudyError(
+            f"network: {type(model).__name__} answers an image otherwise alone than after other images of its batch; "
+            "something in it runs along the axis of the images (a recurrent layer without batch_first=True, a cumsum?)"
+        )
+    return 1
 
 
 def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int | None, classes: int) -> str | None:
@@ -219,7 +234,7 @@ def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -
     if classes > 2:  # a number an image beside the scores is something else
         found = {path: count for path, count in found.items() if count > 1} or found
     fit = [path for path, count in found.items() if max(count, 2) == classes]
-    if len(found) == 1 or (fit and fit[0] == next(iter(found))):
+    if len(found) == 1 or fit == [next(iter(found))]:
         part = next(iter(found))
         log.info(f"network: of what {name} returns, part {part} is taken for the logits; network.output names another")
         return part
@@ -269,6 +284,11 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
         log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
         return "sigmoids"
     if values.any() and last not in AFFINE:  # a head of zeros is only untrained
+        if values.shape[1] == 1:
+            raise StudyError(
+                f"network: the one output of {name} lies between 0 and 1, and nothing tells whether it is a "
+                "probability; have it return the number before the sigmoid, or two numbers for each image"
+            )
         log.warning(
             f"network: all outputs of {name} lie between 0 and 1 and are taken for logits; if they are "
             "probabilities, have it return the logits"

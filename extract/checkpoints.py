@@ -132,6 +132,13 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
         parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
         parts += _hints(model, match, unexpected)
         raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
+    own = model.state_dict()
+    if cast := [n for n, e in match.found.items() if own[n].is_floating_point() and not e.tensor.is_floating_point()]:
+        kinds = f"{cast[0]} is {match.found[cast[0]].tensor.dtype}"
+        raise StudyError(
+            f"{path} does not fit {type(model).__name__}: {len(cast)} weights are no real numbers ({kinds}), as of a "
+            "quantised network; save the weights of the network in floating point"
+        )
     try:
         model.load_state_dict({name: entry.tensor for name, entry in match.found.items()}, strict=False)
     except Exception as error:  # of tensors that are none to copy: without values, or of another layout

@@ -44,7 +44,8 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
             )
         return _with_classes(settings.classes, meet(settings.classes, classes), classes)
     known = known_names(settings, outputs)
-    found = [meet(names, classes) for names in known]
+    # Two outputs of one name (ImageNet has two cranes) are no class: nothing tells which of them is meant.
+    found = [meet([name for name, times in Counter(names).items() if times == 1], classes) for names in known]
     met = max(map(len, found), default=0)
     if len(classes) == outputs and 2 * met < outputs:
         log.info(

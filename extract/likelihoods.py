@@ -8,8 +8,9 @@ for first, shares in share_chunks(images, words, width): ...   # P, in chunks of
 Formulas: methods.md §2. A neuron that fires on fewer than top_k images has a shorter list, of m' images, and is scored
 as if top_k were m'. L of lists of different lengths do not compare: a sum over ten images lies far above one over a
 hundred, and would alone make up the prior. So each length has its own prior, in which a neuron of another length counts
-with the L that has the same z at this length. Then a neuron that has nothing to do with the images weighs the same
-whatever its length, and where all lists have one length nothing differs from the formula.
+with the L that has the same z at this length, but with no more for an image than it has: the z of a selective
+neuron over a long list is beyond what a short one can reach. Then a neuron unrelated to the images weighs
+about the same whatever its length, and where all lists have one length nothing differs from the formula.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ class Lists:
                 varies = own_sd > 1e-10 * own_mean.abs()
                 places = torch.from_numpy(rows).to(sums.device)
                 z = torch.where(varies, (sums[places] - own_mean) / own_sd.clamp(min=1e-300), 0)
-                carried[places] = mean + z * sd
+                # An L per image is the same at both lengths; sums are L less a constant for each length.
+                per_image = (sums[places] + _tilts(self.settings, other)[1]) * (length / other)
+                carried[places] = torch.minimum(mean + z * sd, per_image - _tilts(self.settings, length)[1])
         return carried
 
 

@@ -99,7 +99,6 @@ TAKEN = {
     "a dataclass": (lambda y, f, m: Output(None, y), None, "part logits"),
     "an object": (lambda y, f, m: SimpleNamespace(logits=y, features=f), None, "part logits"),
     "logits, features": (lambda y, f, m: (y, f), None, "part 0"),
-    "logits, more logits": (lambda y, f, m: (y, 2 * y), None, "part 0"),
     "loss, logits": (lambda y, f, m: (torch.tensor(0.0), y), None, "part 1"),
     "maps, logits": (lambda y, f, m: [m, y], None, "part 1"),
     "another name": (lambda y, f, m: {"out": y, "maps": m}, None, "part out"),
@@ -129,6 +128,7 @@ def test_the_logits_are_found_or_named(kind: str, said: Callable[[], str]) -> No
 REFUSED = {
     "features, logits": (lambda y, f, m: (f, y), None, "several parts of what Body returns could be the logits; for 3 "
                          "images it is 0: (3, 24), 1: (3, 7); name one, such as network.output = 1 (as many outputs"),
+    "logits, more logits": (lambda y, f, m: (y, 2 * y), None, "several parts of what Body returns could be the logits"),
     "of no known width": (lambda y, f, m: {"a": f, "b": y[:, :5]}, None, "name one, such as network.output = 'b'"),
     "maps": (lambda y, f, m: m, None, "what Body returns is (3, 7, 12, 12) for 3 images, scores at many places"),
     "lists of maps": (lambda y, f, m: [m, m], None, "no part of what Body returns has one number for each class and "),
@@ -547,3 +547,51 @@ def test_other_names_and_other_runs_of_a_module_are_layers_that_can_be_edited(
 def test_a_call_that_does_not_happen_is_refused() -> None:
     with pytest.raises(StudyError, match="there is no call 4"):
         hooks.find_taps(Body().eval(), [Layer(name="relu", call=4)], RECIPE.shape)
+
+
+# ---------------------------------------------------------------- faults that were found by trying
+
+
+class Causal(Body):
+    """The answer to an image depends on those before it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).cumsum(0)
+
+
+class Hidden(Body):
+    """Dropout that is left on, and statistics of the batch, before a softmax: the sums of the answer never change."""
+
+    def __init__(self, change: Callable) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        _, features, _ = self.parts(images)
+        return F.softmax(self.fc(self.change(features)), 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Hidden(lambda features: F.dropout(features, 0.5)), "answered differently each time"),
+        (Hidden(lambda features: F.batch_norm(features, None, None, training=True)), "depends on the other images"),
+        (Causal(), "after other images of its batch"),
+    ],
+    ids=["dropout", "batch statistics", "cumsum"],
+)
+def test_an_answer_that_depends_on_more_than_its_image_is_refused_whatever_follows(
+    model: nn.Module, reason: str
+) -> None:
+    assert reason in mistake(model)
+
+
+def test_one_number_between_0_and_1_of_unknown_origin_is_refused() -> None:
+    clamped = Body(lambda logits, features, maps: logits.sigmoid().clamp(1e-6, 1 - 1e-6), outputs=1)
+    assert "nothing tells whether it is a probability" in mistake(clamped, classes=2)
+
+
+def test_two_parts_that_fit_equally_are_refused() -> None:
+    two = Body(lambda logits, features, maps: (0.1 * logits, logits))
+    assert "network.output: several parts" in mistake(two)
+    assert run(two, output=1).equal(logits_of(two))

@@ -446,3 +446,9 @@ def test_a_file_of_another_kind_is_called_by_its_kind(tmp_path: Path, what: str,
 def test_checkpoints_are_of_no_other_kind(tmp_path: Path, old: bool) -> None:
     torch.save(GIVEN, tmp_path / "net.tar", _use_new_zipfile_serialization=not old)
     assert filled(tmp_path / "net.tar") == ""
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    state = {name: (100 * tensor).to(torch.int8) for name, tensor in net().state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    assert "no real numbers" in mistake(lambda: filled(tmp_path / "w.pt"))

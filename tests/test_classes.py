@@ -464,3 +464,10 @@ def test_a_split_without_a_class_of_another_is_said(new_world):
     for done in (new_world.extract("--dry-run"), new_world.extract()):
         assert done.code == 0, done.err
         assert "split validation has no image of ring, which another split has" in done.err
+
+
+def test_two_outputs_of_one_name_are_no_class_of_that_name():
+    """ImageNet has two cranes, the bird and the machine; nothing tells which of them a folder "crane" means."""
+    names = classes.name_outputs(network("timm:resnet18"), 1000, ("crane", "goldfish", "tench"))
+    assert "crane" not in names
+    assert {"goldfish", "tench"} <= set(names)

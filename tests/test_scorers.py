@@ -51,7 +51,7 @@ def gains(s: np.ndarray, row: Row, length: int | None = None) -> np.ndarray:
 
 
 def likelihoods(values: np.ndarray, s: np.ndarray, row: Row) -> dict[int, Answer]:
-    """A neuron of another list length counts in a prior with the L of the same z at this length."""
+    """A neuron of another list length counts in a prior with the L of the same z, or of the same share for an image."""
     lengths = {unit: list_images(column, row) for unit, column in enumerate(values.T)}
     live = [unit for unit, length in lengths.items() if length]
     lengths = {unit: length or row["top_k"] for unit, length in lengths.items()}
@@ -67,7 +67,9 @@ def likelihoods(values: np.ndarray, s: np.ndarray, row: Row) -> dict[int, Answer
         mean, sd = known[lengths[unit]]
         prior = np.stack(
             [
-                every[other] if lengths[other] == lengths[unit] else mean + np.nan_to_num(z[other]) * sd
+                every[other]
+                if lengths[other] == lengths[unit]
+                else np.minimum(mean + np.nan_to_num(z[other]) * sd, every[other] * lengths[unit] / lengths[other])
                 for other in (every if row["include_dead"] else live)
             ]
         )

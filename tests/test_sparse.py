@@ -65,3 +65,17 @@ def test_a_tie_that_an_order_of_images_would_decide_gives_no_list():
 def test_lengths_are_rounded_down_to_four_binary_digits():
     found = ranking.list_lengths(np.array([1, 9, 15, 16, 17, 31, 33, 60, 63, 64, 99, 100, 250]), 100)
     assert found.tolist() == [1, 9, 15, 16, 16, 30, 32, 60, 60, 64, 96, 100, 100]
+
+
+@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi"])
+def test_a_neuron_of_a_whole_class_leaves_the_labels_of_sparse_ones_right(scorer):
+    """Its z over a hundred images is more than thirty can have; carried over unbounded, it took the label away."""
+    world, own = classes()
+    random = np.random.default_rng(1)
+    values = random.standard_normal((700, 17)).astype(np.float32)
+    values[:, 0] += 9 * (own == 3)
+    values[:, 1:5] = 0
+    for unit_of_class in range(1, 5):
+        values[random.choice(np.flatnonzero(own == 3), 30, replace=False), unit_of_class] = 1 + random.random(30)
+    judged = judge(Settings.defaults(scorer), values, world, draws=2000, seed=0)
+    np.testing.assert_array_equal(judged.label[:5], 3)

@@ -9,7 +9,8 @@
 -- z is how far L lies above its mean for a neuron that has nothing to do with the images, in standard deviations.
 -- A neuron that fires on fewer than top_k images has a shorter list. L of lists of different lengths do not compare: a
 -- sum over ten images lies far above one over a hundred. So the prior is computed for each length. In it, a neuron with
--- a list of another length counts with the L of the same z at this length.
+-- a list of another length counts with the L of the same z at this length, but with no more for an image than it has:
+-- the z of a selective neuron over a long list is beyond what a short one can reach.
 
 with
 
@@ -127,7 +128,10 @@ carried as (
         lengths.list_images,
         case
             when standing.list_images = lengths.list_images then standing.log_likelihood
-            else moments.mean + coalesce(standing.z, 0) * moments.sd
+            else least(
+                moments.mean + coalesce(standing.z, 0) * moments.sd,
+                standing.log_likelihood * lengths.list_images / standing.list_images
+            )
         end as log_likelihood
     from standing
     inner join lengths
