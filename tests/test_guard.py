@@ -545,7 +545,7 @@ def test_lock_down_changes_no_answer(locked: Locked, tmp_path: Path) -> None:
 def test_a_query_that_needs_more_memory_fails_instead_of_spilling(locked: Locked) -> None:
     with pytest.raises(duckdb.OutOfMemoryException) as raised:
         locked.run("select count(*) from (select i, random() r from range(5_000_000) t(i) order by r, i)")
-    assert "may not spill" in explain_error(raised.value, locked.columns)
+    assert "--memory SIZE, or fewer threads with --threads N" in explain_error(raised.value, locked.columns)
 
 
 # ---------------------------------------------------------------- errors after the check
