@@ -286,7 +286,7 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
         log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
         return "sigmoids"
     if values.any() and last not in AFFINE:  # a head of zeros is only untrained
-        if values.shape[1] == 1:
+        if values.shape[1] == 1 and last in BOUNDING:
             raise StudyError(
                 f"network: the one output of {name} lies between 0 and 1, and nothing tells whether it is a "
                 "probability; have it return the number before the sigmoid, or two numbers for each image"
@@ -298,6 +298,8 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
     return "logits"
 
 
+# What may have put a number between 0 and 1; nothing is known where gradients are off.
+BOUNDING = {"", "Clamp", "ClampMin", "ClampMax", "Reciprocal", "Div"}
 AFFINE = {"Addmm", "Mm", "Linear", "Convolution", "Mean"}  # their numbers may be any
 # Operations of autograd that keep the numbers as they are.
 KEEPING = {

@@ -320,7 +320,7 @@ def test_a_label_that_stands_for_no_class_of_the_images_is_neither_right_nor_wro
         concept_classes=[dict(concept_id=0, class_="sad"), dict(concept_id=2, class_="calm")],
         images=[dict(image_id=i, split_id=1, class_="happy" if i else "sad") for i in range(4)],
         top_activations=[dict(split_id=1, neuron_id=n, rank=i + 1, image_id=i) for n in range(3) for i in range(4)],
-        neuron_labels=[dict(dissection_id=1, neuron_id=i, layer_id=0, concept_id=i) for i in range(3)],
+        neuron_labels=[dict(dissection_id=1, neuron_id=i, layer_id=0, concept_id=i, images_fired=4) for i in range(3)],
         dissections=[dissection_row(accuracy_images=4)],
     )
     assert [(row["accuracy"], row["lift"]) for row in rows] == [(0.25, 1.0), (None, None), (None, None)]
