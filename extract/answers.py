@@ -5,8 +5,8 @@ logits = answer.run(model, images)                             # (image, class),
 logits = answer.logits(output)                                 # the same, of what the network returned
 
 Networks return tensors, tuples, lists, mappings and objects with several parts; the logits are one number for each
-class and image. Probabilities become logits of which the softmax is the probabilities; one number an image becomes two
-classes.
+class and image. Probabilities become logits whose softmax gives the probabilities again. One number per image becomes
+two classes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Answer:
     """How logits are read from what a network returns.
 
     part: the keys and places that lead to them, joined by dots; None: what is returned is the logits. scale: what the
-    numbers are; sigmoids are probabilities that need not add up to 1. single: there is one number an image, which is
-    above 0 for the second of two classes. fewest: images that a pass needs; 2 where one alone loses its axis.
+    numbers are; sigmoids are probabilities that need not add up to 1. single: the network has one number per image; it
+    is above 0 for the second of two classes. fewest: images that a pass needs; 2 where one alone loses its axis.
     """
 
     part: str | None = None
@@ -233,7 +233,7 @@ def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -
             f"network.output: no part of what {name} returns has one number for each class and image; for {IMAGES} "
             f"images it is {_listed(output)}; have it return the logits of a classifier"
         )
-    if classes > 2:  # a number an image beside the scores is something else
+    if classes > 2:  # one number per image beside the scores is something else
         found = {path: count for path, count in found.items() if count > 1} or found
     fit = [path for path, count in found.items() if max(count, 2) == classes]
     if len(found) == 1 or fit == [next(iter(found))]:

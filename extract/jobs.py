@@ -293,11 +293,13 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     watch: watch("embedding", unit="concepts") is a context whose value is called with what is done, and all there is.
     """
     accept = partial(refuse_too_few, plan)
+    is_new = warehouse.find("datasets", plan.dataset) is None
     with watch("looking at the images", unit="images") as progress:
         dataset_id = catalog.enter_dataset(warehouse, plan.study.dataset, plan.source, plan.dataset, accept, progress)
     counts = catalog.sound_counts(warehouse, dataset_id)
     accept(counts)
-    log.info(labelling(plan, counts))
+    if is_new:  # of images that are known already, Plan.steps has said it
+        log.info(labelling(plan, counts))
     classes.warn_of_splits(classes.counts_by_split(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)

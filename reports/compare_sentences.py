@@ -40,7 +40,7 @@ SHOWN_IF_DIFFERENT = {
 
 
 OF_LIKELIHOODS = ("softmax_scale", "prior_weight", "p_first", "p_last", "include_dead")
-READ_BY = {  # settings that only some scorers read; what nobody reads makes no difference
+READ_BY = {  # settings that only some scorers read; a setting that the scorer does not read is no difference
     "soft_wpmi": OF_LIKELIHOODS,
     "wpmi": OF_LIKELIHOODS,
     "pearson": ("softmax_scale",),
