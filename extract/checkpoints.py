@@ -117,7 +117,7 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
     if match.rivals:
         said.append(f'"{_key(match)}" is taken; also there: {_some(match.rivals)} (see network.weights_key)')
     elif _is_average(match) and key is None:
-        said.append(f'"{_key(match)}" is taken, by its name an average of the weights; no others fit')
+        said.append(f'"{_key(match)}" is taken, by its name an average or another copy of the weights; no others fit')
     return "; ".join(said)
 
 
@@ -126,8 +126,8 @@ def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:
     pairs = {name: (own[name], entry.tensor) for name, entry in match.found.items()}
     if complex_ := [name for name, (mine, theirs) in pairs.items() if theirs.is_complex() and not mine.is_complex()]:
         raise StudyError(
-            f"{what}: {len(complex_)} weights are complex ({_some(complex_)}) where the network's are real; their "
-            "imaginary parts would be lost, so build the complex network, or save real weights"
+            f"{what}: the file has complex weights where the network's are real ({_some(complex_)}), and their "
+            "imaginary parts would be lost; build the complex network, or save real weights"
         )
     real = {name for name, (mine, _) in pairs.items() if mine.is_floating_point() or mine.is_complex()}
     if cast := [n for n in real if not (pairs[n][1].is_floating_point() or pairs[n][1].is_complex())]:

@@ -38,7 +38,8 @@ PLACES = {"position_ids", "relative_position_index"}
 WAYS_OUT = (
     (ADAPTER, "an adapter is not merged: merge it into the weights (in peft: merge_and_unload()) and save them"),
     (re.compile("parametrizations"), "call torch.nn.utils.parametrize.remove_parametrizations on each module and save"),
-    (re.compile(r"(.*_)?masks?"), "a mask is not applied: multiply by it (torch.nn.utils.prune.remove) and save"),
+    (re.compile(r"(weight_|bias_)?masks?"), "a mask is not applied: multiply the weights by it "
+     "(torch.nn.utils.prune.remove) and save"),
     (re.compile(r"weight_[guv]|.*_orig"), "call torch.nn.utils.remove_weight_norm, remove_spectral_norm or "
      "prune.remove on each module and save"),
     (re.compile(r".*(zero_point|fake_quant|packed_params).*|activation_post_process"), "these are of a quantised "
