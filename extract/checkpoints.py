@@ -11,22 +11,17 @@ Every tensor of the network must be found, except those that hold no information
 - the batches that a batch norm has counted, which torch before 0.4.1 did not save;
 - a tensor that shares its memory with one that is found.
 
-What else lies in the same dict is left out, and said, if it cannot be a part of the network that the study does not
-build:
-- tensors outside the prefix, and whole numbers and profilers' counters anywhere;
-- losses and metrics, by the name of their module, unless the network has a module of that name;
-- copies of the network's own tensors (an average, a teacher).
-Anything else is an error. A ResNet-34 holds all tensors of a ResNet-18, and more: without this rule it would fill one.
+Weights that are stored in two parts (pruning, weight norm) are computed; extract/weight_forms.py has the rules. What
+else lies in the file is left out and said, or refused; extract/leftovers.py has the rules.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,52 +29,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from extract.file_kinds import is_safetensors
+from extract.leftovers import AVERAGES, is_under, leftovers, words
 from extract.pickles import StandIn, read_pickle, why_unreadable
 from extract.study import StudyError
 from extract.texts import one_line
+from extract.weight_forms import (
+    WRAPPERS,
+    Entry,
+    Match,
+    folded,
+    is_adapter,
+    is_mask,
+    is_training_state,
+    plain,
+    splits,
+    way_out,
+)
 
 MOST_PREFIXES = 50  # that are tried, those first that fit the most tensors
 DEEPEST = 4  # dicts within dicts that are looked into
-# Of classes that wrap a module, also in the middle of a name: after nn.DataParallel(self.features) there are names like
-# "features.module.0.weight".
-WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 CONVENTIONAL = ("", "state_dict", "model_state_dict", "model", "params", "net", "network", "weights")
-AVERAGES = {"ema", "teacher", "averaged", "average", "avg", "swa", "shadow", "momentum", "target", "best"}
-MEASURES = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "accuracy", "acc", "auroc", "confmat"}
-COUNTERS = {"total_ops", "total_params"}  # of thop
 COUNTED = "num_batches_tracked"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor of a checkpoint: the keys of the dicts that it lies in, and its own key."""
-
-    keys: tuple[str, ...]
-    name: str
-    tensor: Tensor
-
-    @property
-    def dotted(self) -> str:
-        return ".".join((*self.keys, self.name))
-
-
-@dataclass(frozen=True)
-class Match:
-    """Where a network's tensors stand, if all of its names follow one prefix. cut: what its own names begin with.
-
-    rivals: other prefixes that fit as well, as network.weights_key takes them.
-    """
-
-    prefix: str
-    cut: str
-    found: dict[str, Entry]  # own name → entry
-    missing: list[str]
-    misshapen: list[str]
-    rivals: tuple[str, ...] = ()
-
-    @property
-    def fits(self) -> bool:
-        return not (self.missing or self.misshapen)
 
 
 def read(path: Path) -> list[Entry]:
@@ -108,9 +78,11 @@ def _kind(values: object) -> str:
 
 
 def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Entry]:
-    if not isinstance(values, dict) or id(values) in seen or len(keys) > DEEPEST:
+    if not isinstance(values, (dict, list, tuple)) or id(values) in seen or len(keys) > DEEPEST:
         return
     seen.add(id(values))  # a dict may hold itself, or another many times
+    if not isinstance(values, dict):
+        values = {str(place): each for place, each in enumerate(values) if isinstance(each, (dict, list, tuple))}
     for key, value in values.items():
         if isinstance(key, str) and isinstance(value, Tensor):
             yield Entry(keys, key, value)
@@ -124,46 +96,64 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
     key: the prefix under which the weights stand, where several fit. left_out: names that need not be the network's.
     Raises StudyError that names what is missing, unexpected or misshapen; the model then is as it was.
     """
-    entries = _read_under(path, key)
-    match = _best(model, entries, path)
-    others, unexpected = _leftovers(match, model, entries, left_out)
+    own = model.state_dict()
+    entries, computed = _read_under(path, key, own)
+    match = _best(model, entries, path, key)
+    others, unexpected = leftovers(match, entries, left_out)
     if match.missing or match.misshapen or unexpected:
         problems = {"missing": match.missing, "unexpected": unexpected, "of another shape": match.misshapen}
         parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
         parts += _hints(model, match, unexpected)
         raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
-    own = model.state_dict()
-    if cast := [n for n, e in match.found.items() if own[n].is_floating_point() and not e.tensor.is_floating_point()]:
-        kinds = f"{cast[0]} is {match.found[cast[0]].tensor.dtype}"
-        raise StudyError(
-            f"{path} does not fit {type(model).__name__}: {len(cast)} weights are no real numbers ({kinds}), as of a "
-            "quantised network; save the weights of the network in floating point"
-        )
+    _refuse_lossy(own, match, f"{path} does not fit {type(model).__name__}")
     try:
         model.load_state_dict({name: entry.tensor for name, entry in match.found.items()}, strict=False)
     except Exception as error:  # of tensors that are none to copy: without values, or of another layout
         raise StudyError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
     said = [f'without the prefix "{prefix}"'] if (prefix := _prefix_in_dict(match)) else []
     said += [f'with "{match.cut}" put before its names'] if match.cut else []
+    said += computed
     said += [f"left out: {_some(_by_module(others))}"] if others else []
     if match.rivals:
         said.append(f'"{_key(match)}" is taken; also there: {_some(match.rivals)} (see network.weights_key)')
+    elif _is_average(match) and key is None:
+        said.append(f'"{_key(match)}" is taken, by its name an average or another copy of the weights; no others fit')
     return "; ".join(said)
 
 
-def _read_under(path: Path, key: str | None) -> list[Entry]:
-    """The tensors of a checkpoint, under the prefix that the study names. Raises StudyError."""
-    entries = read(path)
+def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:
+    """Raises StudyError for tensors that would lose something when they are copied into the network's own."""
+    pairs = {name: (own[name], entry.tensor) for name, entry in match.found.items()}
+    if complex_ := [name for name, (mine, theirs) in pairs.items() if theirs.is_complex() and not mine.is_complex()]:
+        raise StudyError(
+            f"{what}: the file has complex weights where the network's are real ({_some(complex_)}), and their "
+            "imaginary parts would be lost; build the complex network, or save real weights"
+        )
+    real = {name for name, (mine, _) in pairs.items() if mine.is_floating_point() or mine.is_complex()}
+    if cast := [n for n in real if not (pairs[n][1].is_floating_point() or pairs[n][1].is_complex())]:
+        raise StudyError(
+            f"{what}: {len(cast)} weights are no real numbers ({min(cast)} is {pairs[min(cast)][1].dtype}), as of a "
+            "quantised network; save the weights of the network in floating point"
+        )
+    for name in pairs.keys() - real:
+        mine, theirs = pairs[name]
+        if theirs.is_floating_point() and not torch.equal(theirs.to(mine.dtype).to(theirs.dtype), theirs):
+            raise StudyError(f"{what}: {name} holds fractions, where the network has {mine.dtype}")
+
+
+def _read_under(path: Path, key: str | None, own: Collection[str]) -> tuple[list[Entry], list[str]]:
+    """The tensors of a checkpoint, under the prefix that the study names; in words, which of them were computed.
+
+    own: the network's names. Raises StudyError.
+    """
+    names = {rest for _, rests in _own_names(own) for rest in rests}
+    entries, computed = folded(read(path), names)
     if key is None:
-        return entries
-    if chosen := [entry for entry in entries if _is_under(entry.dotted, key)]:
-        return chosen
+        return entries, computed
+    if chosen := [entry for entry in entries if is_under(entry.dotted, key)]:
+        return chosen, computed
     keys = sorted({".".join(entry.keys) or entry.dotted.partition(".")[0] for entry in entries})
     raise StudyError(f"network.weights_key: {path} has no {key!r}; it has {_some(keys)}")
-
-
-def _is_under(name: str, prefix: str) -> bool:
-    return f"{name}.".startswith(f"{prefix.rstrip('.')}.")
 
 
 # ---------------------------------------------------------------- which names are the network's
@@ -171,17 +161,13 @@ def _is_under(name: str, prefix: str) -> bool:
 
 def _by_plain_name(entries: Sequence[Entry]) -> dict[str, Entry]:
     """Entries by dotted name, without wrappers where the names then still differ."""
-    plain = {_plain(entry.dotted): entry for entry in entries}
-    return plain if len(plain) == len(entries) else {entry.dotted: entry for entry in entries}
-
-
-def _plain(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+    named = {plain(entry.dotted): entry for entry in entries}
+    return named if len(named) == len(entries) else {entry.dotted: entry for entry in entries}
 
 
 def _own_names(own: Collection[str]) -> list[tuple[str, dict[str, str]]]:
     """(what all names begin with, the rest of each → name), first with nothing cut; a rest keeps its module's name."""
-    names = {_plain(name): name for name in own}
+    names = {plain(name): name for name in own}
     names = names if len(names) == len(own) else {name: name for name in own}
     ways = [("", names)]
     cut = ""
@@ -194,30 +180,40 @@ def _own_names(own: Collection[str]) -> list[tuple[str, dict[str, str]]]:
     return ways
 
 
-def _best(model: nn.Module, listed: Sequence[Entry], path: Path) -> Match:
-    """The prefix that the most tensors fit. Raises StudyError where several fit all, and none is the usual one."""
+def _best(model: nn.Module, listed: Sequence[Entry], path: Path, key: str | None) -> Match:
+    """The prefix that the most tensors fit. Raises StudyError where several fit all, and none is the usual one.
+
+    Moments and gradients have all the names and shapes of the weights: they are taken only if the study names them.
+    """
     own = model.state_dict()
     if not own:
         raise StudyError(f"network.weights: {type(model).__name__} has no tensors to take from {path}")
     entries = _by_plain_name(listed)
-    matches = []
+    matches: list[Match] = []
+    beside: list[Match] = []
     for cut, names in _own_names(own):
         counts: Counter[str] = Counter()
         for dotted, entry in entries.items():
-            for prefix, rest in _splits(dotted):
+            for prefix, rest in splits(dotted):
                 if rest in names:
                     counts[prefix] += 1_000_000 * (entry.tensor.shape == own[names[rest]].shape) + 1
         here = [_match(own, entries, prefix, cut, names) for prefix, _ in counts.most_common(MOST_PREFIXES)]
-        if whole := [match for match in here if match.fits]:
-            return _chosen(whole, path)
+        whole = [match for match in here if match.fits]
+        if weights := [match for match in whole if key is not None or not _is_beside_weights(match)]:
+            return _chosen(weights, path)
+        beside += whole
         matches += here
-    return max(sorted(matches, key=_unusual), key=_score, default=Match("", "", {}, list(own), []))
+    if beside:
+        raise StudyError(
+            f"{path}: only {_some([_key(match) for match in beside])} fits {type(model).__name__}, and by its name it "
+            "holds an optimizer's state, gradients, masks or updates, not weights; save the network's state_dict(), or "
+            "name this one in network.weights_key if it does hold weights"
+        )
+    return max(sorted(matches, key=_unusual), key=_score, default=Match("", "", {}, list(own), [], own, {}))
 
 
-def _splits(dotted: str) -> list[tuple[str, str]]:
-    """Every prefix that ends with a dot, the empty one too, and what follows it."""
-    places = [0, *(found.end() for found in re.finditer(r"\.", dotted))]
-    return [(dotted[:place], dotted[place:]) for place in places]
+def _is_beside_weights(match: Match) -> bool:
+    return any(test(match.prefix) for test in (is_training_state, is_adapter, is_mask))
 
 
 def _match(
@@ -235,7 +231,7 @@ def _match(
         for name, entry in found.items()
         if entry.tensor.shape != own[name].shape
     ]
-    return Match(prefix, cut, found, missing, misshapen)
+    return Match(prefix, cut, found, missing, misshapen, own, names)
 
 
 def _score(match: Match) -> tuple[int, int]:
@@ -266,18 +262,18 @@ def _unusual(match: Match) -> tuple[bool, int]:
     """How far a prefix is from what is usual: an average of the weights last."""
     first = match.prefix.partition(".")[0]
     place = CONVENTIONAL.index(first) if first in CONVENTIONAL else len(CONVENTIONAL)
-    return bool(AVERAGES & _words(match.prefix)), place
+    return _is_average(match), place
 
 
-def _words(text: str) -> set[str]:
-    return set(re.split(r"[._]", text.lower()))
+def _is_average(match: Match) -> bool:
+    return bool(AVERAGES & words(match.prefix))
 
 
 def _key(match: Match) -> str:
     """What network.weights_key is to be for a match: what stands before the network's names in the file."""
     name, entry = next(iter(match.found.items()))
     parts = entry.dotted.split(".")
-    for _ in range(_plain(name)[len(match.cut) :].count(".") + 1):
+    for _ in range(plain(name)[len(match.cut) :].count(".") + 1):
         while parts and parts[-1] in WRAPPERS:
             parts.pop()
         parts.pop()
@@ -291,52 +287,10 @@ def _prefix_in_dict(match: Match) -> str:
     return f"{prefix}." if prefix else ""
 
 
-# ---------------------------------------------------------------- what else lies there
-
-
-def _leftovers(
-    match: Match, model: nn.Module, entries: Sequence[Entry], allowed: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """The other names in the dicts of a match: those that may be left out, and those that may not."""
-    dicts = {entry.keys for entry in match.found.values()}
-    if not dicts:  # nothing fits: the largest dict shows best what the file holds
-        [(largest, _)] = Counter(entry.keys for entry in entries).most_common(1)
-        dicts = {largest}
-    taken = {id(entry) for entry in match.found.values()}
-    own = model.state_dict()
-    shapes = {rest: own[name].shape for rest, name in dict(_own_names(own))[match.cut].items()}
-    modules = {rest.partition(".")[0] for rest in shapes}
-    left_out, unexpected = [], []
-    for entry in entries:
-        if id(entry) in taken or (entry.keys not in dicts and len(dicts) == 1):
-            continue
-        plain = _plain(entry.dotted)
-        inside = bool(match.found) and plain.startswith(match.prefix)
-        name = plain[len(match.prefix) :] if inside else entry.name
-        outside = bool(match.found) and not inside and not match.cut
-        named = any(_is_under(each, word) for word in allowed for each in (name, entry.name))
-        may = named or outside or _is_harmless(name, entry.tensor, modules, shapes)
-        (left_out if may else unexpected).append(name)
-    return left_out, unexpected
-
-
-def _is_harmless(name: str, tensor: Tensor, modules: set[str], shapes: Mapping[str, torch.Size]) -> bool:
-    """Whether a tensor cannot belong to the network; see the module's text."""
-    top, _, last = name.partition(".")[0], *name.rpartition(".")[1:]
-    if not tensor.is_floating_point() and not tensor.is_complex():
-        return True
-    if last in COUNTERS:
-        return True
-    if top in modules:
-        return False
-    if MEASURES & _words(top):
-        return True
-    copied = any(shapes.get(rest) == tensor.shape for _, rest in _splits(name)[1:])
-    return copied and bool(AVERAGES & _words(top))
-
-
 def _hints(model: nn.Module, match: Match, unexpected: Sequence[str]) -> list[str]:
     """What a misfit probably means: another head, none, or a part that the study does not build."""
+    if known := way_out([*unexpected, *match.missing]):
+        return [known + (", or name them in network.weights_left_out if the network needs none" if match.fits else "")]
     if match.fits:
         return ["build the network that they belong to, or name them in network.weights_left_out if it needs none"]
     weights = [name for name, tensor in model.state_dict().items() if tensor.ndim > 1]
@@ -374,7 +328,7 @@ def save_like(model: nn.Module, path: Path, example: Path | None, key: str | Non
     """
     # Cloned, because safetensors refuses weights that share memory; a checkpoint names each of them anyway.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    places = {} if example is None else _best(model, _read_under(example, key), example).found
+    places = {} if example is None else _best(model, _read_under(example, key, state)[0], example, key).found
     in_safetensors = example is None or is_safetensors(example)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")

@@ -268,10 +268,7 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     """One line for an error of a query that passed `check`, with the nearest column of its tables."""
     text = str(error).partition("\n\nLINE ")[0].partition("\n\tCandidate functions:")[0]
     if isinstance(error, duckdb.OutOfMemoryException):
-        return (
-            "the query needs more memory than it may use; add WHERE or LIMIT, or give it more with --memory SIZE, or "
-            "fewer threads with --threads N"
-        )
+        return "the query needs more memory than it may use; add WHERE or LIMIT, or give it more with --memory SIZE"
     missing = re.search(
         r'Referenced column "(.+?)" not found|have a column named "(.+?)"\n|Column "(.+?)" (?:in|does)', text
     )

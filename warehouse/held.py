@@ -182,10 +182,8 @@ class HeldFile:
 
     def too_little(self, what: str = "a query") -> str:
         """One line for a statement that needs more memory than there is."""
-        return (
-            f"{self.path}: {what} needs more memory than {self.resources}; give it more with --memory SIZE, or fewer "
-            "threads with --threads N"
-        )
+        fewer = ", or fewer threads with --threads N" if self.resources.threads > 1 else ""
+        return f"{self.path}: {what} needs more memory than {self.resources}; give it more with --memory SIZE{fewer}"
 
     def rest(self, unused: float = LINGER) -> None:
         """Let others have the file if it was not used for so many seconds."""
