@@ -65,13 +65,15 @@ def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
     """name → the class that it means: the same, or the only one that differs in case, spaces, underscores, hyphens."""
     names, known = list(dict.fromkeys(names)), set(classes)
     met = {name: name for name in names if name in known}
-    keys, class_keys = Counter(map(_key, names)), Counter(map(_key, known))
-    by_key = {_key(each): each for each in known if class_keys[_key(each)] == 1 and each not in met}
+    keys, class_keys = Counter(map(loose_key, names)), Counter(map(loose_key, known))
+    by_key = {loose_key(each): each for each in known if class_keys[loose_key(each)] == 1 and each not in met}
     by_key.pop("", None)
-    return met | {name: by_key[_key(name)] for name in names if _key(name) in by_key and keys[_key(name)] == 1}
+    return met | {
+        name: by_key[loose_key(name)] for name in names if loose_key(name) in by_key and keys[loose_key(name)] == 1
+    }
 
 
-def _key(name: str) -> str:
+def loose_key(name: str) -> str:
     """Equal for names that differ only in case, in how they are encoded, or in what separates their words."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(letter for letter in folded if not letter.isspace() and letter not in "_-")
