@@ -10,7 +10,9 @@ equality; any other output keeps a name of its own, which is no class of the ima
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -51,6 +53,7 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
         log.info(
             "outputs are taken to be %s in this order; name them with network.classes if they are not", few(classes)
         )
+        _warn_of_numbers(classes)
         return tuple(classes)
     own = known[0] if known else tuple(f"output {place}" for place in range(outputs))
     if not met:
@@ -59,6 +62,19 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
     log.info("outputs are named as the network's library names them; %s of %s classes are outputs", met, len(classes))
     by_place = {place: found[best][name] for place, name in enumerate(known[best]) if name in found[best]}
     return _unique([by_place.get(place, name) for place, name in enumerate(own)], by_place, classes)
+
+
+def _warn_of_numbers(classes: Sequence[str]) -> None:
+    """Say so where classes that only a number tells apart are in the order of their text: 10 before 2."""
+    if len({re.sub(r"\d+", "0", name) for name in classes}) > 1:
+        return
+    counted = sorted(classes, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    if list(classes) == sorted(classes) != counted:
+        log.warning(
+            "the classes are in the order of their text (%s), as torchvision's ImageFolder has them; if the network's "
+            "outputs are in the order of the numbers, set network.classes = [%s]",
+            few(classes), few(map(json.dumps, counted), MOST_ORDER),
+        )  # fmt: skip
 
 
 def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
