@@ -10,14 +10,19 @@ from worlds import World
 pytest_plugins = ["world_fixtures"]
 
 
-def test_a_dataset_shows_its_version_once_there_are_two_of_its_name() -> None:
-    names = ["faces", "cats", "faces", "faces"]
+def test_a_dataset_shows_its_fingerprint_once_there_are_two_of_its_name() -> None:
+    names = ["faces", "cats", "faces"]
     rows = run_view(
-        "named_datasets", datasets=[{"dataset_id": place, "name": name} for place, name in enumerate(names, 1)]
+        "named_datasets",
+        datasets=[
+            {"dataset_id": place, "name": name, "fingerprint": f"{place}" * 64} for place, name in enumerate(names)
+        ],
     )
     assert {row["dataset_id"]: row["dataset"] for row in rows} == {
-        1: "faces (version 1)", 2: "cats", 3: "faces (version 2)", 4: "faces (version 3)",
-    }  # fmt: skip
+        0: "faces (00000000)",
+        1: "cats",
+        2: "faces (22222222)",
+    }
     assert [row["name"] for row in sorted(rows, key=lambda row: row["dataset_id"])] == names
 
 
@@ -27,9 +32,11 @@ def test_accuracies_and_dissections_of_two_contents_are_told_apart(world: World,
     (world.folder / "images/train/bar/000.png").unlink()
     done = world.extract()
     assert done.code == 0, done.err
-    rows = world.rows("select network, dataset, split, images from network_accuracies where split = 'train' order by 2")
+    prints = world.rows("select fingerprint from datasets order by dataset_id")
+    old, new = (f"shapes ({row['fingerprint'][:8]})" for row in prints)
+    rows = world.rows("select dataset, images from network_accuracies where split = 'train' order by split_id")
     assert [(row["dataset"], row["images"]) for row in rows] == [
-        ("shapes (version 1)", 72), ("shapes (version 2)", 71),
+        (old, 72), (new, 71),
     ]  # fmt: skip
     told = world.rows(
         "select count(*) as rows, count(distinct (network, dataset, split)) as named from network_accuracies"
@@ -37,12 +44,12 @@ def test_accuracies_and_dissections_of_two_contents_are_told_apart(world: World,
     assert told == [{"rows": 6, "named": 6}]
     status = world.run("status").out
     networks = status[status.index("\nNetworks") : status.index("\nDissections")]
-    assert (networks.count("shapes (version 1)"), networks.count("shapes (version 2)")) == (3, 3)
+    assert (networks.count(old), networks.count(new)) == (3, 3)
     dissections = status[status.index("\nDissections") : status.index("\nLeft out")]
-    assert (dissections.count("shapes (version 1)"), dissections.count("shapes (version 2)")) == (2, 2)
-    assert "shapes (version 2)" in status[status.index("\nLeft out") :]
+    assert (dissections.count(old), dissections.count(new)) == (2, 2)
+    assert new in status[status.index("\nLeft out") :]
     assert world.run("report", "-o", tmp_path / "report.html").code == 0
-    assert "shapes (version 2)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert new in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert world.run("report", "-o", tmp_path / "two.html", "--compare", "1", "3").code == 0
-    assert "shapes (version 1)" in (tmp_path / "two.html").read_text(encoding="utf-8")
+    assert old in (tmp_path / "two.html").read_text(encoding="utf-8")
     assert world.run("check").code == 0

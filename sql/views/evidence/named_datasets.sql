@@ -2,7 +2,7 @@
 -- grain: dataset_id
 --
 -- The name is the study's while it stands for one content. Once images were added, removed or chosen otherwise, each
--- content shows its number too, in the order in which they came: faces (version 1), faces (version 2).
+-- content shows the beginning of its fingerprint too: faces (3f2a9c1b). A number would depend on which came first.
 
 with
 
@@ -11,15 +11,15 @@ counted as (
     select
         dataset_id,
         name,
-        row_number() over (partition by name order by dataset_id) as version,
-        count(*) over (partition by name) as versions
+        fingerprint,
+        count(*) over (partition by name) as contents
     from datasets
 
 )
 
 select
     dataset_id,
-    case when versions = 1 then name else name || ' (version ' || nd_digits(version) || ')' end as dataset,
+    case when contents = 1 then name else name || ' (' || substring(fingerprint, 1, 8) || ')' end as dataset,
     name,
-    version
+    fingerprint
 from counted
