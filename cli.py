@@ -106,7 +106,7 @@ def extract(
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
     study = load_study(study_file, overrides, device, None, deterministic)
-    from extract import arrays, classes, jobs  # torch loads here, so that the other commands start at once
+    from extract import arrays, classes, jobs, labels  # torch loads here, so that the other commands start at once
     from reports import terminal
 
     if activations not in ("all", "none"):
@@ -135,6 +135,8 @@ def extract(
         dissection = plan.dissection_id(opened)
     with open_to_read(path, wait, dissection) as opened:
         classes.warn_of_order(opened, plan)
+        ids = [opened.find("dissections", fingerprint) for _, fingerprint in plan.dissections()]
+        labels.tell_unlabelled(opened, ids)
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
     for name, rows in found.items():
         terminal.show(rows, title=name, empty="none")

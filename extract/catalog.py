@@ -6,6 +6,7 @@ enters what is missing in one transaction, so that a kill leaves a thing whole o
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")
 SPLITS = ("train", "validation", "test")
 IMAGES_AT_ONCE = 2048
 CONCEPTS_AT_ONCE = 1024  # embedded in one transaction
+
+log = logging.getLogger("dissectdb")
 
 
 def now() -> datetime:
@@ -218,7 +221,8 @@ def layer_fingerprint(network: Network, tap: Tap) -> str:
 
 
 def enter_layers(warehouse: Any, network: Network, network_id: int, taps: Sequence[Tap]) -> list[EnteredLayer]:
-    """The layers, each with its neurons."""
+    """The layers, each with its neurons. Says where a layer that is there already gets another name by it."""
+    names = _layer_names(warehouse, network_id)
     modules = hooks.modules_by_name(network.model)
     entered = []
     for tap in taps:
@@ -230,7 +234,17 @@ def enter_layers(warehouse: Any, network: Network, network_id: int, taps: Sequen
             "select min(neuron_id) as first from neurons where layer_id = $layer", {"layer": layer_id}
         )["first"]
         entered.append(EnteredLayer(tap, layer_id, first, fingerprint))
+    renamed = _layer_names(warehouse, network_id)
+    for layer_id, name in names.items():
+        if renamed[layer_id] != name:
+            log.info(f"{name} is named {renamed[layer_id]} in views and reports now: it is recorded in two ways")
     return entered
+
+
+def _layer_names(warehouse: Any, network_id: int) -> dict[int, str]:
+    """layer_id → the name that views show."""
+    query = "select layer_id, layer from named_layers where network_id = $network order by layer_id"
+    return dict(warehouse.rows(query, {"network": network_id}).iter_rows())
 
 
 def _enter_layer(warehouse: Any, network_id: int, tap: Tap, modules: Mapping[str, Any], fingerprint: str) -> int:

@@ -10,7 +10,9 @@ equality; any other output keeps a name of its own, which is no class of the ima
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -51,6 +53,7 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
         log.info(
             "outputs are taken to be %s in this order; name them with network.classes if they are not", few(classes)
         )
+        _warn_of_numbers(classes)
         return tuple(classes)
     own = known[0] if known else tuple(f"output {place}" for place in range(outputs))
     if not met:
@@ -61,17 +64,32 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
     return _unique([by_place.get(place, name) for place, name in enumerate(own)], by_place, classes)
 
 
+def _warn_of_numbers(classes: Sequence[str]) -> None:
+    """Say so where classes that only a number tells apart are in the order of their text: 10 before 2."""
+    if len({re.sub(r"\d+", "0", name) for name in classes}) > 1:
+        return
+    counted = sorted(classes, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    if list(classes) == sorted(classes) != counted:
+        log.warning(
+            "the classes are in the order of their text (%s), as torchvision's ImageFolder has them; if the network's "
+            "outputs are in the order of the numbers, set network.classes = [%s]",
+            few(classes), few(map(json.dumps, counted), MOST_ORDER),
+        )  # fmt: skip
+
+
 def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
     """name → the class that it means: the same, or the only one that differs in case, spaces, underscores, hyphens."""
     names, known = list(dict.fromkeys(names)), set(classes)
     met = {name: name for name in names if name in known}
-    keys, class_keys = Counter(map(_key, names)), Counter(map(_key, known))
-    by_key = {_key(each): each for each in known if class_keys[_key(each)] == 1 and each not in met}
+    keys, class_keys = Counter(map(loose_key, names)), Counter(map(loose_key, known))
+    by_key = {loose_key(each): each for each in known if class_keys[loose_key(each)] == 1 and each not in met}
     by_key.pop("", None)
-    return met | {name: by_key[_key(name)] for name in names if _key(name) in by_key and keys[_key(name)] == 1}
+    return met | {
+        name: by_key[loose_key(name)] for name in names if loose_key(name) in by_key and keys[loose_key(name)] == 1
+    }
 
 
-def _key(name: str) -> str:
+def loose_key(name: str) -> str:
     """Equal for names that differ only in case, in how they are encoded, or in what separates their words."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(letter for letter in folded if not letter.isspace() and letter not in "_-")

@@ -12,6 +12,9 @@ Layouts, decided by names alone:
 <split>/images/…     Images of a split in no class folder. Tiny ImageNet's val/val_annotations.txt gives their classes.
 <split>/…, …         No class folders at all: the images are a set without classes.
 
+Folders of two splits are one class where their names differ only in case, spaces, underscores and hyphens, as
+train/happy and test/Happy; two of one split stay two classes.
+
 One of these may lie a folder too deep (archive/train/…). Where some images have a class, an image in no class folder is
 left out and counted, because nothing says what it shows. Order: train, validation, test; then by class; then by path.
 
@@ -28,6 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from extract.classes import few, loose_key, meet
 from extract.defects import IMAGE_NAMES
 from extract.study import StudyError
 from extract.texts import MEGABYTE, one_line, read_text
@@ -120,10 +124,12 @@ def find(folder: Path) -> Found:
         assumed.append("no class folders: the images are a set without classes")
         files = [File(path, part.split, None) for part in parts for path in part.loose]
         return Found(sorted(files, key=_place), left_out, assumed, frozenset())
+    names = _class_names(parts)
+    assumed += _spellings(parts, names)
     files, unlabelled = [], set()
     for part in parts:
-        of_list = _annotated(root, part, {each.name for each in parts for each in each.classes}) if part.loose else {}
-        files += [File(path, part.split, each.name) for each in part.classes for path in _images_below(each)]
+        of_list = _annotated(root, part, set(names.values())) if part.loose else {}
+        files += [File(path, part.split, names[each.name]) for each in part.classes for path in _images_below(each)]
         files += [File(path, part.split, name) for path, name in of_list.items()]
         if outside := len(part.loose) - len(of_list):
             left_out[OUTSIDE, _shown(part.folder)] += outside
@@ -212,6 +218,40 @@ def _joined(parts: list[Part]) -> list[str]:
     return [f"{' and '.join(both)} are joined: each is {split}" for split, both in names.items() if len(both) > 1]
 
 
+def _class_names(parts: list[Part]) -> dict[str, str]:
+    """Folder name → class: the name in the first split that has it, however it is spelt in another.
+
+    Names that one split spells in two ways are classes of their own everywhere.
+    """
+    in_order = sorted(parts, key=lambda part: SPLITS.index(part.split) if part.split else 0)
+    spelt: dict[str, str] = {}
+    kept: set[str] = set()
+    for part in in_order:
+        keys = Counter(loose_key(each.name) for each in part.classes)
+        kept |= {key for key, times in keys.items() if times > 1 or not key}
+        for each in part.classes:
+            spelt.setdefault(loose_key(each.name), each.name)
+    names = [each.name for part in in_order for each in part.classes]
+    return {name: name if loose_key(name) in kept else spelt[loose_key(name)] for name in names}
+
+
+def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
+    """What to say of class folders whose names differ only in how they are spelt."""
+    joined = [
+        f"{_shown(each)} as {one_line(names[each.name])}"
+        for part in parts
+        for each in part.classes
+        if names[each.name] != each.name
+    ]
+    by_key: dict[str, set[str]] = {}
+    for name in names.values():
+        by_key.setdefault(loose_key(name), set()).add(name)
+    apart = [" and ".join(map(one_line, sorted(found))) for found in by_key.values() if len(found) > 1]
+    lines = [f"class folders that are spelt otherwise in another split are joined to its class: {few(joined)}"]
+    lines += [f"classes whose names differ only in spelling stay apart: {few(sorted(apart))}"]
+    return [line for line, found in zip(lines, (joined, apart), strict=True) if found]
+
+
 def _annotations(part: Part) -> str:
     return f"{part.folder.name}_annotations.txt"
 
@@ -226,8 +266,9 @@ def _annotated(root: Path, part: Part, classes: set[str]) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read: {one_line(error)}") from None
     of_name = dict(line.split("\t")[:2] for line in lines if "\t" in line)
-    named = ((path, of_name.get(path.rpartition("/")[2])) for path in part.loose)
-    return {path: name for path, name in named if name in classes}
+    met = meet(of_name.values(), classes)
+    named = ((path, met.get(of_name.get(path.rpartition("/")[2]))) for path in part.loose)
+    return {path: name for path, name in named if name is not None}
 
 
 def _why_empty(tree: Folder, left_out: Counter[tuple[str, str]]) -> str:

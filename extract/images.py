@@ -46,7 +46,7 @@ from extract import fer2013
 from extract.defects import Facts, Pixels, Unreadable, decode, file_hash, inspect, inspect_file
 from extract.folders import SPLITS, File, find, in_turn, is_named_by_folders
 from extract.pixels import PixelFile
-from extract.scan_notes import Tally
+from extract.scan_notes import Origin, Tally
 from extract.study import Dataset, StudyError
 
 VERSION = 1  # part of every fingerprint; raise it when the same bytes come to other pixels, splits or defects
@@ -154,26 +154,28 @@ class Source:
         raise NotImplementedError
 
     def scan(self) -> Iterator[Image]:
-        """Every image, in order, with what is wrong with it. Remembers one hash an image, to know repeats.
+        """Every image, in order, with what is wrong with it. Remembers a hash and an origin per image.
 
-        A repeat has the very pixels of an earlier sound image, of whatever split or class.
+        A repeat has the very pixels of an earlier sound image, of whatever split or class. Where the classes of the two
+        differ, the first image keeps its own: nothing tells which of the two is right.
         """
-        first: dict[bytes, int] = {}
+        firsts: dict[bytes, Origin] = {}
         readable, problem = 0, "there is none"
         tally = Tally()
         for position, (path, split, class_name, facts, pixels) in enumerate(self.records()):
+            split = ALL if self.is_one_split else split
+            origin, first = Origin(position, path, split, class_name), None
             defect = facts.defect
             if facts.width is None:
                 problem = problem if position else f"the first one, {path}, is {defect}"
             else:
                 readable += 1
             if defect is None:
-                earlier = first.setdefault(bytes.fromhex(facts.sha256), position)
-                defect = None if earlier == position else f"repeat of {earlier}"
+                first = firsts.setdefault(bytes.fromhex(facts.sha256), origin)
+                defect = None if first is origin else f"repeat of {first.position}"
             if defect is None:
                 self.decoded.add(position, pixels)
-            tally.add(split, defect, facts.bits)
-            split = ALL if self.is_one_split else split
+            tally.add(origin, defect, facts.bits, first)
             yield Image(position, path, split, class_name, *facts[:4], defect)
         if not readable:
             raise StudyError(f"{self.name}: no readable image: {problem}")
@@ -329,7 +331,7 @@ class Folder(Source):
                 f"no validation images: the hash of an image's pixels takes {share} of train for it: "
                 f"{sound['train']:,} train, {sound['validation']:,} validation"
             )
-        elif "validation" in self.found.unlabelled and not sound["validation"]:
+        elif "validation" in self.found.unlabelled and not (self.is_one_split or sound["validation"]):
             said.append(
                 "the validation images have no classes, so that there are none; dataset.validation_share would take "
                 "some from train"
@@ -380,7 +382,8 @@ def split_by_hash(sha256: str, share: float, splits: Sequence[str] = SPLITS) -> 
 
 def _printable(name: str) -> str:
     """A file name as text that can be stored; names need not be UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name if text == name else text  # one string, not two, for each path of a large dataset
 
 
 def _in_order(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:

@@ -8,6 +8,7 @@ is added to a study later gets the same rows as one that was there from the star
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,6 +26,8 @@ from extract.nulls import Null
 from extract.scoring import Scores, Settings
 from extract.stored import StoredLayer, read_layers
 
+log = logging.getLogger("dissectdb")
+
 READS = ("dissected_neurons", "top_activations")  # views that must be built
 _OF_LAYERS = "dissection_id = $dissection and layer_id in (select unnest($layers))"
 _OF_NEURONS = """
@@ -40,6 +43,12 @@ COMPUTED = {  # table → which of its rows belong to some layers of a dissectio
 }
 IMAGES_AT_ONCE = 16384  # whose embeddings are read at a time
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
+REASONS = {  # of the view unlabelled_neurons, in words
+    "dead": "dead (one value on all images)",
+    "too few images": "firing on too few images (min_images = {min_images})",
+    "ties": "tied (more images are equally high than the list holds; cos and pearson look at all images)",
+    "no best concept": "without a best concept (all have the same score, or none has one)",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,29 @@ def run(warehouse: Any, device: torch.device) -> Iterator[dict[str, Any]]:
         layers = [layer for layer in read_layers(warehouse, row) if layer.layer_id in ids]
         unit = label(row, read_evidence(warehouse, row), layers, device) if layers else {}
         yield unit | {"labelled_layers": _ledger(row, layers, ids)}
+
+
+def tell_unlabelled(warehouse: Any, dissection_ids: Sequence[int]) -> None:
+    """Log one line for each dissection in which neurons took no label: how many, and why."""
+    rows = warehouse.rows(
+        """
+        select
+            unlabelled_neurons.dissection_id, unlabelled_neurons.scorer, dissection_summary.concept_set,
+            unlabelled_neurons.reason, unlabelled_neurons.min_images, count(*) as neurons
+        from unlabelled_neurons
+        inner join dissection_summary on unlabelled_neurons.dissection_id = dissection_summary.dissection_id
+        where unlabelled_neurons.dissection_id in (select unnest($ids)) group by all order by 1, neurons desc, reason
+        """,
+        {"ids": list(dissection_ids)},
+    )
+    for key, reasons in rows.group_by("dissection_id", "scorer", "concept_set", maintain_order=True):
+        number, scorer, concept_set = key
+        count = f"{reasons['neurons'].sum():,}"
+        why = ", ".join(f"{row['neurons']:,} {REASONS[row['reason']].format(**row)}" for row in reasons.to_dicts())
+        log.info(
+            f"neurons without a label by {scorer} with {concept_set}: {count}, of which {why}; to see them: "
+            f"select * from unlabelled_neurons where dissection_id = {number}"
+        )
 
 
 def unlabelled_layers(warehouse: Any, dissection_id: int) -> list[int]:

@@ -1,9 +1,9 @@
 """What a scan of images says at its end: what was assumed, what was left out and why, and what to do about it.
 
 tally = Tally()
-tally.add("train", None, None)      # an image without a defect
-tally.add("test", "blank", 12)      # one that is left out; its 16-bit values use 12 bits
-tally.tell(left_out, bits=16)       # as lines of the log "dissectdb"
+tally.add(Origin(0, "a/1.png", "train", "a"), None, None)    # an image without a defect
+tally.add(Origin(1, "a/2.png", "train", "a"), "blank", 12)   # one that is left out; its 16-bit values use 12 bits
+tally.tell(left_out, bits=16)                                # as lines of the log "dissectdb"
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from extract.defects import AVIF
 from extract.folders import ENDING, OUTSIDE
@@ -20,29 +21,51 @@ log = logging.getLogger("dissectdb")
 SHOWN_DETAILS = 5  # endings, or folders, that a reason is followed by
 
 
+class Origin(NamedTuple):
+    """Where an image comes from. path: None where it was drawn."""
+
+    position: int
+    path: str | None
+    split: str
+    class_name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.path or f'image {self.position}'} ({self.class_name})"
+
+
 class Tally:
-    """Counts of a scan. sound: images without a defect in each split; bits: of the 16-bit images."""
+    """Counts of a scan. sound: images without a defect in each split; bits: of the 16-bit images.
+
+    defects: (split, kind, split of the image that a repeat repeats) → images; conflicts: repeats under another class,
+    and conflict the first of them with what it repeats.
+    """
 
     def __init__(self) -> None:
         self.sound: Counter[str] = Counter()
-        self.defects: Counter[str] = Counter()
+        self.defects: Counter[tuple[str, str, str | None]] = Counter()
         self.bits: Counter[int] = Counter()
+        self.conflicts = 0
+        self.conflict: tuple[Origin, Origin] | None = None
 
-    def add(self, split: str, defect: str | None, bits: int | None) -> None:
-        """Count an image."""
+    def add(self, image: Origin, defect: str | None, bits: int | None, first: Origin | None = None) -> None:
+        """Count an image. first: the image that it repeats."""
         if defect is None:
-            self.sound[split] += 1
+            self.sound[image.split] += 1
+        elif first is None:
+            self.defects[image.split, defect.partition(" ")[0].rstrip(":"), None] += 1
         else:
-            kind = defect.partition(" ")[0].rstrip(":")
-            self.defects["repeats" if kind == "repeat" else kind] += 1
+            self.defects[image.split, "repeats", first.split] += 1
+            if image.class_name != first.class_name:
+                self.conflicts += 1
+                self.conflict = self.conflict or (image, first)
         if bits is not None:
             self.bits[bits] += 1
 
     def tell(self, left_out: Mapping[tuple[str, str], int], bits: int) -> None:
         """Log what was left out. left_out: (reason, detail) → files; bits: those that 16-bit values are read as."""
-        reasons = [f"{kind} {count:,}" for kind, count in sorted(self.defects.items())] + _reasons(left_out)
-        if reasons:
+        if reasons := self._defects() + _reasons(left_out):
             log.info(f"left out: {', '.join(reasons)}")
+        self._warn_of_repeats()
         if self.bits and max(self.bits) < bits:
             log.warning(
                 f"16-bit images whose values use at most {max(self.bits)} bits: {self.bits.total():,}; they are too "
@@ -58,6 +81,35 @@ class Tally:
                     f"images of {one_line(folder)} in no class folder, left out: {count:,}; put them into a folder for "
                     "each class, or give images without classes a study of their own"
                 )
+
+    def _defects(self) -> list[str]:
+        """Images by defect, with the repeats of another split: "repeats 10 (8 of test repeat train)"."""
+        kinds: Counter[str] = Counter()
+        across: dict[str, list[str]] = {}
+        for (split, kind, first), count in sorted(self.defects.items(), key=str):
+            kinds[kind] += count
+            if first not in (None, split):
+                across.setdefault(kind, []).append(f"{count:,} of {split} repeat {first}")
+        return [
+            f"{kind} {count:,}" + (f" ({', '.join(across[kind])})" if kind in across else "")
+            for kind, count in sorted(kinds.items())
+        ]
+
+    def _warn_of_repeats(self) -> None:
+        """Say which splits have no image left, and that repeats are of two classes."""
+        reasons: dict[str, list[str]] = {}
+        for (split, kind, first), count in sorted(self.defects.items(), key=str):
+            what = kind if first is None else f"repeat images of {first}"
+            reasons.setdefault(split, []).append(f"{count:,} {what}")
+        for split, found in reasons.items():
+            if not self.sound[split]:
+                log.warning(f"split {split} has no image left: {', '.join(found)}")
+        if self.conflict:
+            image, first = self.conflict
+            log.warning(
+                f"images that repeat an image of another class, left out: {self.conflicts:,}; the class of the first "
+                f"image counts, right or not; {image} repeats {first}"
+            )
 
 
 def _reasons(left_out: Mapping[tuple[str, str], int]) -> list[str]:

@@ -223,7 +223,7 @@ QUESTIONS: dict[str, str] = {
         with {_NETWORKS}
 
         select
-            datasets.name as dataset,
+            named_datasets.dataset,
             network_changes.*,
             network_changes.gained - network_changes.lost as difference,
             network_changes.p_mcnemar <= cast(0.05 as double) as is_evidence
@@ -233,7 +233,7 @@ QUESTIONS: dict[str, str] = {
                 network_changes.network_id = networks_compared.network_id
                 and network_changes.other_network_id = networks_compared.other_network_id
         inner join splits on network_changes.split_id = splits.split_id
-        inner join datasets on splits.dataset_id = datasets.dataset_id
+        inner join named_datasets on splits.dataset_id = named_datasets.dataset_id
         order by network_changes.split_id
         limit {SPLITS}
     """,
@@ -267,7 +267,7 @@ QUESTIONS: dict[str, str] = {
         )
 
         select
-            datasets.name as dataset,
+            named_datasets.dataset,
             flips.split,
             flips.kind,
             flips.image_id,
@@ -280,7 +280,7 @@ QUESTIONS: dict[str, str] = {
         from flips
         inner join images on flips.image_id = images.image_id
         inner join splits on flips.split_id = splits.split_id
-        inner join datasets on splits.dataset_id = datasets.dataset_id
+        inner join named_datasets on splits.dataset_id = named_datasets.dataset_id
         where flips.is_flip and flips.split_id = (select max(split_id) from flips)
         qualify
             row_number() over (partition by flips.kind order by flips.confidence_of_b desc, flips.image_id)

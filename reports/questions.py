@@ -71,7 +71,7 @@ QUESTIONS: dict[str, str] = {
     "accuracies": """
         select
             network_accuracies.network,
-            datasets.name as dataset,
+            network_accuracies.dataset,
             network_accuracies.split,
             network_accuracies.images,
             network_accuracies.correct,
@@ -84,8 +84,6 @@ QUESTIONS: dict[str, str] = {
         inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
         cross join network_accuracies
         inner join networks on network_accuracies.network_id = networks.network_id
-        inner join splits on network_accuracies.split_id = splits.split_id
-        inner join datasets on splits.dataset_id = datasets.dataset_id
         where networks.parent_network_id is null or network_accuracies.network_id = dissections.network_id
         order by is_shown_network desc, network_accuracies.network, network_accuracies.split_id
         limit 50

@@ -128,7 +128,7 @@ AFTER_EFFECTS = {
 STATUS = {
     "Tables": "select table_name, estimated_size as rows from duckdb_tables() where estimated_size > 0 order by 2 desc",
     "Networks": """
-        select network, split, images, num_unknown, correct, accuracy, loss from network_accuracies
+        select network, dataset, split, images, num_unknown, correct, accuracy, loss from network_accuracies
         order by network_id, split_id
     """,
     "Dissections": """
@@ -153,10 +153,10 @@ STATUS = {
             select dataset_id, reason, detail, files from left_out
         )
 
-        select datasets.name as dataset, reasons.reason, reasons.detail, reasons.files
+        select named_datasets.dataset, reasons.reason, reasons.detail, reasons.files
         from reasons
-        inner join datasets on reasons.dataset_id = datasets.dataset_id
-        order by datasets.dataset_id, reasons.files desc, reasons.reason, reasons.detail
+        inner join named_datasets on reasons.dataset_id = named_datasets.dataset_id
+        order by named_datasets.dataset_id, reasons.files desc, reasons.reason, reasons.detail
     """,
     "Unfinished extractions": """
         select extractions.target, extractions.extraction_id, splits.split, sum(extraction_blocks.images) as images

@@ -285,7 +285,8 @@ def test_weights_are_scaled_by_the_rule_of_the_edit_or_as_was_kept_of_a_query_or
 def test_whether_an_image_without_a_class_or_of_one_that_is_no_output_is_right_is_unknown():
     tables = dict(
         networks=[dict(network_id=1, name="net", classes=["a", "b"])],
-        splits=[dict(split_id=1, split="test")],
+        datasets=[dict(dataset_id=1, name="faces")],
+        splits=[dict(split_id=1, dataset_id=1, split="test")],
         images=images("a", "a", None, "c"),
         predictions=[
             dict(network_id=1, image_id=i, class_=c, loss=loss)

@@ -21,6 +21,7 @@ FUNCTIONS |= {"stddev_pop"}  # of a whole probing set, not of a sample; both eng
 FUNCTIONS |= {"variance_pop"}  # sqlglot's name of var_pop; as stddev_pop
 FUNCTIONS |= {"floor"}  # of a positive number; both engines have it
 FUNCTIONS |= {"power"}  # of doubles, the same on both engines
+FUNCTIONS |= {"substring"}  # from 1 on, of a text; standard SQL, the same on both engines
 FUNCTIONS |= {"explode"}  # sqlglot's name of unnest: elements become rows, in no order
 
 # All else that sqlglot's tree of a view may consist of. So no x[1] (Spark counts from 0), no

@@ -9,7 +9,8 @@
 -- images_fired; one below the scorer's limit is rounded down to four binary digits (…, 14, 15, 16, 18, …, 30, 32,
 -- 36, …), so that neurons share their nulls. The other scorers look at all images, whatever it says.
 -- A neuron of fewer different values than top_k may tie at the end of its list: an order by image id would pick among
--- the equal images, so that none of them is taken.
+-- the equal images, so that none of them is taken. tied: a sparse neuron that fires on enough images, and is sparse for
+-- such equal ones alone.
 -- null_group: the neurons of a layer that have the same one share a null. For soft_wpmi and wpmi it is list_images. The
 -- other nulls depend on how the values are spread, too. A neuron is ordinary where it fires on 256 images (or all) and
 -- where its kurtosis is below 6 or its effective number of images, N / kurtosis, is 512 or more; its group is the
@@ -118,6 +119,7 @@ untied as (
         looked_at.sd,
         looked_at.images_fired,
         looked_at.most,
+        looked_at.listed,
         case
             when ties.rank is null then looked_at.listed
             when ties.better + ties.equal = looked_at.listed and (looked_at.listed < 256 or looked_at.images <= 256)
@@ -301,7 +303,8 @@ grouped as (
             when effective_images < 128 then 8 * floor(effective_images / 8)
             when effective_images < 256 then 16 * floor(effective_images / 16)
             else 32 * floor(least(effective_images, 512) / 32)
-        end as like_images
+        end as like_images,
+        case when scorer = 'rank_reorder' then least(min_images, most) else min_images end as least_images
     from effective
 
 )
@@ -313,7 +316,8 @@ select
     mean,
     sd,
     sd = 0 as dead,
-    sd > 0 and usable < case when scorer = 'rank_reorder' then least(min_images, most) else min_images end as sparse,
+    sd > 0 and usable < least_images as sparse,
+    sd > 0 and usable < least_images and listed >= least_images as tied,
     images_fired,
     list_images,
     case

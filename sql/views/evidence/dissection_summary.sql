@@ -24,7 +24,7 @@ counted_concepts as (
 
 select
     networks.name as network,
-    datasets.name as dataset,
+    named_datasets.dataset,
     splits.split as probing_split,
     counted_images.images,
     counted_images.images_left_out,
@@ -45,7 +45,7 @@ select
 from dissections
 inner join networks on dissections.network_id = networks.network_id
 inner join splits on dissections.split_id = splits.split_id
-inner join datasets on splits.dataset_id = datasets.dataset_id
+inner join named_datasets on splits.dataset_id = named_datasets.dataset_id
 inner join counted_images on dissections.split_id = counted_images.split_id
 inner join clips on dissections.clip_id = clips.clip_id
 inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id
