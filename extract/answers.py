@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from extract import repeats
 from extract.preprocess import Recipe
+from extract.repeats import IMAGES
 from extract.study import StudyError
 from extract.texts import one_line
 
@@ -30,7 +31,6 @@ log = logging.getLogger("dissectdb")
 
 TINY = torch.finfo(torch.float32).tiny
 BELOW_1 = 1 - 2**-24  # the largest float32 below 1
-IMAGES = 3  # of the longest pass
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,8 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
 
     model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
     """
-    for module in model.eval().modules():
-        module.training = False  # whatever its own train() does
-    images = _noise(recipe)
+    repeats.eval_mode(model)
+    images = repeats.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
     part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
     repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
@@ -149,17 +148,6 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
     fewest = _fewest(model, images, passes[IMAGES], part)
     answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, fewest)
     return answer, max(values.shape[1], 2)
-
-
-def _noise(recipe: Recipe) -> Tensor:
-    """Three prepared images (image, channel, H, W): of all values, of dark and of light ones, so that they differ."""
-    channels, height, width = recipe.shape
-    shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
-    noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
-    lowest, divisor = torch.tensor([0, 0, 192]), torch.tensor([1, 4, 4])
-    each = [-1] + [1] * (len(shape) - 1)
-    pixels = lowest.view(each) + noise // divisor.view(each)
-    return recipe.apply(pixels.to(torch.uint8), torch.device("cpu"))
 
 
 def _pass(model: nn.Module, images: Tensor) -> repeats.Pass:

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from extract.preprocess import Recipe
 from extract.study import StudyError
+
+IMAGES = 3  # of the longest pass
 
 # Relative and absolute; batches of other sizes are summed in another order.
 SAME_BATCH, OTHER_BATCH = (1e-4, 1e-6), (1e-3, 1e-4)
@@ -42,6 +45,23 @@ class Pass:
     images: int
     output: object
     calls: list[Call]
+
+
+def noise(recipe: Recipe) -> Tensor:
+    """Three prepared images (image, channel, H, W): of all values, of dark and of light ones, so that they differ."""
+    channels, height, width = recipe.shape
+    shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
+    numbers = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
+    lowest, divisor = torch.tensor([0, 0, 192]), torch.tensor([1, 4, 4])
+    each = [-1] + [1] * (len(shape) - 1)
+    pixels = lowest.view(each) + numbers // divisor.view(each)
+    return recipe.apply(pixels.to(torch.uint8), torch.device("cpu"))
+
+
+def eval_mode(model: nn.Module) -> None:
+    """Put every module into eval mode, whatever its own train() does."""
+    for module in model.eval().modules():
+        module.training = False
 
 
 def watch(model: nn.Module, images: Tensor) -> Pass:
@@ -81,6 +101,8 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for each in value:
             yield from _tensors(each)
+    elif hasattr(value, "__dict__"):  # a dataclass, or an object with the parts as attributes
+        yield from (each for each in vars(value).values() if isinstance(each, Tensor))
 
 
 def _digest(value: object, images: int) -> Digest:
@@ -144,6 +166,13 @@ def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
             f"network: the answer to an image depends on the other images of its batch, because of {where}; it uses "
             "statistics of the batch in eval mode (track_running_stats = False?): use running statistics"
         )
+
+
+def same(one: Pass, another: Pass) -> bool:
+    """Whether the modules yield the same in two passes over the same images."""
+    return [call.name for call in one.calls] == [call.name for call in another.calls] and not any(
+        _differ(a.outputs, b.outputs, one.images, SAME_BATCH) for a, b in zip(one.calls, another.calls, strict=True)
+    )
 
 
 def _culprit(model: nn.Module, one: Pass, other: Pass, tolerance: tuple[float, float]) -> str | None:
