@@ -77,10 +77,11 @@ def load(settings: study.Network) -> Network:
         _refuse_library(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
     recipe = Recipe(**settings.input.model_dump())
-    model.eval()
+    repeats.eval_mode(model)
     if code is not None:
-        _run_once(model, recipe, code)
-        _refuse_drawn(settings, model, recipe)
+        images = repeats.noise(recipe)[:2]
+        output = _run_once(model, images, code)
+        _refuse_drawn(settings, model, images, output)
     weights = str(settings.weights) if settings.weights else None
     return describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
 
@@ -125,13 +126,13 @@ def with_answer(network: Network, answer: Answer) -> Network:
 # ---------------------------------------------------------------- the code is a part of the network
 
 
-def _run_once(model: nn.Module, recipe: Recipe, code: UserCode) -> None:
-    """Run a user's network, so that what it imports and reads while it runs is known."""
+def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
+    """What a user's network returns; after this, what it imports and reads while it runs is known."""
     try:
         with torch.inference_mode():
-            code.run(lambda: model(torch.zeros(2, *recipe.shape)))
+            return code.run(lambda: model(images.clone()))
     except Exception:  # whatever a user's code raises; jobs.load_network runs it too, and reports it
-        return
+        return None
 
 
 def _code(architecture: str, model: nn.Module, code: UserCode | None) -> Any:
@@ -179,7 +180,7 @@ def _refuse_library(settings: study.Network, model: nn.Module) -> None:
         raise StudyError(f"network.weights is missing, and {settings.architecture} would be random: {WEIGHTS}")
 
 
-def _refuse_drawn(settings: study.Network, model: nn.Module, recipe: Recipe) -> None:
+def _refuse_drawn(settings: study.Network, model: nn.Module, images: Tensor, output: object) -> None:
     """Raises StudyError if the user's function, called again, builds a network that answers otherwise.
 
     The second network takes the weights of the first if these come from a file. Without a file, the weights that the
@@ -198,7 +199,7 @@ def _refuse_drawn(settings: study.Network, model: nn.Module, recipe: Recipe) -> 
                     f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is "
                     f"called again; {WEIGHTS}"
                 )
-    drawn.refuse_other_answers(settings.architecture, model, again, repeats.noise(recipe), settings.weights == "random")
+    drawn.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
 
 
 def _build(settings: study.Network) -> tuple[nn.Module, UserCode | None]:

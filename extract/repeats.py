@@ -159,6 +159,30 @@ def refuse_random(model: nn.Module, one: Pass, another: Pass) -> None:
         )
 
 
+def refuse_non_finite(model: nn.Module, one: Pass, logits: Tensor) -> None:
+    """Raises StudyError where logits (image, class) are NaN or infinite, naming the module where that begins."""
+    if logits.isfinite().all():
+        return
+    name = type(model).__name__
+    if not logits.isnan().any() and not (logits == torch.inf).any():
+        place = int((logits == -torch.inf).any(0).nonzero()[0])
+        raise StudyError(
+            f"network: the logits of {name} are -infinity for output {place} (from 0); a class that is masked needs a "
+            "finite number, such as -10000"
+        )
+    bad = torch.isnan if logits.isnan().any() else torch.isinf
+    for place, call in enumerate(one.calls):
+        if any(bad(each).any() for each in call.outputs) and not any(bad(each).any() for each in call.inputs):
+            where = f", because of {_described(model, one.calls, place, None)}"
+            break
+    else:
+        where = ""
+    raise StudyError(
+        f"network: the logits of {name} are NaN or infinite for images of noise{where}; "
+        "the network or its input range is not what its weights expect"
+    )
+
+
 def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
     """Raises StudyError where images are answered differently beside others; `fewer` are the first images of `one`."""
     if where := _culprit(model, one, fewer, OTHER_BATCH):
@@ -166,6 +190,11 @@ def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
             f"network: the answer to an image depends on the other images of its batch, because of {where}; it uses "
             "statistics of the batch in eval mode (track_running_stats = False?): use running statistics"
         )
+
+
+def same_output(one: object, other: object, images: int) -> bool:
+    """Whether what a network returned for some images is the same twice."""
+    return not _differ(_digest(one, images), _digest(other, images), images, SAME_BATCH)
 
 
 def same(one: Pass, another: Pass) -> bool:
