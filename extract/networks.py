@@ -81,7 +81,7 @@ def load(settings: study.Network) -> Network:
     if code is not None:
         images = repeats.noise(recipe)[:2]
         output = _run_once(model, images, code)
-        _refuse_drawn(settings, model, images, output)
+        _refuse_drawn(settings, model, code, images, output)
     weights = str(settings.weights) if settings.weights else None
     return describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
 
@@ -180,13 +180,15 @@ def _refuse_library(settings: study.Network, model: nn.Module) -> None:
         raise StudyError(f"network.weights is missing, and {settings.architecture} would be random: {WEIGHTS}")
 
 
-def _refuse_drawn(settings: study.Network, model: nn.Module, images: Tensor, output: object) -> None:
+def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, images: Tensor, output: object) -> None:
     """Raises StudyError if the user's function, called again, builds a network that answers otherwise.
 
     The second network takes the weights of the first if these come from a file. Without a file, the weights that the
     function returns must be the same each time.
     """
-    again = _build(settings)[0]
+    again = _build_again(settings, code)
+    if again is None:
+        return
     if isinstance(settings.weights, Path):
         again.load_state_dict(model.state_dict(), strict=False)
     elif settings.weights is None:
@@ -202,12 +204,35 @@ def _refuse_drawn(settings: study.Network, model: nn.Module, images: Tensor, out
     drawn.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
 
 
-def _build(settings: study.Network) -> tuple[nn.Module, UserCode | None]:
-    """The model that the study names, and the user's code if it comes from there. Raises StudyError."""
+def _build_again(settings: study.Network, code: UserCode) -> nn.Module | None:
+    """The model from the file once more, or from the code that is loaded if the file cannot be loaded twice.
+
+    None, with a warning, where neither works; a StudyError where the study names no weights.
+    """
+    try:
+        return _build(settings)[0]
+    except StudyError as error:  # such as a registry that takes a name once
+        try:
+            return _build(settings, code)[0]
+        except StudyError:
+            if settings.weights is None:
+                raise error from None
+            log.warning(
+                f"network {settings.name}: {settings.architecture} cannot be called twice, so it is not known whether "
+                f"its answers depend on random numbers that are drawn while it is built ({error})"
+            )
+            return None
+
+
+def _build(settings: study.Network, code: UserCode | None = None) -> tuple[nn.Module, UserCode | None]:
+    """The model that the study names, and the user's code if it comes from there. Raises StudyError.
+
+    code: as it was loaded before; None: load it.
+    """
     if settings.weights != "random":
-        return _built(settings)
+        return _built(settings, code)
     with _seeded(settings.seed):
-        return _built(settings)
+        return _built(settings, code)
 
 
 @contextmanager
@@ -225,14 +250,13 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(of_numpy)
 
 
-def _built(settings: study.Network) -> tuple[nn.Module, UserCode | None]:
+def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, UserCode | None]:
     architecture, arguments = settings.architecture, settings.arguments
     pretrained = settings.weights == "pretrained"
     library, _, name = architecture.partition(":")
-    code = None
     try:
         if _is_file(architecture):
-            model, code = _call_users_function(architecture, arguments)
+            model, code = _call_users_function(architecture, arguments, code)
         elif architecture == "vggnet":
             from extract.vggnet import VGGNet
 
@@ -278,12 +302,14 @@ def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> Non
         raise StudyError(f"network.architecture: {architecture}: no such network{hint}")
 
 
-def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> tuple[nn.Module, UserCode]:
+def _call_users_function(
+    architecture: str, arguments: Mapping[str, object], code: UserCode | None
+) -> tuple[nn.Module, UserCode]:
     file, _, function = architecture.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise StudyError(f"network.architecture: {path}: no such file")
-    code = UserCode(path)
+    code = code or UserCode(path)
     if not hasattr(code.main, function):
         close = difflib.get_close_matches(function, vars(code.main), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,34 @@ def test_the_random_numbers_of_the_caller_go_on_as_they_would(tmp_path: Path) ->
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     load(tmp_path / "net.py", weights="random", seed=3)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+REGISTRY = (
+    "import sys\nif 'a_registry' in sys.modules:\n    raise KeyError('already registered')\n"
+    "sys.modules['a_registry'] = sys\n"
+)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "a_registry", sys)
+    del sys.modules["a_registry"]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_file_that_cannot_be_loaded_twice_is_called_twice(tmp_path: Path) -> None:
+    write(tmp_path, {"net.py": net(before=REGISTRY)})
+    load(tmp_path / "net.py", weights=weights(tmp_path))
+    del sys.modules["a_registry"]
+    write(tmp_path, {"net.py": net("self.proj = torch.randn(8, 8)", "x @ self.proj", before=REGISTRY)})
+    assert "weights: proj;" in mistake(lambda: load(tmp_path / "net.py", weights=weights(tmp_path)))
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_function_that_works_once_is_taken_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = net().replace("def make():\n", f"def make():\n    {REGISTRY.strip().replace(chr(10), chr(10) + '    ')}\n")
+    write(tmp_path, {"net.py": text})
+    load(tmp_path / "net.py", weights=weights(tmp_path))
+    assert "net.py:make cannot be called twice, so it is not known whether" in caplog.text
+    del sys.modules["a_registry"]
+    assert "already registered" in mistake(lambda: load(tmp_path / "net.py"))
