@@ -175,7 +175,7 @@ def _fewest(model: nn.Module, images: Tensor, together: repeats.Pass, part: str 
     if not isinstance(own, Tensor) or own.numel() * IMAGES != among.numel():
         return 2
     own, among = own.reshape(-1).float(), _per_image(among, IMAGES)[IMAGES - 1].float()
-    if not own.isfinite().all():
+    if not (own.isfinite().all() and among.isfinite().all()):
         return 1  # extraction names the layer and the image
     if not torch.allclose(own, among, rtol=1e-3, atol=1e-4 + 1e-3 * float(among.abs().max())):
         raise StudyError(

@@ -160,8 +160,11 @@ def refuse_random(model: nn.Module, one: Pass, another: Pass) -> None:
 
 
 def refuse_non_finite(model: nn.Module, one: Pass, logits: Tensor) -> None:
-    """Raises StudyError where logits (image, class) are NaN or infinite, naming the module where that begins."""
-    if logits.isfinite().all():
+    """Raises StudyError where the logits (image, class) of every image are NaN or infinite, naming the module.
+
+    Those of some images of noise may be, if no real image looks so; extraction names layer and image.
+    """
+    if logits.isfinite().all(1).any():
         return
     name = type(model).__name__
     if not logits.isnan().any() and not (logits == torch.inf).any():

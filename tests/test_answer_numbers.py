@@ -81,6 +81,10 @@ def test_logits_that_are_not_finite_are_refused_and_the_place_is_named(value: fl
     assert "because of scale (Identity)" in mistake(model)
 
 
+def test_logits_that_are_finite_for_some_noise_are_left_to_the_images() -> None:
+    found(Body(lambda y, f, m: y / (torch.arange(len(y)) > 0)[:, None]))
+
+
 def test_a_masked_class_needs_a_finite_number() -> None:
     mask = torch.tensor([0, 0, -torch.inf, 0, 0, 0, 0])
     message = mistake(Body(lambda y, f, m: y + mask))
