@@ -5,8 +5,8 @@ logits = answer.run(model, images)                             # (image, class),
 logits = answer.logits(output)                                 # the same, of what the network returned
 
 Networks return tensors, tuples, lists, mappings and objects with several parts; the logits are one number for each
-class and image. Probabilities become logits whose softmax gives the probabilities again. One number per image becomes
-two classes.
+class and image. Probabilities, and percentages, become logits whose softmax gives the probabilities again. One number
+per image becomes two classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from extract import repeats
 from extract.preprocess import Recipe
+from extract.repeats import IMAGES
 from extract.study import StudyError
 from extract.texts import one_line
 
@@ -30,7 +31,6 @@ log = logging.getLogger("dissectdb")
 
 TINY = torch.finfo(torch.float32).tiny
 BELOW_1 = 1 - 2**-24  # the largest float32 below 1
-IMAGES = 3  # of the longest pass
 
 
 @dataclass(frozen=True)
@@ -138,28 +138,17 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
 
     model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
     """
-    for module in model.eval().modules():
-        module.training = False  # whatever its own train() does
-    images = _noise(recipe)
+    repeats.eval_mode(model)
+    images = repeats.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
     part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
     repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
     repeats.refuse_mixing(model, passes[IMAGES], passes[2])
     values = _per_image(part_of(passes[IMAGES].output, part), IMAGES).float()
+    repeats.refuse_non_finite(model, passes[IMAGES], values)
     fewest = _fewest(model, images, passes[IMAGES], part)
     answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, fewest)
     return answer, max(values.shape[1], 2)
-
-
-def _noise(recipe: Recipe) -> Tensor:
-    """Three prepared images (image, channel, H, W): of all values, of dark and of light ones, so that they differ."""
-    channels, height, width = recipe.shape
-    shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
-    noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
-    lowest, divisor = torch.tensor([0, 0, 192]), torch.tensor([1, 4, 4])
-    each = [-1] + [1] * (len(shape) - 1)
-    pixels = lowest.view(each) + noise // divisor.view(each)
-    return recipe.apply(pixels.to(torch.uint8), torch.device("cpu"))
 
 
 def _pass(model: nn.Module, images: Tensor) -> repeats.Pass:
@@ -274,13 +263,25 @@ def _per_image(values: Tensor, images: int) -> Tensor:
 
 def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> str:
     """Whether the numbers (image, output) are logits or probabilities; says so where they are not logits."""
-    if not (values.isfinite().all() and (values >= 0).all() and (values <= 1 + 1e-6).all()):
+    if (values < 0).any():
         return "logits"
     name = type(model).__name__
     if values.shape[1] > 1 and (values.sum(1) - 1).abs().max() < 1e-3:
         log.warning(f"network: {name} ends in probabilities, not logits (a softmax?); their logarithm is taken")
         return "probabilities"
-    last = _last_operation(model, images, part)
+    last, before = _last_operations(model, images, part)
+    if last not in AFFINE and (total := _total(values)):
+        log.warning(
+            f"network: the outputs of {name} add up to {total:g} for each image; they are taken for probabilities "
+            f"times {total:g} (a softmax before that?), and their logarithm is taken"
+        )
+        return "probabilities"
+    if last in ("Mul", "Div") and before == "Sigmoid":
+        raise StudyError(
+            f"network: {name} ends in a sigmoid times a number; have it return the number before the sigmoid"
+        )
+    if (values > 1 + 1e-6).any():
+        return "logits"
     if last == "Sigmoid":
         many = ", and a softmax over them, although it was not trained so" if values.shape[1] > 1 else ""
         log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
@@ -308,13 +309,41 @@ KEEPING = {
 }  # fmt: skip
 
 
-def _last_operation(model: nn.Module, images: Tensor, part: str | None) -> str:
-    """What autograd has recorded as the last operation of the network; empty where it has not."""
+def _total(values: Tensor) -> float | None:
+    """What the numbers (image, output), none below 0, add up to, if that is the same for each image; else None."""
+    sums = values.sum(1)
+    total = float(sums.mean())
+    if values.shape[1] == 1 or total <= 0 or (sums - total).abs().max() > 1e-3 * total:
+        return None
+    percent = abs(total - 100) < 0.1
+    if not percent and torch.allclose(values, values[:1].expand_as(values), rtol=1e-3, atol=1e-3 * total):
+        return None  # a network whose outputs do not depend on the image
+    return 100.0 if percent else total
+
+
+def _last_operations(model: nn.Module, images: Tensor, part: str | None) -> tuple[str, str]:
+    """What autograd has recorded as the last operation of the network, and the one before it if that alone leads to it.
+
+    Empty where nothing is recorded.
+    """
     try:
         with torch.enable_grad():
-            step = part_of(model(images[:2].requires_grad_().clone()), part).grad_fn
+            last = _changing(part_of(model(images[:2].requires_grad_().clone()), part).grad_fn)
     except Exception:  # not every network can be run with gradients
-        return ""
-    while step is not None and step.name().partition("Backward")[0] in KEEPING:
+        return "", ""
+    if last is None:
+        return "", ""
+    inputs = [step for step, _ in last.next_functions if step is not None]
+    before = _changing(inputs[0]) if len(inputs) == 1 else None
+    return _name(last), "" if before is None else _name(before)
+
+
+def _changing(step: Any) -> Any:
+    """The nearest operation, at or before this one, that changes numbers."""
+    while step is not None and _name(step) in KEEPING:
         step = step.next_functions[0][0]
-    return "" if step is None else step.name().partition("Backward")[0]
+    return step
+
+
+def _name(step: Any) -> str:
+    return step.name().partition("Backward")[0]

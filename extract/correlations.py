@@ -28,8 +28,11 @@ def correlations(job: Job) -> Best:
     return products(job, cube if scorer == "cos_cubed" else standardise)
 
 
-def products(job: Job, prepare: Callable[[Tensor], None]) -> Best:
-    """Products of columns over the images: A[·, k] and s[·, c], or P[·, c] for pearson, each prepared in place."""
+def products(job: Job, prepare: Callable[[Tensor], Tensor]) -> Best:
+    """Products of columns over the images: A[·, k] and s[·, c], or P[·, c] for pearson, each prepared in place.
+
+    What is left of each column's length is multiplied in at the end for neurons: it may be below float32's range.
+    """
     best, size = job.best(), neurons_at_a_time(job)
     count = job.layer.images
     width = job.width(2 * job.images.nbytes + 12 * count * size + 4 * ROWS * ROWS, 4 * count + 8 * size + 8 * ROWS)
@@ -38,12 +41,14 @@ def products(job: Job, prepare: Callable[[Tensor], None]) -> Best:
         chunks = share_chunks(images * job.settings.softmax_scale, job.words, width)
     else:
         chunks = cosine_chunks(images, job.words, width)
+    lengths = torch.ones(job.layer.neurons, dtype=torch.float64, device=job.device)
     for first, columns in chunks:
-        prepare(columns)
+        columns *= prepare(columns).float()
         for neurons in pieces(job.layer.neurons, size):
             block = torch.tensor(job.layer.block(neurons.start, neurons.stop), device=job.device)
-            prepare(block)
+            lengths[neurons] = prepare(block)
             best.update(block.T @ columns, first, neurons.start)
+    best.values *= torch.where(lengths > 0, lengths, 1)[best.neurons, None]
     return best
 
 
@@ -98,31 +103,52 @@ def sum_of_products(left: Tensor, right: Tensor, device: torch.device) -> Tensor
     return total
 
 
-def to_unit_length(columns: Tensor) -> None:
-    """Scale the columns (N, n) to length one, in place; one of zeros stays as it is."""
-    norms = column_sums(columns, 2).sqrt()
-    columns *= torch.where(norms > 0, 1 / norms, 0).float()
+def to_unit_length(columns: Tensor) -> Tensor:
+    """Scale the columns (N, n) to length one, in place, and return that length (n,); 0 for one of zeros."""
+    into_range(columns)
+    return _divide(columns, column_sums(columns, 2).sqrt())
 
 
-def standardise(columns: Tensor) -> None:
-    """Centre the columns (N, n) and scale them to length one, in place.
+def standardise(columns: Tensor) -> Tensor:
+    """Centre the columns (N, n) and scale them to length one, in place, and return that length (n,).
 
     One that is constant but for float32's rounding becomes 0: it correlates with nothing.
     """
+    into_range(columns)
     means = column_sums(columns, 1) / len(columns)
     columns -= means.float()
     norms = column_sums(columns, 2).sqrt()
     varies = norms > 1e-6 * len(columns) ** 0.5 * means.abs()
-    columns *= torch.where(varies, 1 / norms, 0).float()
+    return _divide(columns, torch.where(varies, norms, 0))
 
 
-def cube(columns: Tensor) -> None:
-    """Centre the columns (N, n), cube them, divide by the norm of the cubes or by MIN_NORM if it is less, in place.
+def cube(columns: Tensor) -> Tensor:
+    """Centre the columns (N, n), cube them and scale the cubes to length one, in place.
 
-    Cubed relative to the column's largest, lest float32 overflow; the least norm is scaled alike.
+    Returns the length (n,) that they should have: that of the cubes divided by MIN_NORM, at most 1.
     """
+    scale = into_range(columns)
     columns -= (column_sums(columns, 1) / len(columns)).float()
-    largest = torch.maximum(columns.amax(dim=0), -columns.amin(dim=0)).clamp(min=1e-30)
-    columns.div_(largest).pow_(3)
-    norms = torch.maximum(column_sums(columns, 2).sqrt(), MIN_NORM / largest.double() ** 3)
-    columns *= (1 / norms).float()
+    largest = torch.maximum(columns.amax(dim=0), -columns.amin(dim=0))
+    columns.div_(torch.where(largest > 0, largest, 1)).pow_(3)
+    norms = column_sums(columns, 2).sqrt()
+    _divide(columns, norms)
+    return (norms * (largest.double() / scale) ** 3 / MIN_NORM).clamp(max=1)
+
+
+def into_range(columns: Tensor) -> Tensor:
+    """Multiply each column (N, n) with a power of 2, in place, so that its largest size is about 1; returns the powers.
+
+    The squares and cubes of very small or large activations are outside float32's range.
+    """
+    largest = torch.maximum(columns.amax(dim=0), -columns.amin(dim=0))
+    scale = torch.exp2(-torch.frexp(largest).exponent.clamp(-126, 126).double())
+    columns *= scale.float()
+    return scale
+
+
+def _divide(columns: Tensor, norms: Tensor) -> Tensor:
+    """Divide by lengths that are not 0; columns of length 0 become 0. Returns the lengths after that: 1 or 0."""
+    there = norms > 0
+    columns *= torch.where(there, 1 / norms, 0).float()
+    return there.double()

@@ -13,24 +13,28 @@ import difflib
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract import checkpoints, fetching, fingerprints, study
+from extract import checkpoints, drawn, fetching, fingerprints, repeats, study
 from extract.answers import PLAIN, Answer
+from extract.code_files import OUR_NAMES
 from extract.preprocess import Recipe
 from extract.study import StudyError
-from extract.user_code import OUR_NAMES, PREFIX, UserCode
+from extract.user_code import PREFIX, UserCode
 
 log = logging.getLogger("dissectdb")
 
+WEIGHTS = 'name a checkpoint, "pretrained" (for torchvision: and timm:), or "random", with network.seed'
 WAY_OUT = 'download them elsewhere and name the file: network.weights = "FILE"'
 
 # The versions of packages count since this release. The ones that it was made with count as none, so that networks in
@@ -70,12 +74,14 @@ def load(settings: study.Network) -> Network:
         if said:
             log.info(f"network {settings.name}, weights {settings.weights.name}: {said}")
     elif settings.weights is None:
-        _refuse_random(settings, model)
+        _refuse_library(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
     recipe = Recipe(**settings.input.model_dump())
-    model.eval()
+    repeats.eval_mode(model)
     if code is not None:
-        _run_once(model, recipe)
+        images = repeats.noise(recipe)[:2]
+        output = _run_once(model, images, code)
+        _refuse_drawn(settings, model, code, images, output)
     weights = str(settings.weights) if settings.weights else None
     return describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
 
@@ -120,13 +126,13 @@ def with_answer(network: Network, answer: Answer) -> Network:
 # ---------------------------------------------------------------- the code is a part of the network
 
 
-def _run_once(model: nn.Module, recipe: Recipe) -> None:
-    """Run a user's network, so that the modules that it imports while it runs are known."""
+def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
+    """What a user's network returns; after this, what it imports and reads while it runs is known."""
     try:
         with torch.inference_mode():
-            model(torch.zeros(2, *recipe.shape))
+            return code.run(lambda: model(images.clone()))
     except Exception:  # whatever a user's code raises; jobs.load_network runs it too, and reports it
-        return
+        return None
 
 
 def _code(architecture: str, model: nn.Module, code: UserCode | None) -> Any:
@@ -168,39 +174,89 @@ def _is_file(architecture: str) -> bool:
     return architecture.rpartition(":")[0].endswith(".py")
 
 
-def _refuse_random(settings: study.Network, model: nn.Module) -> None:
-    """Raises StudyError if the study names no weights, unless a user's function returns the same ones twice."""
-    way_out = 'name a checkpoint, "pretrained" (for torchvision: and timm:), or "random", with network.seed'
-    if not model.state_dict():
+def _refuse_library(settings: study.Network, model: nn.Module) -> None:
+    """Raises StudyError if the study names no weights for a network whose function is not the user's."""
+    if not _is_file(settings.architecture) and model.state_dict():
+        raise StudyError(f"network.weights is missing, and {settings.architecture} would be random: {WEIGHTS}")
+
+
+def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, images: Tensor, output: object) -> None:
+    """Raises StudyError if the user's function, called again, builds a network that answers otherwise.
+
+    The second network takes the weights of the first if these come from a file. Without a file, the weights that the
+    function returns must be the same each time.
+    """
+    again = _build_again(settings, code)
+    if again is None:
         return
-    if not _is_file(settings.architecture):
-        raise StudyError(f"network.weights is missing, and {settings.architecture} would be random: {way_out}")
-    again = _build(settings)[0].state_dict()
-    for name, tensor in model.state_dict().items():
-        if name not in again or fingerprints.of_weights({"": tensor}) != fingerprints.of_weights({"": again[name]}):
-            raise StudyError(
-                f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is called "
-                f"again; {way_out}"
+    if isinstance(settings.weights, Path):
+        again.load_state_dict(model.state_dict(), strict=False)
+    elif settings.weights is None:
+        others = again.state_dict()
+        for name, tensor in model.state_dict().items():
+            if name not in others or fingerprints.of_weights({"": tensor}) != fingerprints.of_weights(
+                {"": others[name]}
+            ):
+                raise StudyError(
+                    f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is "
+                    f"called again; {WEIGHTS}"
+                )
+    drawn.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
+
+
+def _build_again(settings: study.Network, code: UserCode) -> nn.Module | None:
+    """The model from the file once more, or from the code that is loaded if the file cannot be loaded twice.
+
+    None, with a warning, where neither works; a StudyError where the study names no weights.
+    """
+    try:
+        return _build(settings)[0]
+    except StudyError as error:  # such as a registry that takes a name once
+        try:
+            return _build(settings, code)[0]
+        except StudyError:
+            if settings.weights is None:
+                raise error from None
+            log.warning(
+                f"network {settings.name}: {settings.architecture} cannot be called twice, so it is not known whether "
+                f"its answers depend on random numbers that are drawn while it is built ({error})"
             )
+            return None
 
 
-def _build(settings: study.Network) -> tuple[nn.Module, UserCode | None]:
-    """The model that the study names, and the user's code if it comes from there. Raises StudyError."""
+def _build(settings: study.Network, code: UserCode | None = None) -> tuple[nn.Module, UserCode | None]:
+    """The model that the study names, and the user's code if it comes from there. Raises StudyError.
+
+    code: as it was loaded before; None: load it.
+    """
     if settings.weights != "random":
-        return _built(settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return _built(settings)
+        return _built(settings, code)
+    with _seeded(settings.seed):
+        return _built(settings, code)
 
 
-def _built(settings: study.Network) -> tuple[nn.Module, UserCode | None]:
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators that code draws from by default; afterwards they are as they were."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, UserCode | None]:
     architecture, arguments = settings.architecture, settings.arguments
     pretrained = settings.weights == "pretrained"
     library, _, name = architecture.partition(":")
-    code = None
     try:
         if _is_file(architecture):
-            model, code = _call_users_function(architecture, arguments)
+            model, code = _call_users_function(architecture, arguments, code)
         elif architecture == "vggnet":
             from extract.vggnet import VGGNet
 
@@ -246,12 +302,14 @@ def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> Non
         raise StudyError(f"network.architecture: {architecture}: no such network{hint}")
 
 
-def _call_users_function(architecture: str, arguments: Mapping[str, object]) -> tuple[nn.Module, UserCode]:
+def _call_users_function(
+    architecture: str, arguments: Mapping[str, object], code: UserCode | None
+) -> tuple[nn.Module, UserCode]:
     file, _, function = architecture.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise StudyError(f"network.architecture: {path}: no such file")
-    code = UserCode(path)
+    code = code or UserCode(path)
     if not hasattr(code.main, function):
         close = difflib.get_close_matches(function, vars(code.main), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from extract.preprocess import Recipe
 from extract.study import StudyError
+
+IMAGES = 3  # of the longest pass
 
 # Relative and absolute; batches of other sizes are summed in another order.
 SAME_BATCH, OTHER_BATCH = (1e-4, 1e-6), (1e-3, 1e-4)
@@ -42,6 +45,23 @@ class Pass:
     images: int
     output: object
     calls: list[Call]
+
+
+def noise(recipe: Recipe) -> Tensor:
+    """Three prepared images (image, channel, H, W): of all values, of dark and of light ones, so that they differ."""
+    channels, height, width = recipe.shape
+    shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
+    numbers = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
+    lowest, divisor = torch.tensor([0, 0, 192]), torch.tensor([1, 4, 4])
+    each = [-1] + [1] * (len(shape) - 1)
+    pixels = lowest.view(each) + numbers // divisor.view(each)
+    return recipe.apply(pixels.to(torch.uint8), torch.device("cpu"))
+
+
+def eval_mode(model: nn.Module) -> None:
+    """Put every module into eval mode, whatever its own train() does."""
+    for module in model.eval().modules():
+        module.training = False
 
 
 def watch(model: nn.Module, images: Tensor) -> Pass:
@@ -81,6 +101,8 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for each in value:
             yield from _tensors(each)
+    elif hasattr(value, "__dict__"):  # a dataclass, or an object with the parts as attributes
+        yield from (each for each in vars(value).values() if isinstance(each, Tensor))
 
 
 def _digest(value: object, images: int) -> Digest:
@@ -137,6 +159,33 @@ def refuse_random(model: nn.Module, one: Pass, another: Pass) -> None:
         )
 
 
+def refuse_non_finite(model: nn.Module, one: Pass, logits: Tensor) -> None:
+    """Raises StudyError where the logits (image, class) of every image are NaN or infinite, naming the module.
+
+    Those of some images of noise may be, if no real image looks so; extraction names layer and image.
+    """
+    if logits.isfinite().all(1).any():
+        return
+    name = type(model).__name__
+    if not logits.isnan().any() and not (logits == torch.inf).any():
+        place = int((logits == -torch.inf).any(0).nonzero()[0])
+        raise StudyError(
+            f"network: the logits of {name} are -infinity for output {place} (from 0); a class that is masked needs a "
+            "finite number, such as -10000"
+        )
+    bad = torch.isnan if logits.isnan().any() else torch.isinf
+    for place, call in enumerate(one.calls):
+        if any(bad(each).any() for each in call.outputs) and not any(bad(each).any() for each in call.inputs):
+            where = f", because of {_described(model, one.calls, place, None)}"
+            break
+    else:
+        where = ""
+    raise StudyError(
+        f"network: the logits of {name} are NaN or infinite for images of noise{where}; "
+        "the network or its input range is not what its weights expect"
+    )
+
+
 def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
     """Raises StudyError where images are answered differently beside others; `fewer` are the first images of `one`."""
     if where := _culprit(model, one, fewer, OTHER_BATCH):
@@ -144,6 +193,18 @@ def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
             f"network: the answer to an image depends on the other images of its batch, because of {where}; it uses "
             "statistics of the batch in eval mode (track_running_stats = False?): use running statistics"
         )
+
+
+def same_output(one: object, other: object, images: int) -> bool:
+    """Whether what a network returned for some images is the same twice."""
+    return not _differ(_digest(one, images), _digest(other, images), images, SAME_BATCH)
+
+
+def same(one: Pass, another: Pass) -> bool:
+    """Whether the modules yield the same in two passes over the same images."""
+    return [call.name for call in one.calls] == [call.name for call in another.calls] and not any(
+        _differ(a.outputs, b.outputs, one.images, SAME_BATCH) for a, b in zip(one.calls, another.calls, strict=True)
+    )
 
 
 def _culprit(model: nn.Module, one: Pass, other: Pass, tolerance: tuple[float, float]) -> str | None:

@@ -3,7 +3,7 @@
     code = UserCode(Path("nets/net.py"))
     model = code.function("make")(classes=7)
     model(images)                       # an import inside forward works as well
-    code.modules()                      # {"blocks": "9f86…"}: what was imported beside the file, with SHA-256
+    code.modules()                      # {"blocks": "9f86…", "net.yaml": "41c2…"}: its other parts, with SHA-256
     code.packages()                     # {"einops"}: installed packages that the code imported
 
 An import of the file, and of each module beside it, looks into the file's folder first, as Python does for a script.
@@ -14,7 +14,9 @@ The modules live under a private name for each load, and only the user's own imp
 `extract.py` or `utils.py` beside the network hides nothing of ours, two networks may each have another `blocks.py`, and
 a changed file is read again.
 
-Files that the code opens (its data, its configuration) are not seen, nor a module that only runs when it trains.
+Files that the code opens count as well: a helper that it runs with exec, runpy or spec_from_file_location, and a small
+file that it reads, such as its configuration (see code_files). A module that only runs when it trains is not seen, nor
+is a file that is read by compiled code.
 """
 
 from __future__ import annotations
@@ -26,21 +28,20 @@ import importlib
 import importlib.machinery
 import importlib.util
 import itertools
-import site
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from extract import code_files
+from extract.code_files import is_installed, is_ours
+
 PREFIX = "dissectdb_user_"
-OURS = Path(__file__).resolve().parent.parent
-OUR_NAMES = {"cli", "cli_concepts", "cli_exchange", "cli_options", "extract", "reports", "sql", "studies", "warehouse"}
 _numbers = itertools.count()
 _loaded: dict[str, UserCode] = {}  # private name → code
+_late: set[str] = set()  # modules that _LastFinder found
 
 
 class UserCode:
@@ -50,14 +51,19 @@ class UserCode:
         self.path = path.resolve()
         self.name = f"{PREFIX}{next(_numbers)}"
         self.sources: dict[str, str] = {}  # full private name → SHA-256
+        self.places: set[Path] = set()  # where those lie
         self.imported: set[str] = set()  # first parts of the names of other modules that the code imported
         self.folders, name = _place(self.path)
+        self.opened = code_files.Opened(self.path, self.folders)
         self.added: list[str] = []  # what the code put on sys.path, which holds for it alone
         self.builtins = {**vars(builtins), "__import__": self._import}
         root = types.ModuleType(self.name)
         root.__path__ = [str(folder) for folder in self.folders]
         sys.modules[self.name] = root
         _loaded[self.name] = self
+        for module in [name for name in sys.modules if name.partition(".")[0] in _late]:
+            del sys.modules[module]  # another network's, or an older version of the file
+        _late.clear()
         importlib.invalidate_caches()  # a file may be new
         with self._on_the_path():
             self.main = importlib.import_module(f"{self.name}.{name}")
@@ -78,20 +84,30 @@ class UserCode:
         return call
 
     def modules(self) -> dict[str, str]:
-        """SHA-256 of each module of the user's that was loaded so far, without the file itself, by its name there."""
+        """SHA-256 of each module of the user's that was loaded so far, and of each other file that counts.
+
+        By a module's name, or a file's path from the folder of the network's file; that file itself is not among them.
+        """
         own = {name: digest for name, digest in self.sources.items() if name != self.main.__name__}
         found = {name.removeprefix(f"{self.name}."): digest for name, digest in own.items()}
-        elsewhere = {name for name in self.imported if (place := _origin(name)) and not _is_installed(place)}
+        elsewhere = {name for name in self.imported if (place := _origin(name)) and not is_installed(place)}
+        known = {self.path, *self.places}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if name.partition(".")[0] in elsewhere and file and Path(file).is_file() and not _is_ours(Path(file)):
+            if name.partition(".")[0] in elsewhere and file and Path(file).is_file() and not is_ours(Path(file)):
                 found[name] = _digest(Path(file).read_bytes())
-        return found
+                known.add(Path(file).resolve())
+        return found | self.opened.digests(known)
 
     def packages(self) -> set[str]:
         """The installed packages that the user's modules imported so far, without Python's own."""
         others = self.imported - sys.stdlib_module_names
-        return {name for name in others if (place := _origin(name)) and _is_installed(place)}
+        return {name for name in others if (place := _origin(name)) and is_installed(place)}
+
+    def run(self, call: Callable[[], object]) -> object:
+        """Call something that runs the code, so that what it imports and opens is known."""
+        with self._on_the_path():
+            return call()
 
     @contextmanager
     def _on_the_path(self) -> Iterator[None]:
@@ -100,20 +116,26 @@ class UserCode:
         modules, path = set(sys.modules), list(sys.path)
         sys.path.extend(folders)
         try:
-            yield
+            with self.opened.watch():
+                yield
         finally:
             self.added += [entry for entry in sys.path if entry not in (*path, *folders)]
             sys.path[:] = path
             for name in set(sys.modules) - modules:
                 file = getattr(sys.modules[name], "__file__", None)
                 if file and not name.startswith(PREFIX) and self._is_beside(Path(file)):
-                    self.sources[f"{self.name}.{name}"] = _digest(Path(file).read_bytes())
+                    self.enter(f"{self.name}.{name}", file, Path(file).read_bytes())
                     del sys.modules[name]
+
+    def enter(self, name: str, file: str, content: bytes) -> None:
+        """Take note of a module that was loaded, by its private name."""
+        self.sources[name] = _digest(content)
+        self.places.add(Path(file).resolve())
 
     def _is_beside(self, file: Path) -> bool:
         """Whether a file is the user's; the environment, or ours, may lie in the same folder."""
         beside = any(file.resolve().is_relative_to(folder) for folder in self.folders)
-        return beside and not _is_installed(file) and not _is_ours(file)
+        return beside and not is_installed(file) and not is_ours(file)
 
     def _import(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] = (), level: int = 0
@@ -135,7 +157,11 @@ class UserCode:
         if private in sys.modules:
             return True
         entries = [*self.added, *sys.path]
-        others = [entry for entry in entries if Path(entry).resolve() != OURS and not _is_installed(Path(entry) / "x")]
+        others = [
+            entry
+            for entry in entries
+            if Path(entry).resolve() != code_files.OURS and not is_installed(Path(entry) / "x")
+        ]
         for folders in ([str(folder) for folder in self.folders], others):
             found = importlib.machinery.PathFinder.find_spec(private, folders)
             if found is not None and (found.origin is not None or not _is_known(name)):
@@ -157,7 +183,7 @@ def _is_known(name: str) -> bool:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return name in sys.modules
-    return spec is not None and spec.origin is not None and not _is_ours(Path(spec.origin))
+    return spec is not None and spec.origin is not None and not is_ours(Path(spec.origin))
 
 
 def _place(path: Path) -> tuple[list[Path], str]:
@@ -179,12 +205,19 @@ def _place(path: Path) -> tuple[list[Path], str]:
     return list(dict.fromkeys([path.parent, folder])), ".".join(parts)
 
 
-class _Loader(importlib.machinery.SourceFileLoader):
-    """Runs exactly the bytes that are hashed, never a compiled file that may be older, and with the user's imports."""
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Runs the source, never a compiled file that may be older."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class _Loader(_SourceLoader):
+    """Runs exactly the bytes that are hashed, and with the user's imports."""
 
     def get_code(self, fullname: str) -> types.CodeType:
         source = self.get_data(self.path)
-        _loaded[fullname.partition(".")[0]].sources[fullname] = _digest(source)
+        _loaded[fullname.partition(".")[0]].enter(fullname, self.path, source)
         return self.source_to_code(source, self.path)
 
     def exec_module(self, module: types.ModuleType) -> None:
@@ -203,29 +236,48 @@ class _Finder:
         if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
             spec.loader = _Loader(spec.name, spec.loader.path)
         elif spec is not None and spec.origin is not None and Path(spec.origin).is_file():  # a compiled extension
-            _loaded[name.partition(".")[0]].sources[name] = _digest(Path(spec.origin).read_bytes())
+            _loaded[name.partition(".")[0]].enter(name, spec.origin, Path(spec.origin).read_bytes())
         return spec
 
 
+class _LastFinder:
+    """Finds a module beside the network that importlib, or a helper, imports while the network runs.
+
+    The folder has left sys.path by then, and threads may run several copies of the network: so the code is found by
+    looking for it among the callers.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        code = _caller() if path is None and not name.startswith(PREFIX) else None
+        if code is None:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, [*map(str, code.folders), *code.added])
+        if spec is None or spec.origin is None:
+            return None
+        if type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = _SourceLoader(spec.name, spec.loader.path)
+        _late.add(name)
+        return spec
+
+
+def _caller() -> UserCode | None:
+    """The user's code that runs in this thread, if any does."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if name.startswith(PREFIX):
+            return _loaded.get(name)
+        for code in reversed(_loaded.values()):
+            if frame.f_code.co_filename in code.opened.read:
+                return code
+        frame = frame.f_back
+    return None
+
+
 sys.meta_path.insert(0, _Finder)
+sys.meta_path.append(_LastFinder)
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@cache
-def _installed() -> tuple[Path, ...]:
-    """The folders of Python's library and of installed packages."""
-    paths = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return (*{Path(path).resolve() for path in [*paths, *site.getsitepackages(), site.getusersitepackages()]},)
-
-
-def _is_installed(file: Path) -> bool:
-    file = file.resolve()
-    return file.suffix == ".zip" or any(file.is_relative_to(folder) for folder in _installed())
-
-
-def _is_ours(file: Path) -> bool:
-    file = file.resolve()
-    return file.is_relative_to(OURS) and file.relative_to(OURS).parts[0].removesuffix(".py") in OUR_NAMES

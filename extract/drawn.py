@@ -1,0 +1,93 @@
+"""Whether a network that is built again gives the same answers, once it has the same weights.
+
+refuse_other_answers("net.py:make", model, again, images, output)     # StudyError: the attributes that differ
+
+A tensor that is drawn while the network is built, and is neither a parameter nor a buffer, is not in a file of weights:
+the next run would draw another. The same goes for layers in a plain list, for a random order of channels, and for
+buffers that are not saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from extract import repeats
+from extract.study import StudyError
+
+OF_TORCH = set(vars(nn.Module()))  # a module's own books: parameters, hooks and the like
+MOST = 3  # attributes that a message names
+
+
+def refuse_other_answers(
+    what: str, model: nn.Module, again: nn.Module, images: Tensor, output: object, seeded: bool
+) -> None:
+    """Raises StudyError if two builds of a network answer the same images differently, in the end or inside.
+
+    output: what `model`, in eval mode, returned for the images. seeded: both were built with network.seed. A network
+    that cannot be run, or that answers differently each time, is left to extract.answers, which says so.
+    """
+    repeats.eval_mode(again)
+    names = differing(model, again)
+    try:
+        with torch.inference_mode():
+            if not names and repeats.same_output(output, again(images.clone()), len(images)):
+                return  # a pass that is watched takes several times as long
+        first, repeated, other = (repeats.watch(each, images) for each in (model, model, again))
+    except Exception:  # whatever a user's network raises
+        return
+    if not repeats.same(first, repeated) or repeats.same(first, other):
+        return
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    where = f": {', '.join(names[:MOST])}{more}" if names else ""
+    if seeded:
+        way_out = "network.seed seeds torch, numpy's global generator and Python's random: draw from one of these"
+    else:
+        way_out = (
+            "make it a parameter or a buffer that the file of weights holds (layers belong into an nn.ModuleList), "
+            "or draw it from a generator with a seed of its own"
+        )
+    raise StudyError(
+        f"network: the answers of {what} depend on random numbers that are drawn while it is built and that are not "
+        f"in its weights{where}; {way_out}"
+    )
+
+
+def differing(model: nn.Module, again: nn.Module) -> list[str]:
+    """Attributes of the modules, outside their saved weights, that differ between two builds."""
+    names = []
+    others = dict(again.named_modules())
+    for path, module in model.named_modules():
+        if path not in others:
+            continue
+        own, other = _unsaved(module), _unsaved(others[path])
+        names += [
+            f"{path}.{key}" if path else key for key in own if key not in other or not _equal(own[key], other[key])
+        ]
+    return names
+
+
+def _unsaved(module: nn.Module) -> dict[str, object]:
+    """A module's attributes and those buffers that are not saved."""
+    plain = {key: value for key, value in vars(module).items() if key not in OF_TORCH}
+    return plain | {key: module._buffers.get(key) for key in module._non_persistent_buffers_set}
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two values are equal; what has no values of its own, such as a function, counts as equal."""
+    if isinstance(one, nn.Module) and isinstance(other, nn.Module):
+        return _equal(one.state_dict(), other.state_dict())
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all())
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return bool(np.array_equal(one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, bool | int | float | str | bytes | np.generic):
+        return one == other
+    return True
