@@ -62,10 +62,15 @@ def check(
     Example: dissectdb check --deep studies/demo.toml
     """
     from reports import terminal
+    from warehouse.held import WarehouseError
 
     study = None if deep is None else load_study(deep, overrides, device)
     path, broken = warehouse_path(warehouse, study), 0
     with open_to_read(path, wait) as opened:
+        if opened.rows("select 1 from extraction_blocks limit 1").is_empty():
+            raise WarehouseError(
+                f"{path}: nothing has been extracted, so there is nothing to check; run: dissectdb extract STUDY"
+            )
         results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
     for contract, rows in results:
         if len(rows):
