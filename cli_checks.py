@@ -11,6 +11,7 @@ import typer
 import cli_exchange
 from cli_options import (
     WAIT,
+    CheckedWarehousePath,
     Device,
     Memory,
     Overrides,
@@ -45,7 +46,7 @@ def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Thre
 
 
 def check(
-    warehouse: WarehousePath = None,
+    warehouse: CheckedWarehousePath = None,
     deep: Annotated[
         Path | None, typer.Option(metavar="STUDY", help="Also compute a sample again from this study's files")
     ] = None,
