@@ -6,10 +6,13 @@ import logging
 import re
 from functools import partial
 
+import polars as pl
 import pytest
+from test_reports import Plan, filled
 from worlds import World, command
 
 import cli
+from reports import concepts, page
 from warehouse import Warehouse
 
 pytest_plugins = ["world_fixtures"]
@@ -72,7 +75,11 @@ def test_an_extraction_says_its_preprocessing_and_sums_the_views_up(new_world: W
 def test_what_is_odd_about_a_word_list_is_said_when_it_is_new_and_not_again(new_world: World):
     words = new_world.folder / "looks.txt"
     words.write_text(words.read_text() + "# a comment\nround\nRound\nRound\n")
-    odd = ("looks.txt: lines that begin with # are comments, not concepts: 1", "differ in case", "repeats and were left out")
+    odd = (
+        "looks.txt: lines that begin with # are comments, not concepts: 1",
+        "differ in case",
+        "repeats and were left out",
+    )
     for options in (("--dry-run",), ()):
         said = new_world.extract(*options).err
         assert all(said.count(text) == 1 for text in odd), said
@@ -112,3 +119,23 @@ def test_a_deep_check_sums_up_the_layers_that_were_not_extracted(world: World):
     done = world.run("check", "--deep", world.study, "--set", f"network.layers={layers}")
     assert done.code == 1
     assert len(re.findall("not extracted from this network", done.out)) == 1
+
+
+# ---------------------------------------------------------------- the order of classes in charts
+
+
+def test_charts_have_classes_in_the_order_of_the_dataset_and_concepts_with_the_commonest_first(tmp_path):
+    with filled(tmp_path / "warehouse.duckdb", Plan(classes=("zebra", "ant", "mole"))) as warehouse:
+        order = ["zebra", "ant", "mole"]
+        named = enumerate(order)
+        warehouse.write({"classes": [{"dataset_id": 1, "position": place, "class": name} for place, name in named]})
+        rows = page.ask(warehouse.rows)
+    for question, column in (("confusion", "true_class"), ("concepts_by_prediction", "class")):
+        shown = rows[question][column].unique(maintain_order=True).to_list()
+        assert len(shown) > 1, question
+        assert shown == [name for name in order if name in shown]
+    matrix = rows["concept_matrix"]
+    images = matrix.group_by("concept", maintain_order=True).agg(pl.col("images").sum())["images"].to_list()
+    assert images == sorted(images, reverse=True)
+    chart = concepts.concept_matrix(rows)["figure"].chart.to_dict()
+    assert chart["layer"][0]["encoding"]["x"]["sort"] == [name for name in order if name in matrix["class"].to_list()]
