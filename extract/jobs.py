@@ -50,8 +50,6 @@ log = logging.getLogger("dissectdb")
 BLOCK = 4096  # images a transaction
 EXTRACTION_VERSION = 1  # goes up when the same inputs come to mean other rows
 
-log = logging.getLogger("dissectdb")
-
 T = TypeVar("T")
 
 
@@ -124,7 +122,7 @@ class Plan:
             counts, steps = catalog.sound_counts(warehouse, known), []
         refuse_too_few(self, counts)
         log.info(labelling(self, counts))
-        note_new_concepts(self, warehouse)
+        clip.note_new_concepts(self, warehouse)
         steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
         for settings, classes_of, fingerprint in self.concept_sets:
             set_id = warehouse.find("concept_sets", fingerprint)
@@ -299,7 +297,7 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     accept(counts)
     if is_new:  # of images that are known already, Plan.steps has said it
         log.info(labelling(plan, counts))
-        note_new_concepts(plan, warehouse)
+        clip.note_new_concepts(plan, warehouse)
     classes.warn_of_splits(classes.counts_by_split(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
@@ -328,17 +326,6 @@ def preprocessing(plan: Plan) -> str:
     """What becomes of an image before the network and CLIP see it, in one line."""
     network, by_clip = plan.network.recipe.described(), plan.clip.recipe.described()
     return f"images become, for {plan.network.name}: {network}; for {plan.clip.name}: {by_clip}"
-
-
-def note_new_concepts(plan: Plan, warehouse: Any) -> None:
-    """Say what is odd about the concept sets that the warehouse does not hold yet, for this CLIP."""
-    is_new_clip = warehouse.find("clips", plan.clip.fingerprint) is None
-    for settings, classes_of, fingerprint in plan.concept_sets:
-        is_new = warehouse.find("concept_sets", fingerprint) is None
-        if is_new:
-            concepts.read_list(settings.source)
-        if (is_new or is_new_clip) and not plan.study.arrays:  # arrays come with the embeddings of their texts
-            clip.warn_of_cut_texts(plan.clip, list(classes_of), settings.templates)
 
 
 def labelling(plan: Plan, counts: Counter[str]) -> str:
