@@ -28,6 +28,7 @@ from cli_options import (
     Memory,
     Overrides,
     StudyFile,
+    StudyWarehousePath,
     Threads,
     Version,
     Wait,
@@ -85,7 +86,7 @@ def demo(
 @app.command()
 def extract(
     study_file: StudyFile,
-    warehouse: WarehousePath = None,
+    warehouse: StudyWarehousePath = None,
     overrides: Overrides = None,
     device: Device = None,
     deterministic: Deterministic = False,
@@ -116,6 +117,8 @@ def extract(
     work = arrays if study.arrays else jobs
     terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
     plan = replace(work.make_plan(study), keep_activations=activations == "all")
+    if not study.arrays:
+        terminal.say(jobs.preprocessing(plan))
     if sink is not None:
         cli_exchange.extract_shard(plan, sink, shard, dry_run)
         return
@@ -165,10 +168,14 @@ def build(
     if source is not None:
         cli_exchange.build_on_spark(source, select or ())
         return
+    from reports import terminal
+
     path = warehouse_path(warehouse)
     readable = dry_run or not path.exists()
     with open_to_read(path, wait) if readable else open_to_write(path, wait, deterministic=deterministic) as opened:
-        build_views(opened, select=select or (), full_refresh=full_refresh, dry_run=dry_run)
+        done = "stale" if dry_run else "built"
+        for view in opened.build(select=select or (), full_refresh=full_refresh, dry_run=dry_run):
+            terminal.say(f"{done} {view.view}: {view.rows:,} rows, {view.seconds:.1f} s")
 
 
 @app.command()
@@ -201,7 +208,7 @@ def query(
 @app.command()
 def modify(
     study_file: StudyFile,
-    warehouse: WarehousePath = None,
+    warehouse: StudyWarehousePath = None,
     edit: Annotated[str | None, typer.Option(help="Only the edit of this name")] = None,
     overrides: Overrides = None,
     device: Device = None,
@@ -244,7 +251,7 @@ def modify(
 @app.command()
 def effects(
     study_file: StudyFile,
-    warehouse: WarehousePath = None,
+    warehouse: StudyWarehousePath = None,
     overrides: Overrides = None,
     device: Device = None,
     deterministic: Deterministic = False,
@@ -382,11 +389,19 @@ def main() -> None:
         sys.exit(code)
 
 
+class _Note(logging.Formatter):
+    """The message alone; a warning is marked as one, so that it stands out among lines of progress."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{'warning: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}"
+
+
 def _show_notes() -> None:
     """Print what the rooms log for the user (an assumption, a warning) on stderr, as progress is."""
     log = logging.getLogger("dissectdb")
     log.setLevel(logging.INFO)
-    log.handlers = [logging.StreamHandler()]  # the message alone
+    log.handlers = [logging.StreamHandler()]
+    log.handlers[0].setFormatter(_Note())
     # open_clip logs to the root, which then gets a handler by itself and would print every note a second time.
     logging.getLogger().addHandler(logging.NullHandler())
 

@@ -11,6 +11,7 @@ import typer
 import cli_exchange
 from cli_options import (
     WAIT,
+    CheckedWarehousePath,
     Device,
     Memory,
     Overrides,
@@ -45,7 +46,7 @@ def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Thre
 
 
 def check(
-    warehouse: WarehousePath = None,
+    warehouse: CheckedWarehousePath = None,
     deep: Annotated[
         Path | None, typer.Option(metavar="STUDY", help="Also compute a sample again from this study's files")
     ] = None,
@@ -62,10 +63,15 @@ def check(
     Example: dissectdb check --deep studies/demo.toml
     """
     from reports import terminal
+    from warehouse.held import WarehouseError
 
     study = None if deep is None else load_study(deep, overrides, device)
     path, broken = warehouse_path(warehouse, study), 0
     with open_to_read(path, wait) as opened:
+        if opened.rows("select 1 from extraction_blocks limit 1").is_empty():
+            raise WarehouseError(
+                f"{path}: nothing has been extracted, so there is nothing to check; run: dissectdb extract STUDY"
+            )
         results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
     for contract, rows in results:
         if len(rows):

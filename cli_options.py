@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import time
 import tomllib
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     from warehouse import Warehouse
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, e.g. studies/demo.toml")]
-WarehousePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--warehouse", "-w", metavar="PATH", help="Else the study's, $DISSECTDB_WAREHOUSE, ./warehouse.duckdb"
-    ),
-]
+
+
+def _warehouse_option(default: str) -> Any:
+    return typer.Option("--warehouse", "-w", metavar="PATH", help=f"Default: {default}")
+
+
+NO_STUDY = "$DISSECTDB_WAREHOUSE, else ./warehouse.duckdb"
+WarehousePath = Annotated[Path | None, _warehouse_option(NO_STUDY)]
+StudyWarehousePath = Annotated[Path | None, _warehouse_option(f"the study's, else {NO_STUDY}")]
+CheckedWarehousePath = Annotated[Path | None, _warehouse_option(f"that of the study of --deep, else {NO_STUDY}")]
 Override = typer.Option(
     "--set",
     metavar="KEY=VALUE",
@@ -132,12 +137,16 @@ def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic:
 
 
 def build_views(opened: Warehouse, **options: Any) -> None:
-    """Build what is stale, and say so; options as in Warehouse.build."""
+    """Build what is stale, and sum it up in one line; options as in Warehouse.build."""
     from reports import terminal
 
-    done = "stale" if options.get("dry_run") else "built"
-    for built in opened.build(**options):
-        terminal.say(f"{done} {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
+    started = time.monotonic()
+    with terminal.Progress("building", unit="views") as progress:
+        views = 0
+        for views, _ in enumerate(opened.build(**options), start=1):
+            progress(views, None)
+    if views:
+        terminal.say(f"built {views} {'view' if views == 1 else 'views'} in {time.monotonic() - started:.1f} s")
 
 
 def refuse_broken_contracts(path: Path, wait: float) -> None:

@@ -230,7 +230,7 @@ def make_plan(study: Study) -> ArraysPlan:
     assert study.arrays is not None, "the study names a network"
     device = devices.prepare(study)
     [settings] = study.concept_sets
-    listed = concepts.read_list(settings.source)
+    listed = concepts.load(settings.source)
     arrays = open_arrays(study.arrays.path, study.arrays.classes)
     classes_of = classes.as_in_dataset(listed.classes_of, arrays.classes)
     rows = arrays.shapes[CONCEPTS][0]

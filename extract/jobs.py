@@ -50,8 +50,6 @@ log = logging.getLogger("dissectdb")
 BLOCK = 4096  # images a transaction
 EXTRACTION_VERSION = 1  # goes up when the same inputs come to mean other rows
 
-log = logging.getLogger("dissectdb")
-
 T = TypeVar("T")
 
 
@@ -124,6 +122,7 @@ class Plan:
             counts, steps = catalog.sound_counts(warehouse, known), []
         refuse_too_few(self, counts)
         log.info(labelling(self, counts))
+        clip.note_new_concepts(self, warehouse)
         steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
         for settings, classes_of, fingerprint in self.concept_sets:
             set_id = warehouse.find("concept_sets", fingerprint)
@@ -212,7 +211,7 @@ def make_plan(study: Study) -> Plan:
     device = devices.prepare(study)
     source = images.open_source(study.dataset)
     sets = [
-        (settings, classes.as_in_dataset(concepts.read(settings.source), source.classes))
+        (settings, classes.as_in_dataset(concepts.load(settings.source).classes_of, source.classes))
         for settings in study.concept_sets
     ]
     network = load_network(study, source)
@@ -222,8 +221,6 @@ def make_plan(study: Study) -> Plan:
     probe = torch.zeros(2, *network.recipe.shape, device=device)
     networks.prefer_channels_last(network.model, lambda: network.model(probe))
     loaded_clip = clip.load(study.clip, device)
-    for settings, classes_of in sets:
-        clip.warn_of_cut_texts(loaded_clip, list(classes_of), settings.templates)
     return Plan(
         study=study,
         source=source,
@@ -300,6 +297,7 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     accept(counts)
     if is_new:  # of images that are known already, Plan.steps has said it
         log.info(labelling(plan, counts))
+        clip.note_new_concepts(plan, warehouse)
     classes.warn_of_splits(classes.counts_by_split(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
@@ -322,6 +320,12 @@ def new_dissections(plan: Plan, warehouse: Any, entered: Entered) -> dict[str, A
         split_id=split_ids(warehouse, entered.dataset_id)[plan.study.dataset.probing_split],
         clip_id=entered.users[1].clip_id,
     )
+
+
+def preprocessing(plan: Plan) -> str:
+    """What becomes of an image before the network and CLIP see it, in one line."""
+    network, by_clip = plan.network.recipe.described(), plan.clip.recipe.described()
+    return f"images become, for {plan.network.name}: {network}; for {plan.clip.name}: {by_clip}"
 
 
 def labelling(plan: Plan, counts: Counter[str]) -> str:

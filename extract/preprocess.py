@@ -53,6 +53,13 @@ class Recipe:
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
+    def described(self) -> str:
+        """40 × 40 grey, squash, bilinear, mean 0.5, std 0.25: what becomes of an image, in one line."""
+        parts = [f"{self.size} × {self.size} {self.mode}", self.resize, self.interpolation]
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            parts += [f"{what} {' '.join(f'{value:.4g}' for value in values)}"] if values else []
+        return ", ".join(parts if self.mean or self.std else [*parts, "not normalised"])
+
     def apply(self, images: Pixels | Sequence[np.ndarray], device: torch.device) -> Tensor:
         """(image, channel, size, size) float32 on the device, of uint8 images (H, W) or (H, W, 3)."""
         images = to_device(images, device)

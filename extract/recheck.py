@@ -18,6 +18,7 @@ from extract import arrays, batches, catalog, jobs, ledger
 from extract.blocks import Block, Clips, Networks, ProbingImage, compute
 from extract.jobs import Plan, Target
 
+SHOWN_LAYERS = 3
 FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order, or embeddings in half precision
 
 
@@ -84,10 +85,6 @@ def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
         ("network", plan.network.name, "networks", plan.network.fingerprint),
         ("CLIP", plan.clip.name, "clips", plan.clip.fingerprint),
         *(
-            ("layer", tap.name, "layers", catalog.layer_fingerprint(plan.network, tap))
-            for tap in (plan.taps if warehouse.find("networks", plan.network.fingerprint) else [])
-        ),
-        *(
             ("concept set", settings.name, "concept_sets", fingerprint)
             for settings, _, fingerprint in plan.concept_sets
         ),
@@ -96,6 +93,15 @@ def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
         if warehouse.find(table, fingerprint) is None:
             problem = f"the {kind} of the study is not one that was extracted: its files, or the study, have changed"
             yield Finding(f"{kind} {name}", 0, "", "", problem)
+    if warehouse.find("networks", plan.network.fingerprint) is None:
+        return  # then none of its layers is known, which goes without saying
+    prints = {tap.name: catalog.layer_fingerprint(plan.network, tap) for tap in plan.taps}
+    if missing := [name for name, fingerprint in prints.items() if warehouse.find("layers", fingerprint) is None]:
+        names = ", ".join([*missing[:SHOWN_LAYERS], *(["…"] if len(missing) > SHOWN_LAYERS else [])])
+        what = f"{len(missing)} of {len(prints)} layers: {names}" if len(missing) > 1 else f"layer {names}"
+        yield Finding(
+            what, 0, "", "", "not extracted from this network as the study has it; run: dissectdb extract STUDY"
+        )
 
 
 def _users(plan: Plan, warehouse: Any) -> tuple[Networks, Clips]:

@@ -10,7 +10,7 @@ expression: order comes from a number beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -209,12 +209,20 @@ def edit_differences(results: pl.DataFrame) -> alt.Chart:
 
 
 def heat_map(
-    cells: pl.DataFrame, *, x: str, y: str, value: str, read: Callable[[Any], str], outlined: str | None = None
+    cells: pl.DataFrame,
+    *,
+    x: str,
+    y: str,
+    value: str,
+    read: Callable[[Any], str],
+    outlined: str | None = None,
+    columns: Sequence[str] = (),
 ) -> alt.LayerChart:
     """Cells in the order of the rows, the stronger the further from 0, orange below it; `read` writes their values.
 
     Names that stand on both axes come in the same order on both, so that a confusion matrix has its diagonal.
-    outlined: a column of booleans that says which cells get a frame.
+    outlined: a column of booleans that says which cells get a frame. columns: the names on the x axis in their order,
+    where that of the rows is another.
     """
     most = max(1e-12, *cells[value].abs().to_list())
     rows = cells.select(
@@ -227,9 +235,11 @@ def heat_map(
     ).with_row_index("order")
     down, across = rows["y"].n_unique(), rows["x"].n_unique()
     in_order = alt.EncodingSortField("order", op="min")
-    lines, columns = (rows[axis].unique(maintain_order=True).to_list() for axis in ("y", "x"))
-    shared = [name for name in lines if name in columns]
-    both = [*shared, *(name for name in columns if name not in shared)] if shared else in_order
+    lines, across_names = (rows[axis].unique(maintain_order=True).to_list() for axis in ("y", "x"))
+    shared = [name for name in lines if name in across_names]
+    both = [*shared, *(name for name in across_names if name not in shared)] if shared else in_order
+    if columns:
+        both = [plain(column) for column in columns]
     axis = {"labelLimit": 170, "ticks": False, "domain": False, "grid": False}
     base = alt.Chart(rows).encode(
         x=alt.X("x:N", sort=both).title(words(x)).axis(labelAngle=-40 if across > 4 else 0, **axis),

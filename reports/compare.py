@@ -109,8 +109,8 @@ def content(rows: Rows) -> dict[str, Any]:
         ],
         "sides": [told.described(*sides), told.described(*reversed(sides))],
         "layers": _layers(rows["layers"]),
-        "moves": _moves(rows["moves"], totals),
-        "neurons": _neurons(rows["neurons"].to_dicts()),
+        "moves": _moves(rows["moves"], sides[0], totals),
+        "neurons": _neurons(rows["neurons"].to_dicts(), sides[0]),
         "accuracies": _accuracies(sides, rows["accuracies"].to_dicts()),
         "flips": _flips(rows["flips"].to_dicts()),
         "is_edit": any(row["parent"] is not None for row in sides),
@@ -210,8 +210,10 @@ def depth(layers: pl.DataFrame) -> alt.LayerChart:
     return charts._styled(alt.layer(stems, line, dots), height=230)
 
 
-def _moves(frame: pl.DataFrame, totals: Row) -> dict[str, Any]:
+def _moves(frame: pl.DataFrame, a: Row, totals: Row) -> dict[str, Any]:
     if frame.is_empty():
+        if not a["concepts_in_common"]:
+            return {"note": told.NO_CONCEPT_IN_COMMON}
         kept = totals["num_labelled"]
         return {"note": "Every neuron with a label in both keeps it." if kept else "No neuron has a label in both."}
     columns: list[Column] = [
@@ -241,8 +243,10 @@ def _moves(frame: pl.DataFrame, totals: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _neurons(found: list[Row]) -> dict[str, Any]:
+def _neurons(found: list[Row], a: Row) -> dict[str, Any]:
     if not found:
+        if not a["concepts_in_common"]:
+            return {"note": told.NO_CONCEPT_IN_COMMON}
         return {"note": "No neuron with a label in both changed it."}
     columns: list[Column] = [
         ("layer", "Layer", whole),

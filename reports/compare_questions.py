@@ -83,7 +83,7 @@ QUESTIONS: dict[str, str] = {
         select
             cast(coalesce(sum(neurons), 0) as bigint) as neurons,
             cast(coalesce(sum(num_labelled), 0) as bigint) as num_labelled,
-            cast(coalesce(sum(num_same_label), 0) as bigint) as num_same_label,
+            cast(sum(num_same_label) as bigint) as num_same_label,
             sum(num_same_label) / nullif(sum(num_labelled), 0) as share_same,
             sum(same_by_chance) as same_by_chance,
             sqrt(sum(chance_sd * chance_sd)) as chance_sd,
@@ -92,7 +92,7 @@ QUESTIONS: dict[str, str] = {
             cast(coalesce(sum(num_calibrated), 0) as bigint) as num_calibrated,
             cast(coalesce(sum(other_num_calibrated), 0) as bigint) as other_num_calibrated,
             cast(coalesce(sum(num_calibrated_in_both), 0) as bigint) as num_calibrated_in_both,
-            cast(coalesce(sum(num_calibrated_same), 0) as bigint) as num_calibrated_same
+            cast(sum(num_calibrated_same) as bigint) as num_calibrated_same
         from layer_changes
         where dissection_id = $a and other_dissection_id = $b
     """,

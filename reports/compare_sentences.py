@@ -121,6 +121,11 @@ NOT_BY_UNIT = (
 )
 
 
+NO_CONCEPT_IN_COMMON = (
+    "The concept sets have no concept in common, so whether a neuron keeps its meaning cannot be compared by its label."
+)
+
+
 def headline_of_words(found: list[Row]) -> str:
     """The finding on two different networks, in one line. found: rows of the question "words"."""
     if not found:
@@ -147,7 +152,7 @@ def headline(a: Row, totals: Row) -> str:
     if not totals["neurons"]:
         return "No layer is in both dissections"
     if not a["concepts_in_common"]:
-        return "The two concept sets have no concept in common"
+        return "The labels cannot be compared: the two concept sets have no concept in common"
     if not totals["num_labelled"]:
         return "No neuron has a label in both dissections"
     return f"{share(totals['share_same'])} of the labels are the same in both"
@@ -158,11 +163,11 @@ def labels(a: Row, totals: Row) -> list[str]:
     if not totals["neurons"]:
         return ["No layer of A is a layer of B by name, so no neuron of one is a neuron of the other."]
     said = f"By layer and unit {plural(totals['neurons'], 'neuron is', 'neurons are')} in both"
+    if not a["concepts_in_common"]:
+        return [f"{said}. {NO_CONCEPT_IN_COMMON}"]
     if not totals["num_labelled"]:
         return [f"{said}; none of them has a label in both."]
     said += f", {count(totals['num_labelled'])} with a label in both."
-    if not a["concepts_in_common"]:
-        return [f"{said} The concept sets have no concept in common, so no label can be the same."]
     by_chance = f"{number(totals['same_by_chance'])} (standard deviation {number(totals['chance_sd'])})"
     return [
         f"{said} Of these {count(totals['num_same_label'])} ({share(totals['share_same'])}) keep it. Were the labels "

@@ -67,6 +67,8 @@ QUESTIONS: dict[str, str] = {
             counts.lift
         from concept_counts_by_prediction as counts
         inner join largest_classes on counts.class = largest_classes.class
+        left join (select class, min(position) as position from classes group by class) as places
+            on counts.class = places.class
         where counts.layer = (
             select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
         )
@@ -74,7 +76,7 @@ QUESTIONS: dict[str, str] = {
             row_number() over (
                 partition by counts.class order by counts.share desc, counts.concept
             ) <= {CONCEPTS_PER_CLASS}
-        order by largest_classes.images desc, counts.class, counts.share desc, counts.concept
+        order by places.position nulls last, counts.class, counts.share desc, counts.concept
     """,
     # Of the right images of a class, the share for which a concept spoke: all classes side by side.
     "concept_matrix": f"""
@@ -90,10 +92,10 @@ QUESTIONS: dict[str, str] = {
 
         commonest as (
 
-            select concept
+            select concept, sum(images) as all_images
             from shown
             group by concept
-            order by sum(images) desc, concept
+            order by all_images desc, concept
             limit {CONCEPTS}
 
         ),
@@ -108,10 +110,13 @@ QUESTIONS: dict[str, str] = {
 
         )
 
-        select class, concept, images, share
+        select shown.class, shown.concept, shown.images, shown.share, places.position
         from shown
-        where concept in (select concept from commonest) and class in (select class from largest)
-        order by concept, class
+        inner join commonest on shown.concept = commonest.concept
+        inner join largest on shown.class = largest.class
+        left join (select class, min(position) as position from classes group by class) as places
+            on shown.class = places.class
+        order by commonest.all_images desc, shown.concept, places.position nulls last, shown.class
     """,
     # Concepts that say the same of the images, by the label that most neurons carry.
     "concept_groups": """
@@ -194,6 +199,7 @@ def concept_matrix(rows: Rows) -> dict[str, Any] | None:
     frame = rows["concept_matrix"]
     if frame["class"].n_unique() < 2 or frame["concept"].n_unique() < 2:
         return None
+    in_dataset = frame.sort("position", "class", nulls_last=True).unique("class", maintain_order=True)
     strongest = frame.sort("share", descending=True).head(8).to_dicts()
     said = [f"{words.plain(row['concept'])} for {words.plain(row['class'])} {share(row['share'])}" for row in strongest]
     columns: list[Column] = [
@@ -204,7 +210,9 @@ def concept_matrix(rows: Rows) -> dict[str, Any] | None:
     ]
     return {
         "figure": Figure(
-            charts.heat_map(frame, x="class", y="concept", value="share", read=words.percent),
+            charts.heat_map(
+                frame, x="class", y="concept", value="share", read=words.percent, columns=in_dataset["class"].to_list()
+            ),
             f"Heat map of concepts by class. Strongest: {', '.join(said)}.",
         ),
         "table": table(frame.to_dicts(), columns),

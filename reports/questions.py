@@ -357,15 +357,19 @@ QUESTIONS: dict[str, str] = {
 
         )
 
-        select true_class, predicted_class, images, share, is_correct
+        select shown.true_class, shown.predicted_class, shown.images, shown.share, shown.is_correct
         from shown
+        left join (select class, min(position) as position from classes group by class) as places
+            on shown.true_class = places.class
+        left join (select class, min(position) as position from classes group by class) as answered
+            on shown.predicted_class = answered.class
         where
             true_class in (select class from largest)
             and (
                 predicted_class in (select class from largest)
                 or (is_correct is null and predicted_class in (select class from answers))
             )
-        order by true_class, predicted_class
+        order by places.position nulls last, true_class, answered.position nulls last, predicted_class
     """,
     # The z of labels beside what chance alone would give.
     "calibration": f"""

@@ -207,9 +207,8 @@ def show_edit(found: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Pa
     [edit] = found["edit"].to_dicts()
     results = found["results"]
     of = f", itself an edit of {edit['parent']}" if edit["parent"] else ""
-    show(
-        results.drop("verdict", "is_probing_set", "edits_tried"), title=f"Edit {edit['name']} of {edit['network']}{of}"
-    )
+    title = f"Edit {edit['name']} of {edit['network']}{of}, layer {edit['layer']}"
+    show(results.drop("verdict", "is_probing_set", "edits_tried"), title=title)
     show(found["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
     print()
     for row in results.to_dicts():

@@ -684,7 +684,7 @@ def test_an_edited_network_can_be_probed_and_edited_itself(named: World, tmp_pat
         assert own["loss"] == pytest.approx(probed["loss"], abs=1e-5)
     done = world.modify("--edit", "mine")
     assert done.code == 0, done.err
-    assert "Edit mine of second, itself an edit of net\n" in done.out
+    assert "Edit mine of second, itself an edit of net, layer " in done.out
     [edited] = world.rows("select * from networks where name = 'second+mine'")
     [probed] = world.rows("select * from networks where name = 'second'")
     assert (edited["parent_network_id"], probed["parent_network_id"]) == (probed["network_id"], 1)

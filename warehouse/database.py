@@ -46,6 +46,7 @@ class Warehouse:
     """A DuckDB file with the tables of sql/tables.sql and the views of sql/views.
 
     read_only: change nothing. A writer keeps other writers out until it is closed, and readers only while it writes.
+    If a with-block makes a file and fails before it has written a unit, the file is deleted.
     dissection: what the public views show instead of the newest. memory_limit: what DuckDB may hold before it spills
     to disk, e.g. "2GB"; threads: the most that it may use; else as warehouse.resources has it. If memory runs out all
     the same, a statement runs again in smaller slices and with fewer threads, and raises OutOfMemory if that is not
@@ -72,6 +73,7 @@ class Warehouse:
         if self.path.exists() and not self.path.is_file():  # to open a pipe would take for ever
             raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is no file; name another")
         self._read_only = read_only
+        self._is_new = not read_only and not self.path.exists()
         self._dissection: int | None = None
         self._file = HeldFile(
             self.path,
@@ -99,7 +101,15 @@ class Warehouse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._is_new and self._holds_nothing():
+            self._file.remove()  # a run that was refused leaves no warehouse behind
         self.close()
+
+    def _holds_nothing(self) -> bool:
+        """Whether no unit has ever been written; False where that cannot be asked."""
+        with contextlib.suppress(duckdb.Error, WarehouseError), self.use(write=False) as connection:
+            return not connection.execute("select 1 from table_versions limit 1").fetchall()
+        return False
 
     def close(self) -> None:
         """Let go of the file; nothing more can be asked."""

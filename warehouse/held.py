@@ -209,6 +209,14 @@ class HeldFile:
                 os.close(self._job)
                 self._job = None
 
+    def remove(self) -> None:
+        """Delete the file, and end the job: nobody else can have written to it meanwhile."""
+        with self._changed:
+            self._disconnect()
+            self.path.unlink(missing_ok=True)
+            self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)
+        self.close()
+
     def _is_idle(self) -> bool:
         return self._is_writing and not self._users and not self._pinned
 

@@ -15,7 +15,7 @@ import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extract.settings import choices
@@ -37,6 +37,7 @@ class ConceptList:
     entries: int
     kept: tuple[int, ...]
     repeated: tuple[str, ...]  # the words that were left out, once for each time
+    comments: int = 0  # lines of a .txt that begin with #
 
 
 def shipped() -> list[str]:
@@ -54,6 +55,8 @@ def read_list(source: str) -> ConceptList:
     found = load(source)
     if found.repeated:
         log.info("%s: %s", source, _repeats_note(found.repeated))
+    if found.comments:
+        log.info("%s: lines that begin with # are comments, not concepts: %s", source, f"{found.comments:,}")
     if alike := _differ_in_case(found.classes_of):
         log.warning("%s: %s", source, _case_note(alike))
     return found
@@ -91,7 +94,8 @@ def _from_lines(path: Path, text: str) -> ConceptList:
             continue
         _refuse_control(f"{path}:{number}", concept)
         concepts.append((concept, ()))
-    return _without_repeats(path, concepts)
+    comments = sum(line.lstrip().startswith("#") for line in text.split("\n"))
+    return replace(_without_repeats(path, concepts), comments=comments)
 
 
 def _from_toml(path: Path, text: str) -> ConceptList:

@@ -4,8 +4,10 @@
 -- The two are of the same network, or of networks of which one is an edit of the other or both are of a third: unit 7 of
 -- one network has nothing to do with unit 7 of another. Neurons are matched by their module, how it was recorded, and
 -- their unit. Where each network has the module recorded in one way only, the two ways may differ. Labels are equal by
--- text: the two may differ in probing images, CLIP, concepts or scorer. same is NULL where either neuron has no label.
--- kind: kept, moved (to another concept), vanished (labelled in the first only), appeared (in the other only), none.
+-- text: the two may differ in probing images, CLIP, concepts or scorer. same is NULL where either neuron has no label, and
+-- where the two concept sets share no concept: whether different words mean the same is then unknown.
+-- kind: kept, moved (to another concept), vanished (labelled in the first only), appeared (in the other only), none, or
+-- unknown (labelled in both, of sets that share no concept).
 
 with
 
@@ -37,6 +39,17 @@ matched_layers as (
             theirs.network_id = their_origins.network_id
             and my_origins.origin_id = their_origins.origin_id
 
+),
+
+comparable_sets as (
+
+    select
+        mine.concept_set_id,
+        theirs.concept_set_id as other_concept_set_id
+    from concepts as mine
+    inner join concepts as theirs on mine.concept = theirs.concept
+    group by mine.concept_set_id, theirs.concept_set_id
+
 )
 
 select
@@ -44,10 +57,11 @@ select
     mine.unit,
     my_concepts.concept,
     their_concepts.concept as other_concept,
-    my_concepts.concept = their_concepts.concept as same,
+    case when comparable_sets.concept_set_id is not null then my_concepts.concept = their_concepts.concept end as same,
     case
         when my_concepts.concept = their_concepts.concept then 'kept'
-        when my_concepts.concept is not null and their_concepts.concept is not null then 'moved'
+        when comparable_sets.concept_set_id is not null then 'moved'
+        when my_concepts.concept is not null and their_concepts.concept is not null then 'unknown'
         when my_concepts.concept is not null then 'vanished'
         when their_concepts.concept is not null then 'appeared'
         else 'none'
@@ -78,3 +92,7 @@ inner join neuron_labels as their_labels
         and my_labels.dissection_id <> their_labels.dissection_id
 left join concepts as my_concepts on my_labels.concept_id = my_concepts.concept_id
 left join concepts as their_concepts on their_labels.concept_id = their_concepts.concept_id
+left join comparable_sets
+    on
+        my_concepts.concept_set_id = comparable_sets.concept_set_id
+        and their_concepts.concept_set_id = comparable_sets.other_concept_set_id

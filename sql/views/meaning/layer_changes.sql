@@ -1,7 +1,8 @@
 -- How many neurons of a layer keep their label from one dissection to another, and how many chance would keep.
 -- grain: dissection_id, other_dissection_id, layer
 --
--- Of the neurons that both dissections know, num_labelled have a label in both; shares of equal labels are of these.
+-- Of the neurons that both dissections know, num_labelled have labels in both that can be compared; shares of equal
+-- labels are of these, and NULL where there are none, as between concept sets that share no concept.
 -- same_by_chance: how many labels would be equal if the other dissection's were dealt out anew among them, each as
 -- often as it is; chance_sd: the standard deviation of that, exact for all orders being equally likely.
 -- kappa: the part of what chance leaves open that is equal: 1 all, 0 as by chance (Cohen 1960).
@@ -55,7 +56,7 @@ matched as (
         position,
         count(*) as neurons,
         count(same) as num_labelled,
-        count(*) filter (where same) as num_same_label,
+        case when not max(kind = 'unknown') then count(*) filter (where same) end as num_same_label,
         count(*) filter (where kind = 'vanished') as num_vanished,
         count(*) filter (where kind = 'appeared') as num_appeared,
         count(q) > 0 as is_tested,
@@ -64,7 +65,9 @@ matched as (
         case when count(other_calibrated) = count(*) then count(*) filter (where other_calibrated) end
             as other_num_calibrated,
         count(*) filter (where calibrated and other_calibrated) as num_calibrated_in_both,
-        count(*) filter (where calibrated and other_calibrated and same) as num_calibrated_same,
+        case
+            when not max(kind = 'unknown') then count(*) filter (where calibrated and other_calibrated and same)
+        end as num_calibrated_same,
         case when count(interpretable) = count(*) then count(*) filter (where interpretable) end as num_interpretable,
         case when count(other_interpretable) = count(*) then count(*) filter (where other_interpretable) end
             as other_num_interpretable,
