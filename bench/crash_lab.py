@@ -35,11 +35,12 @@ from typing import Any
 import duckdb
 import torch
 
-import cli
-from extract import arrays, batches, cut, edit, effects, jobs, labels, protocol  # noqa: F401, for the forks
-from reports import terminal  # noqa: F401
-from tests import worlds
-from warehouse import views
+from dissectdb.commands import app, terminal  # noqa: F401, for the forks
+from dissectdb.extract.models import batches
+from dissectdb.extract.record import passes
+from dissectdb.extract.scoring import labels  # noqa: F401, for the forks
+from dissectdb.warehouse import views
+from tests.support import worlds
 
 # When and how long. Everything else must be equal, surrogate ids and counts of commits too.
 LEFT_OUT = {"seconds", "started_at", "finished_at", "created_at", "chosen_at", "opened_at", "built_at"}
@@ -207,7 +208,7 @@ class Watch:
             self.put(connection, name, name)
         self.put(duckdb, "connect", "open")
         self.put(os, "replace", "rename")
-        self.put(cli, "app", "run")
+        self.put(app, "app", "run")
         save = torch.save
 
         def half(state: Any, path: Any) -> None:
@@ -236,13 +237,13 @@ def command(arguments: tuple[str, ...], folder: Path, watch: Watch | None, large
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     torch.set_num_threads(1)
-    jobs.BLOCK, batches.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
+    passes.BLOCK, batches.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     if watch:
         watch.put_all()
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0

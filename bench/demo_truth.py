@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 
 from bench.made import percent, show
-from extract.demo import faces
-from warehouse import Warehouse
+from dissectdb.extract.demo import faces
+from dissectdb.warehouse import Warehouse
 
 FEWEST = 20  # images with a concept, and without, for its AUC to count
 HEAD = ("scorer", "layer", "live", "right", "mean AUC", "best AUC", "calibrated", "right of them", "mean AUC of them")

@@ -22,22 +22,24 @@ from pathlib import Path
 import torch
 
 from bench.made import show
-from extract import batches, edit, jobs, protocol
-from extract.search import Search
-from extract.study import Study
-from warehouse import Warehouse
+from dissectdb.extract.editing import edits, protocol
+from dissectdb.extract.editing.search import Search
+from dissectdb.extract.models import batches
+from dissectdb.extract.record import passes
+from dissectdb.extract.study import Study
+from dissectdb.warehouse import Warehouse
 
 SAMPLE = 1024  # images
 
 
 def full_pass(study: Study, warehouse: Path) -> tuple[float, int, int]:
     """Seconds of one full forward pass over validation, its images, and the number of edits."""
-    plan = jobs.make_plan(study)
+    plan = passes.make_plan(study)
     with Warehouse(warehouse, read_only=True) as opened:
-        planned = edit.plan_edits(opened, plan, edit.find_dissection(opened, plan), study.tried())
+        planned = edits.plan_edits(opened, plan, edits.find_dissection(opened, plan), study.tried())
         _, blocks = Search(plan).blocks(opened, protocol.SEARCHED)
     images = [image.position for block in blocks for image in block.images]
-    model = edit.scaled_copy(plan.network.model, planned[0]).to(memory_format=torch.contiguous_format)
+    model = edits.scaled_copy(plan.network.model, planned[0]).to(memory_format=torch.contiguous_format)
     pixels, done = plan.source.read(images[:SAMPLE]), 0
     started = None
     while batch := list(islice(pixels, batches.batch_size(plan.device))):

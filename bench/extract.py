@@ -44,19 +44,28 @@ HEAD = ("pipeline", "images/s", "extraction, s", "core-seconds", "study to label
         "host, MB", "device, MB", "written, MB")  # fmt: skip
 COUNTED = ("what", "amount", "measured rate", "least seconds")
 STEPS = {
-    "waiting for the writer: a block": "queue.Queue.put", "waiting for the writer: the end": "threading.Thread.join",
-    "between blocks": "warehouse.database.Warehouse.load", "opening the database": "cli_options.open_to_write",
-    "scores, p, q": "extract.labels.label", "views": "cli_options.build_views",
-    "scan: waiting": "extract.catalog.enter_dataset",
-    "entering network and layers": "extract.jobs.enter", "hashing weights": "extract.fingerprints.of_weights",
-    "scan: hashes, thumbnails": "extract.images.inspect_file", "scan: decoding": "extract.defects.decode",
-    "embedding concepts": "extract.catalog.embed_concept_set",
-    "waiting for pixels, copies": "extract.jobs.compute", "preprocessing": "extract.preprocess.Recipe.apply",
-    "network forward": "extract.blocks._run_network", "CLIP forward": "extract.clip.Clip.embed_images",
-    "pooling hooks": "extract.hooks.pool", "top lists": "extract.ranking.top_lists",
-    "sums": "extract.summaries.sums", "few values": "extract.summaries.few_values",
-    "writing to the database": "warehouse.database._write",
-}  # fmt: skip
+    "waiting for the writer: a block": "queue.Queue.put",
+    "waiting for the writer: the end": "threading.Thread.join",
+    "between blocks": "dissectdb.warehouse.database.Warehouse.load",
+    "opening the database": "dissectdb.commands.app.open_to_write",
+    "scores, p, q": "dissectdb.extract.scoring.labels.label",
+    "views": "dissectdb.commands.options.build_views",
+    "scan: waiting": "dissectdb.extract.record.catalog.enter_dataset",
+    "entering network and layers": "dissectdb.extract.record.passes.enter",
+    "hashing weights": "dissectdb.extract.fingerprints.of_weights",
+    "scan: hashes, thumbnails": "dissectdb.extract.images.sources.inspect_file",
+    "scan: decoding": "dissectdb.extract.images.inspection.decode",
+    "embedding concepts": "dissectdb.extract.record.catalog.embed_concept_set",
+    "waiting for pixels, copies": "dissectdb.extract.record.passes.compute",
+    "preprocessing": "dissectdb.extract.models.preprocessing.Recipe.apply",
+    "network forward": "dissectdb.extract.record.blocks._run_network",
+    "CLIP forward": "dissectdb.extract.models.clip.Clip.embed_images",
+    "pooling hooks": "dissectdb.extract.models.hooks.pool",
+    "top lists": "dissectdb.extract.scoring.topk.top_lists",
+    "sums": "dissectdb.extract.record.summaries.sums",
+    "few values": "dissectdb.extract.record.summaries.few_values",
+    "writing to the database": "dissectdb.warehouse.database._write",
+}
 
 
 class Clock:
@@ -89,13 +98,15 @@ class Clock:
 
 def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
     """Seconds and core-seconds of the extraction within the command extract."""
-    import cli
+    from dissectdb.commands import app
 
     loading = "loading models, hashing files"
-    steps = {loading: "extract.jobs.make_plan", "labels": "cli.label"} | (STEPS if case["profile"] else {})
+    steps = {loading: "dissectdb.extract.record.passes.make_plan", "labels": "dissectdb.commands.app.label"} | (
+        STEPS if case["profile"] else {}
+    )
     for name, place in steps.items():
         clock.wrap(name, place)
-    cli.extract(folder / "study.toml", folder / "left" / "warehouse.duckdb", device=case["device"])
+    app.extract(folder / "study.toml", folder / "left" / "warehouse.duckdb", device=case["device"])
     (_, start, _, before), (end, _, after, _) = clock.span[loading], clock.span["labels"]
     return end - start, after - before
 
@@ -141,8 +152,8 @@ def load_models(folder: Path, device: str) -> tuple[Any, Any]:
     """The study's network, on the device, and its CLIP (a Clip)."""
     import torch
 
-    from extract import clip, networks
-    from extract.study import Study
+    from dissectdb.extract.models import clip, networks
+    from dissectdb.extract.study import Study
 
     study = Study.load(folder / "study.toml")
     loaded = clip.load(study.clip, torch.device(device))
@@ -189,8 +200,8 @@ def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
     import open_clip
     import torch
 
-    from extract import devices
-    from extract.vggnet import VGGNet
+    from dissectdb.extract.models import devices
+    from dissectdb.extract.models.vggnet import VGGNet
 
     devices.allow_tf32(False)
     half = torch.float16 if device == "cuda" else torch.bfloat16
@@ -262,8 +273,8 @@ def prepare(folder: Path, images: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from extract.demo import faces
-    from extract.vggnet import VGGNet
+    from dissectdb.extract.demo import faces
+    from dissectdb.extract.models.vggnet import VGGNet
 
     drawn = faces.draw(images, seed=0)
     for number, (pixels, emotion) in enumerate(zip(drawn.pixels, drawn.emotions, strict=True)):
@@ -324,7 +335,7 @@ def main() -> None:
     if options.case:
         print(json.dumps(run_case(options.case)))
         return
-    from extract import devices
+    from dissectdb.extract.models import devices
 
     device = devices.choose(options.device).type
     if options.count:

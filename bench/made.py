@@ -3,8 +3,8 @@
 world = embeddings(5000, 25, seed=0)               # unit vectors of images and concepts, cosines as CLIP's
 judged = judge("soft_wpmi", layer, world, seed=0)  # label, score, z, p and q of every neuron of a Layer
 
-Everything goes the way of a dissection (extract.labels, extract.nulls, extract.scoring), with arrays in place of rows;
-p is looked up and q computed as the view neuron_labels does.
+Everything goes the way of a dissection (labels, nulls and scorers of
+dissectdb.extract.scoring), with arrays in place of rows; p is looked up and q computed as the view neuron_labels does.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from extract import labels, ranking, scoring, tails
-from extract.nulls import Spread
-from extract.scoring import Settings
+from dissectdb.extract.scoring import labels, scorers, tails, topk
+from dissectdb.extract.scoring.nulls import Spread
+from dissectdb.extract.scoring.scorers import Settings
 
 DIMENSIONS, CENTRES = 256, 40
 LEVEL = 0.22  # mean cosine of an image and a concept: CLIP's own is 0.15 to 0.3
@@ -70,19 +70,19 @@ def embeddings(
     return World(unit(faces), unit(words), shown)
 
 
-class Layer(scoring.Array):
-    """A layer in memory, with what extract.labels asks of a stored one. dead: as in dissected_neurons."""
+class Layer(scorers.Array):
+    """A layer in memory, with what extract/scoring/labels.py asks of a stored one. dead: as in dissected_neurons."""
 
     def __init__(self, activations: np.ndarray, settings: Settings) -> None:
         images = len(activations)
         whole = {"soft_wpmi": settings.top_k, "wpmi": settings.top_k,
                  "rank_reorder": int(settings.rank_fraction * images)}  # fmt: skip
-        most = min(whole.get(settings.scorer, images), ranking.KNOWN)
+        most = min(whole.get(settings.scorer, images), topk.KNOWN)
         lengths, dead = np.empty(activations.shape[1], np.int64), np.zeros(activations.shape[1], bool)
         for k, column in enumerate(activations.T):
             lengths[k] = usable_images(column, most, settings)
             dead[k] = column.min() == column.max() or lengths[k] < min(settings.min_images, most)
-        listed = ranking.list_lengths(lengths, most)
+        listed = topk.list_lengths(lengths, most)
         super().__init__(activations, dead, listed, null_groups(settings, activations, lengths, listed, most))
 
     @property
@@ -119,9 +119,9 @@ def null_groups(
         fired += fired == images - 1
         sd = column.std() if column.min() < column.max() else 1.0
         rising = np.sort((column - column.mean()) / sd)
-        known = rising[::-1][: ranking.KNOWN]
+        known = rising[::-1][: topk.KNOWN]
         fourth = _power_mean(known, images, 4)
-        ordinary = fired >= min(images, ranking.KNOWN) and (fourth <= 6 or images / fourth >= 512)
+        ordinary = fired >= min(images, topk.KNOWN) and (fourth <= 6 or images / fourth >= 512)
         if settings.scorer == "rank_reorder":
             cubes = (known[: listed[k]] - known[listed[k] - 1]) ** 3 if listed[k] else np.zeros(1)
             alike = cubes.sum() ** 2 / max((cubes**2).sum(), 1e-300)
@@ -132,7 +132,7 @@ def null_groups(
             alike = images * (second - first**2) ** 2 / max(kurtosis, 1e-300)
         else:
             alike = images / max(fourth, 1e-300)
-        alike = 0 if ordinary else min(512, int(ranking.list_lengths(np.array([alike + 1e-6]), 1 << 40)[0]))
+        alike = 0 if ordinary else min(512, int(topk.list_lengths(np.array([alike + 1e-6]), 1 << 40)[0]))
         groups[k] = 1000 * alike + listed[k] if settings.scorer == "rank_reorder" else 1000 * alike or most
     return groups
 
@@ -180,7 +180,7 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     images, concepts = torch.from_numpy(world.images), torch.from_numpy(world.concepts)
     evidence = labels.Evidence(np.arange(len(images)), images, np.arange(len(concepts)), concepts, None)
     null = labels.draw_null(settings, evidence, [layer], draws, seed)
-    scores = scoring.score_layer(settings, layer, images, concepts, keep=1)
+    scores = scorers.score_layer(settings, layer, images, concepts, keep=1)
     z = labels.z_of_scores(settings, layer, 0, scores, null, len(images))[:, 0]
     live = ~layer.dead & (scores.concepts[:, 0] >= 0)
     p, q = np.ones(len(z)), np.ones(len(z))

@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
-from extract.scoring import DEFAULTS, Settings
+from dissectdb.extract.scoring.scorers import DEFAULTS, Settings
 
 SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, as rare strong activations are
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on; below each, the same with one value

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.made import Q_LIMIT, Judged, World, embeddings, judge, percent, show
-from extract.scoring import DEFAULTS, Settings
+from dissectdb.extract.scoring.scorers import DEFAULTS, Settings
 
 FREQUENCIES = (0.003, 0.01, 0.03, 0.1)
 SHOWN = [f"{100 * frequency:g} %" for frequency in FREQUENCIES]

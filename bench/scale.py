@@ -4,7 +4,8 @@
     python -m bench.scale --most 100000 --spark-most 0             # sooner
     python -m bench.scale --activations none --engine kernel       # as a run that keeps best images and sums only
 
-Blocks of 4,096 images enter as an extraction writes them (extract.blocks, Warehouse.load). «×»: of half the images.
+Blocks of 4,096 images enter as an extraction writes them (extract/record/blocks.py, Warehouse.load).
+«×»: of half the images.
 Needs 8 bytes of disk a number: 13 GB at 800,000 × 2,000; each warehouse is deleted once it is measured.
 """
 
@@ -31,10 +32,11 @@ import torch
 
 from bench.made import CENTRES, World, show, unit
 from bench.stored import BLOCK, NOON, ask, embedding_tables, small_tables
-from extract import labels, study
-from extract.blocks import Block, ProbingImage, layer_tables, lists
-from warehouse import Warehouse, exchange, spark
-from warehouse.views import Built
+from dissectdb.extract import study
+from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
+from dissectdb.extract.scoring import labels
+from dissectdb.warehouse import Warehouse, exchange, spark
+from dissectdb.warehouse.views import Built
 
 SMALLEST, DIMENSIONS, CONCEPTS, CLASSES = 25_000, 64, 25, 10
 DEAD = 100  # one neuron in so many is constant

@@ -87,7 +87,7 @@ def make_world(case: dict[str, Any]) -> Any:
 
 def run_ours(case: dict[str, Any]) -> float:
     """Seconds from activations and embeddings to labels, all in memory."""
-    from extract.scoring import Array, Settings, score_layer
+    from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
 
     world = make_world(case)
     activations = make_activations(case["images"], case["neurons"])

@@ -19,10 +19,12 @@ import pyarrow as pa
 import torch
 
 from bench.made import World
-from extract import dissections, labels, scoring, study
-from extract.scoring import Settings
-from extract.stored import read_layers
-from warehouse import Warehouse
+from dissectdb.extract import study
+from dissectdb.extract.record import dissections
+from dissectdb.extract.scoring import labels, scorers
+from dissectdb.extract.scoring.scorers import Settings
+from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.warehouse import Warehouse
 
 BLOCK = 4096  # images that an extraction writes at a time
 NOON = datetime(2026, 1, 1, 12)
@@ -128,4 +130,4 @@ def label_by_kernel(warehouse: Warehouse, settings: Settings) -> np.ndarray:
     evidence = labels.read_evidence(warehouse, row)
     [layer] = read_layers(warehouse, row)
     with torch.inference_mode():
-        return scoring.score_layer(settings, layer, evidence.images, evidence.concepts, keep=1).concepts[:, 0]
+        return scorers.score_layer(settings, layer, evidence.images, evidence.concepts, keep=1).concepts[:, 0]

@@ -51,7 +51,7 @@ def sweep_chart(warehouse: Any) -> alt.TopLevelMixin:
 
 def charts_of(warehouse: Any) -> dict[str, alt.TopLevelMixin]:
     """Every chart of the report, by name."""
-    from reports import export, page
+    from dissectdb.reports import export, page
 
     return {name: export.finished(figure.chart) for name, figure in export.figures(page.ask(warehouse.rows)).items()}
 

@@ -16,7 +16,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from reports.words import count, number, plain, share
+from dissectdb.reports.words import count, number, plain, share
 
 PAPER, INK, MUTED, LINES = (
     "var(--paper, #ffffff)",

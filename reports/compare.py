@@ -18,12 +18,12 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from reports import charts, page, words
-from reports import compare_sentences as told
-from reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS, WORDS
-from reports.parts import Column, Figure, Row, flips, table, whole
-from reports.terminal import save
-from reports.words import count, loss, name, number, p_value, share, signed
+from dissectdb.output import save
+from dissectdb.reports import charts, page, words
+from dissectdb.reports import compare_sentences as told
+from dissectdb.reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS, WORDS
+from dissectdb.reports.parts import Column, Figure, Row, flips, table, whole
+from dissectdb.reports.words import count, loss, name, number, p_value, share, signed
 
 __all__ = ["QUESTIONS", "ask", "chosen", "render", "write"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reports import words
-from reports.parts import Row, Table, whole
-from reports.words import count, name, number, plural, share
+from dissectdb.reports import words
+from dissectdb.reports.parts import Row, Table, whole
+from dissectdb.reports.words import count, name, number, plural, share
 
 # What makes a dissection: what it is called, the column that says it, and the one that says whether it is the same.
 MAKING = [

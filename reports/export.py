@@ -16,9 +16,9 @@ import altair as alt
 import polars as pl
 import vl_convert
 
-from reports.page import content
-from reports.parts import Figure
-from reports.terminal import save
+from dissectdb.output import save
+from dissectdb.reports.page import content
+from dissectdb.reports.parts import Figure
 
 WIDTH = 480  # pixels
 PAPER = "#ffffff"

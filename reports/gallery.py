@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from reports.parts import encoded
-from reports.words import plain
+from dissectdb.reports.parts import encoded
+from dissectdb.reports.words import plain
 
 NEURONS = 12_000  # cards of one page; the strongest of each layer come first
 PICTURED, PICTURED_OF_LAYER = 480, 1500  # of them with pictures, as far as the budget reaches

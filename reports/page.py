@@ -26,17 +26,18 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from reports import causes, concepts, edited, gallery, questions, sections, sentences, words
-from reports.charts import CONFIG
-from reports.parts import Figure
-from reports.terminal import save
+from dissectdb.output import save
+from dissectdb.reports import gallery, questions, sentences, words
+from dissectdb.reports.charts import CONFIG
+from dissectdb.reports.parts import Figure
+from dissectdb.reports.sections import ablations, concepts, edits, overview
 
 __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
 
 Rows = Mapping[str, pl.DataFrame]
 HERE = Path(__file__).resolve().parent
 TITLE = "Network dissection"
-QUESTIONS = questions.QUESTIONS | concepts.QUESTIONS | edited.QUESTIONS | causes.QUESTIONS
+QUESTIONS = questions.QUESTIONS | concepts.QUESTIONS | edits.QUESTIONS | ablations.QUESTIONS
 
 
 def ask(answer: Callable[[str], pl.DataFrame]) -> dict[str, pl.DataFrame]:
@@ -176,7 +177,7 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
     if rows["summary"].is_empty():
         return {"summary": None, "headline": "Nothing has been dissected yet"}
     [summary] = rows["summary"].to_dicts()
-    layers, cards = rows["layers"].to_dicts(), sections.neurons(rows)
+    layers, cards = rows["layers"].to_dicts(), overview.neurons(rows)
     return {
         "summary": summary,
         "headline": sentences.headline(summary, layers),
@@ -185,31 +186,31 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
             *sentences.interpretability(summary, layers),
             sentences.commonest_concept(summary, layers, rows["concepts_by_neuron"].to_dicts()),
         ],
-        "hero": sections.hero(cards),
+        "hero": overview.hero(cards),
         "neurons_per_layer": questions.NEURONS_PER_LAYER,
-        "analysed": sections.analysed(rows),
-        "accuracies": sections.accuracies(rows),
-        "layers": sections.layers(rows),
-        "trust": sections.trust(rows),
+        "analysed": overview.analysed(rows),
+        "accuracies": overview.accuracies(rows),
+        "layers": overview.layers(rows),
+        "trust": overview.trust(rows),
         "most_interpretable": sentences.most_interpretable(layers),
         "is_tested": sentences.is_tested(layers),
         "by_neuron": concepts.concepts_by_neuron(rows),
         "by_prediction": concepts.concepts_by_prediction(rows),
-        "similarities": sections.similarities(rows),
+        "similarities": overview.similarities(rows),
         "neurons": cards,
         "gallery": gallery.data(rows, budget),
         "gallery_more": sum(layer["neurons"] for layer in layers) > rows["gallery"].height,
         "layer_pages": layer_pages,
         "of_layer": None,
-        "examples": sections.examples(rows),
-        "edits": edited.edits(rows),
-        "edited": edited.edited(rows),
-        "causes": causes.causes(rows),
-        "confusion": sections.confusion(rows),
+        "examples": overview.examples(rows),
+        "edits": edits.edits(rows),
+        "edited": edits.edited(rows),
+        "causes": ablations.causes(rows),
+        "confusion": overview.confusion(rows),
         "concept_matrix": concepts.concept_matrix(rows),
         "concept_groups": concepts.concept_groups(rows),
-        "calibration": sections.calibration(rows),
-        "provenance": sections.provenance(rows),
+        "calibration": overview.calibration(rows),
+        "provenance": overview.provenance(rows),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from reports.words import name, plain
+from dissectdb.reports.words import name, plain
 
 Row = dict[str, Any]
 Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, how a value reads

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reports.words import count, loss, name, number, p_is, plural, points, several, share, signed
+from dissectdb.reports.words import count, loss, name, number, p_is, plural, points, several, share, signed
 
 Row = dict[str, Any]
 

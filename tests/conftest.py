@@ -1,13 +1,79 @@
-"""The worlds of tests/worlds.py as fixtures: three made once a session, and copies of them."""
+"""Fixtures of all rooms: warehouses written by hand, and worlds in which commands were run."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
 import pytest
-from worlds import World, make_world
+
+from dissectdb.warehouse import Warehouse
+from tests.support.rows import (
+    checked_labels,
+    ledger,
+    merged,
+    scales_of_controls,
+    scored_rows,
+    tiny_ablations,
+    tiny_edits,
+    tiny_images,
+    tiny_ledger,
+    tiny_networks,
+    tiny_questions,
+    tiny_words,
+    unit_of,
+)
+from tests.support.worlds import World, make_world
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "warehouse.duckdb"
+    parts = [tiny_images(), tiny_words(), tiny_networks(), tiny_ledger(), tiny_questions(), tiny_edits()]
+    with Warehouse(path) as warehouse:
+        warehouse.write(unit_of(merged(*parts, tiny_ablations(2, 6, 1))))
+        list(warehouse.build())
+        scales = warehouse.rows("select edit_id, neuron_id, scale, bias_scale from weight_scales")
+        warehouse.write({"edit_scales": pl.concat([scales, scales_of_controls(scales)])})
+        list(warehouse.build())
+    return path
+
+
+@pytest.fixture(scope="session")
+def scored_file(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scored") / "warehouse.duckdb"
+    shutil.copy(tiny_file, path)
+    with Warehouse(path) as warehouse:
+        warehouse.write(unit_of(scored_rows(warehouse)))
+        list(warehouse.build())
+        warehouse.write(unit_of(checked_labels(warehouse) | {"labelled_layers": ledger(warehouse)}))
+        list(warehouse.build())
+    return path
+
+
+@contextmanager
+def copied(file: Path, folder: Path) -> Iterator[Warehouse]:
+    path = folder / "copy.duckdb"
+    shutil.copy(file, path)
+    with Warehouse(path) as warehouse:
+        yield warehouse
+
+
+@pytest.fixture
+def tiny(tiny_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
+    """A small complete warehouse of the test's own, to read and to spoil."""
+    with copied(tiny_file, tmp_path) as warehouse:
+        yield warehouse
+
+
+@pytest.fixture
+def scored(scored_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
+    """tiny with a dissection by every scorer, of the test's own."""
+    with copied(scored_file, tmp_path) as warehouse:
+        yield warehouse
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,16 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_guard import Locked, folder_state
 
-from extract import concepts, fer2013
-from extract.images import open_source
-from extract.study import Dataset, Study, StudyError
-from warehouse.guard import QueryRefused, explain_error
+from dissectdb import ROOT
+from dissectdb.extract import concepts
+from dissectdb.extract.images import fer2013
+from dissectdb.extract.images.sources import open_source
+from dissectdb.extract.study import Dataset, Study, StudyError
+from dissectdb.warehouse.guard import QueryRefused, explain_error
+from tests.warehouse.test_guard import Locked, folder_state
 
-STUDIES = Path(__file__).resolve().parent.parent / "studies"
+STUDIES = ROOT / "studies"
 SHIPPED = [path.read_text(encoding="utf-8") for path in sorted(STUDIES.glob("*.toml"))]
 SETS = [path.read_text(encoding="utf-8") for path in sorted(concepts.FOLDER.glob("*.toml"))]
 

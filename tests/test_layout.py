@@ -10,11 +10,29 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from dissectdb import ROOT
+
 LIBRARIES = ("warehouse", "reports", "extract")
 SOURCES = [path for name in LIBRARIES for path in sorted((ROOT / name).rglob("*.py"))]
-CODE = [*sorted(ROOT.glob("cli*.py")), *SOURCES, *sorted((ROOT / "bench").rglob("*.py"))]
+COMMANDS = [ROOT / "cli.py", *sorted((ROOT / "dissectdb").rglob("*.py"))]
+CODE = [*COMMANDS, *SOURCES, *sorted((ROOT / "bench").rglob("*.py"))]
 TORCHES = {"torch", "torchvision", "timm", "open_clip", "safetensors"}
+
+# What a room of extract may import: itself, and these.
+STUDY = {"fingerprints", "store", "study"}
+INPUTS = STUDY | {"images", "models", "demo"}
+BELOW = {
+    "fingerprints": set(),
+    "store": set(),
+    "study": {"fingerprints"},
+    "images": STUDY | {"demo"},
+    "models": STUDY,
+    "concepts": INPUTS,
+    "scoring": STUDY,
+    "record": INPUTS | {"concepts", "scoring"},
+    "editing": INPUTS | {"concepts", "scoring", "record"},
+    "training": INPUTS | {"concepts", "scoring", "record"},
+}
 
 
 def named(path: Path) -> str:
@@ -22,55 +40,74 @@ def named(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of all that a file imports, wherever in the file."""
+    """Dotted names of all modules and names that a file imports, wherever in the file."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(path.relative_to(ROOT).parts[0] if node.level else (node.module or "").partition(".")[0])
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
-            found |= {str(getattr(argument, "value", "?")).partition(".")[0] for argument in node.args}
+            assert not node.level, f"{named(path)}:{node.lineno} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
+def rooms(path: Path) -> set[str]:
+    """The rooms of dissectdb that a file imports from."""
+    parts = (name.split(".") for name in imported(path))
+    return {names[1] for names in parts if names[0] == "dissectdb" and len(names) > 1}
+
+
+def rooms_of_extract(path: Path) -> set[str]:
+    """The rooms of dissectdb.extract that a file imports from."""
+    parts = (name.split(".") for name in imported(path))
+    return {names[2] for names in parts if names[:2] == ["dissectdb", "extract"] and len(names) > 2}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_the_libraries_do_not_import_each_other_nor_the_command_line(path: Path) -> None:
+def test_the_libraries_do_not_import_each_other_nor_the_commands(path: Path) -> None:
     own = path.relative_to(ROOT).parts[0]
-    assert imported(path) & {*LIBRARIES, "cli", "cli_options", "cli_concepts", "cli_exchange", "tests"} <= {own}
+    assert rooms(path) & {*LIBRARIES, "commands", "pipeline"} <= {own}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "extract")], ids=named)
+def test_rooms_of_extract_import_only_rooms_below(path: Path) -> None:
+    room = path.relative_to(ROOT / "extract").parts[0].removesuffix(".py")
+    if room in BELOW:  # demo draws the built-in faces and trains their network, from every room
+        assert rooms_of_extract(path) <= {room, *BELOW[room]}
+
+
+@pytest.mark.parametrize("path", [*CODE, *sorted((ROOT / "tests").rglob("*.py"))], ids=named)
+def test_there_is_one_import_name(path: Path) -> None:
+    first = {name.partition(".")[0] for name in imported(path)}
+    assert first & {*LIBRARIES, "cli", "sql", "studies"} == set()
 
 
 def test_there_is_something_to_look_at() -> None:
     assert {named(path).partition("/")[0] for path in SOURCES} == set(LIBRARIES)
+    assert {path.name for path in (ROOT / "extract").iterdir() if (path / "__init__.py").exists()} <= {*BELOW, "demo"}
     assert len(SOURCES) > 20
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for path in CODE
-        if path.relative_to(ROOT).parts[0]
-        in ("cli.py", "cli_options.py", "cli_concepts.py", "cli_exchange.py", "warehouse", "reports")
-    ],
-    ids=named,
-)
+@pytest.mark.parametrize("path", [path for path in CODE if not path.is_relative_to(ROOT / "extract")], ids=named)
 def test_torch_is_imported_under_extract_only(path: Path) -> None:
-    assert imported(path) & TORCHES == set()
+    if not path.is_relative_to(ROOT / "bench"):
+        assert {name.partition(".")[0] for name in imported(path)} & TORCHES == set()
 
 
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import warehouse", TORCHES),
-        ("import reports.page, reports.terminal", TORCHES),
-        ("import extract.study", TORCHES | {"polars", "duckdb"}),
+        ("import dissectdb", TORCHES | {"polars", "duckdb"}),
+        ("import dissectdb.warehouse", TORCHES),
+        ("import dissectdb.reports.page, dissectdb.commands.terminal", TORCHES),
+        ("import dissectdb.extract.study", TORCHES | {"polars", "duckdb"}),
         (
-            "import sys; sys.argv = ['cli.py', '--help']; import cli; cli.app(standalone_mode=False)",
+            "import sys; sys.argv = ['dissectdb', '--help']\n"
+            "from dissectdb.commands import app\napp.app(standalone_mode=False)",
             {*TORCHES, "polars"},
         ),
     ],
-    ids=["warehouse", "reports", "study", "help"],
+    ids=["dissectdb", "warehouse", "reports", "study", "help"],
 )
 def test_what_needs_no_torch_loads_none(code: str, absent: set[str]) -> None:
     command = f"{code}\nimport sys\nprint('loaded', *sorted(sys.modules))"

@@ -1,5 +1,5 @@
 """Rows in, answers out: the DuckDB file, the views over it and what an ad-hoc query may do. Imports no torch."""
 
-from warehouse.database import Warehouse, WarehouseError, WarehouseUnavailable
+from dissectdb.warehouse.database import Warehouse, WarehouseError, WarehouseUnavailable
 
 __all__ = ["Warehouse", "WarehouseError", "WarehouseUnavailable"]

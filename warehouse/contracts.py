@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from warehouse.views import SQL
+from dissectdb.warehouse.views import SQL
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from warehouse import contracts, guard, migrations, resources, views
-from warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
-from warehouse.held import (
+from dissectdb.warehouse import contracts, guard, migrations, resources, views
+from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
+from dissectdb.warehouse.locking import (
     LINGER,
     HeldFile,
     OutOfMemory,
@@ -48,10 +48,10 @@ class Warehouse:
     read_only: change nothing. A writer keeps other writers out until it is closed, and readers only while it writes.
     If a with-block makes a file and fails before it has written a unit, the file is deleted.
     dissection: what the public views show instead of the newest. memory_limit: what DuckDB may hold before it spills
-    to disk, e.g. "2GB"; threads: the most that it may use; else as warehouse.resources has it. If memory runs out all
-    the same, a statement runs again in smaller slices and with fewer threads, and raises OutOfMemory if that is not
-    enough. wait: seconds to wait for a file that another process holds. deterministic: the same statements give the
-    same rows to the last bit, which several threads do not.
+    to disk, e.g. "2GB"; threads: the most that it may use; else as resources.py has it.
+    If memory runs out all the same, a statement runs again in smaller slices and with fewer threads, and raises
+    OutOfMemory if that is not enough. wait: seconds to wait for a file that another process holds. deterministic: the
+    same statements give the same rows to the last bit, which several threads do not.
     """
 
     def __init__(

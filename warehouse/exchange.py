@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warehouse import shards, views
-from warehouse.database import SCHEMA_VERSION, Warehouse
-from warehouse.held import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
+from dissectdb.warehouse import shard_reader, views
+from dissectdb.warehouse.database import SCHEMA_VERSION, Warehouse
+from dissectdb.warehouse.locking import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
 if TYPE_CHECKING:
     import duckdb
@@ -143,8 +143,8 @@ def import_folder(
         raise ExportError(f"{path} is there already; name a file that is not")
     if not path.parent.is_dir():
         raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
-    sharded = shards.files(folder) if shards.is_folder_of_shards(folder) else []
-    source = folder / shards.CATALOG if sharded else folder
+    sharded = shard_reader.files(folder) if shard_reader.is_folder_of_shards(folder) else []
+    source = folder / shard_reader.CATALOG if sharded else folder
     described = _checked_manifest(source)
     half = path.with_name(path.name + ".part")
     _delete(half)  # of a run that was killed

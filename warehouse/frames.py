@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse import guard
+from dissectdb.warehouse import guard
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], Any]) -> Any:

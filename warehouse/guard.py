@@ -26,7 +26,7 @@ from pathlib import Path
 
 import duckdb
 
-from warehouse.names import fold, nearest, there_is
+from dissectdb.warehouse.did_you_mean import fold, nearest, there_is
 
 MAX_CHARACTERS = 100_000  # the parser's tree takes some 60 times as much
 SPILL_SHARE = 2  # a query may fill one part in so many of the free disk

@@ -35,10 +35,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
-from warehouse import guard
+from dissectdb.warehouse import guard
 
 if TYPE_CHECKING:
-    from warehouse.resources import Resources
+    from dissectdb.warehouse.resources import Resources
 
 STORAGE = "v1.2.0"  # DuckDB from this version on can open what is written; it costs neither size nor time
 LINGER = 0.25  # seconds; opening and closing take 25 ms

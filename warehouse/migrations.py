@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from warehouse import views
+from dissectdb.warehouse import views
 
 FOLDER = views.SQL / "migrations"
 

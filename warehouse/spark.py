@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from warehouse.views import SQL, Built, View, ViewError, load_views, with_inputs
+from dissectdb.warehouse.views import SQL, Built, View, ViewError, load_views, with_inputs
 
 if TYPE_CHECKING:
     import pyarrow as pa

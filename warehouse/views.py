@@ -26,8 +26,8 @@ from types import MappingProxyType
 
 import duckdb
 
-from warehouse.held import is_out_of_memory
-from warehouse.names import there_is
+from dissectdb.warehouse.did_you_mean import there_is
+from dissectdb.warehouse.locking import is_out_of_memory
 
 log = logging.getLogger("dissectdb")
 

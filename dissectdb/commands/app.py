@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import cli_checks
-import cli_concepts
-import cli_exchange
-from cli_options import (
+from dissectdb import ROOT
+from dissectdb.commands import checks, concepts, exchange
+from dissectdb.commands.options import (
     WAIT,
     Deterministic,
     Device,
@@ -43,8 +42,8 @@ from cli_options import (
 )
 
 if TYPE_CHECKING:
-    from extract.jobs import Plan
-    from extract.study import Study
+    from dissectdb.extract.record.passes import Plan
+    from dissectdb.extract.study import Study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,12 +51,12 @@ app = typer.Typer(
     add_completion=False,
     help="What each neuron of a vision network responds to, whether that can be trusted, and what to change: in SQL.",
 )
-app.add_typer(cli_concepts.app, name="concepts")
-app.command()(cli_exchange.export)
-app.command()(cli_checks.status)
-app.command()(cli_checks.check)
-app.command("import")(cli_exchange.import_)
-app.command("compile")(cli_exchange.compile_)
+app.add_typer(concepts.app, name="concepts")
+app.command()(exchange.export)
+app.command()(checks.status)
+app.command()(checks.check)
+app.command("import")(exchange.import_)
+app.command("compile")(exchange.compile_)
 
 
 @app.callback()
@@ -65,7 +64,7 @@ def options(version: Version = False) -> None:
     """Options that stand before a command."""
 
 
-DEMO = Path(__file__).resolve().parent / "studies" / "demo.toml"
+DEMO = ROOT / "studies" / "demo.toml"
 
 
 @app.command()
@@ -107,20 +106,22 @@ def extract(
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
     study = load_study(study_file, overrides, device, None, deterministic)
-    from extract import arrays, classes, jobs, labels  # torch loads here, so that the other commands start at once
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.models import classes
+    from dissectdb.extract.record import arrays, passes
+    from dissectdb.extract.scoring import labels  # torch loads here, so that the other commands start at once
 
     if activations not in ("all", "none"):
         raise typer.BadParameter(f"{activations!r} is none of all, none", param_hint="--activations")
     if shard is not None and sink is None:
         raise typer.BadParameter("a shard needs a sink: parquet:DIR", param_hint="--shard")
-    work = arrays if study.arrays else jobs
+    work = arrays if study.arrays else passes
     terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
     plan = replace(work.make_plan(study), keep_activations=activations == "all")
     if not study.arrays:
-        terminal.say(jobs.preprocessing(plan))
+        terminal.say(passes.preprocessing(plan))
     if sink is not None:
-        cli_exchange.extract_shard(plan, sink, shard, dry_run)
+        exchange.extract_shard(plan, sink, shard, dry_run)
         return
     path = warehouse_path(warehouse, study)
     with open_to_write(path, wait, dry_run, study.deterministic) as opened:
@@ -130,7 +131,7 @@ def extract(
         if plan.is_done(opened):
             print("nothing is stale: every block of this study is in the warehouse")
         else:
-            entered = jobs.enter(plan, opened, terminal.Progress)
+            entered = passes.enter(plan, opened, terminal.Progress)
             with terminal.Progress("extracting") as progress:
                 waited = opened.load(work.run(plan, opened, entered, progress))
             terminal.say(f"waited for the database {waited:.0%} of the time")
@@ -166,9 +167,9 @@ def build(
     if engine not in ("duckdb", "spark") or (engine == "spark") != (source is not None):
         raise typer.BadParameter("it is duckdb, or spark with a --source", param_hint="--engine")
     if source is not None:
-        cli_exchange.build_on_spark(source, select or ())
+        exchange.build_on_spark(source, select or ())
         return
-    from reports import terminal
+    from dissectdb.commands import terminal
 
     path = warehouse_path(warehouse)
     readable = dry_run or not path.exists()
@@ -194,7 +195,7 @@ def query(
 
     Example: dissectdb query "SELECT concept, neurons FROM concept_counts_by_neuron ORDER BY neurons DESC"
     """
-    from reports import terminal
+    from dissectdb.commands import terminal
 
     if format not in terminal.FORMATS:
         raise typer.BadParameter(f"{format!r} is none of {', '.join(terminal.FORMATS)}", param_hint="--format")
@@ -223,9 +224,8 @@ def modify(
     Example: dissectdb modify studies/demo.toml --edit paper
     """
     study = load_study(study_file, overrides, device, "modify", deterministic)
-    from extract import edit as edits
-    from extract import protocol
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.editing import edits, protocol
 
     asked = edits.choose(study.tried(), edit)
     path = warehouse_path(warehouse, study)
@@ -264,8 +264,8 @@ def effects(
     Example: dissectdb effects studies/demo.toml
     """
     study = load_study(study_file, overrides, device, "effects", deterministic)
-    from extract import effects as silencing
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.editing import ablations as silencing
 
     path = warehouse_path(warehouse, study)
     splits = (study.effects.split,) if study.effects else ()
@@ -302,8 +302,8 @@ def report(
 
     Example: dissectdb report -o report.html
     """
-    from reports import compare as comparison
-    from reports import export, page
+    from dissectdb.reports import compare as comparison
+    from dissectdb.reports import export, page
 
     budget, links = int(thumbnails * 1e6), ()
     with open_to_read(warehouse_path(warehouse), wait, dissection) as opened:
@@ -333,13 +333,13 @@ def train(
     Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
     """
     study = load_study(study_file, overrides, device, "train")
-    from extract import training
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.training import run
 
     def on_epoch(record: dict[str, float]) -> None:
         terminal.say("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
 
-    training.run(study, output, epochs=epochs, seed=seed, on_epoch=on_epoch)
+    run.run(study, output, epochs=epochs, seed=seed, on_epoch=on_epoch)
     print(f"checkpoint: {output.resolve()}")
 
 
@@ -355,18 +355,20 @@ def convert(
 
     Example: dissectdb convert --layer fc=target.pt --images clip.pt --texts text.pt
     """
-    from extract.convert import convert as write
+    from dissectdb.extract.record.convert import convert as write
 
     print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")
 
 
 def _find_dissection(study: Study, path: Path, wait: float, judged: tuple[str, ...], command: str) -> tuple[Plan, int]:
     """The study with its models loaded, and its dissection in the warehouse; judged: the splits that are asked of."""
-    from extract import classes, edit, jobs
+    from dissectdb.extract.editing import edits
+    from dissectdb.extract.models import classes
+    from dissectdb.extract.record import passes
 
     with open_to_read(path, wait) as opened:
-        plan = jobs.make_plan(study)
-        dissection = edit.find_dissection(opened, plan)
+        plan = passes.make_plan(study)
+        dissection = edits.find_dissection(opened, plan)
         classes.refuse_unjudged(opened, plan, judged, command)
         return plan, dissection
 
@@ -418,7 +420,3 @@ def _stop_on_signals() -> list[int]:
         if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(each, stop)
     return stopped
-
-
-if __name__ == "__main__":
-    main()

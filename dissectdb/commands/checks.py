@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import cli_exchange
-from cli_options import (
+from dissectdb.commands import exchange
+from dissectdb.commands.options import (
     WAIT,
     CheckedWarehousePath,
     Device,
@@ -24,17 +24,17 @@ from cli_options import (
 )
 
 if TYPE_CHECKING:
-    from extract.study import Study
+    from dissectdb.extract.study import Study
 
 
 def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Threads = None, wait: Wait = WAIT) -> None:
     """What is in the warehouse, how large it is, and what is stale; of a folder of shards, which are whole."""
-    from reports import terminal
-    from warehouse import shards
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import shard_reader
 
     path = warehouse_path(warehouse)
-    if shards.is_folder_of_shards(path):
-        cli_exchange.show_shards(path)
+    if shard_reader.is_folder_of_shards(path):
+        exchange.show_shards(path)
         return
     with open_to_read(path, wait) as opened:
         found = {name: opened.rows(query) for name, query in terminal.STATUS.items()}
@@ -62,8 +62,8 @@ def check(
 
     Example: dissectdb check --deep studies/demo.toml
     """
-    from reports import terminal
-    from warehouse.held import WarehouseError
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse.locking import WarehouseError
 
     study = None if deep is None else load_study(deep, overrides, device)
     path, broken = warehouse_path(warehouse, study), 0
@@ -87,11 +87,11 @@ def check(
 
 def _recheck(study: Study, path: Path, images: int, seed: int | None, wait: float) -> bool:
     """Compute a sample again, and show how it compares; returns whether all is as stored."""
-    from extract import arrays, jobs, recheck
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.record import arrays, passes, recheck
 
     seed = secrets.randbelow(2**31) if seed is None else seed
-    plan = (arrays if study.arrays else jobs).make_plan(study)
+    plan = (arrays if study.arrays else passes).make_plan(study)
     with open_to_read(path, wait) as opened:
         found = list(recheck.recheck(plan, opened, images, seed))
     terminal.show(found, title=f"Computed again for a sample of images (--seed {seed})")

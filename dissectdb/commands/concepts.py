@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli_options import Device, DryRun, Overrides, load_study
+from dissectdb.commands.options import Device, DryRun, Overrides, load_study
+from dissectdb.output import save
 
 if TYPE_CHECKING:
-    from extract.concepts.making import Made
+    from dissectdb.extract.concepts.making import Made
 
 app = typer.Typer(no_args_is_help=True, help="Concept sets: list or check them, or have a model make one.")
 
@@ -30,8 +31,8 @@ Threshold = Annotated[float, typer.Option(min=-1, max=1, help="Near-duplicates h
 @app.command("list")
 def list_concepts() -> None:
     """The concept sets that ship; a study names one as a source."""
-    from extract import concepts
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract import concepts
 
     sets = {name: concepts.read(name) for name in concepts.shipped()}
     terminal.show([{"source": name, "concepts": len(each)} for name, each in sets.items()])
@@ -49,12 +50,12 @@ def check_concepts(
 
     Example: dissectdb concepts check facial_expressions --study studies/demo.toml
     """
-    from extract import concepts
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract import concepts
 
     classes_of = concepts.read(source)
     study = load_study(study_file, overrides, device, "concepts check")
-    from extract.concepts import overlaps  # torch loads here
+    from dissectdb.extract.concepts import overlaps  # torch loads here
 
     found = overlaps.check(overlaps.load(study), classes_of, threshold)
     terminal.show(found.near_duplicates, title="Near-duplicates", empty=f"none above {threshold:g}")
@@ -79,8 +80,8 @@ def generate_concepts(
 
     Example: dissectdb concepts generate --classes happy,sad --model gpt-4o --about "faces"
     """
-    from extract.concepts import chat, making
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.concepts import chat, making
 
     names = making.class_names(classes)
     making.check_output(output, force)
@@ -91,7 +92,7 @@ def generate_concepts(
     reader = None
     if study_file is not None:
         study = load_study(study_file, None, None, "concepts generate")
-        from extract.concepts import overlaps
+        from dissectdb.extract.concepts import overlaps
 
         reader = overlaps.load(study)  # before asking, so that a mistake in the study costs no answer
     made = making.generate(target, names, number, about)
@@ -121,8 +122,8 @@ def label_concepts(
 
     Example: dissectdb concepts label my_concepts.txt --classes happy,sad --model gpt-4o
     """
-    from extract import concepts
-    from extract.concepts import chat, making
+    from dissectdb.extract import concepts
+    from dissectdb.extract.concepts import chat, making
 
     given, names = list(concepts.read(source)), making.class_names(classes)
     making.check_output(output, force)
@@ -134,10 +135,10 @@ def label_concepts(
 
 def _keep_concepts(made: Made, output: Path) -> None:
     """Show a concept set, then write it: what a model was asked for is not lost where the file cannot be written."""
-    from extract.concepts import making
-    from reports import terminal
+    from dissectdb.commands import terminal
+    from dissectdb.extract.concepts import making
 
     rows = [{"concept": concept, "classes": ", ".join(of)} for concept, of in made.concepts.items()]
     terminal.show(rows, title=f"{len(rows)} concepts")
-    terminal.save(making.as_toml(made).encode(), output)
+    save(making.as_toml(made).encode(), output)
     print(f"concepts: {output.resolve()}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli_options import (
+from dissectdb.commands.options import (
     WAIT,
     Memory,
     Threads,
@@ -24,7 +24,7 @@ from cli_options import (
 )
 
 if TYPE_CHECKING:
-    from extract.jobs import Plan
+    from dissectdb.extract.record.passes import Plan
 
 
 def export(
@@ -38,8 +38,8 @@ def export(
 
     Example: dissectdb export shared/
     """
-    from reports import terminal
-    from warehouse import exchange
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import exchange
 
     with open_to_read(warehouse_path(warehouse), wait) as opened:
         done = [table for table in exchange.export(opened, folder) if table.rows]
@@ -58,11 +58,11 @@ def import_(
 
     Example: dissectdb import shared/ --warehouse copy.duckdb
     """
-    from reports import terminal
-    from warehouse import exchange, shards
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import exchange, shard_reader
 
     path = warehouse_path(warehouse)
-    finish = (label,) if shards.is_folder_of_shards(folder) else ()  # an export has its labels
+    finish = (label,) if shard_reader.is_folder_of_shards(folder) else ()  # an export has its labels
     rows = Counter()
     for part in exchange.import_folder(folder, path, wait, *finish, **named_resources()):
         rows[part.table] += part.rows
@@ -79,7 +79,7 @@ def compile_(
 
     Example: dissectdb compile --dialect spark > views.sql
     """
-    from warehouse import spark, views
+    from dissectdb.warehouse import spark, views
 
     found = views.load_views()
     wanted = views.with_inputs(found, select) if select else {view.name for view in found}
@@ -89,8 +89,8 @@ def compile_(
 
 def build_on_spark(source: Path, select: Sequence[str]) -> None:
     """Compute the materialised views of a folder of tables on Spark, into its folder `views`."""
-    from reports import terminal
-    from warehouse import resources, spark
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import resources, spark
 
     options: dict[str, str | int] = {}
     chosen = resources.choose(given_resources.get("memory"), given_resources.get("threads"))
@@ -109,18 +109,18 @@ def build_on_spark(source: Path, select: Sequence[str]) -> None:
 
 def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> None:
     """Write the files of a shard; the small tables are made in memory."""
-    from extract import arrays, jobs, shards
-    from reports import terminal
-    from warehouse import Warehouse, exchange
+    from dissectdb.commands import terminal
+    from dissectdb.extract.record import arrays, passes, shard_writer
+    from dissectdb.warehouse import Warehouse, exchange
 
-    mine = shards.choose(shard, os.environ)
-    fill = arrays.read_blocks if isinstance(plan, arrays.ArraysPlan) else jobs.run_targets
+    mine = shard_writer.choose(shard, os.environ)
+    fill = arrays.read_blocks if isinstance(plan, arrays.ArraysPlan) else passes.run_targets
     with Warehouse(":memory:", **named_resources()) as catalog:
         if dry_run:
             terminal.show(plan.steps(catalog), title=f"Of this, shard {mine}")
             return
         with terminal.Progress(f"extracting shard {mine}") as progress:
-            new = shards.run(
+            new = shard_writer.run(
                 plan, catalog, sink, mine, fill, lambda folder: list(exchange.export(catalog, folder)), progress
             )
     print(f"shard {mine}: {sink}" if new else f"nothing is stale: shard {mine} is in {sink}")
@@ -128,10 +128,10 @@ def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> No
 
 def show_shards(folder: Path) -> None:
     """Which shards of a sink are there; exits 1 if one is missing or damaged."""
-    from reports import terminal
-    from warehouse import shards
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import shard_reader
 
-    states = shards.status(folder)
+    states = shard_reader.status(folder)
     terminal.show(states, title=f"Shards in {folder}", empty="none")
     whole = sum(not state.problem for state in states)
     print(f"{whole} of {len(states)} shards are whole")

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissectdb import ROOT
+
 if TYPE_CHECKING:
-    from extract.study import Study
-    from warehouse import Warehouse
+    from dissectdb.extract.study import Study
+    from dissectdb.warehouse import Warehouse
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, e.g. studies/demo.toml")]
 
@@ -47,7 +49,7 @@ given_resources: dict[str, str | None] = {}
 def _keep(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
     """Keep an option for as long as its command runs. Raises BadSize."""
     if value is not None:
-        from warehouse import resources
+        from dissectdb.warehouse import resources
 
         resources.choose(**{"memory": None, "threads": None, option.name: value})
     given_resources[option.name] = value
@@ -70,7 +72,7 @@ Dissection = Annotated[int | None, typer.Option(help="Show this dissection inste
 
 def version() -> str:
     """The version of dissectdb: a checkout's own, else that of the package that is installed."""
-    project = Path(__file__).resolve().parent / "pyproject.toml"
+    project = ROOT / "pyproject.toml"
     if project.is_file():
         found = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
         if found.get("name") == "dissectdb":
@@ -100,8 +102,8 @@ def load_study(
     deterministic: bool = False,
 ) -> Study:
     """The study with its keys overridden. command: one that needs a network. Raises StudyError."""
-    from extract.overrides import pairs
-    from extract.study import Study
+    from dissectdb.extract.study import Study
+    from dissectdb.extract.study.overrides import pairs
 
     flags = ({"device": device} if device else {}) | ({"deterministic": "true"} if deterministic else {})
     study = Study.load(path, pairs(overrides or []) | flags)
@@ -122,14 +124,14 @@ def named_resources() -> dict[str, str | None]:
 
 def open_to_read(path: Path, wait: float, dissection: int | None = None) -> Warehouse:
     """The warehouse, locked down; others may read it too."""
-    from warehouse import Warehouse
+    from dissectdb.warehouse import Warehouse
 
     return Warehouse(path, read_only=True, dissection=dissection, wait=wait, **named_resources())
 
 
 def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic: bool = False) -> Warehouse:
     """For a dry run: what is there, read only, or an empty one in memory where there is none."""
-    from warehouse import Warehouse
+    from dissectdb.warehouse import Warehouse
 
     if dry_run:
         return open_to_read(path, wait) if path.exists() else Warehouse(":memory:", **named_resources())
@@ -138,7 +140,7 @@ def open_to_write(path: Path, wait: float, dry_run: bool = False, deterministic:
 
 def build_views(opened: Warehouse, **options: Any) -> None:
     """Build what is stale, and sum it up in one line; options as in Warehouse.build."""
-    from reports import terminal
+    from dissectdb.commands import terminal
 
     started = time.monotonic()
     with terminal.Progress("building", unit="views") as progress:
@@ -151,7 +153,7 @@ def build_views(opened: Warehouse, **options: Any) -> None:
 
 def refuse_broken_contracts(path: Path, wait: float) -> None:
     """Run the cheap contracts, which a command does at its end. Raises WarehouseError (exit 1) for a broken one."""
-    from warehouse.held import WarehouseError
+    from dissectdb.warehouse.locking import WarehouseError
 
     with open_to_read(path, wait) as opened:
         broken = {each.name: len(opened.rows(each.sql)) for each in opened.checks() if each.cheap}
@@ -161,7 +163,8 @@ def refuse_broken_contracts(path: Path, wait: float) -> None:
 
 def label(opened: Warehouse, device: str = "auto") -> None:
     """Compute what the tables of an extraction lack: nulls, labels and their checks, and the views."""
-    from extract import devices, labels
+    from dissectdb.extract.models import devices
+    from dissectdb.extract.scoring import labels
 
     build_views(opened, select=labels.READS)
     opened.load(labels.run(opened, devices.choose(device)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,7 @@ from typing import Any
 
 import polars as pl
 
-
-class OutputError(ValueError):
-    """A file could not be written; what stood there before is untouched."""
-
-    exit_code = 1
-
+from dissectdb.output import save
 
 FORMATS = ("table", "json", "csv", "parquet")
 # NULL where images or labels have no class that they could be held against; the accuracy of a layer's interpretable
@@ -284,19 +278,6 @@ def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
         save((text if text.endswith("\n") else f"{text}\n").encode(), output)
     else:
         print(text.rstrip("\n"))
-
-
-def save(content: bytes, path: Path) -> None:
-    """Write a file under another name first: a reader, and a kill, never meet half of it."""
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OutputError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 class Progress:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from extract.study import StudyError
+from dissectdb.extract.study import StudyError
 
 if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError

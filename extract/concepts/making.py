@@ -2,7 +2,7 @@
 
 made = generate(endpoint, ["angry", "happy"], number=25, about="faces")
 made = label(endpoint, ["Smile", "Frown"], ["angry", "happy"])
-as_toml(made)     # the text of a file that extract.concepts reads
+as_toml(made)     # the text of a file that dissectdb.extract.concepts reads
 
 A model's words go into files, prompts and terminals: they are short, printable and escaped, or refused.
 """
@@ -22,10 +22,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from extract.concepts import _from_toml, chat, same_word
-from extract.concepts.chat import Endpoint, EndpointError
-from extract.settings import choices
-from extract.study import StudyError
+from dissectdb.extract.concepts import _from_toml, chat, same_word
+from dissectdb.extract.concepts.chat import Endpoint, EndpointError
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.values import choices
 
 LONGEST = 100  # letters of a concept; CLIP reads some 70 words
 MOST = 2000  # concepts of an answer

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from extract import clip as clips
-from extract import concepts, devices
-from extract.study import Study
+from dissectdb.extract import concepts
+from dissectdb.extract.models import clip as clips
+from dissectdb.extract.models import devices
+from dissectdb.extract.study import Study
 
 ROWS = 1024  # of all pairs at once
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.demo.faces import CLASSES, CONCEPTS
+from dissectdb.extract.demo.faces import CLASSES, CONCEPTS
 
 TEMPLATES = ("{}", "a face with {}", "a photo of a face with {}")  # measured, and meant for the demo's study
 TRAINED_TEMPLATES = (*TEMPLATES, "a person with {}", "a {} face", "a photo of a {} face", "a face showing {}")

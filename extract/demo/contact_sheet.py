@@ -1,7 +1,7 @@
 """One picture of many faces: a row an emotion.
 
 write_contact_sheet(Path("contact_sheet.png"))
-python -m extract.demo.contact_sheet  # writes the one beside this file
+python -m dissectdb.extract.demo.contact_sheet  # writes the one beside this file
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from extract.demo.faces import CLASSES, draw
-from extract.demo.render import SIZE
+from dissectdb.extract.demo.faces import CLASSES, draw
+from dissectdb.extract.demo.render import SIZE
 
 SCALE = 2  # pixels of the sheet for one of a face
 GAP, MARGIN = 4, 78  # pixels between faces; left of them, for the emotion's name

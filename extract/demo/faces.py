@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.demo.render import ACTION_UNITS, CONTROLS, IDENTITY, LIGHT, POSE, SIZE, face_parts, render
+from dissectdb.extract.demo.render import ACTION_UNITS, CONTROLS, IDENTITY, LIGHT, POSE, SIZE, face_parts, render
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CONCEPTS = tuple(

@@ -1,6 +1,6 @@
 """Make the demo's two networks from drawn faces, and measure them on faces that they never saw.
 
-    python -m extract.demo.make_weights
+    python -m dissectdb.extract.demo.make_weights
 
 writes, beside this file, `dissectdb-face-rn.safetensors` (a small CLIP for open_clip, half precision),
 `vggnet.safetensors` and `figures.json`. Seeded; prints its progress. The two learn side by side, each with half of
@@ -29,11 +29,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract.demo.captions import TEMPLATES, TEXTS, auc, prompts
-from extract.demo.faces import CLASSES, CONCEPTS, Faces, draw
-from extract.demo.train_clip import CLIP_NAME, train_clip
-from extract.train import fit, predict
-from extract.vggnet import VGGNet
+from dissectdb.extract.demo.captions import TEMPLATES, TEXTS, auc, prompts
+from dissectdb.extract.demo.faces import CLASSES, CONCEPTS, Faces, draw
+from dissectdb.extract.demo.train_clip import CLIP_NAME, train_clip
+from dissectdb.extract.models.vggnet import VGGNet
+from dissectdb.extract.training.fit import fit, predict
 
 HERE = Path(__file__).parent
 CHANNELS, HIDDEN = (8, 16, 32, 64), 256  # of the demo's VGGNet
@@ -51,7 +51,7 @@ def many_faces(count: int, seed: int, block: int = 500) -> Faces:
 
 
 def as_split(faces: Faces) -> tuple[Tensor, Tensor]:
-    """Images and labels, as `extract.train.fit` takes them."""
+    """Images and labels, as `dissectdb.extract.training.fit.fit` takes them."""
     return torch.from_numpy(faces.pixels), torch.from_numpy(faces.emotions)
 
 

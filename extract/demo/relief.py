@@ -1,6 +1,6 @@
 """The relief of a face and one light on it: nose, cheeks, lips and the creases of the action units.
 
-Heights and coordinates are in half pictures; `p` is what `extract.demo.render.face_parts` yields.
+Heights and coordinates are in half pictures; `p` is what `dissectdb.extract.demo.render.face_parts` yields.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from extract.demo.strokes import Array, bump, edge, line
+from dissectdb.extract.demo.strokes import Array, bump, edge, line
 
 
 def shade(p: SimpleNamespace, x: Array, y: Array, u: Array, v: Array, outline: Array) -> Array:

@@ -19,8 +19,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from extract.demo.relief import shade
-from extract.demo.strokes import Array, bump, edge, halve, line, paint
+from dissectdb.extract.demo.relief import shade
+from dissectdb.extract.demo.strokes import Array, bump, edge, halve, line, paint
 
 SIZE = 48  # pixels, as in FER2013
 FINE = 2 * SIZE  # albedo is painted at this size

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract.demo.captions import TEXTS, TRAINED_TEMPLATES, captions, prompts
-from extract.demo.faces import CLASSES, Faces
-from extract.demo.render import ACTION_UNITS
+from dissectdb.extract.demo.captions import TEXTS, TRAINED_TEMPLATES, captions, prompts
+from dissectdb.extract.demo.faces import CLASSES, Faces
+from dissectdb.extract.demo.render import ACTION_UNITS
 
 CLIP_NAME = "dissectdb-face-rn"
 CONTRAST = 12.0  # the sigmoid's scale: cosines have to lie about 0.5 apart, so a softmax over concepts is not flat

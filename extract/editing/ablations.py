@@ -20,13 +20,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extract import fingerprints
-from extract.blocks import Block
-from extract.cut import Change, Cut, Kept, Scaling
-from extract.edit import KnownLayer, dissected_layers, find_layer
-from extract.jobs import Plan
-from extract.search import Search
-from extract.study import StudyError
+from dissectdb.extract import fingerprints
+from dissectdb.extract.editing.cut import Change, Cut, Kept, Scaling
+from dissectdb.extract.editing.edits import KnownLayer, dissected_layers, find_layer
+from dissectdb.extract.editing.search import Search
+from dissectdb.extract.record.blocks import Block
+from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.study import StudyError
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
 SAMPLED_DRAWS = 20  # random sets of each size where every one takes a forward pass

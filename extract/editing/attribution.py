@@ -18,9 +18,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extract.cut import Change, Cut, Kept
-from extract.edit import PlannedEdit
-from extract.search import Search
+from dissectdb.extract.editing.cut import Change, Cut, Kept
+from dissectdb.extract.editing.edits import PlannedEdit
+from dissectdb.extract.editing.search import Search
 
 STEPS = 64  # of the integral; the shares then add up to the change within about one percent
 NEURONS = 5  # that are named for an image

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from extract import labels, scoring
-from extract.edit import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
-from extract.jobs import Plan
-from extract.stored import read_layers
-from extract.study import Protocol
+from dissectdb.extract.editing.edits import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
+from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.scoring import labels, scorers
+from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.extract.study import Protocol
 
 STRATA = 10  # groups of neurons of about equal weight norm
 READS_SCORES = ("paper", "proportional")
@@ -111,7 +111,7 @@ def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Itera
         for each in planned.layers:
             layer = stored[each.layer_id]
             with torch.inference_mode():
-                scores = scoring.score_layer(settings, layer, evidence.images[order], evidence.concepts, keep=1)
+                scores = scorers.score_layer(settings, layer, evidence.images[order], evidence.concepts, keep=1)
             tables.append(_labels(-draw, layer, evidence, scores))
         rows.append(planned.row | {"edit_id": first + draw, "dissection_id": -draw})
     known = [
@@ -127,7 +127,7 @@ def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Itera
         yield _control(planned, "shuffled", draw, layers)
 
 
-def _labels(dissection_id: int, layer: Any, evidence: Any, scores: scoring.Scores) -> pa.Table:
+def _labels(dissection_id: int, layer: Any, evidence: Any, scores: scorers.Scores) -> pa.Table:
     """Rows of neuron_labels, as far as rules read them."""
     there = scores.concepts[:, 0] >= 0
     return pa.table(

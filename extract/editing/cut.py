@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from extract.answers import PLAIN, Answer, part_of
-from extract.hooks import Tap, first_tensor
-from extract.study import StudyError
+from dissectdb.extract.models.answers import PLAIN, Answer, part_of
+from dissectdb.extract.models.hooks import Tap, first_tensor
+from dissectdb.extract.study import StudyError
 
 TOLERANCE = 1e-4  # of logits; a cut that is further off is not used
 FEW = 4  # different scales of an edit up to which edits are multiplied together

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from extract.study import Protocol
+from dissectdb.extract.study import Protocol
 
 LEVEL = 0.95
 AT_ONCE = 250  # resamples

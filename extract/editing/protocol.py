@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract import catalog, checkpoints, controls, jobs, ledger, networks
-from extract.blocks import Networks, predictions_table
-from extract.causes import causes
-from extract.edit import PlannedEdit, enter_edits, scaled_copy
-from extract.intervals import intervals
-from extract.jobs import Plan, Target
-from extract.search import Search
-from extract.study import StudyError
+from dissectdb.extract.editing import controls
+from dissectdb.extract.editing.attribution import causes
+from dissectdb.extract.editing.edits import PlannedEdit, enter_edits, scaled_copy
+from dissectdb.extract.editing.intervals import intervals
+from dissectdb.extract.editing.search import Search
+from dissectdb.extract.models import checkpoints, networks
+from dissectdb.extract.record import catalog, ledger, passes
+from dissectdb.extract.record.blocks import Networks, predictions_table
+from dissectdb.extract.record.passes import Plan, Target
+from dissectdb.extract.study import StudyError
 
 SEARCHED, OPENED = "validation", "test"
 TOLERANCE = 1e-3  # of the largest logit, for two ways to the same
@@ -183,7 +185,7 @@ def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str
     done = ledger.blocks_done(warehouse, target.fingerprint(plan.dataset))
     if len(done) == len(blocks):
         return
-    extraction_id = jobs.enter_extraction(warehouse, plan, target, split_id, (edited, None))
+    extraction_id = passes.enter_extraction(warehouse, plan, target, split_id, (edited, None))
     for block, logits in search.logits(warehouse, planned, split):
         if block.number not in done:
             rows = predictions_table(block, edited, logits, block.image_ids())

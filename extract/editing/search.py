@@ -21,13 +21,15 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extract import batches, catalog, cut, jobs, ledger, streams
-from extract.blocks import Block, outcomes
-from extract.cut import Cut, Kept
-from extract.edit import PlannedEdit
-from extract.jobs import Plan
-from extract.preprocess import Pixels
-from extract.study import StudyError
+from dissectdb.extract.editing import cut
+from dissectdb.extract.editing.cut import Cut, Kept
+from dissectdb.extract.editing.edits import PlannedEdit
+from dissectdb.extract.models import batches, streams
+from dissectdb.extract.models.preprocessing import Pixels
+from dissectdb.extract.record import catalog, ledger, passes
+from dissectdb.extract.record.blocks import Block, outcomes
+from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.study import StudyError
 
 BUDGET = 1_500_000_000  # bytes that are kept between questions
 AT_ONCE = 1024  # images whose layers are in memory at a time, at most; fewer where layers are large
@@ -110,7 +112,7 @@ class Search:
         images = [] if split_id is None else ledger.sound_images(warehouse, split_id)
         if not images:
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
-        return split_id, jobs.in_blocks(images, split_id)
+        return split_id, passes.in_blocks(images, split_id)
 
     def missing(
         self, warehouse: Any, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]

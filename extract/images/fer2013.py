@@ -21,9 +21,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from extract.defects import Pixels, Unreadable
-from extract.study import StudyError
-from extract.texts import one_line
+from dissectdb.extract.images.inspection import Pixels, Unreadable
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.text_files import one_line
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # in order of their numbers
 COLUMNS = ("emotion", "pixels", "usage")

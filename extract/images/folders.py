@@ -31,10 +31,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.classes import few, loose_key, meet
-from extract.defects import IMAGE_NAMES
-from extract.study import StudyError
-from extract.texts import MEGABYTE, one_line, read_text
+from dissectdb.extract.images.inspection import IMAGE_NAMES
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.class_names import few, loose_key, meet
+from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 
 SPLITS = ("train", "validation", "test")
 SPLIT_FOLDERS = {

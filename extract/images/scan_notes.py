@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from extract.defects import AVIF
-from extract.folders import ENDING, OUTSIDE
-from extract.texts import one_line
+from dissectdb.extract.images.folders import ENDING, OUTSIDE
+from dissectdb.extract.images.inspection import AVIF
+from dissectdb.extract.study.text_files import one_line
 
 log = logging.getLogger("dissectdb")
 SHOWN_DETAILS = 5  # endings, or folders, that a reason is followed by

@@ -10,8 +10,8 @@
 Positions count the images of a dataset from 0, over all splits, the defective ones included. Three kinds:
 
 fer2013  The CSV of the Kaggle challenge, plain or gzipped: a line is an image, Usage is its split.
-folder   <split>/<class>/…, <class>/… and what else extract/folders.py understands: JPEG, PNG, BMP, WebP, TIFF, GIF,
-         AVIF and PNM files.
+folder   <split>/<class>/…, <class>/… and what else extract/images/folders.py understands: JPEG, PNG, BMP, WebP, TIFF,
+         GIF, AVIF and PNM files.
 demo     The built-in faces: 60 % train, 15 % validation, the rest test.
 
 A folder without a validation part gets one from its train images; a folder without splits gets validation
@@ -42,12 +42,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from extract import fer2013
-from extract.defects import Facts, Pixels, Unreadable, decode, file_hash, inspect, inspect_file
-from extract.folders import SPLITS, File, find, in_turn, is_named_by_folders
-from extract.pixels import PixelFile
-from extract.scan_notes import Origin, Tally
-from extract.study import Dataset, StudyError
+from dissectdb.extract.images import fer2013
+from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
+from dissectdb.extract.images.inspection import Facts, Pixels, Unreadable, decode, file_hash, inspect, inspect_file
+from dissectdb.extract.images.pixel_cache import PixelFile
+from dissectdb.extract.images.scan_notes import Origin, Tally
+from dissectdb.extract.study import Dataset, StudyError
 
 VERSION = 1  # part of every fingerprint; raise it when the same bytes come to other pixels, splits or defects
 
@@ -214,7 +214,7 @@ class Source:
 
 
 class Fer2013(Source):
-    """The CSV of the challenge; extract/fer2013.py reads its lines.
+    """The CSV of the challenge; extract/images/fer2013.py reads its lines.
 
     A line without a usable Usage counts to the split of the line before it, since the file is in that order.
     """
@@ -277,7 +277,7 @@ class Fer2013(Source):
 
 
 class Folder(Source):
-    """Folders of image files; extract/folders.py says which files those are."""
+    """Folders of image files; extract/images/folders.py says which files those are."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
@@ -412,7 +412,7 @@ class Demo(Source):
     name = "the demo's faces"
 
     def __init__(self, dataset: Dataset) -> None:
-        from extract.demo import faces  # only the demo needs it
+        from dissectdb.extract.demo import faces  # only the demo needs it
 
         super().__init__(dataset)
         if dataset.seed < 0:

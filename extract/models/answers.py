@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract import repeats
-from extract.preprocess import Recipe
-from extract.repeats import IMAGES
-from extract.study import StudyError
-from extract.texts import one_line
+from dissectdb.extract.models import repeats
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.models.repeats import IMAGES
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.text_files import one_line
 
 log = logging.getLogger("dissectdb")
 

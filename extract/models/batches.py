@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from extract import streams
-from extract.preprocess import Pixels, stacked
+from dissectdb.extract.models import streams
+from dissectdb.extract.models.preprocessing import Pixels, stacked
 
 T = TypeVar("T")
 

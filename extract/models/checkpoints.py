@@ -11,8 +11,8 @@ Every tensor of the network must be found, except those that hold no information
 - the batches that a batch norm has counted, which torch before 0.4.1 did not save;
 - a tensor that shares its memory with one that is found.
 
-Weights that are stored in two parts (pruning, weight norm) are computed; extract/weight_forms.py has the rules. What
-else lies in the file is left out and said, or refused; extract/leftovers.py has the rules.
+Weights that are stored in two parts (pruning, weight norm) are computed; weight_forms.py has the rules. What else is in
+the file is left out and said, or refused; leftovers.py has the rules.
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract.file_kinds import is_safetensors
-from extract.leftovers import AVERAGES, is_under, leftovers, words
-from extract.pickles import StandIn, read_pickle, why_unreadable
-from extract.study import StudyError
-from extract.texts import one_line
-from extract.weight_forms import (
+from dissectdb.extract.models.file_kinds import is_safetensors
+from dissectdb.extract.models.leftovers import AVERAGES, is_under, leftovers, words
+from dissectdb.extract.models.pickles import StandIn, read_pickle, why_unreadable
+from dissectdb.extract.models.weight_forms import (
     WRAPPERS,
     Entry,
     Match,
@@ -45,6 +43,8 @@ from extract.weight_forms import (
     splits,
     way_out,
 )
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.text_files import one_line
 
 MOST_PREFIXES = 50  # that are tried, those first that fit the most tensors
 DEEPEST = 4  # dicts within dicts that are looked into

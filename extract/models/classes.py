@@ -13,19 +13,18 @@ from __future__ import annotations
 import json
 import logging
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from extract import study
-from extract.study import StudyError
+from dissectdb.extract import study
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.class_names import few, meet
 
 log = logging.getLogger("dissectdb")
 
-FEW = 5  # names in a message
 IMAGENET = 1000  # outputs
 LEAST_IMAGES = 30  # of a half, below which nothing is said of the order of outputs
 LEAST_GAIN = 0.1  # in accuracy, for another order to be worth a line
@@ -77,24 +76,6 @@ def _warn_of_numbers(classes: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
-    """name → the class that it means: the same, or the only one that differs in case, spaces, underscores, hyphens."""
-    names, known = list(dict.fromkeys(names)), set(classes)
-    met = {name: name for name in names if name in known}
-    keys, class_keys = Counter(map(loose_key, names)), Counter(map(loose_key, known))
-    by_key = {loose_key(each): each for each in known if class_keys[loose_key(each)] == 1 and each not in met}
-    by_key.pop("", None)
-    return met | {
-        name: by_key[loose_key(name)] for name in names if loose_key(name) in by_key and keys[loose_key(name)] == 1
-    }
-
-
-def loose_key(name: str) -> str:
-    """Equal for names that differ only in case, in how they are encoded, or in what separates their words."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(letter for letter in folded if not letter.isspace() and letter not in "_-")
-
-
 def _with_classes(names: Sequence[str], met: Mapping[str, str], classes: Collection[str]) -> tuple[str, ...]:
     """The names, those that meet a class as the dataset spells it; what was read so is said."""
     if loosely := [f"{name} as {met[name]}" for name in names if met.get(name, name) != name]:
@@ -131,12 +112,6 @@ def known_names(settings: study.Network, outputs: int) -> list[tuple[str, ...]]:
     imagenet = ImageNetInfo(subset)
     words = tuple(imagenet.label_descriptions())  # tench, Tinca tinca
     return [*found, tuple(each.partition(",")[0] for each in words), words, tuple(imagenet.label_names())]
-
-
-def few(names: Iterable[str], most: int = FEW) -> str:
-    """The first few of many names, as a list in a sentence."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
 def as_in_dataset(classes_of: Mapping[str, Sequence[str]], classes: Collection[str]) -> dict[str, tuple[str, ...]]:

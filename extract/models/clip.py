@@ -26,12 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract import concepts, fetching, fingerprints, networks, pickles, study
-from extract.fitting import in_parts
-from extract.preprocess import Recipe
-from extract.settings import brief
-from extract.study import StudyError
-from extract.texts import MEGABYTE, one_line, read_text
+from dissectdb.extract import fingerprints, study
+from dissectdb.extract.models import fetching, networks, pickles
+from dissectdb.extract.models.memory import in_parts
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
+from dissectdb.extract.study.values import brief
 
 TEXTS_AT_ONCE = {"cpu": 256, "gpu": 4096}
 log = logging.getLogger("dissectdb")
@@ -84,17 +85,6 @@ class Clip:
             in_parts(embed, range(start, min(start + size, texts)), "text")
         assert sums is not None, "neither concepts nor templates are ever empty"
         return F.normalize(sums, dim=-1).cpu()
-
-
-def note_new_concepts(plan: Any, warehouse: Any) -> None:
-    """Say what is odd about the concept sets that the warehouse does not hold yet, for this CLIP."""
-    is_new_clip = warehouse.find("clips", plan.clip.fingerprint) is None
-    for settings, classes_of, fingerprint in plan.concept_sets:
-        is_new = warehouse.find("concept_sets", fingerprint) is None
-        if is_new:
-            concepts.read_list(settings.source)
-        if (is_new or is_new_clip) and not plan.study.arrays:  # arrays come with the embeddings of their texts
-            warn_of_cut_texts(plan.clip, list(classes_of), settings.templates)
 
 
 def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> None:

@@ -27,8 +27,10 @@ from pathlib import Path
 
 import torch
 
-OURS = Path(__file__).resolve().parent.parent
-OUR_NAMES = {"cli", "cli_concepts", "cli_exchange", "cli_options", "extract", "reports", "sql", "studies", "warehouse"}
+from dissectdb import ROOT
+
+OURS = ROOT  # the checkout, or the package where it is installed
+OUR_NAMES = {"bench", "cli", "commands", "dissectdb", "extract", "reports", "sql", "studies", "tests", "warehouse"}
 CODE = {".py", ".so", ".pyd", ".dll", ".dylib"}
 LARGEST = 1_000_000  # bytes of a file that is no code
 SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",

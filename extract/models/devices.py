@@ -10,7 +10,7 @@ import os
 
 import torch
 
-from extract.study import Study, StudyError
+from dissectdb.extract.study import Study, StudyError
 
 
 def prepare(study: Study) -> torch.device:

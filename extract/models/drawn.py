@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract import repeats
-from extract.study import StudyError
+from dissectdb.extract.models import repeats
+from dissectdb.extract.study import StudyError
 
 OF_TORCH = set(vars(nn.Module()))  # a module's own books: parameters, hooks and the like
 MOST = 3  # attributes that a message names
@@ -28,7 +28,7 @@ def refuse_other_answers(
     """Raises StudyError if two builds of a network answer the same images differently, in the end or inside.
 
     output: what `model`, in eval mode, returned for the images. seeded: both were built with network.seed. A network
-    that cannot be run, or that answers differently each time, is left to extract.answers, which says so.
+    that cannot be run, or that answers differently each time, is left to answers.py, which says so.
     """
     repeats.eval_mode(again)
     names = differing(model, again)

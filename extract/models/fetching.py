@@ -22,7 +22,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
-from extract.study import StudyError
+from dissectdb.extract.study import StudyError
 
 SECONDS = 10.0  # that a place is given to answer
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from extract.weight_forms import (
+from dissectdb.extract.models.weight_forms import (
     Entry,
     Match,
     counts_only,

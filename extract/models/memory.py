@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from extract.study import StudyError
+from dissectdb.extract.study import StudyError
 
 T = TypeVar("T")
 

@@ -25,12 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract import checkpoints, drawn, fetching, fingerprints, repeats, study
-from extract.answers import PLAIN, Answer
-from extract.code_files import OUR_NAMES
-from extract.preprocess import Recipe
-from extract.study import StudyError
-from extract.user_code import PREFIX, UserCode
+from dissectdb.extract import fingerprints, study
+from dissectdb.extract.models import checkpoints, drawn, fetching, repeats
+from dissectdb.extract.models.answers import PLAIN, Answer
+from dissectdb.extract.models.code_files import OUR_NAMES
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.models.user_code import PREFIX, UserCode
+from dissectdb.extract.study import StudyError
 
 log = logging.getLogger("dissectdb")
 
@@ -258,7 +259,7 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
         if _is_file(architecture):
             model, code = _call_users_function(architecture, arguments, code)
         elif architecture == "vggnet":
-            from extract.vggnet import VGGNet
+            from dissectdb.extract.models.vggnet import VGGNet
 
             model = VGGNet(**arguments)
         elif library == "torchvision":

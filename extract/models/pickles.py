@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from extract.file_kinds import foreign_kind
-from extract.study import StudyError
-from extract.texts import one_line
+from dissectdb.extract.models.file_kinds import foreign_kind
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.text_files import one_line
 
 MOST_UNPACKED = 10  # times its size; torch does not compress, so that a checkpoint of its own comes to 1
 MOST_NAMES = 40  # that are replaced in one file

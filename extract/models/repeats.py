@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from extract.preprocess import Recipe
-from extract.study import StudyError
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.study import StudyError
 
 IMAGES = 3  # of the longest pass
 

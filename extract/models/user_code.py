@@ -35,8 +35,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from extract import code_files
-from extract.code_files import is_installed, is_ours
+from dissectdb.extract.models import code_files
+from dissectdb.extract.models.code_files import is_installed, is_ours
 
 PREFIX = "dissectdb_user_"
 _numbers = itertools.count()

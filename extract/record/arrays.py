@@ -23,11 +23,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from extract import catalog, classes, clip, concepts, devices, fingerprints, images, jobs, ledger, networks, study
-from extract.blocks import Block, Clips, Networks, layer_tables, lists
-from extract.hooks import Tap
-from extract.settings import choices
-from extract.study import Study, StudyError
+from dissectdb.extract import concepts, fingerprints, study
+from dissectdb.extract.images import sources
+from dissectdb.extract.models import classes, clip, devices, networks
+from dissectdb.extract.models.hooks import Tap
+from dissectdb.extract.record import catalog, ledger, passes
+from dissectdb.extract.record.blocks import Block, Clips, Networks, layer_tables, lists
+from dissectdb.extract.study import Study, StudyError
+from dissectdb.extract.study.values import choices
 
 SPLIT = "train"  # the only one
 LAYER = "layer/"
@@ -167,7 +170,7 @@ def _natural(key: str) -> list[tuple[int, str]]:
 # ---------------------------------------------------------------- what stands for images, network and CLIP
 
 
-class ArraysSource(images.Source):
+class ArraysSource(sources.Source):
     """Images of which only the embedding is known."""
 
     def __init__(self, arrays: Arrays) -> None:
@@ -177,7 +180,7 @@ class ArraysSource(images.Source):
     def fingerprint(self) -> str:
         return fingerprints.of_values("arrays", self.arrays.fingerprint, self.classes)
 
-    def scan(self) -> Iterator[images.Image]:
+    def scan(self) -> Iterator[sources.Image]:
         for start, stop in _slices(self.arrays.count):
             rows = self.arrays.directions(IMAGES, start, stop)
             numbers = self.arrays.numbers(CLASS, start, stop) if self.classes else []
@@ -185,7 +188,7 @@ class ArraysSource(images.Source):
                 class_name = self.classes[numbers[place]] if self.classes else None
                 # Two images may look the same to CLIP, so the place counts too.
                 digest = hashlib.sha256(rows[place].tobytes() + position.to_bytes(8, "little")).hexdigest()
-                yield images.Image(position, f"row {position}", SPLIT, class_name, digest, None, None, None, None)
+                yield sources.Image(position, f"row {position}", SPLIT, class_name, digest, None, None, None, None)
 
 
 class _NoRecipe:
@@ -214,12 +217,12 @@ class ArraysClip(clip.Clip):
 
 
 @dataclass(frozen=True)
-class ArraysPlan(jobs.Plan):
+class ArraysPlan(passes.Plan):
     """A study of arrays with everything in it fingerprinted."""
 
     arrays: Arrays
 
-    def targets(self) -> list[jobs.Target]:
+    def targets(self) -> list[passes.Target]:
         """Everything in the file: predictions only where there are some."""
         here = {SPLIT} if PREDICTED in self.arrays.shapes else set()
         return [target for target in super().targets() if target.kind != "predictions" or target.split in here]
@@ -292,23 +295,23 @@ def _clip(arrays: Arrays, embeddings: Mapping[str, np.ndarray]) -> ArraysClip:
 def run(
     plan: ArraysPlan,
     warehouse: Any,
-    entered: jobs.Entered,
+    entered: passes.Entered,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Any:
     """Yield the missing blocks as units; see jobs.run."""
-    return jobs.run(plan, warehouse, entered, progress, read_blocks)
+    return passes.run(plan, warehouse, entered, progress, read_blocks)
 
 
 def read_blocks(
     warehouse: Any,
     plan: ArraysPlan,
     dataset_id: int,
-    targets: Sequence[jobs.Target],
+    targets: Sequence[passes.Target],
     users: tuple[Networks, Clips],
     progress: Callable[[int, int], None],
 ) -> Iterator[Any]:
     """Yield the missing blocks of the targets."""
-    for extractions, missing in jobs.missing_blocks(warehouse, plan, dataset_id, targets, users):
+    for extractions, missing in passes.missing_blocks(warehouse, plan, dataset_id, targets, users):
         total = sum(len(block.images) for block, _ in missing)
         done = 0
         for block, stale in missing:
@@ -321,7 +324,7 @@ def read_blocks(
 
 
 def block_tables(
-    arrays: Arrays, block: Block, targets: Sequence[jobs.Target], users: tuple[Networks, Clips]
+    arrays: Arrays, block: Block, targets: Sequence[passes.Target], users: tuple[Networks, Clips]
 ) -> Iterator[tuple[str, Any]]:
     """A block's rows, each array read when the writer asks for it. All images are sound: their position is a row."""
     for target in targets:
@@ -336,7 +339,7 @@ def _rows(block: Block) -> tuple[int, int]:
     return block.images[0].position, block.images[-1].position + 1
 
 
-def _table(arrays: Arrays, block: Block, target: jobs.Target, users: tuple[Networks, Clips]) -> pa.Table:
+def _table(arrays: Arrays, block: Block, target: passes.Target, users: tuple[Networks, Clips]) -> pa.Table:
     by_network, by_clip = users
     image_ids, where = block.image_ids(), _rows(block)
     if target.kind == "image_embeddings":

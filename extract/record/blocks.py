@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extract import hooks, streams
-from extract.catalog import EnteredLayer
-from extract.clip import Clip
-from extract.fitting import in_parts
-from extract.networks import Network
-from extract.preprocess import Pixels, to_device
-from extract.study import StudyError
-from extract.summaries import Summary, sum_up, summary_tables
+from dissectdb.extract.models import hooks, streams
+from dissectdb.extract.models.clip import Clip
+from dissectdb.extract.models.memory import in_parts
+from dissectdb.extract.models.networks import Network
+from dissectdb.extract.models.preprocessing import Pixels, to_device
+from dissectdb.extract.record.catalog import EnteredLayer
+from dissectdb.extract.record.summaries import Summary, sum_up, summary_tables
+from dissectdb.extract.study import StudyError
 
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
 NEURONS_AT_ONCE = 256

@@ -17,11 +17,13 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from extract import fingerprints, hooks, images, study
-from extract.clip import Clip
-from extract.hooks import Tap
-from extract.images import Image, Source
-from extract.networks import Network, recipe_json
+from dissectdb.extract import fingerprints, study
+from dissectdb.extract.images import sources
+from dissectdb.extract.images.sources import Image, Source
+from dissectdb.extract.models import hooks
+from dissectdb.extract.models.clip import Clip
+from dissectdb.extract.models.hooks import Tap
+from dissectdb.extract.models.networks import Network, recipe_json
 
 IMAGES = pa.schema(
     [
@@ -67,7 +69,7 @@ def enter_dataset(
         return known
     dataset_id = warehouse.next_id("datasets")
     first_split, first_image = warehouse.next_id("splits"), warehouse.next_id("images")
-    names = (images.ALL,) if settings.probing_split == images.ALL else SPLITS
+    names = (sources.ALL,) if settings.probing_split == sources.ALL else SPLITS
     split_ids = {split: first_split + place for place, split in enumerate(names)}
     dataset = {
         "dataset_id": dataset_id,

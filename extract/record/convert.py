@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from extract.arrays import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
-from extract.pickles import StandIn, read_pickle
-from extract.study import StudyError
-from extract.texts import MEGABYTE, one_line, read_text
+from dissectdb.extract.models.pickles import StandIn, read_pickle
+from dissectdb.extract.record.arrays import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 
 LARGEST_LIST = 64 * MEGABYTE  # of numbers as text: of some 20 million images
 

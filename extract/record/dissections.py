@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from extract import fingerprints, study
-from extract.catalog import now
-from extract.ranking import draw_permutations
+from dissectdb.extract import fingerprints, study
+from dissectdb.extract.record.catalog import now
+from dissectdb.extract.scoring.topk import draw_permutations
 
 # What the views take about a second for on two cores: products of a best image and a concept, or of an
 # activation and a concept.

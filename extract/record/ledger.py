@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from extract import catalog
-from extract.blocks import Block, ProbingImage
+from dissectdb.extract.record import catalog
+from dissectdb.extract.record.blocks import Block, ProbingImage
 
 
 def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:

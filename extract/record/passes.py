@@ -26,24 +26,16 @@ from typing import Any, TypeVar
 import open_clip
 import torch
 
-from extract import (
-    batches,
-    catalog,
-    classes,
-    clip,
-    concepts,
-    devices,
-    dissections,
-    fingerprints,
-    hooks,
-    images,
-    networks,
-)
-from extract.answers import find_answer
-from extract.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
-from extract.ledger import blocks_done, sound_images, split_ids, with_ledger
-from extract.robustness import LIKELIHOODS
-from extract.study import ConceptSet, Study, StudyError
+from dissectdb.extract import concepts, fingerprints
+from dissectdb.extract.images import sources
+from dissectdb.extract.models import batches, classes, clip, devices, hooks, networks
+from dissectdb.extract.models.answers import find_answer
+from dissectdb.extract.record import catalog, dissections
+from dissectdb.extract.record.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
+from dissectdb.extract.record.concept_notes import note_new_concepts
+from dissectdb.extract.record.ledger import blocks_done, sound_images, split_ids, with_ledger
+from dissectdb.extract.scoring.robustness import LIKELIHOODS
+from dissectdb.extract.study import ConceptSet, Study, StudyError
 
 log = logging.getLogger("dissectdb")
 
@@ -83,7 +75,7 @@ class Plan:
     """A study with its models loaded and everything in it fingerprinted."""
 
     study: Study
-    source: images.Source
+    source: sources.Source
     dataset: str
     network: networks.Network
     taps: list[hooks.Tap]
@@ -98,7 +90,7 @@ class Plan:
         """Everything that the study wants computed, over the split that it is wanted for."""
         probing = self.study.dataset.probing_split
         outputs = len(self.network.classes)
-        splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != images.ALL)]
+        splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != sources.ALL)]
         return [
             *(
                 Target("activations", tap.name, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
@@ -122,7 +114,7 @@ class Plan:
             counts, steps = catalog.sound_counts(warehouse, known), []
         refuse_too_few(self, counts)
         log.info(labelling(self, counts))
-        clip.note_new_concepts(self, warehouse)
+        note_new_concepts(self, warehouse)
         steps += filter(None, (self._step(warehouse, target, counts[target.split]) for target in self.targets()))
         for settings, classes_of, fingerprint in self.concept_sets:
             set_id = warehouse.find("concept_sets", fingerprint)
@@ -209,7 +201,7 @@ class Plan:
 def make_plan(study: Study) -> Plan:
     """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
     device = devices.prepare(study)
-    source = images.open_source(study.dataset)
+    source = sources.open_source(study.dataset)
     sets = [
         (settings, classes.as_in_dataset(concepts.load(settings.source).classes_of, source.classes))
         for settings in study.concept_sets
@@ -233,7 +225,7 @@ def make_plan(study: Study) -> Plan:
     )
 
 
-def load_network(study: Study, source: images.Source) -> networks.Network:
+def load_network(study: Study, source: sources.Source) -> networks.Network:
     """The study's network, its outputs named as the dataset spells its classes (classes.name_outputs)."""
     network = networks.load(study.network)
     known = study.network.classes
@@ -297,7 +289,7 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     accept(counts)
     if is_new:  # of images that are known already, Plan.steps has said it
         log.info(labelling(plan, counts))
-        clip.note_new_concepts(plan, warehouse)
+        note_new_concepts(plan, warehouse)
     classes.warn_of_splits(classes.counts_by_split(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)

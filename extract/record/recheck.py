@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from extract import arrays, batches, catalog, jobs, ledger
-from extract.blocks import Block, Clips, Networks, ProbingImage, compute
-from extract.jobs import Plan, Target
+from dissectdb.extract.models import batches
+from dissectdb.extract.record import arrays, catalog, ledger, passes
+from dissectdb.extract.record.blocks import Block, Clips, Networks, ProbingImage, compute
+from dissectdb.extract.record.passes import Plan, Target
 
 SHOWN_LAYERS = 3
 FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order, or embeddings in half precision
@@ -51,7 +52,7 @@ def recheck(plan: Plan, warehouse: Any, images: int, seed: int) -> Iterator[Find
         sound = ledger.sound_images(warehouse, ids[split])
         targets = [target for target in plan.targets() if target.split == split]
         done = [set(ledger.blocks_done(warehouse, target.fingerprint(plan.dataset))) for target in targets]
-        here = [image for place, image in enumerate(sound) if all(place // jobs.BLOCK in each for each in done)]
+        here = [image for place, image in enumerate(sound) if all(place // passes.BLOCK in each for each in done)]
         if here:
             chosen = _draw(random, len(here), min(images, len(here)), plan)
             yield from _compare_images(plan, warehouse, [here[place] for place in chosen], targets, users)

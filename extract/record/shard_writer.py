@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from extract import fingerprints, jobs
-from extract.blocks import Networks
-from extract.jobs import Plan
-from extract.study import StudyError
+from dissectdb.extract import fingerprints
+from dissectdb.extract.record import passes
+from dissectdb.extract.record.blocks import Networks
+from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.study import StudyError
 
 KEY = b"dissectdb"  # of the footer
 RECEIPTS = "extraction_blocks"
@@ -103,12 +104,12 @@ def run(
     if files.are_done():
         return False
     mine = replace(plan, shard=(shard.number, shard.of))
-    entered = jobs.enter(mine, catalog)
+    entered = passes.enter(mine, catalog)
     try:
         for unit in fill(catalog, mine, entered.dataset_id, mine.targets(), entered.users, progress):
             for table, rows in unit:
                 files.add(table, rows, entered.users[0])
-        if new := jobs.new_dissections(mine, catalog, entered):
+        if new := passes.new_dissections(mine, catalog, entered):
             catalog.write(new)
         if shard.number == 0:
             files.put_folder("catalog", export)
@@ -123,7 +124,7 @@ def run(
 def fingerprint(plan: Plan, shards: int) -> str:
     """Of all that is in the files of a sink together: shards of another study, or another division, do not fit."""
     wanted = sorted(target.fingerprint(plan.dataset) for target in plan.targets())
-    return fingerprints.of_values(wanted, jobs.BLOCK, shards, plan.keep_activations)
+    return fingerprints.of_values(wanted, passes.BLOCK, shards, plan.keep_activations)
 
 
 class _Files:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extract import ranking
+from dissectdb.extract.scoring import topk
 
 KEPT = 256  # the largest top_k of a study; as in sql/views/evidence/top_activations.sql
 NEURONS_AT_ONCE = 256
@@ -42,11 +42,11 @@ def sum_up(values: np.ndarray | Tensor) -> Summary:
     """Activations (image, unit), float32, summed up. A tensor is on a GPU, which does it there."""
     kept = min(KEPT, len(values))
     if isinstance(values, Tensor):
-        places, tops = ranking.top_lists_on_device(values, kept)
+        places, tops = topk.top_lists_on_device(values, kept)
         total, total_squares = (found.cpu().numpy() for found in sums_on_device(values))
         lowest, highest = (found.cpu().numpy() for found in (values.amin(0), values.amax(0)))
     else:
-        places, tops = ranking.top_lists(values, kept)
+        places, tops = topk.top_lists(values, kept)
         total, total_squares = sums(values)
         lowest, highest = values.min(axis=0), values.max(axis=0)
     few = few_values(values, tops)
@@ -114,7 +114,7 @@ def sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def sums_on_device(values: Tensor) -> tuple[Tensor, Tensor]:
     """The same of a tensor, where it is."""
-    pieces = values.split(ranking.NEURONS_ON_DEVICE, dim=1)  # in double precision, twice the memory
+    pieces = values.split(topk.NEURONS_ON_DEVICE, dim=1)  # in double precision, twice the memory
     found = [torch.stack([some.double().sum(0), some.double().square().sum(0)]) for some in pieces]
     total, total_squares = torch.cat(found, dim=1)
     return total, total_squares

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from extract.best import NEURONS, ROWS, Best, Job, Words, pieces
-from extract.likelihoods import multiply, share_chunks
+from dissectdb.extract.scoring.likelihood import multiply, share_chunks
+from dissectdb.extract.scoring.problem import NEURONS, ROWS, Best, Job, Words, pieces
 
 MIN_NORM = 1e-3  # of the cubes, in cos_cubed
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extract import correlations, likelihoods, nulls, robustness, scoring, spread_nulls, tails
-from extract.best import pieces
-from extract.likelihoods import Lists
-from extract.nulls import Null
-from extract.scoring import Scores, Settings
-from extract.stored import StoredLayer, read_layers
+from dissectdb.extract.scoring import correlation, likelihood, nulls, robustness, scorers, spread_nulls, tails
+from dissectdb.extract.scoring.likelihood import Lists
+from dissectdb.extract.scoring.nulls import Null
+from dissectdb.extract.scoring.problem import pieces
+from dissectdb.extract.scoring.scorers import Scores, Settings
+from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
 
 log = logging.getLogger("dissectdb")
 
@@ -146,7 +146,7 @@ def label(
     kernel = row["engine"] == "kernel"
     for place, layer in enumerate(layers):
         keep = row["kept_concepts"] if kernel else 1
-        scores = scoring.score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
+        scores = scorers.score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
         if kernel:
             z = z_of_scores(settings, layer, place, scores, null, len(evidence.image_ids))
             scored.append(score_table(row, layer, evidence, scores, z))
@@ -213,14 +213,14 @@ def z_of_scores(
             rows = ~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == group)
             mine, prior = found[rows], 0.0
             if settings.scorer != "rank_reorder":
-                _, constant = likelihoods._tilts(settings, group)
+                _, constant = likelihood._tilts(settings, group)
                 prior = settings.prior_weight * known.prior[mine] - (1 - settings.prior_weight) * constant
             z[rows] = (values[rows] + prior - known.mean[mine]) / known.sd[mine]
         return z
     [known, *_] = null.moments[place].values()
     spread = layer.cube_spread if settings.scorer == "cos_cubed" else layer.spread
     mean, sd = spread.mean[:, None], np.where(spread.sd > 0, spread.sd, np.nan)[:, None]
-    least = correlations.MIN_NORM if settings.scorer == "cos_cubed" else 0.0
+    least = correlation.MIN_NORM if settings.scorer == "cos_cubed" else 0.0
     norm = np.maximum(np.hypot(mean, sd) * images**0.5, least)
     other = np.maximum(np.hypot(known.mean, known.sd) * images**0.5, least)[found]
     product = values * norm * other / images  # mean of the products

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract import moments
-from extract.best import PIECE, ROWS, Best, Job, Words, in_threads, pieces
+from dissectdb.extract.scoring import moments
+from dissectdb.extract.scoring.problem import PIECE, ROWS, Best, Job, Words, in_threads, pieces
 
 if TYPE_CHECKING:
-    from extract.scoring import Layer, Settings
+    from dissectdb.extract.scoring.scorers import Layer, Settings
 
 TINY = 1e-7  # what the formulas add inside the logarithm
 MOST = 0.8  # share of the images from which on all are taken

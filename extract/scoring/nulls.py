@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract import correlations, likelihoods, ranking
-from extract.best import Words, pieces
-from extract.likelihoods import Lists
-from extract.moments import moments_by_length, null_moments
-from extract.scoring import Layer, Settings
+from dissectdb.extract.scoring import correlation, likelihood, topk
+from dissectdb.extract.scoring.likelihood import Lists
+from dissectdb.extract.scoring.moments import moments_by_length, null_moments
+from dissectdb.extract.scoring.problem import Words, pieces
+from dissectdb.extract.scoring.scorers import Layer, Settings
 
 WIDTH_BYTES = 4e8  # of image × concept values at a time
 LARGEST_ROOT = 2048  # concepts whose correlations are taken the root of
@@ -87,7 +87,7 @@ def likelihood_null(
     known = [{length: Moments(*np.empty((3, len(concepts)))) for length in each} for each in asked]
     # Moments of several lengths are interpolated between all of them: a layer's own lengths, and no other layer's.
     together = [tuple(sorted({*each, *of_prior.rows})) for each, of_prior in zip(asked, lists, strict=True)]
-    for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
+    for first, shares in likelihood.share_chunks(images * settings.softmax_scale, words, width):
         some = slice(first, first + shares.shape[1])
         moments = {lengths: _moments(settings, shares, lengths) for lengths in set(together)}
         priors = [
@@ -98,7 +98,7 @@ def likelihood_null(
             layers = [place for place, each in enumerate(asked) if length in each]
             drawn = random[: max(counts[place] for place in layers), :length]
             sums = torch.empty(len(drawn), shares.shape[1], dtype=torch.float64)
-            likelihoods.log_products(shares, drawn, likelihoods._tilts(settings, length)[0], sums)
+            likelihood.log_products(shares, drawn, likelihood._tilts(settings, length)[0], sums)
             for place in layers:
                 mean, sd = moments[together[place]][length]
                 prior, own, of_length = priors[place][length], sums[: counts[place]], known[place][length]
@@ -110,7 +110,7 @@ def likelihood_null(
 
 def _moments(settings: Settings, shares: Tensor, lengths: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
     """Mean and standard deviation (C,) of the sums over random lists, by their length."""
-    tilts = {length: likelihoods._tilts(settings, length)[0] for length in lengths}
+    tilts = {length: likelihood._tilts(settings, length)[0] for length in lengths}
     if len(tilts) == 1:
         return {length: null_moments(shares, each) for length, each in tilts.items()}
     return moments_by_length(shares, tilts)
@@ -126,7 +126,7 @@ def _priors(
         sums = lists.sums(chunk, chunk.new_empty(len(lists.images), chunk.shape[1], dtype=torch.float64))
         here = {length: (mean[some], sd[some]) for length, (mean, sd) in moments.items()}
         for length, each in parts.items():
-            each.append(sum(likelihoods.log_mean_exp(lists.carried(sums, length, here))))
+            each.append(sum(likelihood.log_mean_exp(lists.carried(sums, length, here))))
     return {length: torch.cat(each) for length, each in parts.items()}
 
 
@@ -208,7 +208,7 @@ def _factors(
         unit = columns - average.float()
         unit /= unit.norm(dim=0).clamp(min=1e-12)
         if root:
-            values, vectors = torch.linalg.eigh(correlations.sum_of_products(unit, unit, unit.device))
+            values, vectors = torch.linalg.eigh(correlation.sum_of_products(unit, unit, unit.device))
             unit = (values.clamp(min=0).sqrt()[:, None] * vectors.T).float()
         yield first, unit, average, spread
 
@@ -236,7 +236,7 @@ def cubed_null(
         for first, columns in chunks or columns_of(settings, images, concepts, width):
             here = slice(first, first + columns.shape[1])
             sd[here], mean[here] = (each.numpy() for each in torch.std_mean(columns.double(), dim=0, correction=0))
-            norms = columns.norm(dim=0).clamp(min=correlations.MIN_NORM)
+            norms = columns.norm(dim=0).clamp(min=correlation.MIN_NORM)
             for layer, own in enumerate(cubes):
                 if not own.shape[1]:
                     continue
@@ -252,7 +252,7 @@ def cubed_null(
 
 def _of_all_images(labels: Sequence[np.ndarray], images: int, mean: np.ndarray, sd: np.ndarray) -> Null:
     """A null of the ordinary neurons, with the same moments for every layer."""
-    whole = min(images, ranking.KNOWN)
+    whole = min(images, topk.KNOWN)
     return Null([{whole: each} for each in labels], [{whole: Moments(mean, sd)} for _ in labels])
 
 
@@ -270,7 +270,7 @@ def _cubes(layer: Layer) -> np.ndarray:
 
 def is_whole(layer: Layer) -> np.ndarray:
     """Which neurons (K,) are scored and ordinary: neither sparse nor heavy-tailed."""
-    whole = min(layer.images, ranking.KNOWN)
+    whole = min(layer.images, topk.KNOWN)
     return ~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == whole)
 
 
@@ -297,9 +297,9 @@ def columns_of(settings: Settings, images: Tensor, concepts: Tensor, width: int)
     """What activations are multiplied with, (N, c), for `width` concepts after another."""
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
     if settings.scorer == "pearson":
-        yield from likelihoods.share_chunks(images * settings.softmax_scale, words, width)
+        yield from likelihood.share_chunks(images * settings.softmax_scale, words, width)
         return
-    for first, columns in correlations.cosine_chunks(images, words, width):
+    for first, columns in correlation.cosine_chunks(images, words, width):
         if settings.scorer == "cos_cubed":
             columns = (columns - columns.mean(0)) ** 3
         yield first, columns
@@ -314,8 +314,8 @@ def reorder_null(
     """The scores of each layer's own activations on random images; no formula is known for them."""
     n = int(settings.rank_fraction * len(images))
     count = min(draws, REORDER_DRAWS)
-    orders = ranking.draw_permutations(settings.permutations, n, settings.seed)
-    measure = ranking.reorder_measure(images, concepts, n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES))
+    orders = topk.draw_permutations(settings.permutations, n, settings.seed)
+    measure = topk.reorder_measure(images, concepts, n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES))
     null = Null([], [])
     for layer in layers:
         random = np.random.default_rng(seed)
@@ -325,7 +325,7 @@ def reorder_null(
         for group, values, lengths in _values_by_group(layer, groups, n):
             asked = (
                 count
-                if group == min(n, ranking.KNOWN)
+                if group == min(n, topk.KNOWN)
                 else affordable(count, len(groups) * lengths.max() * len(concepts), REORDER_PRODUCTS)
             )
             drawn = _reordered(settings, values, lengths, orders, measure, (len(images), len(concepts)), asked, random)
@@ -342,13 +342,13 @@ def reorder_null(
 
 def _values_by_group(layer: Layer, groups: Sequence[int], n: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Each group of a layer with best activations (neuron, n or fewer) of its neurons, and how many of them count."""
-    longest, pieces_read = min(n, ranking.KNOWN), {}
+    longest, pieces_read = min(n, topk.KNOWN), {}
     for group in groups:
         length = longest if layer.groups is None else group % 1000
         neurons = np.flatnonzero(~layer.dead if layer.groups is None else ~layer.dead & (layer.groups == group))
         if length < longest:
             neurons = neurons[:OWN_ACTIVATIONS]
-            values = layer.top(min(ranking.KNOWN, layer.images), 0, layer.neurons)[1][neurons, :length]
+            values = layer.top(min(topk.KNOWN, layer.images), 0, layer.neurons)[1][neurons, :length]
             yield group, values, np.full(len(neurons), length)
         else:
             some = _piece(neurons, layer.neurons)
@@ -357,7 +357,7 @@ def _values_by_group(layer: Layer, groups: Sequence[int], n: int) -> Iterator[tu
             values = pieces_read[some.start]
             own = neurons[neurons < some.stop] - some.start
             own = own[own >= 0]
-            yield group, values[own], ranking.reordered_lengths(layer, values, some)[own]
+            yield group, values[own], topk.reordered_lengths(layer, values, some)[own]
 
 
 def _piece(neurons: np.ndarray, count: int) -> slice:
@@ -380,8 +380,8 @@ def _reordered(
     table, chance = np.zeros(values.shape), np.zeros(len(values))
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
-        table[rows, :length] = ranking.scaled(values[rows, :length])
-        chance[rows] = ranking.baselines(table[rows, :length], ranking.shortened(orders, length), settings.rank_power)
+        table[rows, :length] = topk.scaled(values[rows, :length])
+        chance[rows] = topk.baselines(table[rows, :length], topk.shortened(orders, length), settings.rank_power)
     table, lengths, chance = (each[chance > 0] for each in (table, lengths, chance))
     scores = [np.full((0 if len(table) else 1, size[1]), -np.inf)]
     for some in pieces(count, 512) if len(table) else ():
@@ -391,6 +391,6 @@ def _reordered(
         for length in np.unique(lengths[picked]):
             rows = np.flatnonzero(lengths[picked] == length)
             errors, cosines = measure(indices[rows, :length], table[picked[rows], :length])
-            found[rows] = ranking.reorder_scores(errors, cosines, chance[picked[rows]], settings.rank_scale).numpy()
+            found[rows] = topk.reorder_scores(errors, cosines, chance[picked[rows]], settings.rank_scale).numpy()
         scores.append(found)
     return np.concatenate(scores)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from extract.scoring import Layer, Settings
+    from dissectdb.extract.scoring.scorers import Layer, Settings
 
 PIECE = 32_000  # elements: float32 of them fits a core's level-2 cache several times, and torch does not split them
 ROWS = 2048  # images that are multiplied, or summed in float32, at a time

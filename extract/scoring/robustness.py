@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract import likelihoods, ranking, scoring
-from extract.best import Words, pieces
-from extract.moments import interpolation, interpolation_nodes
-from extract.nulls import WIDTH_BYTES
-from extract.scoring import Layer, Settings
+from dissectdb.extract.scoring import likelihood, scorers, topk
+from dissectdb.extract.scoring.moments import interpolation, interpolation_nodes
+from dissectdb.extract.scoring.nulls import WIDTH_BYTES
+from dissectdb.extract.scoring.problem import Words, pieces
+from dissectdb.extract.scoring.scorers import Layer, Settings
 
 LISTED = 256  # images of a neuron that a half or a resample is taken from
 NEURONS = 256  # whose activations are asked for at a time
@@ -74,7 +74,7 @@ def version_lengths(settings: Settings, layer: Layer, known: np.ndarray, counts:
     A neuron that fires on more images than are listed keeps top_k: its list goes on, unseen.
     """
     whole = (known == min(LISTED, layer.images)) | layer.dead
-    short = ranking.list_lengths(np.maximum(counts, 1), settings.top_k)
+    short = topk.list_lengths(np.maximum(counts, 1), settings.top_k)
     return np.where(whole, settings.top_k, short)
 
 
@@ -115,8 +115,8 @@ def label_images(
     for some in pieces(layer.neurons, NEURONS):
         block, dead = layer.block(some.start, some.stop), layer.dead[some]
         for labels, chosen in zip(found, versions, strict=True):
-            part = scoring.Array(block[chosen], dead, _lengths(settings, layer, some, block[chosen]))
-            scores = scoring.score_layer(settings, part, images[torch.from_numpy(chosen)], concepts, keep=1)
+            part = scorers.Array(block[chosen], dead, _lengths(settings, layer, some, block[chosen]))
+            scores = scorers.score_layer(settings, part, images[torch.from_numpy(chosen)], concepts, keep=1)
             labels[some] = scores.concepts[:, 0]
     return found
 
@@ -125,9 +125,9 @@ def _lengths(settings: Settings, layer: Layer, neurons: slice, block: np.ndarray
     """layer.lengths for some of the images of some neurons: block (image, neuron). rank_reorder alone looks at them."""
     if layer.lengths is None or settings.scorer != "rank_reorder":
         return None
-    most = min(int(settings.rank_fraction * len(block)), ranking.KNOWN)
+    most = min(int(settings.rank_fraction * len(block)), topk.KNOWN)
     fired = (block > layer.lowest[neurons]).sum(axis=0)
-    return ranking.list_lengths(np.minimum(fired, layer.lengths[neurons]), most)
+    return topk.list_lengths(np.minimum(fired, layer.lengths[neurons]), most)
 
 
 def expand(lists: np.ndarray, weights: np.ndarray, top_k: int) -> np.ndarray:
@@ -152,21 +152,21 @@ def label_lists(
 
     A version comes with the number of images of each neuron (K,).
     """
-    lists = [likelihoods.Lists.by_length(settings, *each) for each in versions]
+    lists = [likelihood.Lists.by_length(settings, *each) for each in versions]
     lengths = {length for each in lists for length in each.rows}
     prior = torch.from_numpy(np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead)
     width = int(max(1, min(len(concepts), WIDTH_BYTES // (4 * layer.images + 8 * layer.neurons))))
     words = Words(concepts, np.arange(len(concepts)), np.ones(len(concepts), np.int64))
     best = [torch.full((layer.neurons,), -torch.inf, dtype=torch.float64) for _ in lists]
     found = [torch.full((layer.neurons,), -1, dtype=torch.int64) for _ in lists]
-    for first, shares in likelihoods.share_chunks(images * settings.softmax_scale, words, width):
+    for first, shares in likelihood.share_chunks(images * settings.softmax_scale, words, width):
         known = lists[0].moments(shares, lengths)
         for version, each in enumerate(lists):
             sums = each.sums(shares, torch.empty(layer.neurons, shares.shape[1], dtype=torch.float64))
             scores = torch.empty_like(sums)
             for length, rows in each.rows.items():
                 carried = each.carried(sums, length, known)
-                scores[rows] = sums[rows] - settings.prior_weight * sum(likelihoods.log_mean_exp(carried[prior]))
+                scores[rows] = sums[rows] - settings.prior_weight * sum(likelihood.log_mean_exp(carried[prior]))
             highest, place = scores.max(dim=1)
             better = highest > best[version]
             best[version] = torch.where(better, highest, best[version])
@@ -215,7 +215,7 @@ class WithinClass:
         z = np.full(layer.neurons, np.nan)
         there = (labels >= 0) & ~layer.dead
         for concept, length in np.unique(np.stack([labels[there], lengths[there]], axis=1), axis=0):
-            tilts, ranks = np.asarray(likelihoods._tilts(self.settings, length)[0]), np.arange(length)
+            tilts, ranks = np.asarray(likelihood._tilts(self.settings, length)[0]), np.arange(length)
             if (concept, length) not in self.moments:
                 self.moments[concept, length] = _class_moments(self.columns[:, concept], tilts, own, len(known))
             means, spreads = self.moments[concept, length]
@@ -286,26 +286,26 @@ def _reorder_within(
         name: np.stack([random.permutation(np.flatnonzero(classes == name)) for _ in range(WITHIN_DRAWS)])
         for name in np.unique(classes)
     }
-    permutations = ranking.draw_permutations(settings.permutations, n, settings.seed)
+    permutations = topk.draw_permutations(settings.permutations, n, settings.seed)
     z = np.full(layer.neurons, np.nan)
     for some in pieces(layer.neurons, NEURONS):
         lists, values = layer.top(n, some.start, some.stop)
-        lengths = ranking.reordered_lengths(layer, values, some)
+        lengths = topk.reordered_lengths(layer, values, some)
         own = labels[some]
         for concept in np.unique(own[own >= 0]):
-            measure = ranking.reorder_measure(
+            measure = topk.reorder_measure(
                 images, concepts[[concept]], n, settings.rank_power, torch.device("cpu"), int(WIDTH_BYTES)
             )
             for neuron in np.flatnonzero((own == concept) & ~layer.dead[some]):
                 length = lengths[neuron]
-                few = ranking.scaled(values[[neuron], :length])
-                chance = ranking.baselines(few, ranking.shortened(permutations, length), settings.rank_power)
+                few = topk.scaled(values[[neuron], :length])
+                chance = topk.baselines(few, topk.shortened(permutations, length), settings.rank_power)
                 drawn = np.tile(lists[neuron, :length], (1 + WITHIN_DRAWS, 1))  # the neuron itself, then the draws
                 for name, order in orders.items():
                     places = np.flatnonzero(classes[drawn[0]] == name)
                     drawn[1:, places] = order[:, : len(places)]
                 errors, means = measure(drawn, np.broadcast_to(few[0], drawn.shape))
-                scores = ranking.reorder_scores(
+                scores = topk.reorder_scores(
                     errors, means, np.full(len(drawn), chance[0]), settings.rank_scale
                 ).numpy()[:, 0]
                 spread = scores[1:].std()

@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract import ranking
-from extract.best import Best, Job, Words
-from extract.correlations import correlations
-from extract.likelihoods import likelihoods
-from extract.ranking import rank_reorder
+from dissectdb.extract.scoring import topk
+from dissectdb.extract.scoring.correlation import correlations
+from dissectdb.extract.scoring.likelihood import likelihoods
+from dissectdb.extract.scoring.problem import Best, Job, Words
+from dissectdb.extract.scoring.topk import rank_reorder
 
 BUDGET = 1_500_000_000  # bytes
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -123,10 +123,10 @@ class Array:
 
     @property
     def fired(self) -> np.ndarray:
-        return np.minimum((self.activations > self.lowest).sum(axis=0), ranking.KNOWN)
+        return np.minimum((self.activations > self.lowest).sum(axis=0), topk.KNOWN)
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        return ranking.top_lists(self.activations[:, first:last], k)
+        return topk.top_lists(self.activations[:, first:last], k)
 
     def block(self, first: int, last: int) -> np.ndarray:
         return self.activations[:, first:last]

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract import correlations, nulls, ranking
-from extract.best import pieces
-from extract.scoring import Layer, Settings
+from dissectdb.extract.scoring import correlation, nulls, topk
+from dissectdb.extract.scoring.problem import pieces
+from dissectdb.extract.scoring.scorers import Layer, Settings
 
 OTHERS = 64  # images that stand for all but the best
 SPREAD_ELEMENTS = 1 << 20  # draw × concept values at a time
@@ -73,7 +73,7 @@ def _spread_draws(
         here = slice(first, first + columns.shape[1])
         mean, sd = torch.from_numpy(known.mean[here]), torch.from_numpy(known.sd[here])
         standard = ((columns.double() - mean) / sd.clamp(min=1e-12)).float()
-        least = correlations.MIN_NORM / len(images) ** 0.5 if settings.scorer == "cos_cubed" else 1e-12
+        least = correlation.MIN_NORM / len(images) ** 0.5 if settings.scorer == "cos_cubed" else 1e-12
         norm = torch.hypot(mean, sd).clamp(min=least)
         for some in pieces(len(weights), max(1, SPREAD_ELEMENTS // columns.shape[1])):
             own = torch.from_numpy(weights[some])
@@ -94,7 +94,7 @@ def _weights(settings: Settings, layer: Layer, neurons: np.ndarray) -> tuple[np.
     """
     count, spread = layer.images, layer.spread
     mean, sd = spread.mean[neurons, None], spread.sd[neurons, None]
-    known = layer.top(min(ranking.KNOWN, count), 0, layer.neurons)[1][neurons]
+    known = layer.top(min(topk.KNOWN, count), 0, layer.neurons)[1][neurons]
     known = (known.astype(np.float64) - mean) / sd
     others, last = count - known.shape[1], known[:, -1]
     of_others = -known.sum(axis=1) / max(others, 1)

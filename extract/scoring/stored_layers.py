@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from extract import ranking
-from extract.best import pieces
-from extract.nulls import Spread
+from dissectdb.extract.scoring import topk
+from dissectdb.extract.scoring.nulls import Spread
+from dissectdb.extract.scoring.problem import pieces
 
 STORED = 256  # images of each neuron in top_activations
 
@@ -44,7 +44,7 @@ class StoredLayer:
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         if k > min(STORED, self.images):
-            return ranking.top_lists(self.block(first, last), k)
+            return topk.top_lists(self.block(first, last), k)
         if (first, last) != (0, self.neurons):
             return self._stored_top(k, first, last)
         if k not in self.lists:  # asked for by the scorer, its null and each check

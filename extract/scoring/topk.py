@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract.best import NEURONS, ROWS, Best, Job, different_rows, in_threads, pieces
+from dissectdb.extract.scoring.problem import NEURONS, ROWS, Best, Job, different_rows, in_threads, pieces
 
 if TYPE_CHECKING:
-    from extract.scoring import Layer
+    from dissectdb.extract.scoring.scorers import Layer
 
 TILE = 1 << 16  # elements that a thread works on at a time: a few arrays of them fit its level-2 cache
 NEURONS_ON_DEVICE = 4096  # 130 MB of keys for a block of 4,096 images

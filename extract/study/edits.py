@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from extract.settings import (
+from dissectdb.extract.study.values import (
     AtLeastOne,
     Classes,
     Name,

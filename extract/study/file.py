@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from extract.edit_settings import READS, Edit, Effects, Protocol, Sweep
-from extract.overrides import StudyError, dotted, override
-from extract.settings import (
+from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
+from dissectdb.extract.study.overrides import StudyError, dotted, override
+from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
+from dissectdb.extract.study.values import (
     AtLeastOne,
     ClassesOrFile,
     Name,
@@ -40,7 +41,6 @@ from extract.settings import (
     way,
     written,
 )
-from extract.texts import MEGABYTE, one_line, read_text, without_endless_keys
 
 __all__ = ["READS", "Dissection", "Edit", "Study", "StudyError", "way", "written"]
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
-from extract.overrides import Typed
-from extract.texts import MEGABYTE, one_line, read_text
+from dissectdb.extract.study.overrides import Typed
+from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 
 LONGEST_NAME = 4000  # a path may stand where a name does
 LARGEST_LIST = 4 * MEGABYTE  # of a text file of class names

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extract.answers import PLAIN, Answer
+from dissectdb.extract.models.answers import PLAIN, Answer
 
 Split = tuple[Tensor, Tensor]  # uint8 images (image, height, width), int64 labels (image,)
 Record = dict[str, float]

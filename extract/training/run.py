@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract import checkpoints, devices, images, jobs
-from extract.preprocess import Recipe
-from extract.study import Input, Study, StudyError
-from extract.train import Record, fit
+from dissectdb.extract.images import sources
+from dissectdb.extract.models import checkpoints, devices
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.record import passes
+from dissectdb.extract.study import Input, Study, StudyError
+from dissectdb.extract.training.fit import Record, fit
 
 
 def run(
@@ -38,10 +40,10 @@ def run(
         )
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
-    source = images.open_source(study.dataset)
+    source = sources.open_source(study.dataset)
     named = study.network.classes or source.classes
     settings = study.network.model_copy(update={"weights": "random", "seed": seed, "classes": named})
-    network = jobs.load_network(study.model_copy(update={"network": settings}), source)
+    network = passes.load_network(study.model_copy(update={"network": settings}), source)
     train, validation = read_splits(source, network.classes)
     unfinished = output.with_name(f"{output.name}.training")
     try:
@@ -75,7 +77,9 @@ def save(model: nn.Module, output: Path) -> None:
     os.replace(half, output)
 
 
-def read_splits(source: images.Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def read_splits(
+    source: sources.Source, classes: tuple[str, ...]
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """(images, labels) of the sound, classified images of train and validation; uint8 (image, height, width)."""
     rows = [image for image in source.scan() if image.defect is None and image.class_name in classes]
     splits = []
@@ -91,7 +95,7 @@ def read_splits(source: images.Source, classes: tuple[str, ...]) -> tuple[tuple[
     return splits[0], splits[1]
 
 
-def _grey(pixels: np.ndarray, image: images.Image, shape: tuple[int, int]) -> np.ndarray:
+def _grey(pixels: np.ndarray, image: sources.Image, shape: tuple[int, int]) -> np.ndarray:
     if pixels.shape[:2] != shape:
         raise StudyError(
             f"{image.path} is {image.width} × {image.height}, others {shape[1]} × {shape[0]}; train needs one size"

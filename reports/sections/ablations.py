@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from reports import charts, words
-from reports.parts import Column, Figure, table, whole
-from reports.words import count, name, number, p_value
+from dissectdb.reports import charts, words
+from dissectdb.reports.parts import Column, Figure, table, whole
+from dissectdb.reports.words import count, name, number, p_value
 
 EFFECTS = 24  # concepts
 

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from reports import charts, sentences, words
-from reports.parts import Column, Figure, table, whole
-from reports.words import count, name, number, share
+from dissectdb.reports import charts, sentences, words
+from dissectdb.reports.parts import Column, Figure, table, whole
+from dissectdb.reports.words import count, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
 

@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from reports import charts, sentences, words
-from reports.parts import Column, Figure, Row, flips, table, whole
-from reports.words import count, loss, name, number, p_value, share, signed
+from dissectdb.reports import charts, sentences, words
+from dissectdb.reports.parts import Column, Figure, Row, flips, table, whole
+from dissectdb.reports.words import count, loss, name, number, p_value, share, signed
 
 Rows = Mapping[str, pl.DataFrame]
 

@@ -13,10 +13,10 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from reports import charts, sentences, words
-from reports.parts import Column, Figure, Picture, Row, Table, data_uri, table, whole
-from reports.questions import IMAGES_PER_NEURON
-from reports.words import count, loss, name, number, share
+from dissectdb.reports import charts, sentences, words
+from dissectdb.reports.parts import Column, Figure, Picture, Row, Table, data_uri, table, whole
+from dissectdb.reports.questions import IMAGES_PER_NEURON
+from dissectdb.reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
 HERO_NEURONS, HERO_IMAGES = 3, 4

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hostile import Trap, refused, sparse, state, within_bounds
-from worlds import World, command
 
-from extract import concepts
-from extract.study import StudyError
-from warehouse import Warehouse
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract import concepts
+from dissectdb.extract.study import StudyError
+from dissectdb.warehouse import Warehouse
+from tests.support.hostile import Trap, refused, sparse, state, within_bounds
+from tests.support.worlds import World, command
 
 # ---------------------------------------------------------------- studies
 

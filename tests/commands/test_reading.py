@@ -13,13 +13,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from worlds import World, command
 
-import cli
-from reports import terminal
-from warehouse import Warehouse, contracts, views
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb import ROOT
+from dissectdb.commands import terminal
+from dissectdb.warehouse import Warehouse, contracts, views
+from tests.support.worlds import World, command
 
 COMMANDS = ("demo", "extract", "build", "query", "modify", "effects", "report", "status", "check", "train")
 QUERY = "select layer, unit, concept from neuron_concepts where layer = 'conv1' order by unit"
@@ -43,14 +41,14 @@ def test_commands_that_run_no_network_do_not_load_torch(finished: World, argumen
     script = f"""
 import sys
 sys.argv = ["dissectdb", *{arguments}]
-import cli
+from dissectdb.commands import main
 try:
-    cli.main()
+    main()
 except SystemExit as end:
     assert not end.code, end
 print("loaded", sorted({{"torch", "open_clip", "torchvision", "timm", "altair"}} & set(sys.modules)))
 """
-    root = Path(cli.__file__).parent
+    root = ROOT
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == ["loaded []"], done.stderr
 
@@ -205,7 +203,7 @@ def test_a_report_that_fails_leaves_the_old_one(
         raise RuntimeError("a bug while rendering")
 
     with monkeypatch.context() as patch:
-        from reports import page
+        from dissectdb.reports import page
 
         patch.setattr(page, "render", fail)
         with pytest.raises(RuntimeError):
@@ -281,14 +279,12 @@ def test_a_dry_run_of_extract_over_a_warehouse_writes_nothing(world: World) -> N
 def test_sigterm_stops_like_ctrl_c_and_says_how_to_go_on():
     stopped = """
 import os, signal, sys, time
-import cli, cli_checks
+from dissectdb.commands import checks, main
 sys.argv = ["dissectdb", "status"]
-cli_checks.warehouse_path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
-cli.main()
+checks.warehouse_path = lambda *_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))
+main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", stopped], capture_output=True, text=True, check=False, cwd=Path(cli.__file__).parent
-    )
+    done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 130
     assert done.stderr.strip() == "dissectdb: stopped; the same command goes on from what is committed"
 

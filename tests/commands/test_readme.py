@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from worlds import command
 
-import cli
+from dissectdb import ROOT
+from dissectdb.commands import app
+from tests.support.worlds import command
 
-ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -74,7 +74,7 @@ def dissectdb_commands(text: str) -> list[list[str]]:
 
 def understood(words: list[str]) -> None:
     """Parse a command without running it. Raises what the parser raises."""
-    parser = typer.main.get_command(cli.app)
+    parser = typer.main.get_command(app.app)
     context = parser.context_class(parser)
     while hasattr(parser, "commands"):
         name, parser, words = parser.resolve_command(context, words)

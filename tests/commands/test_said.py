@@ -16,18 +16,19 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
-from test_clip import TINY, write
-from worlds import World, command
 
-import cli_options
-from extract import arrays, clip, fetching, hooks, networks, study
-from extract.settings import choices
-from extract.study import Study, StudyError
-from warehouse import Warehouse, names
+from dissectdb import ROOT
+from dissectdb.commands import options
+from dissectdb.extract import study
+from dissectdb.extract.models import clip, fetching, hooks, networks
+from dissectdb.extract.record import arrays
+from dissectdb.extract.study import Study, StudyError
+from dissectdb.extract.study.values import choices
+from dissectdb.warehouse import Warehouse, did_you_mean
+from tests.models.test_clip import TINY, write
+from tests.support.worlds import World, command
 
-pytest_plugins = ["world_fixtures"]
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_a_mistyped_view_gets_the_nearest_few_names_and_not_all(finished: World)
 
 @pytest.mark.parametrize("module", ["warehouse", "extract"])
 def test_of_many_names_the_nearest_five_are_offered_or_the_first_five(module: str) -> None:
-    there_is = {"warehouse": names.there_is, "extract": choices}[module]
+    there_is = {"warehouse": did_you_mean.there_is, "extract": choices}[module]
     layers = [f"encoder.block.{number}" for number in range(300)]
     said = there_is("encoder.blok.7", layers)
     assert said.startswith("did you mean encoder.block.7, ")
@@ -283,11 +284,11 @@ def test_the_version_is_the_projects() -> None:
 
 
 def test_an_installed_package_says_its_own_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_options, "__file__", str(tmp_path / "cli_options.py"))
-    monkeypatch.setattr(cli_options.importlib.metadata, "version", lambda name: f"9.9 of {name}")
-    assert cli_options.version() == "9.9 of dissectdb"
+    monkeypatch.setattr(options, "ROOT", tmp_path)
+    monkeypatch.setattr(options.importlib.metadata, "version", lambda name: f"9.9 of {name}")
+    assert options.version() == "9.9 of dissectdb"
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "anothers"\nversion = "1"\n')
-    assert cli_options.version() == "9.9 of dissectdb", "a file of somebody else's that lies beside it"
+    assert options.version() == "9.9 of dissectdb", "a file of somebody else's that lies beside it"
 
 
 def test_a_warehouse_is_written_in_the_format_of_duckdb_1_2(finished: World) -> None:

@@ -8,15 +8,13 @@ from functools import partial
 
 import polars as pl
 import pytest
-from test_reports import Plan, filled
-from worlds import World, command
 
-import cli
-from reports import concepts, page
-from warehouse import Warehouse
-
-pytest_plugins = ["world_fixtures"]
-
+from dissectdb.commands import app
+from dissectdb.reports import page
+from dissectdb.reports.sections import concepts
+from dissectdb.warehouse import Warehouse
+from tests.reports.test_page import Plan, filled
+from tests.support.worlds import World, command
 
 # ---------------------------------------------------------------- a warehouse with nothing in it
 
@@ -91,7 +89,7 @@ def test_a_warning_is_marked_as_one():
     log = logging.getLogger("dissectdb")
     kept = log.handlers
     try:
-        cli._show_notes()
+        app._show_notes()
         form = log.handlers[0].format
         record = partial(logging.LogRecord, "dissectdb", pathname="", lineno=0, msg="%s images", exc_info=None)
         assert form(record(level=logging.WARNING, args=("12",))) == "warning: 12 images"

@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import embedding_rows, run_view, unit_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_clip import write as write_clip
-from worlds import STUDY, Done, command
 
-from extract import concepts
-from extract.concepts import chat, making, overlaps
-from extract.study import Study, StudyError
+from dissectdb.extract import concepts
+from dissectdb.extract.concepts import chat, making, overlaps
+from dissectdb.extract.study import Study, StudyError
+from tests.models.test_clip import write as write_clip
+from tests.support.rows import embedding_rows, run_view, unit_length
+from tests.support.worlds import STUDY, Done, command
 
 KEY = "sk-very-secret-0123456789"
 FACES = {"Smile": ["happy"], "Frown": ["sad"], "Closed Eyes": ["sad", "happy"]}

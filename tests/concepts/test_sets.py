@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract import concepts
-from extract.study import StudyError
+from dissectdb.extract import concepts
+from dissectdb.extract.study import StudyError
 
 EXPRESSIONS = """
 Furrowed Brows: angry · Raised Brows: surprise · Lowered Brows: angry · Drooping Brows: sad · Relaxed Brows: neutral ·

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
-from extract.demo import make_weights, train_clip
-from extract.demo.captions import TEMPLATES, auc, captions
-from extract.demo.contact_sheet import write_contact_sheet
-from extract.demo.faces import CLASSES, CONCEPTS, Faces, concept_truth, draw
-from extract.demo.render import ACTION_UNITS, CONTROLS, render
+from dissectdb.extract.demo import make_weights, train_clip
+from dissectdb.extract.demo.captions import TEMPLATES, auc, captions
+from dissectdb.extract.demo.contact_sheet import write_contact_sheet
+from dissectdb.extract.demo.faces import CLASSES, CONCEPTS, Faces, concept_truth, draw
+from dissectdb.extract.demo.render import ACTION_UNITS, CONTROLS, render
 
 DEMO = Path(make_weights.__file__).parent
 FIGURES = json.loads((DEMO / "figures.json").read_text("utf-8"))

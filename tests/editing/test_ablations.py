@@ -9,15 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import CLASSES, NETWORK, World
 
-from extract import cut, effects, hooks
-from extract.blocks import Block, ProbingImage
-from extract.edit import KnownLayer
-from extract.study import Effects, Layer
-from extract.vggnet import VGGNet
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.editing import ablations as editing_ablations
+from dissectdb.extract.editing import cut
+from dissectdb.extract.editing.ablations import Ablation
+from dissectdb.extract.editing.edits import KnownLayer
+from dissectdb.extract.models import hooks
+from dissectdb.extract.models.vggnet import VGGNet
+from dissectdb.extract.record.blocks import Block, ProbingImage
+from dissectdb.extract.study import Effects, Layer
+from tests.support.worlds import CLASSES, NETWORK, World
 
 
 def cross_entropy(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -32,7 +33,7 @@ def test_changes_are_counted_by_true_class(seed, images, classes, ablations):
     before = random.normal(size=(images, classes)).astype(np.float32)
     after = (before + random.normal(0, 0.7, size=(ablations, images, classes))).astype(np.float32)
     truth = random.integers(classes, size=images)
-    found = effects.measure(torch.from_numpy(before), torch.from_numpy(after), torch.from_numpy(truth))
+    found = editing_ablations.measure(torch.from_numpy(before), torch.from_numpy(after), torch.from_numpy(truth))
     for name in range(classes):
         mine = truth == name
         assert found.images[name] == mine.sum()
@@ -50,7 +51,7 @@ def test_changes_are_counted_by_true_class(seed, images, classes, ablations):
 # ---------------------------------------------------------------- exact before a linear head
 
 
-def stub(layer: str) -> tuple[effects.Layer, torch.nn.Module, torch.Tensor, np.ndarray]:
+def stub(layer: str) -> tuple[editing_ablations.Layer, torch.nn.Module, torch.Tensor, np.ndarray]:
     """A layer of a small VGGNet over eleven images of noise, as the command sees it."""
     torch.manual_seed(8)
     model = VGGNet(channels=(4, 6, 8, 8), hidden=12).eval()
@@ -72,7 +73,7 @@ def stub(layer: str) -> tuple[effects.Layer, torch.nn.Module, torch.Tensor, np.n
             device=torch.device("cpu"),
         ),
     )
-    return effects.Layer(search, KnownLayer(layer, 1, 100, tap.units), 1, [block]), model, images, truth
+    return editing_ablations.Layer(search, KnownLayer(layer, 1, 100, tap.units), 1, [block]), model, images, truth
 
 
 def silenced(model: torch.nn.Module, layer: str, units: np.ndarray, images: torch.Tensor) -> torch.Tensor:
@@ -95,14 +96,14 @@ def silenced(model: torch.nn.Module, layer: str, units: np.ndarray, images: torc
 def test_an_ablation_is_the_network_with_the_units_silenced(layer, exact):
     found, model, images, truth = stub(layer)
     assert found.is_exact == exact
-    ablations = [effects.Ablation(np.array([unit]), neuron_id=100 + unit) for unit in range(8)]
-    several = [effects.Ablation(np.array([0, 3, 5]), concept_id=1), effects.Ablation(np.array([1, 2, 7]), draw=1)]
+    ablations = [Ablation(np.array([unit]), neuron_id=100 + unit) for unit in range(8)]
+    several = [Ablation(np.array([0, 3, 5]), concept_id=1), Ablation(np.array([1, 2, 7]), draw=1)]
     with torch.no_grad():
         before = model(images)
     for asked in (ablations, several):
         [part] = found.measured(asked, lambda done, total: None)
         after = torch.stack([silenced(model, layer, each.units, images) for each in asked])
-        expected = effects.measure(before, after, torch.from_numpy(truth))
+        expected = editing_ablations.measure(before, after, torch.from_numpy(truth))
         np.testing.assert_allclose(part.loss_change, expected.loss_change, atol=1e-5)
         for name in ("images", "gained", "lost", "flips"):
             np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_cut import GREY, dynamic, edited, taps_of, vggnet
 from torch import Tensor, nn
 
-from extract import causes, cut
-from extract.cut import Scaling
-from extract.hooks import Tap
+from dissectdb.extract.editing import attribution, cut
+from dissectdb.extract.editing.cut import Scaling
+from dissectdb.extract.models.hooks import Tap
+from tests.editing.test_cut import GREY, dynamic, edited, taps_of, vggnet
 
 IMAGES = 12
 
@@ -50,7 +50,7 @@ def test_contributions_add_up_to_the_change_of_the_margin(make, layers, is_slow)
     # The classes whose logits rose most and fell most: what an edit that changes a class does.
     new, old = (after - before).argmax(1), (after - before).argmin(1)
     changed = margin(after, new, old) - margin(before, new, old)
-    shares = causes.contributions(found, kept, change, new, old)
+    shares = attribution.contributions(found, kept, change, new, old)
     assert {layer: each.shape for layer, each in shares.items()} == {t.layer: (IMAGES, t.units) for t in taps}
     total = sum(each.sum(1) for each in shares.values())
     assert (changed > 0).all()
@@ -74,7 +74,7 @@ def test_before_a_linear_head_a_contribution_is_the_units_own_change_times_its_w
     scaling = Scaling(torch.tensor([2.0, 0.5, 1.0, 0.0]), torch.tensor([1.0, 3.0, 1.0, 0.0]))
     new, old = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 2, 0, 2, 0, 1])
     with torch.no_grad():
-        shares = causes.contributions(found, found.before(images), {"layer": scaling}, new, old)["layer"]
+        shares = attribution.contributions(found, found.before(images), {"layer": scaling}, new, old)["layer"]
         change = edited(model, {"layer": scaling}).layer(images) - model.layer(images)
         expected = change * (model.head.weight[new] - model.head.weight[old])
     torch.testing.assert_close(shares, expected, rtol=1e-4, atol=1e-6)

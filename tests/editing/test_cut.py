@@ -9,10 +9,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from extract import cut, hooks
-from extract.cut import Scaling
-from extract.study import Layer
-from extract.vggnet import VGGNet
+from dissectdb.extract.editing import cut
+from dissectdb.extract.editing.cut import Scaling
+from dissectdb.extract.models import hooks
+from dissectdb.extract.models.vggnet import VGGNet
+from dissectdb.extract.study import Layer
 
 GREY, COLOUR = (1, 40, 40), (3, 32, 32)
 

@@ -11,16 +11,14 @@ import polars as pl
 import pytest
 import torch
 import torch.nn.functional as F
-from killer import kill
-from worlds import CLASSES, NETWORK, World, command
 
-import cli
-from extract import cut
-from extract.edit import EditedLayer, PlannedEdit, scaled_copy
-from extract.hooks import Tap
-from warehouse import Warehouse
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.commands import app
+from dissectdb.extract.editing import cut
+from dissectdb.extract.editing.edits import EditedLayer, PlannedEdit, scaled_copy
+from dissectdb.extract.models.hooks import Tap
+from dissectdb.warehouse import Warehouse
+from tests.support.killer import kill
+from tests.support.worlds import CLASSES, NETWORK, World, command
 
 CONTROLS, SHUFFLES = 12, 3  # as the study of a world says
 OTHER_SCALES = "select layer, unit, 1 + unit / 4 as scale"
@@ -720,7 +718,7 @@ def test_a_safetensors_network_gets_a_safetensors_checkpoint(new_world: World) -
 
 def test_views_that_a_killed_run_left_stale_are_built_first(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "label", lambda opened, *rest: None)
+        patch.setattr(app, "label", lambda opened, *rest: None)
         assert new_world.extract().code == 0
     assert new_world.rows("select * from neuron_concepts") == []
     assert new_world.modify("--edit", "paper").code == 0

@@ -14,15 +14,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from hostile import within_bounds
-from worlds import World, draw
 
-from extract import defects, folders, images, preprocess
-from extract.images import open_source
-from extract.preprocess import Recipe
-from extract.study import Dataset, StudyError
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.images import folders, inspection, sources
+from dissectdb.extract.images.sources import open_source
+from dissectdb.extract.models import preprocessing
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.study import Dataset, StudyError
+from tests.support.hostile import within_bounds
+from tests.support.worlds import World, draw
 
 
 class Said(logging.Handler):
@@ -60,11 +59,11 @@ def make(root: Path, *paths: str) -> Path:
     return root
 
 
-def folder(root: Path, **settings: object) -> images.Folder:
+def folder(root: Path, **settings: object) -> sources.Folder:
     return open_source(Dataset(name="photos", kind="folder", path=root, **settings))
 
 
-def places(source: images.Source) -> dict[str, tuple[str, str | None]]:
+def places(source: sources.Source) -> dict[str, tuple[str, str | None]]:
     """path → (split, class) of every sound image."""
     return {image.path: (image.split, image.class_name) for image in source.scan() if image.defect is None}
 
@@ -274,7 +273,7 @@ def test_more_formats_are_read_by_their_content(tmp_path: Path) -> None:
     assert {image.defect for image in found} <= {None, *[f"repeat of {place}" for place in range(8)]}
 
 
-@pytest.mark.skipif(not defects.AVIF, reason="this Pillow reads no AVIF")
+@pytest.mark.skipif(not inspection.AVIF, reason="this Pillow reads no AVIF")
 def test_avif_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     PIL.Image.fromarray(draw("ring", 1)).convert("RGB").resize((64, 64)).save(tmp_path / "a/1.avif", quality=95)
@@ -285,8 +284,8 @@ def test_avif_is_read(tmp_path: Path) -> None:
 def test_without_avif_its_files_are_counted_with_the_way_out(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "IMAGE_NAMES", tuple(name for name in defects.IMAGE_NAMES if name != ".avif"))
-    monkeypatch.setattr("extract.scan_notes.AVIF", False)
+    monkeypatch.setattr(folders, "IMAGE_NAMES", tuple(name for name in inspection.IMAGE_NAMES if name != ".avif"))
+    monkeypatch.setattr("dissectdb.extract.images.scan_notes.AVIF", False)
     assert len(places(folder(make(tmp_path, "a/1.png", "a/2.avif")))) == 1
     assert "AVIF images left out: 1; this Pillow does not read them; install pillow 11.3 or newer" in said
 
@@ -386,7 +385,7 @@ def test_a_shortened_strip_shows_the_middle_of_the_whole_one(
     image = image if shape[0] < shape[1] else image.T
     recipe = Recipe(16, mode="grey", resize="shortest")
     whole = recipe.apply([image], torch.device("cpu"))
-    monkeypatch.setattr(preprocess, "MOST_SCALED", 0)
+    monkeypatch.setattr(preprocessing, "MOST_SCALED", 0)
     cut = recipe.apply([image], torch.device("cpu"))
     assert (whole - cut).abs().max() < 0.02
 
@@ -407,7 +406,7 @@ def test_with_all_every_image_is_of_one_split(tmp_path: Path, kind: str) -> None
         make(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png", "test/b/4.png")
     path = tmp_path if kind == "folder" else None
 
-    def source(split: str) -> images.Source:
+    def source(split: str) -> sources.Source:
         return open_source(Dataset(name="x", kind=kind, path=path, images=40, probing_split=split))
 
     found, before = list(source("all").scan()), list(source("train").scan())

@@ -15,13 +15,11 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from hostile import refused, sparse, within_bounds
-from worlds import World, draw
 
-from extract.images import open_source
-from extract.study import Dataset, StudyError
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.images.sources import open_source
+from dissectdb.extract.study import Dataset, StudyError
+from tests.support.hostile import refused, sparse, within_bounds
+from tests.support.worlds import World, draw
 
 # ---------------------------------------------------------------- images and the folders that they lie in
 

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract.images import Image, open_source, split_by_hash
-from extract.study import Dataset, StudyError
+from dissectdb import ROOT
+from dissectdb.extract.images.sources import Image, open_source, split_by_hash
+from dissectdb.extract.study import Dataset, StudyError
 
-ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data"
 
 quickly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -648,7 +648,7 @@ def test_a_set_of_which_nothing_can_be_read_is_an_error(tmp_path):
 
 
 def test_images_load_no_torch():
-    program = "import sys, extract.images; sys.exit('torch' in sys.modules)"
+    program = "import sys, dissectdb.extract.images.sources; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 

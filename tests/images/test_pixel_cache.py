@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract import images
-from extract.pixels import PixelFile
-from extract.study import Dataset
+from dissectdb.extract.images import sources
+from dissectdb.extract.images.pixel_cache import PixelFile
+from dissectdb.extract.study import Dataset
 
 SHAPES = [(1, 1), (5, 7), (7, 5, 3), (48, 48), (2, 3, 3)]
 
@@ -60,22 +60,22 @@ def faces(tmp_path: Path) -> Dataset:
 
 
 def test_after_a_scan_nothing_is_decoded_again(faces: Dataset, monkeypatch: pytest.MonkeyPatch):
-    source = images.open_source(faces)
+    source = sources.open_source(faces)
     sound = [image.position for image in source.scan() if image.defect is None]
-    fresh = list(images.open_source(faces).read(sound))
-    monkeypatch.setattr(images, "decode", None)
+    fresh = list(sources.open_source(faces).read(sound))
+    monkeypatch.setattr(sources, "decode", None)
     for again, decoded in zip(source.read(sound), fresh, strict=True):
         np.testing.assert_array_equal(again, decoded)
 
 
 @pytest.mark.parametrize("room", [0, 100, 500])
 def test_images_without_room_are_decoded_again(faces: Dataset, room: int):
-    source = images.open_source(faces)
+    source = sources.open_source(faces)
     source.decoded = PixelFile(room)
     scanned = list(source.scan())
     everything = list(range(len(scanned)))
     assert sum(position in source.decoded for position in everything) < sum(image.defect is None for image in scanned)
-    fresh = images.open_source(faces).read(everything)
+    fresh = sources.open_source(faces).read(everything)
     for again, decoded in zip(source.read(everything), fresh, strict=True):
         np.testing.assert_array_equal(again, decoded)
 
@@ -85,10 +85,10 @@ def test_a_disk_without_room_or_a_folder_for_files_is_no_error(faces: Dataset, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    source = images.open_source(faces)
+    source = sources.open_source(faces)
     assert len(list(source.read([image.position for image in source.scan()]))) == 15
     monkeypatch.undo()
-    source = images.open_source(faces)
+    source = sources.open_source(faces)
     source.decoded.add(-1, np.zeros((2, 2), np.uint8))
     full = os.open("/dev/full", os.O_WRONLY) if Path("/dev/full").exists() else None
     if full is None:

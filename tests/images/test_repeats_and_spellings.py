@@ -8,10 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_folders import folder, make, places
-from worlds import World
 
-pytest_plugins = ["world_fixtures"]
+from tests.images.test_folders import folder, make, places
+from tests.support.worlds import World
 
 
 @pytest.fixture

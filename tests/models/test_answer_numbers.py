@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_answers import IMAGES, Body, found, logits_of, mistake, run, said  # noqa: F401
 from torch import nn
-from worlds import World
 
-from extract.answers import Answer
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.models.answers import Answer
+from tests.models.test_answers import IMAGES, Body, found, logits_of, mistake, run, said  # noqa: F401
+from tests.support.worlds import World
 
 SCALED = {
     "percentages": (lambda y, f, m: 100 * y.softmax(1), "add up to 100"),

@@ -13,15 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from worlds import CLASSES, World, save_network
 
-from extract import cut, hooks
-from extract.answers import Answer, find_answer
-from extract.preprocess import Recipe
-from extract.study import Layer, StudyError
-from extract.train import fit
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.editing import cut
+from dissectdb.extract.models import hooks
+from dissectdb.extract.models.answers import Answer, find_answer
+from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.study import Layer, StudyError
+from dissectdb.extract.training.fit import fit
+from tests.support.worlds import CLASSES, World, save_network
 
 RECIPE = Recipe(size=16, mode="grey")
 IMAGES = torch.rand(5, *RECIPE.shape, generator=torch.Generator().manual_seed(3))

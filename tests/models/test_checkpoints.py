@@ -22,12 +22,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from worlds import World
 
-from extract.checkpoints import fill, read, save_like
-from extract.study import StudyError
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.models.checkpoints import fill, read, save_like
+from dissectdb.extract.study import StudyError
+from tests.support.worlds import World
 
 State = dict[str, Tensor]
 

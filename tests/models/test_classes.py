@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import dissection_row, filled, run_view
 from polars.testing import assert_frame_equal
-from worlds import World
 
-from extract import classes
-from extract.study import Study, StudyError
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.models import classes
+from dissectdb.extract.study import Study, StudyError, class_names
+from tests.support.rows import dissection_row, filled, run_view
+from tests.support.worlds import World
 
 FACES = ("angry", "happy", "sad")
 
@@ -60,9 +58,9 @@ def _everything_is_logged(caplog):
     ],
 )
 def test_names_meet_exactly_else_without_case_and_separators_where_that_is_unambiguous(names, known, expected):
-    met = classes.meet(names, known)
+    met = class_names.meet(names, known)
     assert tuple(met.get(name) for name in names) == expected
-    again = classes.meet(names, list(known)[::-1])
+    again = class_names.meet(names, list(known)[::-1])
     assert again == met
 
 

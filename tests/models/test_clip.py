@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from extract import clip, study
-from extract.study import StudyError
+from dissectdb.extract import study
+from dissectdb.extract.models import clip
+from dissectdb.extract.study import StudyError
 
 CPU = torch.device("cpu")
 TINY = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_code_fingerprints import answer, load, net, write
 
-from extract import code_files
+from dissectdb.extract.models import code_files
+from tests.models.test_user_code import answer, load, net, write
 
 BY_LOCATION = """
 import importlib.util, os

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_code_fingerprints import load, mistake, write
+
+from tests.models.test_user_code import load, mistake, write
 
 NET = """
 import random

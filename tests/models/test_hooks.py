@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from extract.hooks import Tap, find_taps, record, weight_norms
-from extract.study import Layer, StudyError
-from extract.vggnet import VGGNet
+from dissectdb.extract.models.hooks import Tap, find_taps, record, weight_norms
+from dissectdb.extract.models.vggnet import VGGNet
+from dissectdb.extract.study import Layer, StudyError
 
 
 class Paper(nn.Module):

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hostile import Trap, refused, sparse, within_bounds
 from safetensors.torch import save_file
-from worlds import World
 
-pytest_plugins = ["world_fixtures"]
+from tests.support.hostile import Trap, refused, sparse, within_bounds
+from tests.support.worlds import World
 
 # ---------------------------------------------------------------- files of weights and tensors
 

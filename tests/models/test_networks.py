@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extract import checkpoints, networks, study
-from extract.checkpoints import fill, read, save_like
-from extract.study import StudyError
-from extract.vggnet import VGGNet
+from dissectdb.extract import study
+from dissectdb.extract.models import checkpoints, networks
+from dissectdb.extract.models.checkpoints import fill, read, save_like
+from dissectdb.extract.models.vggnet import VGGNet
+from dissectdb.extract.study import StudyError
 
 SMALL = {"channels": [2, 2, 2, 2], "hidden": 4}
 TIMM = {"depth": 1, "embed_dim": 12, "num_heads": 3, "img_size": 32, "num_classes": 2}

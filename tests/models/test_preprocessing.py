@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from extract.preprocess import Recipe
+from dissectdb.extract.models.preprocessing import Recipe
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
-from worlds import World
 
-from extract import batches, streams
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.models import batches, streams
+from tests.support.worlds import World
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from worlds import World
 
-from extract import networks, study
-from extract.study import StudyError
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract import study
+from dissectdb.extract.models import networks
+from dissectdb.extract.study import StudyError
+from tests.support.worlds import World
 
 NET = """
 import torch
@@ -84,7 +83,7 @@ def test_a_module_beside_the_network_is_found_and_counts(tmp_path: Path, what: s
     if with_init:
         folders = {(tmp_path / "p" / name).parent for name in (place, module, "a/x.py")} - {tmp_path / "p"}
         write(tmp_path, {str(folder.relative_to(tmp_path) / "__init__.py"): "" for folder in folders})
-    path_before, ours = list(sys.path), sys.modules["extract.networks"]
+    path_before, ours = list(sys.path), sys.modules["dissectdb.extract.models.networks"]
     first = load(tmp_path / "p" / place)
     assert answer(first) == 4 * 3
     (tmp_path / "p" / module).write_text("FACTOR = 5")  # as long, in the same second
@@ -95,7 +94,7 @@ def test_a_module_beside_the_network_is_found_and_counts(tmp_path: Path, what: s
     (tmp_path / "p" / module).write_text("FACTOR = 3")
     assert load(tmp_path / "p" / place).fingerprint == first.fingerprint
     assert sys.path == path_before
-    assert sys.modules["extract.networks"] is ours
+    assert sys.modules["dissectdb.extract.models.networks"] is ours
     assert not list(tmp_path.rglob("__pycache__"))
 
 

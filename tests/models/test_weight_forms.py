@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_checkpoints import GIVEN, block, filled, mistake, net, other, put
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
-from extract.checkpoints import fill, save_like
+from dissectdb.extract.models.checkpoints import fill, save_like
+from tests.models.test_checkpoints import GIVEN, block, filled, mistake, net, other, put
 
 Content = dict[str, Any]
 

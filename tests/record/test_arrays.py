@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killer import kill
 from safetensors.torch import load_file, save_file
-from worlds import BLOCK, World, command
+
+from tests.support.killer import kill
+from tests.support.worlds import BLOCK, World, command
 
 N, D, K, C, TOP = 100, 12, 6, 5, 10
 CLASSES = ("sad", "happy", "calm")

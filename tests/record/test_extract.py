@@ -14,15 +14,13 @@ import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
-from killer import kill
-from worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
-from extract import blocks, catalog, clip, devices, jobs, streams
-from extract import fitting as memory
-from extract.study import Study
-from warehouse import Warehouse
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.extract.models import clip, devices, memory, streams
+from dissectdb.extract.record import blocks, catalog, passes
+from dissectdb.extract.study import Study
+from dissectdb.warehouse import Warehouse
+from tests.support.killer import kill
+from tests.support.worlds import BLOCK, CLASSES, COUNTS, World, command, draw, save_clip
 
 TRAIN = len(CLASSES) * COUNTS["train"]
 UNITS = {"conv1": 4, "conv2": 6, "lin": 8, "gate": 1}
@@ -159,9 +157,9 @@ def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch
 
     monkeypatch.setattr(catalog, "CONCEPTS_AT_ONCE", 2)
     monkeypatch.chdir(new_world.folder)
-    plan = jobs.make_plan(Study.load(new_world.study))
+    plan = passes.make_plan(Study.load(new_world.study))
     with Warehouse(new_world.warehouse) as opened:
-        jobs.enter(plan, opened, watch)
+        passes.enter(plan, opened, watch)
         files = len(opened.rows("select image_id from images"))
         concepts = dict(
             opened.rows(
@@ -169,7 +167,7 @@ def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch
             ).rows()
         )
         again = dict(seen)
-        jobs.enter(plan, opened, watch)
+        passes.enter(plan, opened, watch)
     assert seen == again, "nothing is done twice"
     assert seen.pop("looking at the images, images")[-1] == (files, files)
     assert {what: steps[-1] for what, steps in seen.items()} == {
@@ -292,14 +290,14 @@ def test_a_stopped_run_goes_on_with_the_first_missing_block(
 ) -> None:
     computed: list[int] = []
 
-    def compute(block: jobs.Block, *arguments: object) -> object:
+    def compute(block: passes.Block, *arguments: object) -> object:
         if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append(block.number)
         return jobs_compute(block, *arguments)
 
-    jobs_compute = jobs.compute
-    monkeypatch.setattr(jobs, "compute", compute)
+    jobs_compute = passes.compute
+    monkeypatch.setattr(passes, "compute", compute)
     assert new_world.extract().code == 130
     assert new_world.rows("select distinct block from extraction_blocks order by 1") == [{"block": 0}, {"block": 1}]
     assert "activations" in new_world.run("status").out.partition("Unfinished extractions")[2]
@@ -318,12 +316,12 @@ def test_a_stopped_run_goes_on_with_the_first_missing_block(
 
 def steps(world: World) -> list[dict]:
     """The rows of --dry-run, as the plan has them."""
-    from extract.study import Study
-    from warehouse import Warehouse
+    from dissectdb.extract.study import Study
+    from dissectdb.warehouse import Warehouse
 
-    plan = jobs.make_plan(Study.load(world.study))
+    plan = passes.make_plan(Study.load(world.study))
     with pytest.MonkeyPatch.context() as patch, Warehouse(world.warehouse, read_only=True) as opened:
-        patch.setattr(jobs, "BLOCK", BLOCK)
+        patch.setattr(passes, "BLOCK", BLOCK)
         return [vars(step) for step in plan.steps(opened)]
 
 

@@ -17,15 +17,16 @@ import polars as pl
 import pytest
 import sqlglot
 import torch
-from worlds import STUDY, TO_SCHEMA_2, World, make_images, make_world, save_clip, save_network
 
-import cli
-from extract import catalog, clip, jobs, labels
-from extract.study import Study, StudyError
-from warehouse import Warehouse, contracts
-from warehouse.views import load_views
+from dissectdb.commands import app
+from dissectdb.extract.models import clip
+from dissectdb.extract.record import catalog, passes
+from dissectdb.extract.scoring import labels
+from dissectdb.extract.study import Study, StudyError
+from dissectdb.warehouse import Warehouse, contracts
+from dissectdb.warehouse.views import load_views
+from tests.support.worlds import STUDY, TO_SCHEMA_2, World, make_images, make_world, save_clip, save_network
 
-pytest_plugins = ["world_fixtures"]
 FIRST = int(os.environ.get("DISSECTDB_WALKS_FROM") or 0)
 WALKS = range(FIRST, FIRST + int(os.environ.get("DISSECTDB_WALKS") or 20))
 LONGEST = 5 if len(WALKS) > 20 else 2  # changes of a walk, at most
@@ -48,14 +49,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_network(path / "other.pt", seed=5)
         save_clip(path / "other.safetensors", path / "tiny-clip.json", seed=6)
         patch.setattr(clip, "load", cache(clip.load))  # a walk loads the same two again and again
-        patch.setattr(jobs, "BLOCK", 16)
+        patch.setattr(passes, "BLOCK", 16)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # so little is computed that threads only wait for each other
         yield path
         torch.set_num_threads(threads)
 
 
-def plan_of(folder: Path, state: dict[str, Any]) -> jobs.Plan:
+def plan_of(folder: Path, state: dict[str, Any]) -> passes.Plan:
     """The study that a state of a walk stands for, with its models loaded."""
     layers = ", ".join(f'{{ name = "{name}", pooling = "{pooling}" }}' for name, pooling in state["layers"])
     sets = "".join(
@@ -72,7 +73,7 @@ def plan_of(folder: Path, state: dict[str, Any]) -> jobs.Plan:
     text = text.replace('path = "images"', f'path = "images"\nprobing_split = "{state["split"]}"')
     text = text.replace("net.pt", state["weights"]).replace("clip.safetensors", state["clip"])
     (folder / "study.toml").write_text(text + sets + asked, encoding="utf-8")
-    return jobs.make_plan(Study.load(folder / "study.toml"))
+    return passes.make_plan(Study.load(folder / "study.toml"))
 
 
 def begin(chance: np.random.Generator) -> dict[str, Any]:
@@ -118,10 +119,10 @@ def changed(state: dict[str, Any], chance: np.random.Generator) -> dict[str, Any
 # ---------------------------------------------------------------- what extract does
 
 
-def extract(plan: jobs.Plan, warehouse: Warehouse, stop: str = "") -> None:
+def extract(plan: passes.Plan, warehouse: Warehouse, stop: str = "") -> None:
     """As the command does it. stop: where the run ends before its time."""
     if not plan.is_done(warehouse):
-        units = jobs.run(plan, warehouse, jobs.enter(plan, warehouse))
+        units = passes.run(plan, warehouse, passes.enter(plan, warehouse))
         warehouse.load([next(units)] if stop == "at the first block" else units)
     if not stop:
         list(warehouse.build(select=labels.READS))
@@ -150,7 +151,7 @@ LABELS = """
 """
 
 
-def refuse_what_is_hidden(warehouse: Warehouse, plan: jobs.Plan) -> None:
+def refuse_what_is_hidden(warehouse: Warehouse, plan: passes.Plan) -> None:
     """Every live neuron of every layer that the study names has its label in each of the study's dissections."""
     assert broken(warehouse) == {}
     assert warehouse.rows(UNLABELLED).rows() == []
@@ -252,7 +253,7 @@ def test_a_run_that_was_stopped_before_its_labels_is_not_done(world: World, monk
     world.change("softmax_scale = 40.0", 'softmax_scale = 40.0\nengine = "kernel"')
     world.change('"gate"]', '"gate", "head"]')
     with monkeypatch.context() as stopped:
-        stopped.setattr(cli, "label", stop)
+        stopped.setattr(app, "label", stop)
         assert world.extract().code == 2
     assert world.run("check").code == 0, "what is not labelled yet breaks nothing"
     planned = world.run("extract", world.study, "--dry-run").out

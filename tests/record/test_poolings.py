@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_view
-from worlds import World, save_network
 
-from extract import nulls
-from extract.likelihoods import Lists
-from extract.scoring import Array, Settings
-from extract.study import Study, StudyError
-from warehouse import Warehouse
+from dissectdb.extract.scoring import nulls
+from dissectdb.extract.scoring.likelihood import Lists
+from dissectdb.extract.scoring.scorers import Array, Settings
+from dissectdb.extract.study import Study, StudyError
+from dissectdb.warehouse import Warehouse
+from tests.support.rows import run_view
+from tests.support.worlds import World, save_network
 
-pytest_plugins = ["world_fixtures"]
 ONE = 'layers = ["conv1", { name = "conv2", pooling = "max" }, "lin", "gate"]'
 BOTH = 'layers = ["conv2", { name = "conv2", pooling = "max" }, "lin"]'
 EFFECTS = '\n[effects]\nlayers = ["conv2 (avg)", "conv2 (max)"]\nimages = 6\nneurons = 3\ncontrols = 2\n'

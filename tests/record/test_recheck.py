@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import World
 
-from warehouse import Warehouse
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.warehouse import Warehouse
+from tests.support.worlds import World
 
 
 def deep(world: World, *options: object):
@@ -75,7 +73,7 @@ def test_files_that_have_changed_since_are_said_so(world: World, thing: str) -> 
         weights["params"]["lin.bias"] += 1
         torch.save(weights, world.folder / "net.pt")
     elif thing == "CLIP":
-        from worlds import save_clip
+        from tests.support.worlds import save_clip
 
         save_clip(world.folder / "clip.safetensors", world.folder / "tiny-clip.json", seed=9)
     else:

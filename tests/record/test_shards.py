@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import World, command
 
-from extract import shards
-from extract.study import StudyError
-from warehouse.shards import ShardError, files, status
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb import ROOT
+from dissectdb.extract.record import shard_writer
+from dissectdb.extract.study import StudyError
+from dissectdb.warehouse.shard_reader import ShardError, files, status
+from tests.support.worlds import World, command
 
 SHARDS = 4
 # A shard in a process of its own, killed after so many batches if that is asked.
@@ -25,7 +24,7 @@ PROCESS = """
 import os, signal, sys
 sys.path[:0] = {paths}
 import pyarrow.parquet as pq
-import worlds
+from tests.support import worlds
 write, left = pq.ParquetWriter.write_batch, {batches}
 def counted(*arguments, **options):
     global left
@@ -42,7 +41,7 @@ OWN = {"warehouse_info", "table_versions"}
 
 
 def process(world: World, sink: Path, number: int, batches: int = -1) -> subprocess.Popen:
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    paths = [str(ROOT)]
     shard = f"{number}/{SHARDS}"
     script = PROCESS.format(paths=paths, batches=batches, study=str(world.study), sink=f"parquet:{sink}", shard=shard)
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
@@ -207,20 +206,20 @@ def test_a_receipt_that_names_other_files_is_not_followed(finished: World, tmp_p
     ],
 )
 def test_the_shard_is_named_or_taken_from_the_launcher(text, environment, expected) -> None:
-    found = shards.choose(text, environment)
+    found = shard_writer.choose(text, environment)
     assert (found.number, found.of) == expected
 
 
 @pytest.mark.parametrize("text", ["4/4", "1", "-1/2", "a/b", "1/0", "", "1/2/3"])
 def test_what_is_no_shard_is_refused(text: str) -> None:
     with pytest.raises(StudyError, match="write i/n with i from 0 to n - 1"):
-        shards.choose(text, {})
+        shard_writer.choose(text, {})
 
 
 @given(st.integers(1, 99_999), st.data())
 def test_every_shard_of_a_division_is_one(of: int, data: st.DataObject) -> None:
     number = data.draw(st.integers(0, of - 1))
-    assert str(shards.choose(f"{number}/{of}", {})) == f"{number:05}-of-{of:05}"
+    assert str(shard_writer.choose(f"{number}/{of}", {})) == f"{number:05}-of-{of:05}"
 
 
 @pytest.mark.parametrize("sink", ["shards", "parquet:", "parquet:nonsense://x"])

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from conftest import run_view
-from test_view_rows import images, label, statistics
-from worlds import TO_SCHEMA_2, World
-
-from warehouse import Warehouse
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # bench is not installed
 
 from bench.made import Layer
 from bench.noise import sparse_noise
-from extract import labels, nulls, robustness
-from extract.scoring import Settings
+from dissectdb.extract.scoring import labels, nulls, robustness
+from dissectdb.extract.scoring.scorers import Settings
+from dissectdb.warehouse import Warehouse
+from tests.sql.test_view_rows import images, label, statistics
+from tests.support.rows import run_view
+from tests.support.worlds import TO_SCHEMA_2, World
 
-pytest_plugins = ["world_fixtures"]
 LABELS = "select layer, unit, concept, similarity, p, q, sparse, split_half_agrees from neuron_concepts order by all"
 NULLS = "select layer, null_group, z, p from null_quantiles inner join named_layers using (layer_id) order by all"
 

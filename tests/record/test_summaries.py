@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract import ranking, summaries
-from extract.summaries import KEPT, sum_up
+from dissectdb.extract.record import summaries
+from dissectdb.extract.record.summaries import KEPT, sum_up
+from dissectdb.extract.scoring import topk
 
 
 def drawn(seed: int, images: int, units: int) -> np.ndarray:
@@ -46,7 +47,7 @@ def test_both_ways_of_summing_up_say_what_numpy_says(seed, images, units):
 def test_a_layer_is_summed_up_on_a_device_in_pieces(monkeypatch: pytest.MonkeyPatch):
     values = drawn(1, 300, 50)
     whole = sum_up(torch.from_numpy(values))
-    monkeypatch.setattr(ranking, "NEURONS_ON_DEVICE", 7)
+    monkeypatch.setattr(topk, "NEURONS_ON_DEVICE", 7)
     pieces = sum_up(torch.from_numpy(values))
     for name in ("places", "tops", "lowest", "highest"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))

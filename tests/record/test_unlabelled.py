@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
-from conftest import run_view
-from test_classes import network
-from test_view_rows import statistics
-from worlds import World, save_network
 
-from extract import classes
+from dissectdb.extract.models import classes
+from tests.models.test_classes import network
+from tests.sql.test_view_rows import statistics
+from tests.support.rows import run_view
+from tests.support.worlds import World, save_network
 
-pytest_plugins = ["world_fixtures"]
 GATE = "self.gate ="
 SEEN = "seen = F.relu(self.lin(seen))"
 

@@ -24,10 +24,10 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
-from test_reports import HOSTILE, NOON, Plan, ask, filled
 
-from reports.page import write
-from warehouse.database import Warehouse
+from dissectdb.reports.page import write
+from dissectdb.warehouse.database import Warehouse
+from tests.reports.test_page import HOSTILE, NOON, Plan, ask, filled
 
 TESTED = Plan(tested=True)
 ONE, TWO, THREE, _ = HOSTILE

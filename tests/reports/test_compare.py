@@ -19,12 +19,12 @@ import numpy as np
 import polars as pl
 import pytest
 import vl_convert
-from conftest import Tables, dissection_row, finished, layer_rows, run_view, unit_of
-from test_reports import HOSTILE, IMAGES, NOON, Frames, Page, Plan, filled
 
-from reports import compare, words
-from reports.compare import QUESTIONS, chosen, render, write
-from warehouse import Warehouse
+from dissectdb.reports import compare, words
+from dissectdb.reports.compare import QUESTIONS, chosen, render, write
+from dissectdb.warehouse import Warehouse
+from tests.reports.test_page import HOSTILE, IMAGES, NOON, Frames, Page, Plan, filled
+from tests.support.rows import Tables, dissection_row, finished, layer_rows, run_view, unit_of
 
 NAMES = [*HOSTILE, "🙂 emoji 👩‍🔬", "plain"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_reports import Plan, ask, filled
 
-import reports
-from reports import export, gallery, page
-from warehouse import Warehouse
+from dissectdb import reports
+from dissectdb.reports import export, gallery, page
+from dissectdb.warehouse import Warehouse
+from tests.reports.test_page import Plan, ask, filled
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,16 @@ import numpy as np
 import polars as pl
 import pytest
 import vl_convert
-from conftest import dissection_row
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reports import page as report_page
-from reports import questions, sentences, terminal, words
-from reports.page import render, write
-from warehouse.database import Warehouse
+from dissectdb.commands import terminal
+from dissectdb.reports import page as report_page
+from dissectdb.reports import questions, sentences, words
+from dissectdb.reports.page import render, write
+from dissectdb.warehouse.database import Warehouse
+from tests.support.rows import dissection_row
 
 NOON = datetime(2026, 1, 2, 12, 0)
 IMAGES = 24  # of each split; one more is left out of the first

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # bench is not installed
-
 from bench.made import benjamini_hochberg, embeddings, judge, look_up
-from extract import likelihoods, nulls, robustness, tails
-from extract.scoring import Array, Settings, score_layer
+from dissectdb.extract.scoring import likelihood, nulls, robustness, tails
+from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
 
 # ---------------------------------------------------------------- moments and random lists
 
@@ -47,7 +42,7 @@ def test_moments_are_those_of_every_rank(seed, scorer, top_k, spare, scale, p_fi
     random = np.random.default_rng(seed)
     shares = softmax(random.normal(0, 0.3, (top_k + spare, 4)), scale).astype(np.float32)
     asked = Settings.defaults(scorer, top_k=top_k, p_first=p_first, p_last=p_last)
-    tilts, _ = likelihoods._tilts(asked)
+    tilts, _ = likelihood._tilts(asked)
     mean, sd = nulls.null_moments(torch.from_numpy(shares), tilts)
     exact_mean, exact_variance = exact_moments(shares, np.asarray(tilts))
     np.testing.assert_allclose(mean, exact_mean, rtol=1e-4)
@@ -57,7 +52,7 @@ def test_moments_are_those_of_every_rank(seed, scorer, top_k, spare, scale, p_fi
 def test_moments_are_those_of_random_ordered_samples_of_different_images():
     random = np.random.default_rng(0)
     shares = softmax(random.normal(0, 0.3, (30, 3)), 10).astype(np.float32)
-    tilts, _ = likelihoods._tilts(Settings.defaults("soft_wpmi", top_k=20))
+    tilts, _ = likelihood._tilts(Settings.defaults("soft_wpmi", top_k=20))
     lists = nulls.random_lists(20_000, 20, 30, seed=1)
     sums = np.log1p(shares[lists.numpy()].astype(np.float64) * np.asarray(tilts)[:, None]).sum(axis=1)
     mean, sd = nulls.null_moments(torch.from_numpy(shares), tilts)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.best import Job
-from extract.scoring import Array, Scores, Settings, score_layer
+from dissectdb.extract.scoring.problem import Job
+from dissectdb.extract.scoring.scorers import Array, Scores, Settings, score_layer
 
 CLOSE = 1e-4  # absolute
 IMAGES, NEURONS, CONCEPTS, DIMENSIONS = 2400, 12, 40, 32

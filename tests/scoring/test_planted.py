@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import polars as pl
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # bench is not installed
-
 from bench import stored
 from bench.made import embeddings
 from bench.planted import activate, plan
-from extract import labels
-from extract.study import Dissection
-from warehouse import Warehouse
+from dissectdb.extract.scoring import labels
+from dissectdb.extract.study import Dissection
+from dissectdb.warehouse import Warehouse
 
 IMAGES, CONCEPTS, EACH, NOISE, SEED = 1200, 20, 12, 60, 1
 

@@ -16,8 +16,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract import best, ranking
-from extract.scoring import DEFAULTS, Array, Scores, Settings, score_layer
+from dissectdb import ROOT
+from dissectdb.extract.scoring import problem, topk
+from dissectdb.extract.scoring.scorers import DEFAULTS, Array, Scores, Settings, score_layer
 
 CLOSE = 1e-4
 SCORERS = list(DEFAULTS)
@@ -120,15 +121,15 @@ def activations(random: np.random.Generator, images: int, neurons: int) -> np.nd
 def cut_into(concepts: int, neurons: int, elements: int):
     """Chunks of so many concepts, blocks of so many neurons, pieces of so many elements."""
     with (
-        mock.patch.object(best.Job, "width", lambda job, fixed, each: min(concepts, len(job.words.vectors))),
-        mock.patch("extract.correlations.neurons_at_a_time", return_value=neurons),
-        mock.patch("extract.ranking.NEURONS", neurons),
-        mock.patch("extract.best.PIECE", elements),
-        mock.patch("extract.likelihoods.PIECE", elements),
-        mock.patch("extract.likelihoods.ROWS", 7),
-        mock.patch("extract.correlations.ROWS", 7),
-        mock.patch("extract.ranking.ROWS", 7),
-        mock.patch("extract.ranking.TILE", elements),
+        mock.patch.object(problem.Job, "width", lambda job, fixed, each: min(concepts, len(job.words.vectors))),
+        mock.patch("dissectdb.extract.scoring.correlation.neurons_at_a_time", return_value=neurons),
+        mock.patch("dissectdb.extract.scoring.topk.NEURONS", neurons),
+        mock.patch("dissectdb.extract.scoring.problem.PIECE", elements),
+        mock.patch("dissectdb.extract.scoring.likelihood.PIECE", elements),
+        mock.patch("dissectdb.extract.scoring.likelihood.ROWS", 7),
+        mock.patch("dissectdb.extract.scoring.correlation.ROWS", 7),
+        mock.patch("dissectdb.extract.scoring.topk.ROWS", 7),
+        mock.patch("dissectdb.extract.scoring.topk.TILE", elements),
     ):
         yield
 
@@ -180,7 +181,7 @@ def test_every_score_and_label_is_the_formulas_however_the_work_is_cut(scorer, s
     asked = Settings.defaults(scorer, **asked)
     dead = np.array([len(np.unique(column)) < max(asked.top_k, 2) for column in A.T])
     s = np.einsum("id,cd->ic", E.astype(np.float64), T.astype(np.float64))  # equal rows give equal numbers
-    permutations = ranking.draw_permutations(5, int(asked.rank_fraction * len(A)), seed)
+    permutations = topk.draw_permutations(5, int(asked.rank_fraction * len(A)), seed)
     expected = oracle(A.astype(np.float64), s, dead, permutations, asked)
     given_ = dict(permutations=permutations if scorer == "rank_reorder" else None)
     with cut_into(*cuts):
@@ -297,17 +298,17 @@ def test_permutations_come_from_the_seed():
 def test_rank_reorder_is_the_same_by_the_way_for_a_gpu():
     random = np.random.default_rng(7)
     cosines = random.normal(size=(3, 90)).round(1)
-    indices, values = ranking.top_lists(random.normal(size=(90, 4)).astype(np.float32), 30)
-    errors, means = ranking.reorder_on_device(
+    indices, values = topk.top_lists(random.normal(size=(90, 4)).astype(np.float32), 30)
+    errors, means = topk.reorder_on_device(
         torch.from_numpy(cosines.T.copy()), torch.from_numpy(indices).long(), torch.from_numpy(values), 3.0, 80 * 30 * 2
     )
-    table = ranking.rank_table(cosines, 30)
-    np.testing.assert_allclose(errors, ranking.reorder_errors(table, indices, values, 3.0), rtol=1e-5)
-    np.testing.assert_allclose(means, ranking.mean_cosines(cosines, indices), rtol=1e-12)
-    wide = ranking.rank_table(cosines, (1 << 16) + 1)
+    table = topk.rank_table(cosines, 30)
+    np.testing.assert_allclose(errors, topk.reorder_errors(table, indices, values, 3.0), rtol=1e-5)
+    np.testing.assert_allclose(means, topk.mean_cosines(cosines, indices), rtol=1e-12)
+    wide = topk.rank_table(cosines, (1 << 16) + 1)
     assert (table.dtype, wide.dtype) == (np.uint32, np.uint64)
     np.testing.assert_array_equal(
-        ranking.reorder_errors(wide, indices, values, 3.0), ranking.reorder_errors(table, indices, values, 3.0)
+        topk.reorder_errors(wide, indices, values, 3.0), topk.reorder_errors(table, indices, values, 3.0)
     )
 
 
@@ -321,7 +322,7 @@ def test_top_lists_break_ties_by_the_smaller_image(seed, images, neurons, share)
     for column, mine, theirs in zip(values.T, indices, found, strict=True):
         assert mine.tolist() == top(column, k)
         np.testing.assert_array_equal(theirs, column[mine])
-    on_device = ranking.top_lists_on_device(torch.from_numpy(values), k)
+    on_device = topk.top_lists_on_device(torch.from_numpy(values), k)
     np.testing.assert_array_equal(on_device[0], indices)
     np.testing.assert_array_equal(on_device[1], found)
 
@@ -330,7 +331,7 @@ IN_A_PROCESS = """
 import sys
 from pathlib import Path
 import numpy as np
-from extract.scoring import Array, Settings, score_layer
+from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
 
 def peak():
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
@@ -350,7 +351,7 @@ print(peak() - before)
 @pytest.mark.parametrize("scorer", ["soft_wpmi", "pearson"])
 def test_memory_stays_within_the_budget(scorer):
     """P alone would take 288 MB."""
-    root = Path(__file__).resolve().parent.parent
+    root = ROOT
     run = subprocess.run(
         [sys.executable, "-c", IN_A_PROCESS, scorer], capture_output=True, text=True, cwd=root, check=True
     )

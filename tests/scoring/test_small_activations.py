@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_scorers import cos, cos_cubed, cosines, pearson, random_cosines, small
 
-from extract.scoring import Array, Settings, score_layer
+from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+from tests.sql.test_scorer_views import cos, cos_cubed, cosines, pearson, random_cosines, small
 
 FORMULAS = {"cos": cos, "cos_cubed": cos_cubed, "pearson": pearson}
 SIZES = [1e-37, 1e-30, 1e-25, 1e-20, 1e-10, 1.0, 1e10, 1e20, 1e30]

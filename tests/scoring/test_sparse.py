@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # bench is not installed
-
 from bench.made import World, judge, unit, usable_images
 from bench.noise import sparse_noise
-from extract import ranking
-from extract.scoring import Settings
+from dissectdb.extract.scoring import topk
+from dissectdb.extract.scoring.scorers import Settings
 
 
 def classes(seed: int = 0) -> tuple[World, np.ndarray]:
@@ -63,7 +58,7 @@ def test_a_tie_that_an_order_of_images_would_decide_gives_no_list():
 
 
 def test_lengths_are_rounded_down_to_four_binary_digits():
-    found = ranking.list_lengths(np.array([1, 9, 15, 16, 17, 31, 33, 60, 63, 64, 99, 100, 250]), 100)
+    found = topk.list_lengths(np.array([1, 9, 15, 16, 17, 31, 33, 60, 63, 64, 99, 100, 250]), 100)
     assert found.tolist() == [1, 9, 15, 16, 16, 30, 32, 60, 60, 64, 96, 100, 100]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from warehouse import Warehouse
-from warehouse.contracts import Contract, checks
+from dissectdb.warehouse import Warehouse
+from dissectdb.warehouse.contracts import Contract, checks
 
 CONTRACTS = {contract.name: contract for contract in checks()}
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_view
 
-from extract.intervals import bootstrap
+from dissectdb.extract.editing.intervals import bootstrap
+from tests.support.rows import run_view
 
 
 def exact_mcnemar(gained: int, lost: int) -> float:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import run_view
-from worlds import World
-
-pytest_plugins = ["world_fixtures"]
+from tests.support.rows import run_view
+from tests.support.worlds import World
 
 
 def test_a_dataset_shows_its_fingerprint_once_there_are_two_of_its_name() -> None:

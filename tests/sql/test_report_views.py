@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import dissection_row, probe, run_view
-from test_reports import IMAGES, Plan, filled
 
-from warehouse import Warehouse
+from dissectdb.warehouse import Warehouse
+from tests.reports.test_page import IMAGES, Plan, filled
+from tests.support.rows import dissection_row, probe, run_view
 
 
 @pytest.fixture(scope="module")

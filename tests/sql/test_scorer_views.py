@@ -12,13 +12,23 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from conftest import Tables, dissection_row, filled, list_images, possible_groups, probe, run_view, store, unit_length
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from extract.ranking import draw_permutations
-from extract.scoring import Array, Settings, score_layer
-from extract.study import SCORER_DEFAULTS
+from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+from dissectdb.extract.scoring.topk import draw_permutations
+from dissectdb.extract.study import SCORER_DEFAULTS
+from tests.support.rows import (
+    Tables,
+    dissection_row,
+    filled,
+    list_images,
+    possible_groups,
+    probe,
+    run_view,
+    store,
+    unit_length,
+)
 
 CLOSE = 1e-4
 Row = dict[str, Any]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import dissection_row, run_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.support.rows import dissection_row, run_view
 
 Row = dict[str, Any]
 STEPS = [(0.0, 0.5), (1.0, 0.1), (2.0, 0.01), (3.0, 0.001)]  # z, p

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.sql.test_scorer_views import likelihoods
+from tests.support.rows import (
     Tables,
     dissection_row,
     filled,
@@ -21,9 +25,6 @@ from conftest import (
     store,
     unit_length,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from test_scorers import likelihoods
 
 NETWORKS = {1: ["conv", "one", "head"], 2: ["conv"]}  # two networks may well use the same names
 CLOSE = 1e-4

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import dissection_row, finished, run_view
 
-from warehouse import Warehouse
+from dissectdb.warehouse import Warehouse
+from tests.support.rows import dissection_row, finished, run_view
 
 NET = dict(
     networks=[dict(network_id=1, name="net", classes=["happy", "sad"])],

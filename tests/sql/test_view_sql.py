@@ -6,10 +6,10 @@ import re
 
 import pytest
 import sqlglot
-from conftest import all_views, filled
 from sqlglot import exp
 
-from warehouse.views import SQL
+from dissectdb.warehouse.views import SQL
+from tests.support.rows import all_views, filled
 
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
 

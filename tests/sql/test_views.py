@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import all_views, dissection_row
 
-from warehouse import Warehouse, WarehouseError, views
-from warehouse.views import SQL, View, ViewError, build, install, load_views
+from dissectdb.warehouse import Warehouse, WarehouseError, views
+from dissectdb.warehouse.views import SQL, View, ViewError, build, install, load_views
+from tests.support.rows import all_views, dissection_row
 
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
 
@@ -48,7 +48,7 @@ def write_views(folder: Path, **texts: str) -> Path:
 @each_view
 def test_every_view_has_one_row_per_grain(view, scored):
     rows = scored.rows(f"select * from {view.name}")
-    assert len(rows) > 0, "tests/conftest.py: scored leaves this view empty"
+    assert len(rows) > 0, "tests/support/rows.py: scored leaves this view empty"
     assert rows.select(view.grain).n_unique() == len(rows)
     whole = [column for column in view.grain if (view.name, column) not in TOTALS]
     assert rows.select(whole).null_count().sum_horizontal().item() == 0

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract import study
-from extract.overrides import override
-from extract.study import Study, StudyError
+from dissectdb import ROOT
+from dissectdb.extract import study
+from dissectdb.extract.study import Study, StudyError
+from dissectdb.extract.study.overrides import override
 
-STUDIES = Path(__file__).parent.parent / "studies"
+STUDIES = ROOT / "studies"
 MODELS = [study.Study, study.Dataset, study.Network, study.Input, study.Layer, study.Clip, study.ConceptSet]
 MODELS += [study.Dissection, study.Edit, study.Sweep, study.Protocol, study.Effects, study.Arrays]
 SMALL = """
@@ -431,7 +432,7 @@ small = tomllib.loads(SMALL)
 @given(changes=st.dictionaries(st.sampled_from(sorted(small)) | names, values, max_size=3))
 def test_any_tables_are_a_study_or_a_study_error(changes: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study.tomllib, "loads", lambda text: {**small, **changes})
+        patch.setattr(study.file.tomllib, "loads", lambda text: {**small, **changes})
         _load_or_study_error(STUDIES / "fer2013.toml", {})
 
 

@@ -1,4 +1,4 @@
-"""More statements for tests/test_guard.py, by DuckDB's own grammar: what reads, and what does more than read.
+"""More statements for tests/warehouse/test_guard.py, by DuckDB's own grammar: what reads, and what does more than read.
 
 SECRET stands for a file's path without its ending, FOLDER for its folder, FILE for the warehouse. Of the refused
 ones each belongs to a part of the message that it must get.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worlds import World, command
+from tests.support.worlds import World, command
 
 SECONDS = 60  # the slowest takes 6 on an idle machine
 MEGABYTES = 400  # more than before

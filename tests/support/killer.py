@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+
+from dissectdb import ROOT
 
 # (insert | commit | build | replace, the table of an insert or commit, else "", which one counts)
 Moment = tuple[str, str, int]
@@ -17,9 +18,11 @@ Moment = tuple[str, str, int]
 KILLER = """
 import os, signal, sys
 sys.path[:0] = {paths}
-import worlds
-from extract import edit, jobs, networks
-from warehouse import database, views
+from tests.support import worlds
+from dissectdb.extract.editing import edits
+from dissectdb.extract.models import networks
+from dissectdb.extract.record import passes
+from dissectdb.warehouse import database, views
 views.load_views()  # once, for all forks
 
 def die(moment, table, seen):
@@ -63,7 +66,7 @@ for study, wanted in {moments}:
 
 def kill(command: str, moments: Mapping[str, Moment]) -> None:
     """Run the command on each study and kill it at its moment; fails where that moment never comes."""
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    paths = [str(ROOT)]
     script = KILLER.format(paths=paths, moments=list(moments.items()), command=command)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,5 @@
-"""Small warehouses for the tests: `tiny`, complete and written by hand, and rows made from arrays.
+"""Rows of tables for the tests: of a complete tiny warehouse, and made from arrays.
 
-def test_x(tiny): tiny.rows("select * from layer_summary")
-def test_y(scored): scored.rows("select * from cos")  # tiny, asked by every scorer and with a null distribution
 run_view("layer_summary", shown_dissection=[…], …)  # one view over exactly the rows that a test writes
 probe({"conv": activations}, images, concepts)      # tables around arrays (image, unit) and embeddings
 """
@@ -11,23 +9,20 @@ probe({"conv": activations}, images, concepts)      # tables around arrays (imag
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import polars as pl
-import pytest
 
-from extract.summaries import sum_up, summary_tables
-from warehouse import Warehouse, views
-from warehouse.views import load_views
+from dissectdb.extract.record.summaries import sum_up, summary_tables
+from dissectdb.warehouse import Warehouse, views
+from dissectdb.warehouse.views import load_views
 
 NOON = datetime(2026, 1, 1, 12)
 LONG = ("activations", "image_embeddings", "concept_embeddings", "edit_predictions")  # worth an Arrow insert
@@ -447,19 +442,6 @@ def scales_of_controls(scales: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tiny") / "warehouse.duckdb"
-    parts = [tiny_images(), tiny_words(), tiny_networks(), tiny_ledger(), tiny_questions(), tiny_edits()]
-    with Warehouse(path) as warehouse:
-        warehouse.write(unit_of(merged(*parts, tiny_ablations(2, 6, 1))))
-        list(warehouse.build())
-        scales = warehouse.rows("select edit_id, neuron_id, scale, bias_scale from weight_scales")
-        warehouse.write({"edit_scales": pl.concat([scales, scales_of_controls(scales)])})
-        list(warehouse.build())
-    return path
-
-
 OTHER_SCORERS = {
     3: dict(scorer="wpmi", p_first=1.0, p_last=1.0),
     4: dict(scorer="cos"),
@@ -556,37 +538,3 @@ def checked_labels(warehouse: Warehouse) -> Tables:
             for neuron, concept in labels.rows()
         ]
     )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def scored_file(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("scored") / "warehouse.duckdb"
-    shutil.copy(tiny_file, path)
-    with Warehouse(path) as warehouse:
-        warehouse.write(unit_of(scored_rows(warehouse)))
-        list(warehouse.build())
-        warehouse.write(unit_of(checked_labels(warehouse) | dict(labelled_layers=ledger(warehouse))))
-        list(warehouse.build())
-    return path
-
-
-@contextmanager
-def copied(file: Path, folder: Path) -> Iterator[Warehouse]:
-    path = folder / "copy.duckdb"
-    shutil.copy(file, path)
-    with Warehouse(path) as warehouse:
-        yield warehouse
-
-
-@pytest.fixture
-def tiny(tiny_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
-    """A small complete warehouse of the test's own, to read and to spoil."""
-    with copied(tiny_file, tmp_path) as warehouse:
-        yield warehouse
-
-
-@pytest.fixture
-def scored(scored_file: Path, tmp_path: Path) -> Iterator[Warehouse]:
-    """tiny with a dissection by every scorer, of the test's own."""
-    with copied(scored_file, tmp_path) as warehouse:
-        yield warehouse

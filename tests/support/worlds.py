@@ -26,8 +26,8 @@ import PIL.Image
 import polars as pl
 import pytest
 
-import cli
-from warehouse import Warehouse
+from dissectdb.commands import app
+from dissectdb.warehouse import Warehouse
 
 BLOCK = 32
 BATCH = 20  # does not divide a block
@@ -175,12 +175,13 @@ def command(*arguments: object) -> Done:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["dissectdb", *map(str, arguments)])
         if arguments[0] in ("extract", "modify", "check"):
-            from extract import batches, jobs
+            from dissectdb.extract.models import batches
+            from dissectdb.extract.record import passes
 
-            patch.setattr(jobs, "BLOCK", BLOCK)
+            patch.setattr(passes, "BLOCK", BLOCK)
             patch.setattr(batches, "batch_size", lambda device: BATCH)
         try:
-            cli.main()
+            app.main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0

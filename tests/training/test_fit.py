@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extract.train import augment, fit, predict, prepare
+from dissectdb.extract.training.fit import augment, fit, predict, prepare
 
 
 def splits(count: int = 96) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import PIL.Image
 import pytest
-from worlds import World, command
 
-pytest_plugins = ["world_fixtures"]
+from tests.support.worlds import World, command
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_the_checkpoint_is_one_that_extract_can_load(study: World, output: str) 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(study: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train(study, "whole.safetensors").code == 0
-    from reports import terminal
+    from dissectdb.commands import terminal
 
     def stop(text: str) -> None:
         raise KeyboardInterrupt
@@ -63,7 +62,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(study: World, monk
 
 
 def test_what_was_begun_with_other_settings_is_not_continued(study: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reports import terminal
+    from dissectdb.commands import terminal
 
     def stop(text: str) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
--- What DuckDB and Spark might see differently: queries over the table t of tests/test_spark.py, titles first. Both
+-- What DuckDB and Spark might see differently: queries over the table t of tests/warehouse/test_spark.py, titles first. Both
 -- engines have to answer alike.
 
 -- nulls come last, upwards

@@ -18,9 +18,9 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import NOON, all_views, sha
 
-from warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, views
+from dissectdb.warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, views
+from tests.support.rows import NOON, all_views, sha
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
@@ -237,7 +237,7 @@ def test_a_held_file_names_the_process_that_holds_it(empty):
 
 def test_two_readers_share_a_file(tiny):
     tiny.close()
-    code = "import sys; from warehouse import Warehouse; print(Warehouse(sys.argv[1], read_only=True).path)"
+    code = "import sys; from dissectdb.warehouse import Warehouse; print(Warehouse(sys.argv[1], read_only=True).path)"
     with Warehouse(tiny.path, read_only=True) as reader:
         other = subprocess.run([sys.executable, "-c", code, str(tiny.path)], capture_output=True, text=True)
         assert other.stdout.strip() == str(tiny.path)

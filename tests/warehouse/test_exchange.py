@@ -11,12 +11,10 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from conftest import all_views
-from worlds import World, command
 
-from warehouse import Warehouse, exchange
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.warehouse import Warehouse, exchange
+from tests.support.rows import all_views
+from tests.support.worlds import World, command
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from guard_corpus import PASSED as MORE_PASSED
-from guard_corpus import REFUSED as MORE_REFUSED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warehouse import guard
-from warehouse.guard import QueryRefused, check, explain_error, lock_down
+from dissectdb import ROOT
+from dissectdb.warehouse import guard
+from dissectdb.warehouse.guard import QueryRefused, check, explain_error, lock_down
+from tests.support.guard_corpus import PASSED as MORE_PASSED
+from tests.support.guard_corpus import REFUSED as MORE_REFUSED
 
-TABLES_SQL = Path(__file__).resolve().parent.parent / "sql" / "tables.sql"
+TABLES_SQL = ROOT / "sql" / "tables.sql"
 ROWS = """
 insert into networks values (1, 'ünïcode', 'vgg', null, '{}', ['happy', 'sad'], null, null, 'f');
 insert into layers values (1, 1, 'conv1', 'avg', 0, 'a', null), (2, 1, 'lin1', 'none', 1, 'b', null);

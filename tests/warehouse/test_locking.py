@@ -16,12 +16,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from warehouse import Warehouse, WarehouseUnavailable, held
+from dissectdb.warehouse import Warehouse, WarehouseUnavailable, locking
 
 # A job in a process of its own: it writes a row, computes, writes another.
 JOB = """
 import sys, time
-from warehouse import Warehouse
+from dissectdb.warehouse import Warehouse
 def units():
     for position in range({units}):
         yield {{"classes": [dict(dataset_id=1, position=position, **{{"class": "a"}})]}}
@@ -34,7 +34,7 @@ print("done", flush=True)
 """
 READER = """
 import sys
-from warehouse import Warehouse
+from dissectdb.warehouse import Warehouse
 with Warehouse(sys.argv[1], read_only=True, wait=30) as warehouse:
     print("reading", flush=True)
     sys.stdin.readline()
@@ -84,10 +84,10 @@ def test_a_reader_sees_what_is_committed_while_the_job_computes(path: Path) -> N
 def test_a_job_waits_for_a_reader_as_long_as_it_takes_says_so_and_loses_nothing(path: Path) -> None:
     with job(path, seconds=1.5) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
-        time.sleep(2 * held.LINGER)
+        time.sleep(2 * locking.LINGER)
         with process(READER, path) as reader:
             assert reader.stdout.readline() == "reading\n"
-            time.sleep(1.5 + 2 * held.PATIENCE)
+            time.sleep(1.5 + 2 * locking.PATIENCE)
             assert running.poll() is None
             reader.communicate("\n")
         out, err = running.communicate("")
@@ -100,7 +100,7 @@ def test_a_job_that_is_stopped_while_it_waits_for_a_reader_stops_at_once(path: P
     with job(path, units=5, seconds=0.5) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
         with process(READER, path) as reader:
-            time.sleep(2 * held.LINGER)
+            time.sleep(2 * locking.LINGER)
             assert reader.stdout.readline() == "reading\n"
             time.sleep(2.0)
             running.send_signal(signal.SIGINT)
@@ -142,7 +142,7 @@ def test_two_readers_meet_no_wait(path: Path) -> None:
 def test_a_second_job_is_refused_even_while_the_first_only_computes(path: Path) -> None:
     with job(path, seconds=2.0) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
-        time.sleep(2 * held.LINGER)
+        time.sleep(2 * locking.LINGER)
         with pytest.raises(WarehouseUnavailable, match=f"is held by process {running.pid}; wait") as refused:
             Warehouse(path)
         assert refused.value.exit_code == 3
@@ -211,7 +211,7 @@ def test_a_job_that_reads_while_its_writer_writes_gets_both_done(path: Path) -> 
 
 def test_a_file_that_rests_is_closed_and_opened_again_at_the_next_use(path: Path) -> None:
     with Warehouse(path) as warehouse:
-        time.sleep(2 * held.LINGER)
+        time.sleep(2 * locking.LINGER)
         warehouse._file.rest()
         with duckdb.connect(str(path)) as somebody:  # in this process too: another configuration would be refused
             assert somebody.execute("select 1 from classes").fetchall() == []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from test_reports import IMAGES, Plan, filled
-from worlds import TO_SCHEMA_2
 
-from warehouse import Warehouse, WarehouseUnavailable, migrations
+from dissectdb.warehouse import Warehouse, WarehouseUnavailable, migrations
+from tests.reports.test_page import IMAGES, Plan, filled
+from tests.support.worlds import TO_SCHEMA_2
 
 # What schema 1 had in the place of today's tables; networks, predictions and extractions were the same.
 SCHEMA_1 = f"""{TO_SCHEMA_2}

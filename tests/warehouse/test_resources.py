@@ -14,13 +14,13 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import command
 
-import cli
-from warehouse import Warehouse, WarehouseError, guard, held, resources, views
-from warehouse.guard import QueryRefused
-from warehouse.held import OutOfMemory, SpillFolder
-from warehouse.resources import GB, MB, BadSize, choose, limit_for, threads_for
+from dissectdb.commands import app
+from dissectdb.warehouse import Warehouse, WarehouseError, guard, locking, resources, views
+from dissectdb.warehouse.guard import QueryRefused
+from dissectdb.warehouse.locking import OutOfMemory, SpillFolder
+from dissectdb.warehouse.resources import GB, MB, BadSize, choose, limit_for, threads_for
+from tests.support.worlds import command
 
 SORT = "select count(*) as n from (select i, random() r from range(5_000_000) t(i) order by r, i)"
 TOO_MUCH = "select length(list(i)) from range(40_000_000) t(i)"  # one value, which cannot be spilled
@@ -215,8 +215,8 @@ def test_the_named_dissection_is_still_shown_after_memory_ran_out(tiny_file: Pat
 def test_where_nothing_can_be_written_beside_the_file_a_temporary_folder_is_taken(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held.os, "access", lambda folder, mode: False)
-    monkeypatch.setattr(held.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(locking.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(locking.tempfile, "gettempdir", lambda: str(tmp_path))
     with Warehouse(tiny_file, read_only=True, memory_limit="128MB") as warehouse:
         warehouse.rows(SORT)
         assert spill_folders(tmp_path / "x") != []
@@ -351,7 +351,7 @@ def test_a_view_that_never_fits_is_one_line_and_leaves_the_warehouse_as_it_was(
 def test_a_unit_that_can_be_read_again_is_written_again(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from warehouse import database
+    from dissectdb.warehouse import database
 
     whole, failed = database._insert, []
 
@@ -376,12 +376,12 @@ def test_a_unit_that_can_be_read_again_is_written_again(
 
 
 def commands_that_open_a_warehouse() -> list[str]:
-    tree = typer.main.get_command(cli.app).commands
+    tree = typer.main.get_command(app.app).commands
     return [name for name, each in tree.items() if name == "demo" or any(p.name == "warehouse" for p in each.params)]
 
 
 def test_every_command_that_opens_a_warehouse_takes_memory_and_threads() -> None:
-    tree = typer.main.get_command(cli.app).commands
+    tree = typer.main.get_command(app.app).commands
     names = commands_that_open_a_warehouse()
     assert len(names) >= 11
     for name in names:
@@ -403,7 +403,7 @@ def test_the_flags_reach_the_database(tiny_file: Path, tmp_path: Path, monkeypat
             seen.append((options["config"]["memory_limit"], options["config"]["threads"]))
         return real(path, **options)
 
-    monkeypatch.setattr(held.duckdb, "connect", connect)
+    monkeypatch.setattr(locking.duckdb, "connect", connect)
     for name in (["status"], ["build", "--full-refresh"], ["query", "select 1"], ["export", str(tmp_path / "out")]):
         seen.clear()
         assert command(*name, "-w", str(file), "--memory", "4GB", "--threads", "16").code == 0

@@ -19,15 +19,13 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
-from conftest import all_views, dissection_row
-from worlds import World
 
-from warehouse import shards, views
-from warehouse import spark as on_spark
-from warehouse.spark import SparkError, translate
-from warehouse.views import SQL, ViewError
-
-pytest_plugins = ["world_fixtures"]
+from dissectdb.warehouse import shard_reader, views
+from dissectdb.warehouse import spark as on_spark
+from dissectdb.warehouse.spark import SparkError, translate
+from dissectdb.warehouse.views import SQL, ViewError
+from tests.support.rows import all_views, dissection_row
+from tests.support.worlds import World
 
 TABLES = re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text(encoding="utf-8"))
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
@@ -204,7 +202,7 @@ def same(a: Any, b: Any) -> bool:
 
 @each_view
 def test_a_view_has_the_same_rows_on_spark(view, hard):
-    assert hard.duckdb[view.name].height > 0, "tests/test_spark.py: the hard world leaves this view empty"
+    assert hard.duckdb[view.name].height > 0, "tests/warehouse/test_spark.py: the hard world leaves this view empty"
     assert differences(view, hard.duckdb[view.name], hard.spark[view.name]) == []
 
 
@@ -385,7 +383,7 @@ def test_workers_of_spark_extract_the_shards_of_a_study(spark: Any, new_world: W
     assert [(number, said) for number, _, said in done] == [
         (number, f"shard 0000{number}-of-00002: parquet:{sink}") for number in (0, 1)
     ]
-    assert [state.problem for state in shards.status(sink)] == ["", ""]
+    assert [state.problem for state in shard_reader.status(sink)] == ["", ""]
 
 
 def test_a_shard_that_fails_on_a_worker_says_why(spark: Any, new_world: World) -> None:

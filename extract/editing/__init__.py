@@ -1,0 +1,1 @@
+"""Edits of a network: planned, searched, judged and explained."""

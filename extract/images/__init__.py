@@ -1,0 +1,1 @@
+"""Images: where they come from, which are left out, and their decoded pixels."""

@@ -1,0 +1,1 @@
+"""The probed network and CLIP: loaded, checked and run."""

@@ -1,0 +1,1 @@
+"""One pass over the images, written into the warehouse block by block."""
