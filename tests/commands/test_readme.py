@@ -1,7 +1,7 @@
-"""The commands of README.md, of the studies and of the help texts: every one is understood, and the README's run.
+"""The pages: README.md, CONTRIBUTING.md, bench/README.md and docs/. What they claim about commands and files is true.
 
-They run in the order of the page, in a folder that holds a copy of the studies, as in a fresh checkout. What takes long
-or is not there offline is set on top: few images and layers, and a CLIP that is no download. FER2013 runs where
+Every command in them is parsed. Most are run, in the order of the page, in a folder with a copy of the studies, as in
+a fresh checkout. OFFLINE makes these runs small and takes a CLIP that needs no download. FER2013 runs where
 ../shared/data has it.
 """
 
@@ -12,39 +12,53 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import typer
 
 from dissectdb import ROOT
 from dissectdb.commands import app
+from dissectdb.warehouse.views import load_views
+from tests.support import commands_page
 from tests.support.worlds import command
 
 REAL = ROOT.parent / "shared" / "data"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench/README.md", *(ROOT / "docs").glob("*.md")]
+}
+ROOMS = {"bench", "dissectdb", "docs", "extract", "reports", "sql", "studies", "tests", "warehouse"}
 
 QUICK = """
 network.layers=["lin1", "lin2"]
 dissections[0].null_draws=1000
 dissections[0].bootstraps=0
+protocol.controls=3
+protocol.shuffles=1
+protocol.bootstraps=100
+effects.controls=5
 """
-OFFLINE = {  # by the study: what is set on top
+OFFLINE = {  # study → overrides
     "studies/demo.toml": f"{QUICK}dataset.images=260",
     "studies/fer2013.toml": f"""{QUICK}
 dataset.images=110
 dissections[1].null_draws=1000
 sweeps=[]
-protocol.controls=3
-protocol.shuffles=1
-protocol.bootstraps=100
 clip.architecture=face-rn-small
 clip.weights={REAL / "face_clip.pt"}
 clip.config={REAL / "face-rn-small.json"}
 """,
 }
+NOT_RUN = ("train", "convert")  # tests/training and tests/record run these
+
+
+# ---------------------------------------------------------------- commands
 
 
 def blocks(text: str) -> Iterator[str]:
@@ -54,25 +68,25 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def loops_unrolled(line: str) -> list[str]:
-    """for i in 0 1; do …$i…; done as its commands."""
+    """The commands that `for i in 0 1; do …$i…; done` runs."""
     loop = re.fullmatch(r"for (\w+) in ([\w ]+); do (.*); done", line)
     return [line] if loop is None else [loop[3].replace(f"${loop[1]}", value) for value in loop[2].split()]
 
 
 def dissectdb_commands(text: str) -> list[list[str]]:
-    """The words of each command, without those of other programs; a redirection and a comment are no words."""
+    """The arguments of each dissectdb command in a text, without comments and redirections."""
     lines = text.replace("\\\n", " ").splitlines()
-    found = []
+    commands = []
     for line in chain.from_iterable(loops_unrolled(line.strip()) for line in lines):
-        start = re.search(r"(?:^|exec )dissectdb ", line)
+        start = re.search(r"(?:^|exec )dissectdb |python cli\.py ", line)
         if start is None or line.startswith("#"):
             continue
         words = shlex.split(line[start.end() :].removesuffix("'"), comments=True)
-        found.append(words[: words.index(">")] if ">" in words else words)
-    return found
+        commands.append(words[: words.index(">")] if ">" in words else words)
+    return commands
 
 
-def understood(words: list[str]) -> None:
+def parse(words: list[str]) -> None:
     """Parse a command without running it. Raises what the parser raises."""
     parser = typer.main.get_command(app.app)
     context = parser.context_class(parser)
@@ -82,26 +96,155 @@ def understood(words: list[str]) -> None:
     parser.parse_args(context, words)
 
 
-OF_README = [words for block in blocks(README) for words in dissectdb_commands(block)]
-ELSEWHERE = [
+OF_PAGES = [words for text in PAGES.values() for block in blocks(text) for words in dissectdb_commands(block)]
+OF_STUDIES = [
     words
-    for path in [*ROOT.glob("cli*.py"), ROOT / "studies" / "fer2013.toml", ROOT / "studies" / "arrays.toml"]
-    for line in re.findall(r"(?:Example:|^#.*?) (dissectdb (?:concepts )?\w+ [^m].*)", path.read_text(), re.MULTILINE)
+    for path in sorted((ROOT / "studies").glob("*.toml"))
+    for line in re.findall(
+        r"^#(?: {4,}| No checkpoint\? )(dissectdb .*)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
     for words in dissectdb_commands(line)
 ]
+DIFFERENT = list({" ".join(words): words for words in OF_PAGES + OF_STUDIES}.values())
 
 
-@pytest.mark.parametrize("words", [*OF_README, *ELSEWHERE], ids=" ".join)
-def test_every_command_that_is_written_somewhere_is_understood(words: list[str]) -> None:
-    understood(words)
+@pytest.mark.parametrize("words", DIFFERENT, ids=" ".join)
+def test_every_command_in_a_page_or_a_study_is_one_that_exists(words: list[str]) -> None:
+    parse(words)
 
 
 def test_the_commands_were_found() -> None:
-    assert len(OF_README) >= 17
-    assert len(ELSEWHERE) >= 16
-    assert ["extract", "studies/demo.toml", "--sink", "parquet:shards", "--shard", "3/4"] in OF_README
+    assert len(DIFFERENT) >= 40
+    assert len(OF_STUDIES) >= 6
+    assert ["extract", "studies/demo.toml", "--sink", "parquet:shards", "--shard", "3/4"] in OF_PAGES
     with pytest.raises(Exception, match="No such option"):
-        understood(["extract", "studies/demo.toml", "--shards", "3/4"])
+        parse(["extract", "studies/demo.toml", "--shards", "3/4"])
+
+
+def test_the_page_of_commands_is_written_from_their_help() -> None:
+    again = "python -m tests.support.commands_page > docs/commands.md"
+    assert PAGES["docs/commands.md"] == commands_page.page(), f"a help text has changed; run: {again}"
+
+
+# ---------------------------------------------------------------- links, files, views, sections
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading.
+
+    >>> anchor("§6 Edits, `modify`")
+    '6-edits-modify'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def broken_links(page: str, text: str) -> Iterator[str]:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        file, _, section = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        if not path.exists():
+            yield target
+        elif section:
+            headings = re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+            if section not in map(anchor, headings):
+                yield target
+
+
+def missing_files(text: str) -> Iterator[str]:
+    """Paths in backticks that begin with a folder of the project and do not exist."""
+    for path in re.findall(r"`([\w.-]+/[\w./-]*)`", text):
+        if path.partition("/")[0] in ROOMS and not (ROOT / path).exists():
+            yield path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_file_names_exist(page: str) -> None:
+    assert list(broken_links(page, PAGES[page])) == []
+    assert list(missing_files(PAGES[page])) == []
+
+
+def test_a_broken_link_and_a_missing_file_are_noticed() -> None:
+    text = "[a](docs/none.md) [b](docs/methods.md#none) [c](docs/methods.md#6-edits) `extract/none.py` `sql/tables.sql`"
+    assert list(broken_links("README.md", text)) == ["docs/none.md", "docs/methods.md#none"]
+    assert list(missing_files(text)) == ["extract/none.py"]
+
+
+def test_the_tables_of_views_name_views_and_all_public_ones() -> None:
+    from tests.sql.test_views import PUBLIC
+
+    rows = [
+        row for text in PAGES.values() for row in re.findall(r"^\| view \|.*\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    ]
+    named = {name for row in rows for line in row.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert named - {view.name for view in load_views()} == set()
+    assert PUBLIC.keys() - named == set()
+
+
+def test_every_section_of_the_methods_that_is_cited_exists() -> None:
+    sections = set(re.findall(r"^## (§\d+) ", PAGES["docs/methods.md"], re.MULTILINE))
+    files = [path for room in ROOMS for end in ("py", "sql", "toml") for path in (ROOT / room).rglob(f"*.{end}")]
+    texts = [*PAGES.values(), *(path.read_text(encoding="utf-8") for path in files)]
+    cited = {section for text in texts for section in re.findall(r"methods\.md\)? (§\d+)", text)}
+    assert {"§2", "§3", "§6", "§7"} <= cited
+    assert cited - sections == set()
+
+
+def test_the_readme_fits_on_two_screens_and_pictures_are_small() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 100
+    assert all(path.stat().st_size < 300_000 for path in (ROOT / "docs" / "images").iterdir())
+
+
+# ---------------------------------------------------------------- the pages, run
+
+
+def run_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, **offline: str) -> int:
+    """Run the commands of a text in a folder; returns how many ran. offline: overrides by study."""
+    monkeypatch.chdir(folder)
+    overrides = OFFLINE | offline
+    for line in re.findall(r"^ {4}export (\w+)=(\S+)", text, re.MULTILINE):
+        monkeypatch.setenv(*line)
+    ran = 0
+    for words in [words for block in blocks(text) for words in dissectdb_commands(block)]:
+        study = next((word for word in words if word.endswith(".toml")), None)
+        on_spark = words[:3] == ["build", "--engine", "spark"]  # test_spark.py and test_export.py run these
+        if on_spark or "--charts" in words or words[0] in NOT_RUN or study not in {None, *overrides}:
+            continue
+        flags = [flag for value in overrides.get(study, "").split("\n") if value for flag in ("--set", value)]
+        done = command(*words, *(flags if words[:2] != ["check", "--deep"] else ()))
+        assert done.code == 0, f"dissectdb {' '.join(words)}: {done.err}"
+        ran += 1
+    return ran
+
+
+def section(page: str, title: str = "") -> str:
+    """A section of a page, or what stands before its first one."""
+    text = PAGES[page]
+    return (text.partition(f"\n## {title}\n")[2] if title else text).partition("\n## ")[0]
+
+
+def test_the_study_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On drawn birds, with random weights and the demo's CLIP."""
+    text = section("README.md", "Your own network")
+    [study] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "study.toml").write_text(study)
+    (tmp_path / "words.txt").write_text("a wing\na beak\nthe sky\n")
+    random = np.random.default_rng(0)
+    for number in range(60):
+        path = tmp_path / "birds" / ("heron", "wren")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+    demo = tomllib.loads((ROOT / "studies" / "demo.toml").read_text(encoding="utf-8"))["clip"]
+    clip = [
+        f"clip.{key}={(ROOT / 'studies' / value).resolve() if '/' in value else value}" for key, value in demo.items()
+    ]
+    small = [
+        "network.weights=random",
+        "network.input.size=40",
+        "dissections[0].top_k=12",
+        "dissections[0].null_draws=200",
+    ]
+    assert run_in_order(tmp_path, monkeypatch, text, **{"study.toml": "\n".join([*clip, *small])}) == 3
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.fixture(scope="module")
@@ -117,39 +260,24 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_in_order(checkout: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> int:
-    """Run the commands of some of the page; how many there were."""
-    monkeypatch.chdir(checkout)
-    for line in re.findall(r"^ {4}export (\w+)=(\S+)", text, re.MULTILINE):
-        monkeypatch.setenv(*line)
-    found = [words for block in blocks(text) for words in dissectdb_commands(block)]
-    ran = 0
-    for words in found:
-        study = next((word for word in words if word.endswith(".toml")), None)
-        if words[:3] == ["build", "--engine", "spark"] or "--charts" in words or study not in {None, *OFFLINE}:
-            continue  # test_spark.py and test_export.py run these, and study.toml stands for a study of one's own
-        given = [flag for setting in OFFLINE.get(study, "").split("\n") if setting for flag in ("--set", setting)]
-        done = command(*words, *given)
-        assert done.code == 0, f"dissectdb {' '.join(words)}: {done.err}"
-        ran += 1
-    return ran
-
-
-def section(title: str) -> str:
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")
-def test_the_commands_for_a_network_of_ones_own_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "".join(section(title) for title in ("Your own network", "Asking", "The report"))
-    assert run_in_order(checkout, monkeypatch, text) >= 9
+def test_the_commands_for_fer2013_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = section("docs/warehouse.md", "Export, import, older versions")
+    pages = [PAGES["docs/study.md"], section("docs/warehouse.md"), PAGES["docs/reports.md"], export]
+    assert run_in_order(checkout, monkeypatch, "\n".join(pages)) >= 14
     assert {path.name for path in checkout.iterdir()} >= {
-        "fer2013.duckdb", "edits", "report.html", "compared.html", "layers.csv",
+        "fer2013.duckdb", "edits", "report.html", "compared.html", "layers.csv", "shared", "copy.duckdb",
     }  # fmt: skip
 
 
 @pytest.mark.slow
+def test_the_commands_for_the_demos_edits_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract = "    dissectdb extract studies/demo.toml\n\n"
+    assert run_in_order(checkout, monkeypatch, extract + PAGES["docs/edits.md"]) >= 5
+
+
+@pytest.mark.slow
 def test_the_commands_past_one_machine_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_in_order(checkout, monkeypatch, section("Past one machine")) >= 8
+    assert run_in_order(checkout, monkeypatch, section("docs/warehouse.md", "Past one machine")) >= 8
     assert (checkout / "new.duckdb").exists()

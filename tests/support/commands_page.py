@@ -69,7 +69,7 @@ def section(name: str, command: Any) -> str:
         lines += ["| argument or option | default | |", "|---|---|---|"]
     lines += [f"| `{each.metavar or each.name.upper()}` | | {escaped(each.help or '')} |" for each in arguments]
     for each in options:
-        metavar = f" {each.metavar}" if each.metavar else ""
+        metavar = "" if each.is_flag else f" {each.metavar or each.opts[0].lstrip('-').upper()}"
         flags = ", ".join(f"`{flag}{metavar if flag == each.opts[0] else ''}`" for flag in each.opts)
         lines.append(f"| {flags} | {default(each)} | {escaped(each.help or '')} |")
     return "\n".join([*lines, ""] if command.params else lines)
