@@ -7,6 +7,7 @@ a fresh checkout. OFFLINE makes these runs small and takes a CLIP that needs no 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -24,6 +25,7 @@ import typer
 
 from dissectdb import ROOT
 from dissectdb.commands import app
+from dissectdb.warehouse import Warehouse
 from dissectdb.warehouse.views import load_views
 from tests.support import commands_page
 from tests.support.worlds import command
@@ -247,6 +249,27 @@ def test_the_study_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
+def test_the_neurons_in_the_readme_come_out_of_the_demo(tmp_path: Path) -> None:
+    given = re.findall(r"^\| (\w+) \| (\d+) \| ([\w ]+) \| (.*) \|$", PAGES["README.md"], re.MULTILINE)
+    layers = json.dumps(sorted({layer for layer, *_ in given}))
+    few = [f"network.layers={layers}", "dissections[0].bootstraps=0"]
+    warehouse = tmp_path / "demo.duckdb"
+    flags = [flag for value in few for flag in ("--set", value)]
+    assert command("extract", ROOT / "studies" / "demo.toml", "-w", warehouse, *flags).code == 0
+    with Warehouse(warehouse, read_only=True) as opened:
+        for layer, unit, concept, numbers in given:
+            query = (
+                "select concept, similarity, z, p, q, interpretable from neuron_concepts where layer = $l and unit = $u"
+            )
+            [row] = opened.rows(query, {"l": layer, "u": int(unit)}).rows()
+            *numbers, interpretable = numbers.split(" | ")
+            assert (row[0], str(row[-1]).lower()) == (concept, interpretable)
+            digits = [len(number.partition(".")[2]) for number in numbers]
+            assert [f"{value:.{n}f}" for value, n in zip(row[1:5], digits, strict=True)] == numbers
+    assert len(given) == 3
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a fresh checkout, with FER2013 and its network in it where they are at hand."""
@@ -273,7 +296,8 @@ def test_the_commands_for_fer2013_run(checkout: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_the_commands_for_the_demos_edits_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extract = "    dissectdb extract studies/demo.toml\n\n"
+    extract = "    dissectdb extract studies/demo.toml\n\n"  # as make demo does
+    (checkout / "demo").mkdir()
     assert run_in_order(checkout, monkeypatch, extract + PAGES["docs/edits.md"]) >= 5
 
 
