@@ -88,6 +88,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     state = Server()
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler(state))
     httpd.daemon_threads = True
+    httpd.handle_error = lambda *_: None  # a client that has left would be a traceback on the stderr of a later test
     httpd.block_on_close = False  # one that hangs is not waited for
     threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     state.address = f"http://127.0.0.1:{httpd.server_port}/v1"

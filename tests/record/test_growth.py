@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Everything that the studies of a walk name: two networks, two CLIPs, few images."""
     path = tmp_path_factory.mktemp("growth") / "world"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worlds.make_images", lambda folder: make_images(folder, COUNTS))
+        patch.setattr("tests.support.worlds.make_images", lambda folder: make_images(folder, COUNTS))
         make_world(path)
         save_network(path / "other.pt", seed=5)
         save_clip(path / "other.safetensors", path / "tiny-clip.json", seed=6)
