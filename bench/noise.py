@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 
 from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
-from dissectdb.extract.scoring.scorers import DEFAULTS, Settings
+from dissectdb.extract.scoring.problem import Settings
+from dissectdb.extract.study.scorers import SCORERS
 
 SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, as rare strong activations are
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on; below each, the same with one value
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--neurons", type=int, default=4096)
     parser.add_argument("--concepts", type=int, nargs="+", default=[7, 25, 1000])
-    parser.add_argument("--scorers", nargs="+", choices=list(DEFAULTS), default=list(DEFAULTS))
+    parser.add_argument("--scorers", nargs="+", choices=list(SCORERS), default=list(SCORERS))
     parser.add_argument("--shape", choices=SHAPES, default="normal")
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

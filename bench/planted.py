@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.made import Q_LIMIT, Judged, World, embeddings, judge, percent, show
-from dissectdb.extract.scoring.scorers import DEFAULTS, Settings
+from dissectdb.extract.scoring.problem import Settings
+from dissectdb.extract.study.scorers import SCORERS
 
 FREQUENCIES = (0.003, 0.01, 0.03, 0.1)
 SHOWN = [f"{100 * frequency:g} %" for frequency in FREQUENCIES]
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--noise", type=int, default=1000, help="noise neurons")
     parser.add_argument("--boost", type=float, default=3.0, help="standard deviations")
     parser.add_argument("--lean", type=float, default=0.05, help="cosine with a concept that an image shows")
-    parser.add_argument("--scorers", nargs="+", choices=list(DEFAULTS), default=list(DEFAULTS))
+    parser.add_argument("--scorers", nargs="+", choices=list(SCORERS), default=list(SCORERS))
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

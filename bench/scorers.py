@@ -87,7 +87,8 @@ def make_world(case: dict[str, Any]) -> Any:
 
 def run_ours(case: dict[str, Any]) -> float:
     """Seconds from activations and embeddings to labels, all in memory."""
-    from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+    from dissectdb.extract.scoring.problem import Array, Settings
+    from dissectdb.extract.scoring.scorers import score_layer
 
     world = make_world(case)
     activations = make_activations(case["images"], case["neurons"])
