@@ -52,7 +52,7 @@ def add_spread_labels(product: ColumnProduct, problem: NullProblem, null: Null) 
             picked = random.integers(len(neurons), size=count)
             drawn = weights[picked]
             if rest.any():  # the other images together: a few of the same weight, with random signs
-                signs = random.choice(np.float32([-1, 1]), size=(count, OTHER_IMAGES))
+                signs = random.choice(np.array([-1, 1], np.float32), size=(count, OTHER_IMAGES))
                 others = signs * rest[picked, None] / OTHER_IMAGES**0.5
                 drawn = np.concatenate([drawn, others], axis=1, dtype=np.float32)
             null.labels[place][group] = _spread_draws(product, problem, drawn, ratios[picked], moments)
