@@ -1,7 +1,7 @@
 """Made-up probing sets whose truth is known, and how the labels of their neurons are judged.
 
-world = embeddings(5000, 25, seed=0)               # unit vectors of images and concepts, cosines as CLIP's
-judged = judge("soft_wpmi", layer, world, seed=0)  # label, score, z, p and q of every neuron of a Layer
+world = embeddings(5000, 25, seed=0)  # unit vectors of images and concepts, with cosines like CLIP's
+judged = judge(settings, activations, world, draws=100_000, seed=0)  # label, score, z, p and q of every neuron
 
 The same code as in a dissection computes labels, nulls and scores (dissectdb.extract.scoring), with arrays in place of
 rows; p is looked up and q computed as in the view neuron_labels.
@@ -47,13 +47,13 @@ def embeddings(
     seed: int,
     *,
     dimensions: int = DIMENSIONS,
-    shares: Sequence[float] | None = None,
+    shares: Sequence[float] | np.ndarray | None = None,
     lean: float = 0.0,
 ) -> World:
     """Images around a few dozen centres, concepts anywhere, and a direction that all share.
 
-    shares: the part of all images that shows each concept, none if not given. lean: by about how much the cosine of
-    an image with a concept is higher where the image shows it.
+    shares: the part of all images that shows each concept; by default no image shows any. lean: by about how much the
+    cosine of an image and a concept rises if the image shows it.
     """
     random = np.random.default_rng((seed, 1))
     words = unit(random.standard_normal((concepts, dimensions), dtype=np.float32))
@@ -82,7 +82,8 @@ class Layer(Array):
             usable[k] = usable_images(column, most, settings)
             dead[k] = column.min() == column.max() or usable[k] < min(settings.min_images, most)
         lengths = topk.list_lengths(usable, most)
-        super().__init__(activations, dead, lengths, null_groups(settings, activations, usable, lengths, most))
+        self.null_groups = null_groups(settings, activations, usable, lengths, most)
+        super().__init__(activations, dead, lengths, self.null_groups)
 
 
 def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
@@ -173,8 +174,8 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     live = ~layer.dead & (scores.concepts[:, 0] >= 0)
     p, q = np.ones(len(z)), np.ones(len(z))
     drawn = 0
-    for group in np.unique(layer.groups[live]):
-        rows, of_group = live & (layer.groups == group), null.labels[0][int(group)]
+    for group in np.unique(layer.null_groups[live]):
+        rows, of_group = live & (layer.null_groups == group), null.labels[0][int(group)]
         p[rows] = look_up(*tails.steps(of_group, draws), z[rows])
         drawn = max(drawn, len(of_group))
     q[live] = benjamini_hochberg(p[live])
@@ -183,7 +184,7 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
 
 
 def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """As neuron_labels: the p of the largest step that z reaches; 1 where it reaches none, or is unknown."""
+    """As in neuron_labels: the p of the largest step that z reaches; 1 if it reaches none, or is unknown."""
     reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
     return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
 
@@ -206,7 +207,7 @@ def show(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> N
 
 
 def text(value: object) -> str:
-    """A number as a person reads it."""
+    """A number in readable form."""
     if isinstance(value, (bool, str)):
         return str(value)
     if isinstance(value, (int, np.integer)):

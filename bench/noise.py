@@ -1,4 +1,4 @@
-"""Is a label of pure noise believed as often as p and q promise?
+"""Is a label of pure noise believed as often as p and q state?
 
 python -m bench.noise
 python -m bench.noise --neurons 1024 --concepts 25 --scorers soft_wpmi cos
@@ -34,7 +34,7 @@ def noise(images: int, neurons: int, shape: str, seed: int) -> np.ndarray:
 
 
 def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tuple[str, slice]]]:
-    """A layer of `each` neurons of every kind: that fire on few images, on few and all alike, and on all."""
+    """A layer of `each` neurons of every kind: firing on few images, on few images with one value, and on all."""
     random = np.random.default_rng((seed, 3))
     kinds = [(count, binary) for binary in (False, True) for count in FIRED if count < images]
     values = np.zeros((images, each * (len(kinds) + 1)), np.float32)
@@ -49,7 +49,7 @@ def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tu
 
 
 def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """A row a kind of neurons, with the share of p ≤ 0.05 by each scorer; – where they take no label."""
+    """One row per kind of neurons, with the share of p ≤ 0.05 by each scorer; – if they take no label."""
     activations, kinds = sparse_noise(options.images, options.neurons, options.seed)
     world = embeddings(options.images, options.concepts[0], options.seed)
     shares = []
@@ -58,20 +58,20 @@ def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         judged = judge(settings, activations, world, options.draws, options.seed)
         shares.append([(judged.p[kind], judged.label[kind] >= 0) for _, kind in kinds])
     for place, (name, _) in enumerate(kinds):
-        found = [each[place] for each in shares]
-        yield name, *(percent((p[there] <= P_LIMIT).mean()) if there.any() else "–" for p, there in found)
+        of_kind = [by_kind[place] for by_kind in shares]
+        yield name, *(percent((p[live] <= P_LIMIT).mean()) if live.any() else "–" for p, live in of_kind)
 
 
 def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """A row a number of images, with the shares of right labels and of right ones that q believes, by each scorer."""
+    """One row per number of images: by each scorer, the share of right labels, and of right labels with q ≤ 0.05."""
     concepts, random = options.concepts[0], np.random.default_rng((options.seed, 4))
     world = embeddings(options.images, concepts, options.seed, shares=[0.03] * concepts, lean=0.05)
     planted = random.integers(concepts, size=options.neurons * len(FEW))
     values = np.zeros((options.images, 2 * len(planted)), np.float32)  # the other half fires anywhere
     for k, concept in enumerate([*planted, *[None] * len(planted)]):
-        there = options.images if concept is None else np.flatnonzero(world.shown[:, concept])
+        candidates = options.images if concept is None else np.flatnonzero(world.shown[:, concept])
         count = FEW[k // options.neurons % len(FEW)]
-        values[random.choice(there, count, replace=False), k] = np.exp(random.standard_normal(count))
+        values[random.choice(candidates, count, replace=False), k] = np.exp(random.standard_normal(count))
     shares = []
     for scorer in options.scorers:
         judged = judge(replace(Settings.defaults(scorer), min_images=1), values, world, options.draws, options.seed)
@@ -79,11 +79,11 @@ def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         shares.append((right, right & (judged.q[: len(planted)] <= Q_LIMIT)))
     for place, count in enumerate(FEW):
         kind = slice(place * options.neurons, (place + 1) * options.neurons)
-        yield (count, *(percent(each[kind].mean()) for found in shares for each in found))
+        yield (count, *(percent(share[kind].mean()) for of_scorer in shares for share in of_scorer))
 
 
 def measure(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """A row a scorer and number of concepts."""
+    """One row per scorer and number of concepts."""
     activations = noise(options.images, options.neurons, options.shape, options.seed)
     for concepts in options.concepts:
         world = embeddings(options.images, concepts, options.seed)
