@@ -96,10 +96,10 @@ def rows(scorer: str, asked: Plan, judged: Judged) -> tuple[list[object], list[o
     kinds = [asked.frequency == kind for kind in range(len(FREQUENCIES))]
     noise = (asked.truth[:, 0] < 0) & ~asked.dead
     of_noise, of_all = false_shares(asked, judged)
-    found = [(right & believed)[kind].mean() for kind in kinds]
-    met = of_all <= Q_LIMIT and found[FREQUENCIES.index(0.03)] >= 0.7
+    found_shares = [(right & believed)[kind].mean() for kind in kinds]
+    met = of_all <= Q_LIMIT and found_shares[FREQUENCIES.index(0.03)] >= 0.7
     labels = [scorer, *(percent(right[kind].mean()) for kind in kinds), percent(right[asked.mixed].mean())]
-    claims = [scorer, *map(percent, found), int(believed.sum()), percent(believed[noise].mean())]
+    claims = [scorer, *map(percent, found_shares), int(believed.sum()), percent(believed[noise].mean())]
     claims += [percent(of_noise), percent(of_all), "met" if met else "not met"]
     return [*labels, judged.seconds], claims
 

@@ -29,8 +29,6 @@ from dissectdb.extract.scoring.within_class import ImageClasses
 if TYPE_CHECKING:
     from dissectdb.extract.store import Store
 
-__all__ = ["COMPUTED", "READS", "Evidence", "draw_null", "label", "read_evidence", "run", "settings_of", "z_of_scores"]
-
 log = logging.getLogger("dissectdb")
 
 READS = ("dissected_neurons", "top_activations")  # views that must be built

@@ -16,9 +16,10 @@ from bench.planted import activate, plan
 from dissectdb import ROOT
 from dissectdb.extract.record import dissections
 from dissectdb.extract.scoring import labels, robustness
+from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.nulls import permutation_null
 from dissectdb.extract.scoring.problem import Array, BestConcepts, ScoringProblem, Settings
-from dissectdb.extract.scoring.scorers import SCORERS, Scorer
+from dissectdb.extract.scoring.scorers import SCORERS, Scorer, score_layer
 from dissectdb.extract.scoring.within_class import ImageClasses
 from dissectdb.extract.study import Dissection
 from dissectdb.extract.study import scorers as declared
@@ -107,12 +108,12 @@ def test_a_permutation_null_holds_what_a_twentieth_of_unrelated_neurons_reach(wi
     world = embeddings(400, 5, SEED, dimensions=16)
     layer = Array(random.standard_normal((400, 600), dtype=np.float32))
     images, concepts = torch.from_numpy(world.images), torch.from_numpy(world.concepts)
-    evidence = labels.Evidence(np.arange(400), images, np.arange(5), concepts, None)
+    evidence = Evidence(np.arange(400), images, np.arange(5), concepts, None)
     settings = Settings.defaults("above_mean")
     null = labels.draw_null(settings, evidence, [layer], 3000, 0)
     [drawn] = null.labels[0].values()
     assert len(drawn) == 3000
-    scores = labels.score_layer(settings, layer, images, concepts, keep=1)
+    scores = score_layer(settings, layer, images, concepts, keep=1)
     z = labels.z_of_scores(settings, layer, 0, scores, null)[:, 0]
     assert 0.02 <= (z >= np.quantile(drawn, 0.95)).mean() <= 0.08
     classes = ImageClasses(settings, images, concepts, np.arange(400) % 2)
