@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dissectdb.extract.study.values import brief, did_you_mean
+from pydantic_core import PydanticKnownError
 
 TOP_PRODUCTS = 1e7  # of a top image and a concept: what the views compute in about one second on two cores
 ALL_PRODUCTS = 1e7  # of an activation and a concept: likewise
@@ -75,10 +75,11 @@ class ScorerDeclaration:
 
 
 def known_scorer(name: Any) -> Any:
-    """`name` itself. Raises ValueError if there is no such scorer."""
-    if name not in list(SCORERS):
-        hint = did_you_mean(str(name), SCORERS)
-        raise ValueError(f"{brief(name)} is none of the allowed; {hint}allowed: {', '.join(SCORERS)}")
+    """`name` itself. Raises the same error as a Literal of the scorers' names if there is no such scorer."""
+    names = list(SCORERS)
+    if name not in names:
+        expected = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+        raise PydanticKnownError("literal_error", {"expected": expected})
     return name
 
 
