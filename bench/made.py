@@ -1,10 +1,10 @@
 """Made-up probing sets whose truth is known, and how the labels of their neurons are judged.
 
-world = embeddings(5000, 25, seed=0)               # unit vectors of images and concepts, cosines as CLIP's
-judged = judge("soft_wpmi", layer, world, seed=0)  # label, score, z, p and q of every neuron of a Layer
+world = embeddings(5000, 25, seed=0)  # unit vectors of images and concepts, with cosines like CLIP's
+judged = judge(settings, activations, world, draws=100_000, seed=0)  # label, score, z, p and q of every neuron
 
-Everything goes the way of a dissection (labels, nulls and scorers of
-dissectdb.extract.scoring), with arrays in place of rows; p is looked up and q computed as the view neuron_labels does.
+The same code as in a dissection computes labels, nulls and scores (dissectdb.extract.scoring), with arrays in place of
+rows; p is looked up and q computed as in the view neuron_labels.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dissectdb.extract.scoring import labels, scorers, tails, topk
-from dissectdb.extract.scoring.nulls import Spread
-from dissectdb.extract.scoring.scorers import Settings
+from dissectdb.extract.scoring import labels, tails, topk
+from dissectdb.extract.scoring.evidence import Evidence
+from dissectdb.extract.scoring.problem import Array, Settings
+from dissectdb.extract.scoring.scorers import score_layer
 
 DIMENSIONS, CENTRES = 256, 40
 LEVEL = 0.22  # mean cosine of an image and a concept: CLIP's own is 0.15 to 0.3
@@ -46,13 +47,13 @@ def embeddings(
     seed: int,
     *,
     dimensions: int = DIMENSIONS,
-    shares: Sequence[float] | None = None,
+    shares: Sequence[float] | np.ndarray | None = None,
     lean: float = 0.0,
 ) -> World:
     """Images around a few dozen centres, concepts anywhere, and a direction that all share.
 
-    shares: the part of all images that shows each concept, none if not given. lean: by about how much the cosine of
-    an image with a concept is higher where the image shows it.
+    shares: the part of all images that shows each concept; by default no image shows any. lean: by about how much the
+    cosine of an image and a concept rises if the image shows it.
     """
     random = np.random.default_rng((seed, 1))
     words = unit(random.standard_normal((concepts, dimensions), dtype=np.float32))
@@ -70,99 +71,87 @@ def embeddings(
     return World(unit(faces), unit(words), shown)
 
 
-class Layer(scorers.Array):
-    """A layer in memory, with what extract/scoring/labels.py asks of a stored one. dead: as in dissected_neurons."""
+class Layer(Array):
+    """A layer in memory in the form of a stored one: dead, lengths and groups as in the view dissected_neurons."""
 
     def __init__(self, activations: np.ndarray, settings: Settings) -> None:
-        images = len(activations)
-        whole = {"soft_wpmi": settings.top_k, "wpmi": settings.top_k,
-                 "rank_reorder": int(settings.rank_fraction * images)}  # fmt: skip
-        most = min(whole.get(settings.scorer, images), topk.KNOWN)
-        lengths, dead = np.empty(activations.shape[1], np.int64), np.zeros(activations.shape[1], bool)
+        images, list_images = len(activations), settings.declaration.list_images
+        most = min(images if list_images is None else list_images(settings, images), topk.STORED_IMAGES)
+        usable, dead = np.empty(activations.shape[1], np.int64), np.zeros(activations.shape[1], bool)
         for k, column in enumerate(activations.T):
-            lengths[k] = usable_images(column, most, settings)
-            dead[k] = column.min() == column.max() or lengths[k] < min(settings.min_images, most)
-        listed = topk.list_lengths(lengths, most)
-        super().__init__(activations, dead, listed, null_groups(settings, activations, lengths, listed, most))
-
-    @property
-    def spread(self) -> Spread:
-        """Mean and standard deviation of each neuron."""
-        return Spread(*_moments(self.activations, centred_cubes=False))
-
-    @property
-    def cube_spread(self) -> Spread:
-        """The same of the centred cubes."""
-        return Spread(*_moments(self.activations, centred_cubes=True))
+            usable[k] = usable_images(column, most, settings)
+            dead[k] = column.min() == column.max() or usable[k] < min(settings.min_images, most)
+        lengths = topk.list_lengths(usable, most)
+        self.null_groups = null_groups(settings, activations, usable, lengths, most)
+        super().__init__(activations, dead, lengths, self.null_groups)
 
 
 def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
-    """Of how many best images a neuron (image,) is scored: it fires on them, and no tie decides which they are."""
+    """How many top images score a neuron (image,): it fires on them, and no tie decides which they are."""
     falling = np.sort(column)[::-1]
     fired = (falling > falling[-1]).sum()
     count = min(most, fired + (fired == len(falling) - 1))
-    few = settings.scorer in ("soft_wpmi", "wpmi", "rank_reorder") and len(np.unique(column)) < settings.top_k
-    if few and count and (falling >= falling[count - 1]).sum() > count:
+    few_valued = settings.declaration.list_images is not None and len(np.unique(column)) < settings.top_k
+    if few_valued and count and (falling >= falling[count - 1]).sum() > count:
         return int((falling > falling[count - 1]).sum())
     return int(count)
 
 
 def null_groups(
-    settings: Settings, activations: np.ndarray, usable: np.ndarray, listed: np.ndarray, most: int
+    settings: Settings, activations: np.ndarray, usable: np.ndarray, lengths: np.ndarray, most: int
 ) -> np.ndarray:
     """Which neurons (K,) share a null: null_group of the view dissected_neurons, by the same approximations."""
-    if settings.scorer in ("soft_wpmi", "wpmi"):
-        return listed
+    if not settings.declaration.reads_activations:
+        return lengths
+    lists_matter = settings.declaration.list_images is not None
     images, groups = len(activations), np.empty(activations.shape[1], np.int64)
     for k, column in enumerate(activations.T.astype(np.float64)):
         fired = (column > column.min()).sum()
         fired += fired == images - 1
         sd = column.std() if column.min() < column.max() else 1.0
         rising = np.sort((column - column.mean()) / sd)
-        known = rising[::-1][: topk.KNOWN]
-        fourth = _power_mean(known, images, 4)
-        ordinary = fired >= min(images, topk.KNOWN) and (fourth <= 6 or images / fourth >= 512)
-        if settings.scorer == "rank_reorder":
-            cubes = (known[: listed[k]] - known[listed[k] - 1]) ** 3 if listed[k] else np.zeros(1)
-            alike = cubes.sum() ** 2 / max((cubes**2).sum(), 1e-300)
+        top = rising[::-1][: topk.STORED_IMAGES]
+        fourth = _power_mean(top, images, 4)
+        ordinary = fired >= min(images, topk.STORED_IMAGES) and (fourth <= 6 or images / fourth >= 512)
+        if lists_matter:
             ordinary = ordinary and usable[k] == most
+            effective = _effective_cubes(top[: lengths[k]])
         elif settings.scorer == "cos_cubed":
-            first, second, third, last = (_power_mean(known, images, each) for each in (3, 6, 9, 12))
+            first, second, third, last = (_power_mean(top, images, power) for power in (3, 6, 9, 12))
             kurtosis = last - 4 * first * third + 6 * first**2 * second - 3 * first**4
-            alike = images * (second - first**2) ** 2 / max(kurtosis, 1e-300)
+            effective = images * (second - first**2) ** 2 / max(kurtosis, 1e-300)
         else:
-            alike = images / max(fourth, 1e-300)
-        alike = 0 if ordinary else min(512, int(topk.list_lengths(np.array([alike + 1e-6]), 1 << 40)[0]))
-        groups[k] = 1000 * alike + listed[k] if settings.scorer == "rank_reorder" else 1000 * alike or most
+            effective = images / max(fourth, 1e-300)
+        if ordinary:
+            groups[k] = lengths[k] if lists_matter else most
+        else:
+            rounded = min(512, int(topk.list_lengths(np.array([effective + 1e-6]), 1 << 40)[0]))
+            groups[k] = 1000 * rounded + lengths[k] if lists_matter else 1000 * rounded or most
     return groups
 
 
-def _power_mean(known: np.ndarray, images: int, power: int) -> float:
-    """Mean of a power of standardised values, of which the highest are known; the others count as two-valued."""
-    others = images - len(known)
+def _effective_cubes(listed: np.ndarray) -> float:
+    """The effective number of images of the cubed distances from the last listed value."""
+    cubes = (listed - listed[-1]) ** 3 if len(listed) else np.zeros(1)
+    return cubes.sum() ** 2 / max((cubes**2).sum(), 1e-300)
+
+
+def _power_mean(top: np.ndarray, images: int, power: int) -> float:
+    """Mean of a power of standardised values, of which the highest are given; the others count as two-valued."""
+    others = images - len(top)
     if not others:
-        return (known**power).mean()
-    mean = -known.sum() / others
-    variance = max((images - (known**2).sum()) / others - mean**2, 0)
-    distance = known[-1] - mean
+        return (top**power).mean()
+    mean = -top.sum() / others
+    variance = max((images - (top**2).sum()) / others - mean**2, 0)
+    distance = top[-1] - mean
     high = others * variance / (variance + distance**2) if variance else 0
     low = mean - variance / distance if distance else mean
-    return ((known**power).sum() + high * known[-1] ** power + (others - high) * low**power) / images
-
-
-def _moments(activations: np.ndarray, centred_cubes: bool) -> tuple[np.ndarray, np.ndarray]:
-    means, sds = np.empty(activations.shape[1]), np.empty(activations.shape[1])
-    for first in range(0, len(means), 256):
-        block = activations[:, first : first + 256].astype(np.float64)
-        if centred_cubes:
-            block = (block - block.mean(axis=0)) ** 3
-        means[first : first + 256], sds[first : first + 256] = block.mean(axis=0), block.std(axis=0)
-    return means, sds
+    return ((top**power).sum() + high * top[-1] ** power + (others - high) * low**power) / images
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One entry a neuron; a dead one has label -1 and p = q = 1."""
+    """One entry per neuron; a dead one has label -1 and p = q = 1."""
 
     label: np.ndarray
     score: np.ndarray
@@ -174,20 +163,20 @@ class Judged:
 
 
 def judge(settings: Settings, activations: np.ndarray, world: World, draws: int, seed: int) -> Judged:
-    """Label every neuron and hold it against noise, as `dissectdb extract` does."""
+    """Label every neuron and compare it with noise, as `dissectdb extract` does."""
     start = time.perf_counter()
     layer = Layer(activations, settings)
     images, concepts = torch.from_numpy(world.images), torch.from_numpy(world.concepts)
-    evidence = labels.Evidence(np.arange(len(images)), images, np.arange(len(concepts)), concepts, None)
+    evidence = Evidence(np.arange(len(images)), images, np.arange(len(concepts)), concepts, None)
     null = labels.draw_null(settings, evidence, [layer], draws, seed)
-    scores = scorers.score_layer(settings, layer, images, concepts, keep=1)
-    z = labels.z_of_scores(settings, layer, 0, scores, null, len(images))[:, 0]
+    scores = score_layer(settings, layer, images, concepts, keep=1)
+    z = labels.z_of_scores(settings, layer, 0, scores, null)[:, 0]
     live = ~layer.dead & (scores.concepts[:, 0] >= 0)
     p, q = np.ones(len(z)), np.ones(len(z))
     drawn = 0
-    for group in np.unique(layer.groups[live]):
-        mine, of_group = live & (layer.groups == group), null.labels[0][int(group)]
-        p[mine] = look_up(*tails.steps(of_group, draws), z[mine])
+    for group in np.unique(layer.null_groups[live]):
+        rows, of_group = live & (layer.null_groups == group), null.labels[0][int(group)]
+        p[rows] = look_up(*tails.steps(of_group, draws), z[rows])
         drawn = max(drawn, len(of_group))
     q[live] = benjamini_hochberg(p[live])
     seconds = time.perf_counter() - start
@@ -195,7 +184,7 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
 
 
 def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """As neuron_labels: the p of the largest step that z reaches; 1 where it reaches none, or is unknown."""
+    """As in neuron_labels: the p of the largest step that z reaches; 1 if it reaches none, or is unknown."""
     reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
     return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
 
@@ -218,7 +207,7 @@ def show(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> N
 
 
 def text(value: object) -> str:
-    """A number as a person reads it."""
+    """A number in readable form."""
     if isinstance(value, (bool, str)):
         return str(value)
     if isinstance(value, (int, np.integer)):

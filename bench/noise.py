@@ -1,4 +1,4 @@
-"""Is a label of pure noise believed as often as p and q promise?
+"""Is a label of pure noise believed as often as p and q state?
 
 python -m bench.noise
 python -m bench.noise --neurons 1024 --concepts 25 --scorers soft_wpmi cos
@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 
 from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
-from dissectdb.extract.scoring.scorers import DEFAULTS, Settings
+from dissectdb.extract.scoring.problem import Settings
+from dissectdb.extract.study.scorers import SCORERS
 
 SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, as rare strong activations are
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on; below each, the same with one value
@@ -33,7 +34,7 @@ def noise(images: int, neurons: int, shape: str, seed: int) -> np.ndarray:
 
 
 def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tuple[str, slice]]]:
-    """A layer of `each` neurons of every kind: that fire on few images, on few and all alike, and on all."""
+    """A layer of `each` neurons of every kind: firing on few images, on few images with one value, and on all."""
     random = np.random.default_rng((seed, 3))
     kinds = [(count, binary) for binary in (False, True) for count in FIRED if count < images]
     values = np.zeros((images, each * (len(kinds) + 1)), np.float32)
@@ -48,7 +49,7 @@ def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tu
 
 
 def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """A row a kind of neurons, with the share of p ≤ 0.05 by each scorer; – where they take no label."""
+    """One row per kind of neurons, with the share of p ≤ 0.05 by each scorer; – if they take no label."""
     activations, kinds = sparse_noise(options.images, options.neurons, options.seed)
     world = embeddings(options.images, options.concepts[0], options.seed)
     shares = []
@@ -57,20 +58,20 @@ def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         judged = judge(settings, activations, world, options.draws, options.seed)
         shares.append([(judged.p[kind], judged.label[kind] >= 0) for _, kind in kinds])
     for place, (name, _) in enumerate(kinds):
-        found = [each[place] for each in shares]
-        yield name, *(percent((p[there] <= P_LIMIT).mean()) if there.any() else "–" for p, there in found)
+        of_kind = [by_kind[place] for by_kind in shares]
+        yield name, *(percent((p[live] <= P_LIMIT).mean()) if live.any() else "–" for p, live in of_kind)
 
 
 def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """A row a number of images, with the shares of right labels and of right ones that q believes, by each scorer."""
+    """One row per number of images: by each scorer, the share of right labels, and of right labels with q ≤ 0.05."""
     concepts, random = options.concepts[0], np.random.default_rng((options.seed, 4))
     world = embeddings(options.images, concepts, options.seed, shares=[0.03] * concepts, lean=0.05)
     planted = random.integers(concepts, size=options.neurons * len(FEW))
     values = np.zeros((options.images, 2 * len(planted)), np.float32)  # the other half fires anywhere
     for k, concept in enumerate([*planted, *[None] * len(planted)]):
-        there = options.images if concept is None else np.flatnonzero(world.shown[:, concept])
+        candidates = options.images if concept is None else np.flatnonzero(world.shown[:, concept])
         count = FEW[k // options.neurons % len(FEW)]
-        values[random.choice(there, count, replace=False), k] = np.exp(random.standard_normal(count))
+        values[random.choice(candidates, count, replace=False), k] = np.exp(random.standard_normal(count))
     shares = []
     for scorer in options.scorers:
         judged = judge(replace(Settings.defaults(scorer), min_images=1), values, world, options.draws, options.seed)
@@ -78,11 +79,11 @@ def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         shares.append((right, right & (judged.q[: len(planted)] <= Q_LIMIT)))
     for place, count in enumerate(FEW):
         kind = slice(place * options.neurons, (place + 1) * options.neurons)
-        yield (count, *(percent(each[kind].mean()) for found in shares for each in found))
+        yield (count, *(percent(share[kind].mean()) for of_scorer in shares for share in of_scorer))
 
 
 def measure(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """A row a scorer and number of concepts."""
+    """One row per scorer and number of concepts."""
     activations = noise(options.images, options.neurons, options.shape, options.seed)
     for concepts in options.concepts:
         world = embeddings(options.images, concepts, options.seed)
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--neurons", type=int, default=4096)
     parser.add_argument("--concepts", type=int, nargs="+", default=[7, 25, 1000])
-    parser.add_argument("--scorers", nargs="+", choices=list(DEFAULTS), default=list(DEFAULTS))
+    parser.add_argument("--scorers", nargs="+", choices=list(SCORERS), default=list(SCORERS))
     parser.add_argument("--shape", choices=SHAPES, default="normal")
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

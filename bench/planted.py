@@ -1,4 +1,4 @@
-"""Is the right concept found where it is known, and how many believed labels are false?
+"""How often is a planted concept found, and how many believed labels are false?
 
 python -m bench.planted
 python -m bench.planted --boost 2 --lean 0.03 --scorers soft_wpmi
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.made import Q_LIMIT, Judged, World, embeddings, judge, percent, show
-from dissectdb.extract.scoring.scorers import DEFAULTS, Settings
+from dissectdb.extract.scoring.problem import Settings
+from dissectdb.extract.study.scorers import SCORERS
 
 FREQUENCIES = (0.003, 0.01, 0.03, 0.1)
 SHOWN = [f"{100 * frequency:g} %" for frequency in FREQUENCIES]
@@ -42,21 +43,21 @@ class Plan:
 
 
 def shares(concepts: int) -> np.ndarray:
-    """How many images show each concept: the frequencies in turn."""
+    """The share of images that shows each concept: the frequencies in turn."""
     return np.resize(FREQUENCIES, concepts)
 
 
 def plan(concepts: int, each: int, noise: int, seed: int) -> Plan:
-    """`each` planted neurons a frequency, as many mixed ones in all, `noise` of noise, a dead one for each hundred."""
+    """`each` planted neurons per frequency, `each` mixed ones, `noise` of noise, and one dead per hundred of these."""
     random = np.random.default_rng((seed, 3))
     kinds = len(FREQUENCIES)
     dead = max(1, noise // 100)
     count = each * (kinds + 1) + noise + dead
     truth, frequency = np.full((count, 2), -1), np.full(count, -1)
     for kind in range(kinds):
-        some = slice(kind * each, (kind + 1) * each)
-        truth[some] = random.choice(np.arange(kind, concepts, kinds), each)[:, None]
-        frequency[some] = kind
+        of_kind = slice(kind * each, (kind + 1) * each)
+        truth[of_kind] = random.choice(np.arange(kind, concepts, kinds), each)[:, None]
+        frequency[of_kind] = kind
     mixed, is_dead = np.zeros(count, bool), np.zeros(count, bool)
     mixed[kinds * each : (kinds + 1) * each] = True
     truth[mixed] = np.stack([random.choice(concepts, 2, replace=False) for _ in range(each)])
@@ -76,7 +77,7 @@ def activate(asked: Plan, world: World, boost: float, seed: int) -> np.ndarray:
 
 
 def false_shares(asked: Plan, judged: Judged) -> tuple[float, float]:
-    """Of the believed labels, how many belong to noise, and how many to noise or are wrong."""
+    """The shares of believed labels that belong to noise, and that belong to noise or are wrong."""
     believed = judged.q <= Q_LIMIT
     noise = asked.truth[:, 0] < 0
     wrong = ~is_right(asked, judged)
@@ -90,21 +91,21 @@ def is_right(asked: Plan, judged: Judged) -> np.ndarray:
 
 
 def rows(scorer: str, asked: Plan, judged: Judged) -> tuple[list[object], list[object]]:
-    """The scorer's rows of the two tables."""
+    """The rows of one scorer in the two tables."""
     right, believed = is_right(asked, judged), judged.q <= Q_LIMIT
     kinds = [asked.frequency == kind for kind in range(len(FREQUENCIES))]
     noise = (asked.truth[:, 0] < 0) & ~asked.dead
     of_noise, of_all = false_shares(asked, judged)
-    found = [(right & believed)[kind].mean() for kind in kinds]
-    met = of_all <= Q_LIMIT and found[FREQUENCIES.index(0.03)] >= 0.7
+    found_shares = [(right & believed)[kind].mean() for kind in kinds]
+    met = of_all <= Q_LIMIT and found_shares[FREQUENCIES.index(0.03)] >= 0.7
     labels = [scorer, *(percent(right[kind].mean()) for kind in kinds), percent(right[asked.mixed].mean())]
-    claims = [scorer, *map(percent, found), int(believed.sum()), percent(believed[noise].mean())]
+    claims = [scorer, *map(percent, found_shares), int(believed.sum()), percent(believed[noise].mean())]
     claims += [percent(of_noise), percent(of_all), "met" if met else "not met"]
     return [*labels, judged.seconds], claims
 
 
 def measure(options: argparse.Namespace) -> Iterator[tuple[list[object], list[object]]]:
-    """Two rows a scorer."""
+    """Two rows per scorer, one for each table."""
     per_concept = shares(options.concepts)
     world = embeddings(options.images, options.concepts, options.seed, shares=per_concept, lean=options.lean)
     asked = plan(options.concepts, options.each, options.noise, options.seed)
@@ -119,11 +120,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.planted", description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--concepts", type=int, default=100)
-    parser.add_argument("--each", type=int, default=200, help="planted neurons a frequency")
+    parser.add_argument("--each", type=int, default=200, help="planted neurons per frequency")
     parser.add_argument("--noise", type=int, default=1000, help="noise neurons")
     parser.add_argument("--boost", type=float, default=3.0, help="standard deviations")
     parser.add_argument("--lean", type=float, default=0.05, help="cosine with a concept that an image shows")
-    parser.add_argument("--scorers", nargs="+", choices=list(DEFAULTS), default=list(DEFAULTS))
+    parser.add_argument("--scorers", nargs="+", choices=list(SCORERS), default=list(SCORERS))
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

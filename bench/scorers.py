@@ -7,8 +7,8 @@ python -m bench.scorers CHECKOUT --scorers rank_reorder --concepts 25 --limit 60
 The same made-up inputs for both: 28,709 images, 4,096 neurons, embeddings with realistic cosines. The original starts
 from activations and cosines in memory, ours from activations and embeddings in memory; both end with the label of
 every neuron. With 25 concepts ours is also timed from activations in a warehouse (DuckDB) to labels. Every case has a
-process of its own; its memory is the most that was ever resident, inputs and PyTorch included. A case that a sample of
-the neurons says would take longer than --limit seconds is not run; its time is then that of the sample, scaled (~).
+process of its own; its memory is the peak of what was resident, inputs and PyTorch included. If a sample of the neurons
+shows that a case would take longer than --limit seconds, it is not run, and its time is scaled from the sample (~).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from dissectdb.extract.study.scorers import SCORERS
+
 ORIGINALS = {
     "soft_wpmi": "soft_wpmi",
     "wpmi": "wpmi",
@@ -37,7 +39,7 @@ ORIGINALS = {
     "cos_cubed": "cos_similarity_cubed",
     "rank_reorder": "rank_reorder",
 }
-SAMPLE = 64  # neurons that tell how long all of them would take
+SAMPLE = 64  # neurons from which the time for all of them is predicted
 HEAD = ("scorer", "concepts", "original, s", "ours, s", "faster", "original, GB", "ours, GB")
 STORED_HEAD = ("scorer", "computed by", "top images built, s", "faster", "built too, s", "faster", "GB")
 
@@ -46,7 +48,7 @@ STORED_HEAD = ("scorer", "computed by", "top images built, s", "faster", "built 
 
 
 def make_activations(images: int, neurons: int) -> np.ndarray:
-    """(image, neuron), Gaussian; those of a sample are the first columns in number, not in value."""
+    """(image, neuron), Gaussian; a sample has as many columns, but not the values of the first ones."""
     return np.random.default_rng(5).standard_normal((images, neurons), dtype=np.float32)
 
 
@@ -66,13 +68,19 @@ def run_original(case: dict[str, Any]) -> float:
 
 
 def load_original(checkout: Path) -> types.ModuleType:
-    """Its similarity.py, with stand-ins where packages are missing that it imports and does not need here."""
-    stand_ins = {"tqdm": {"tqdm": lambda each: each}, "scipy": {"stats": None}, "matplotlib": {"pyplot": None}}
+    """The similarity.py of the checkout; packages that it imports but does not need here are replaced if missing."""
+    stand_ins: dict[str, dict[str, Any]] = {
+        "tqdm": {"tqdm": lambda items: items},
+        "scipy": {"stats": None},
+        "matplotlib": {"pyplot": None},
+    }
     for name, parts in stand_ins.items():
         if importlib.util.find_spec(name) is None:
             sys.modules[name] = types.ModuleType(name)
             vars(sys.modules[name]).update(parts)
     spec = importlib.util.spec_from_file_location("original_similarity", checkout / "similarity.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{checkout / 'similarity.py'} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -87,7 +95,8 @@ def make_world(case: dict[str, Any]) -> Any:
 
 def run_ours(case: dict[str, Any]) -> float:
     """Seconds from activations and embeddings to labels, all in memory."""
-    from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+    from dissectdb.extract.scoring.problem import Array, Settings
+    from dissectdb.extract.scoring.scorers import score_layer
 
     world = make_world(case)
     activations = make_activations(case["images"], case["neurons"])
@@ -124,9 +133,9 @@ def run_case(case: dict[str, Any]) -> None:
 
 
 def peak_memory() -> float:
-    """The most that was resident in this process, in GB."""
+    """The peak of this process's resident memory, in GB."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would also count what the parent had
+    if status.exists():  # getrusage would also count the parent's memory
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
         return int(line.split()[1]) * 1024 / 1e9
     import resource
@@ -151,18 +160,18 @@ def in_process(who: str, **case: Any) -> dict[str, Any]:
 
 
 def measured(who: str, options: argparse.Namespace, **case: Any) -> dict[str, Any]:
-    """Seconds and memory of a case; of a hopeless one the time that a sample promises."""
+    """Seconds and memory of a case; if it would take too long, the time that a sample predicts."""
     if case["concepts"] > 100 and options.neurons > 4 * SAMPLE:
-        few, more = (in_process(who, **case | {"neurons": count}) for count in (SAMPLE, 2 * SAMPLE))
-        each = max(more["seconds"] - few["seconds"], 0) / SAMPLE
-        expected = few["seconds"] + each * (options.neurons - SAMPLE)
+        one, two = (in_process(who, **case | {"neurons": count}) for count in (SAMPLE, 2 * SAMPLE))
+        seconds_per_neuron = max(two["seconds"] - one["seconds"], 0) / SAMPLE
+        expected = one["seconds"] + seconds_per_neuron * (options.neurons - SAMPLE)
         if expected > options.limit:
             return {"seconds": expected, "gigabytes": float("nan"), "guessed": True}
     return in_process(who, **case)
 
 
 def compare(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """A row a scorer and number of concepts."""
+    """One row per scorer and number of concepts."""
     for concepts in options.concepts:
         for scorer in options.scorers:
             case = {"scorer": scorer, "concepts": concepts, "images": options.images, "neurons": options.neurons}
@@ -176,14 +185,14 @@ def compare(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def from_warehouse(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """A row a scorer and engine, at the first number of concepts."""
+    """One row per scorer and engine, at the first number of concepts."""
     concepts = options.concepts[0]
     case = {"concepts": concepts, "images": options.images, "neurons": options.neurons}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "warehouse.duckdb"
         fill_warehouse(path, case)
         for scorer in options.scorers:
-            for engine in ("sql", "kernel") if scorer in ("soft_wpmi", "wpmi") else ("kernel",):
+            for engine in ("kernel",) if SCORERS[scorer].reads_activations else ("sql", "kernel"):
                 done = in_process("stored", warehouse=str(path), scorer=scorer, engine=engine)
                 theirs = options.original[scorer, concepts]
                 both = done["built"] + done["labelled"]
@@ -194,7 +203,7 @@ def from_warehouse(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def seconds(done: dict[str, Any]) -> str:
-    """Seconds, or why there are none."""
+    """Seconds, or the reason why there are none."""
     if "failed" in done:
         return done["failed"]
     return f"not run: ~{done['seconds']:.0f}" if "guessed" in done else f"{done['seconds']:.2f}"

@@ -21,8 +21,9 @@ import torch
 from bench.made import World
 from dissectdb.extract import study
 from dissectdb.extract.record import dissections
-from dissectdb.extract.scoring import labels, scorers
-from dissectdb.extract.scoring.scorers import Settings
+from dissectdb.extract.scoring import labels
+from dissectdb.extract.scoring.problem import Settings
+from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.warehouse import Warehouse
 
@@ -130,4 +131,4 @@ def label_by_kernel(warehouse: Warehouse, settings: Settings) -> np.ndarray:
     evidence = labels.read_evidence(warehouse, row)
     [layer] = read_layers(warehouse, row)
     with torch.inference_mode():
-        return scorers.score_layer(settings, layer, evidence.images, evidence.concepts, keep=1).concepts[:, 0]
+        return score_layer(settings, layer, evidence.images, evidence.concepts, keep=1).concepts[:, 0]

@@ -19,7 +19,9 @@ import torch
 
 from dissectdb.extract.editing.edits import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
 from dissectdb.extract.record.passes import Plan
-from dissectdb.extract.scoring import labels, scorers
+from dissectdb.extract.scoring import labels
+from dissectdb.extract.scoring.problem import Scores
+from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.extract.study import Protocol
 
@@ -111,7 +113,7 @@ def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Itera
         for each in planned.layers:
             layer = stored[each.layer_id]
             with torch.inference_mode():
-                scores = scorers.score_layer(settings, layer, evidence.images[order], evidence.concepts, keep=1)
+                scores = score_layer(settings, layer, evidence.images[order], evidence.concepts, keep=1)
             tables.append(_labels(-draw, layer, evidence, scores))
         rows.append(planned.row | {"edit_id": first + draw, "dissection_id": -draw})
     known = [
@@ -127,7 +129,7 @@ def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Itera
         yield _control(planned, "shuffled", draw, layers)
 
 
-def _labels(dissection_id: int, layer: Any, evidence: Any, scores: scorers.Scores) -> pa.Table:
+def _labels(dissection_id: int, layer: Any, evidence: Any, scores: Scores) -> pa.Table:
     """Rows of neuron_labels, as far as rules read them."""
     there = scores.concepts[:, 0] >= 0
     return pa.table(

@@ -1,45 +1,36 @@
-"""Dissections: what is asked of the rows that are there, and who computes the answer.
+"""Rows of `dissections`: what a study asks about its images, and whether views or a kernel compute the answer.
 
 fingerprint(settings, …)                 # of everything that the numbers depend on
-rows(warehouse, asked, set_ids, …)       # rows of `dissections` and what belongs to them, for what is not there yet
+rows(warehouse, asked, set_ids, …)       # rows of `dissections`, with their permutations, that are not there yet
 
-The views define every scorer. Past a size the same numbers come from a torch kernel (scoring.py) into the table
+The views define every scorer. Past a size the same numbers come from a torch kernel (extract/scoring) into the table
 kernel_scores; `engine` in a study forces either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.record.catalog import now
-from dissectdb.extract.scoring.topk import draw_permutations
+from dissectdb.extract.scoring.rank_reorder import draw_permutations
+from dissectdb.extract.study.scorers import ALL_PRODUCTS, SCORERS, Size
 
-# What the views take about a second for on two cores: products of a best image and a concept, or of an
-# activation and a concept.
-TOP_PRODUCTS, ALL_PRODUCTS, RANK_PRODUCTS = 1e7, 1e7, 1e6
+if TYPE_CHECKING:
+    from dissectdb.extract.store import Store
+
 PERMUTATIONS = 5  # as many as the original takes
 NOT_OF_THE_TABLE = {"concepts", "engine"}
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large a dissection is: sound images of the probing set, neurons of all layers, concepts."""
-
-    images: int
-    neurons: int
-    concepts: int
-
-
 def fingerprint(settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str) -> str:
-    """Of everything that a dissection's numbers depend on; the name of the concept set is not part of it.
+    """The fingerprint of everything that a dissection's numbers depend on; the concept set's name is not part of it.
 
-    min_images is left out at its default, so that a dissection made before there was one is still the same.
+    min_images is left out at its default, so that a dissection from before there was this setting is still the same.
     """
     values = settings.model_dump(exclude={"concepts"})
     if settings.min_images == min(study.LEAST_IMAGES, settings.top_k):
@@ -48,22 +39,18 @@ def fingerprint(settings: study.Dissection, network: str, dataset: str, split: s
 
 
 def choose_engine(settings: study.Dissection, size: Size) -> str:
-    """sql or kernel: what the study says, else by the number of products that the scorer sums."""
+    """sql or kernel: as the study sets it; else sql if the views take a second at most."""
     if settings.engine != "auto":
         return settings.engine
-    pairs = size.neurons * size.concepts
-    best = max(pairs, size.images * size.concepts) * settings.top_k  # the scores, or the moments of their null
-    products, limit = {
-        "soft_wpmi": (best, TOP_PRODUCTS),
-        "wpmi": (best, TOP_PRODUCTS),
-        "rank_reorder": (pairs * settings.rank_fraction * size.images, RANK_PRODUCTS),
-    }.get(settings.scorer, (pairs * size.images, ALL_PRODUCTS))
-    # The pairs of image and concept are stored for the views, and take room.
-    return "sql" if products <= limit and size.images * size.concepts <= ALL_PRODUCTS else "kernel"
+    view_seconds = SCORERS[settings.scorer].view_seconds
+    if view_seconds is None or view_seconds(settings, size) > 1:
+        return "kernel"
+    # The views store the similarity of every pair of image and concept.
+    return "sql" if size.images * size.concepts <= ALL_PRODUCTS else "kernel"
 
 
 def rows(
-    warehouse: Any,
+    warehouse: Store,
     asked: Sequence[tuple[study.Dissection, str, Size]],
     set_ids: Mapping[str, int],
     *,
@@ -71,8 +58,8 @@ def rows(
     split_id: int,
     clip_id: int,
 ) -> dict[str, Any]:
-    """A unit with those (settings, fingerprint, size) that are not there yet; empty when all are."""
-    new = [each for each in asked if warehouse.find("dissections", each[1]) is None]
+    """A unit with the dissections (settings, fingerprint, size) that are not there yet; empty if all are."""
+    new = [dissection for dissection in asked if warehouse.find("dissections", dissection[1]) is None]
     first = warehouse.next_id("dissections")
     entered = [
         {
@@ -90,15 +77,15 @@ def rows(
     ]
     unit: dict[str, Any] = {"dissections": entered} if entered else {}
     orders = [
-        _permutations(row["dissection_id"], int(settings.rank_fraction * size.images), settings.seed)
+        _permutations(row["dissection_id"], declared.list_images(settings, size.images), settings.seed)
         for row, (settings, _, size) in zip(entered, new, strict=True)
-        if settings.scorer == "rank_reorder"
+        if (declared := SCORERS[settings.scorer]).permutes and declared.list_images is not None
     ]
     return {**unit, "rank_permutations": pa.concat_tables(orders)} if orders else unit
 
 
 def _permutations(dissection_id: int, length: int, seed: int) -> pa.Table:
-    """Rows of rank_permutations: the orders that rank_reorder measures every neuron against."""
+    """Rows of rank_permutations: the random orders that the scorer compares every neuron's with."""
     orders = draw_permutations(PERMUTATIONS, length, seed)
     return pa.table(
         {

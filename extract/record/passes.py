@@ -34,8 +34,8 @@ from dissectdb.extract.record import catalog, dissections
 from dissectdb.extract.record.blocks import Block, Clips, Networks, ProbingImage, compute, in_streams
 from dissectdb.extract.record.concept_notes import note_new_concepts
 from dissectdb.extract.record.ledger import blocks_done, sound_images, split_ids, with_ledger
-from dissectdb.extract.scoring.robustness import LIKELIHOODS
 from dissectdb.extract.study import ConceptSet, Study, StudyError
+from dissectdb.extract.study.scorers import SCORERS
 
 log = logging.getLogger("dissectdb")
 
@@ -332,10 +332,12 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     """Too few images for a scorer are an error before anything is computed."""
     split = plan.study.dataset.probing_split
     for settings in plan.study.dissections:
-        if not plan.keep_activations and settings.scorer not in LIKELIHOODS:
+        declared = SCORERS[settings.scorer]
+        if not plan.keep_activations and declared.reads_activations:
+            others = " or ".join(name for name, scorer in SCORERS.items() if not scorer.reads_activations)
             raise StudyError(
                 f"{settings.scorer} reads every activation, which --activations none does not keep; use "
-                f"{' or '.join(LIKELIHOODS)}, or keep them"
+                f"{others}, or keep them"
             )
         if counts[split] < settings.top_k:
             raise StudyError(
@@ -343,10 +345,10 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
                 "add images, choose another dataset.probing_split or lower top_k"
             )
         half = counts[split] // 2  # the label must be found in each half of the images too
-        if settings.scorer == "rank_reorder" and settings.rank_fraction * half < 2:
+        if declared.permutes and declared.list_images and declared.list_images(settings, half) < 2:
             raise StudyError(
-                f"rank_reorder orders rank_fraction = {settings.rank_fraction} of {half} images, a half of the probing "
-                f"split {split}, which is fewer than two; add images or raise rank_fraction"
+                f"{settings.scorer} sorts rank_fraction = {settings.rank_fraction} of {half} images, a half of the "
+                f"probing split {split}, which is fewer than two; add images or raise rank_fraction"
             )
 
 

@@ -1,96 +1,141 @@
-"""cos, cos_cubed and pearson: how alike a neuron and a concept run over all the probing images.
+"""cos, cos_cubed and pearson: how well a neuron's activations and a concept go together over all the images.
 
-correlations(job)           # the best concepts of each neuron
-products(job, standardise)  # any of them: products of columns, each prepared in place
-cosines(job)                # cos for many concepts, without ever forming the cosines of images and concepts
+score_by_product(COS, problem)                         # the best concepts of each neuron
+column_chunks(PEARSON, settings, images, concepts, n)  # what activations are multiplied with, n concepts at a time
 
-Formulas: methods.md §2.
+Formulas: docs/methods.md, section 2. All three are products of two columns over the images, one of the neuron and one
+of the concept, each prepared and scaled to length one. A ColumnProduct says how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dissectdb.extract.scoring.likelihood import multiply, share_chunks
-from dissectdb.extract.scoring.problem import NEURONS, ROWS, Best, Job, Words, pieces
+from dissectdb.extract.scoring.chunks import IMAGES_AT_ONCE, NEURONS_AT_ONCE, slices
+from dissectdb.extract.scoring.probabilities import multiply, probability_chunks
+from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, ScoringProblem, Settings
 
 MIN_NORM = 1e-3  # of the cubes, in cos_cubed
 
 
-def correlations(job: Job) -> Best:
-    """The best concepts of each neuron by cos, cos_cubed or pearson."""
-    scorer, count = job.settings.scorer, len(job.words.vectors)
-    if scorer == "cos":
-        return cosines(job) if count > job.images.shape[1] else products(job, to_unit_length)
-    return products(job, cube if scorer == "cos_cubed" else standardise)
+@dataclass(frozen=True, kw_only=True)
+class ColumnProduct:
+    """Which columns a scorer multiplies over the images.
 
-
-def products(job: Job, prepare: Callable[[Tensor], Tensor]) -> Best:
-    """Products of columns over the images: A[·, k] and s[·, c], or P[·, c] for pearson, each prepared in place.
-
-    What is left of each column's length is multiplied in at the end for neurons: it may be below float32's range.
+    probabilities: the concept's column is P, not the cosines. centred: both columns are centred, so that the score is a
+    correlation. cubed: both are centred, then cubed, and the cubes are not centred again.
     """
-    best, size = job.best(), neurons_at_a_time(job)
-    count = job.layer.images
-    width = job.width(2 * job.images.nbytes + 12 * count * size + 4 * ROWS * ROWS, 4 * count + 8 * size + 8 * ROWS)
-    images = job.images.to(job.device)
-    if job.settings.scorer == "pearson":
-        chunks = share_chunks(images * job.settings.softmax_scale, job.words, width)
-    else:
-        chunks = cosine_chunks(images, job.words, width)
-    lengths = torch.ones(job.layer.neurons, dtype=torch.float64, device=job.device)
-    for first, columns in chunks:
-        columns *= prepare(columns).float()
-        for neurons in pieces(job.layer.neurons, size):
-            block = torch.tensor(job.layer.block(neurons.start, neurons.stop), device=job.device)
-            lengths[neurons] = prepare(block)
+
+    probabilities: bool = False
+    centred: bool = False
+    cubed: bool = False
+
+    @property
+    def prepare(self) -> Callable[[Tensor], Tensor]:
+        """The function that prepares columns in place and returns the length that they should have."""
+        return cube if self.cubed else standardise if self.centred else to_unit_length
+
+    @property
+    def min_norm(self) -> float:
+        """The least length that a column counts with."""
+        return MIN_NORM if self.cubed else 0.0
+
+
+COS = ColumnProduct()
+COS_CUBED = ColumnProduct(cubed=True)
+PEARSON = ColumnProduct(probabilities=True, centred=True)
+
+
+def score_by_product(product: ColumnProduct, problem: ScoringProblem) -> BestConcepts:
+    """The best concepts of each neuron by the products of their columns."""
+    if product == COS and len(problem.concepts.vectors) > problem.images.shape[1]:
+        return cosine_scores(problem)
+    return product_scores(product, problem)
+
+
+def product_scores(product: ColumnProduct, problem: ScoringProblem) -> BestConcepts:
+    """The best concepts by products of prepared columns A[·, k] and s[·, c], or P[·, c].
+
+    The neurons' lengths are multiplied in at the end, because they may be below float32's range.
+    """
+    best, size = problem.best(), neurons_at_a_time(problem)
+    count = problem.layer.images
+    width = problem.chunk_width(
+        2 * problem.images.nbytes + 12 * count * size + 4 * IMAGES_AT_ONCE * IMAGES_AT_ONCE,
+        4 * count + 8 * size + 8 * IMAGES_AT_ONCE,
+    )
+    images = problem.images.to(problem.device)
+    lengths = torch.ones(problem.layer.neurons, dtype=torch.float64, device=problem.device)
+    for first, columns in _raw_columns(product, problem.settings, images, problem.concepts, width):
+        columns *= product.prepare(columns).float()
+        for neurons in slices(problem.layer.neurons, size):
+            block = torch.tensor(problem.layer.block(neurons.start, neurons.stop), device=problem.device)
+            lengths[neurons] = product.prepare(block)
             best.update(block.T @ columns, first, neurons.start)
     best.values *= torch.where(lengths > 0, lengths, 1)[best.neurons, None]
     return best
 
 
-def cosines(job: Job) -> Best:
+def cosine_scores(problem: ScoringProblem) -> BestConcepts:
     """cos for more concepts than dimensions: since s = E cᵀ, the products AᵀE and EᵀE are enough."""
-    best, dimensions = job.best(), job.images.shape[1]
-    size = neurons_at_a_time(job)
-    fixed = 8 * dimensions * (3 * dimensions + size + len(job.words.vectors)) + 8 * ROWS * dimensions
-    width = job.width(fixed + 12 * size * job.layer.images, 16 * size)
-    words = job.words.vectors.to(job.device).double()
-    gram = sum_of_products(job.images, job.images, job.device)
-    squares = ((words @ gram) * words).sum(dim=1)
-    defined = squares > 1e-14 * gram.trace() * words.square().sum(dim=1)
+    best, dimensions = problem.best(), problem.images.shape[1]
+    size = neurons_at_a_time(problem)
+    fixed = 8 * dimensions * (3 * dimensions + size + len(problem.concepts.vectors)) + 8 * IMAGES_AT_ONCE * dimensions
+    width = problem.chunk_width(fixed + 12 * size * problem.layer.images, 16 * size)
+    vectors = problem.concepts.vectors.to(problem.device).double()
+    gram = sum_of_products(problem.images, problem.images, problem.device)
+    squares = ((vectors @ gram) * vectors).sum(dim=1)
+    defined = squares > 1e-14 * gram.trace() * vectors.square().sum(dim=1)
     norms = torch.where(defined, squares, torch.inf).sqrt()
-    for neurons in pieces(job.layer.neurons, size):
-        block = torch.tensor(job.layer.block(neurons.start, neurons.stop), device=job.device)
+    for neurons in slices(problem.layer.neurons, size):
+        block = torch.tensor(problem.layer.block(neurons.start, neurons.stop), device=problem.device)
         to_unit_length(block)
-        sums = sum_of_products(block, job.images, job.device)
-        for some in pieces(len(words), width):
-            best.update(sums @ words[some].T / norms[some], some.start, neurons.start)
+        sums = sum_of_products(block, problem.images, problem.device)
+        for concepts in slices(len(vectors), width):
+            best.update(sums @ vectors[concepts].T / norms[concepts], concepts.start, neurons.start)
     return best
 
 
-def neurons_at_a_time(job: Job) -> int:
-    """Neurons whose activations over all images take a quarter of the budget, with two copies."""
-    return max(1, min(NEURONS, job.layer.neurons, job.budget // 4 // (12 * job.layer.images)))
+def neurons_at_a_time(problem: ScoringProblem) -> int:
+    """How many neurons' activations over all images take a quarter of the budget, with two copies."""
+    return max(1, min(NEURONS_AT_ONCE, problem.layer.neurons, problem.budget // 4 // (12 * problem.layer.images)))
 
 
-def cosine_chunks(images: Tensor, words: Words, width: int) -> Iterator[tuple[int, Tensor]]:
-    """s (N, c) for `width` concepts after another, in one piece of memory; with the first concept's number."""
-    vectors = words.vectors.to(images.device)
-    store = images.new_empty(len(images) * width)
-    for some in pieces(len(vectors), width):
-        columns = store[: len(images) * (some.stop - some.start)].view(len(images), -1)
-        multiply(images, vectors[some], columns)
-        yield some.start, columns
+def column_chunks(
+    product: ColumnProduct, settings: Settings, images: Tensor, concepts: Tensor, width: int
+) -> Iterator[tuple[int, Tensor]]:
+    """What activations are multiplied with, (N, c), for `width` concepts after another: cubed if the product is."""
+    for first, columns in _raw_columns(product, settings, images, ConceptEmbeddings.one_each(concepts), width):
+        yield first, (columns - columns.mean(0)) ** 3 if product.cubed else columns
+
+
+def _raw_columns(
+    product: ColumnProduct, settings: Settings, images: Tensor, concepts: ConceptEmbeddings, width: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Chunks of P or of the cosines (N, c), not yet prepared."""
+    if product.probabilities:
+        return probability_chunks(images * settings.softmax_scale, concepts, width)
+    return cosine_chunks(images, concepts, width)
+
+
+def cosine_chunks(images: Tensor, concepts: ConceptEmbeddings, width: int) -> Iterator[tuple[int, Tensor]]:
+    """s (N, c) for `width` concepts after another, each with the number of its first concept; in the same memory."""
+    vectors = concepts.vectors.to(images.device)
+    memory = images.new_empty(len(images) * width)
+    for chunk in slices(len(vectors), width):
+        columns = memory[: len(images) * (chunk.stop - chunk.start)].view(len(images), -1)
+        multiply(images, vectors[chunk], columns)
+        yield chunk.start, columns
 
 
 def column_sums(columns: Tensor, power: int) -> Tensor:
     """Σ over the images of columns (N, n) to a power, float64."""
     total = torch.zeros(columns.shape[1], dtype=torch.float64, device=columns.device)
-    for rows in pieces(len(columns), ROWS):
+    for rows in slices(len(columns), IMAGES_AT_ONCE):
         total += (columns[rows] if power == 1 else columns[rows].square()).sum(dim=0)
     return total
 
@@ -98,13 +143,13 @@ def column_sums(columns: Tensor, power: int) -> Tensor:
 def sum_of_products(left: Tensor, right: Tensor, device: torch.device) -> Tensor:
     """leftᵀ right over the images, (n, D) float64: float32 inside a block of images, float64 across blocks."""
     total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64, device=device)
-    for rows in pieces(len(left), ROWS):
+    for rows in slices(len(left), IMAGES_AT_ONCE):
         total += left[rows].to(device).T @ right[rows].to(device)
     return total
 
 
 def to_unit_length(columns: Tensor) -> Tensor:
-    """Scale the columns (N, n) to length one, in place, and return that length (n,); 0 for one of zeros."""
+    """Scale the columns (N, n) to length one, in place, and return that length (n,); 0 for a column of zeros."""
     into_range(columns)
     return _divide(columns, column_sums(columns, 2).sqrt())
 
@@ -112,7 +157,7 @@ def to_unit_length(columns: Tensor) -> Tensor:
 def standardise(columns: Tensor) -> Tensor:
     """Centre the columns (N, n) and scale them to length one, in place, and return that length (n,).
 
-    One that is constant but for float32's rounding becomes 0: it correlates with nothing.
+    A column that is constant but for float32's rounding becomes 0: it correlates with nothing.
     """
     into_range(columns)
     means = column_sums(columns, 1) / len(columns)
@@ -137,7 +182,7 @@ def cube(columns: Tensor) -> Tensor:
 
 
 def into_range(columns: Tensor) -> Tensor:
-    """Multiply each column (N, n) with a power of 2, in place, so that its largest size is about 1; returns the powers.
+    """Multiply each column (N, n) by a power of 2, in place, so that its largest size is about 1; returns the powers.
 
     The squares and cubes of very small or large activations are outside float32's range.
     """
@@ -149,6 +194,6 @@ def into_range(columns: Tensor) -> Tensor:
 
 def _divide(columns: Tensor, norms: Tensor) -> Tensor:
     """Divide by lengths that are not 0; columns of length 0 become 0. Returns the lengths after that: 1 or 0."""
-    there = norms > 0
-    columns *= torch.where(there, 1 / norms, 0).float()
-    return there.double()
+    nonzero = norms > 0
+    columns *= torch.where(nonzero, 1 / norms, 0).float()
+    return nonzero.double()

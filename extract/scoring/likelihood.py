@@ -1,90 +1,97 @@
-"""soft_wpmi and wpmi: how far a neuron's best images speak for a concept, beyond what the layer's do on the whole.
+"""soft_wpmi and wpmi: how well a concept explains a neuron's top images, beyond how well it explains the layer's.
 
-likelihoods(job)                           # the best concepts of each neuron
-Lists.of(settings, layer, neurons)         # the images that L is summed over, as many as each neuron fires on
-log_products(shares, lists, tilts, out)    # nearly all the time: K · m · C multiplications
-for first, shares in share_chunks(images, words, width): ...   # P, in chunks of concepts
+score_by_likelihood(problem)                              # the best concepts of each neuron
+ImageLists.of(settings, layer, neurons)                   # the images that L is summed over, for each neuron
+log_products(probabilities, lists, slopes, out)           # nearly all the time: K · m · C multiplications
+label_lists(settings, layer, images, concepts, versions)  # labels for several choices of the top images
 
-Formulas: methods.md §2. A neuron that fires on fewer than top_k images has a shorter list, of m' images, and is scored
-as if top_k were m'. L of lists of different lengths do not compare: a sum over ten images lies far above one over a
-hundred, and would alone make up the prior. So each length has its own prior, in which a neuron of another length counts
-with the L that has the same z at this length, but with no more for an image than it has: the z of a selective
-neuron over a long list is beyond what a short one can reach. Then a neuron unrelated to the images weighs
-about the same whatever its length, and where all lists have one length nothing differs from the formula.
+Formulas: docs/methods.md, section 2. A neuron that fires on fewer than top_k images has a shorter list, of m' images,
+and is scored as if top_k were m'. L of lists of different lengths do not compare: a sum over ten images lies far above
+one over a hundred, and would alone make up the prior. So each length has its own prior. In it, a neuron of another
+length counts with the L that has the same z at this length, but with no more per image than it has, because the z of a
+selective neuron over a long list is beyond what a short list can reach. Then a neuron that is unrelated to the images
+weighs about the same whatever its length. If all lists have one length, the formula is unchanged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring import moments
-from dissectdb.extract.scoring.problem import PIECE, ROWS, Best, Job, Words, in_threads, pieces
-
-if TYPE_CHECKING:
-    from dissectdb.extract.scoring.scorers import Layer, Settings
+from dissectdb.extract.scoring.chunks import IMAGES_AT_ONCE, elements_at_once, run_in_threads, slices
+from dissectdb.extract.scoring.probabilities import probability_chunks
+from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, Layer, ScoringProblem, Settings
 
 TINY = 1e-7  # what the formulas add inside the logarithm
-MOST = 0.8  # share of the images from which on all are taken
-LARGEST = 85.0  # exp of it fits float32, with room for rounding
+MAX_IMAGE_SHARE = 0.8  # if the lists hold a larger share of the images, all images are taken
+MAX_EXPONENT = 85.0  # exp of it fits float32, with some headroom for rounding
+TABLE_BYTES = 4e8  # of image × concept values at a time
+
+MeanAndSd = tuple[Tensor, Tensor]  # each (concept,)
 
 
-def likelihoods(job: Job) -> Best:
-    """score = L - prior_weight · ln(mean over the layer's neurons of exp L), for chunks of concepts and all neurons."""
-    settings, layer = job.settings, job.layer
+def score_by_likelihood(problem: ScoringProblem) -> BestConcepts:
+    """The best concepts by L - prior_weight · ln(mean over the layer's neurons of exp L)."""
+    settings, layer = problem.settings, problem.layer
     if settings.top_k > layer.images:
         raise ValueError(f"top_k = {settings.top_k} is more than the {layer.images} images")
-    best = job.best(np.arange(layer.neurons) if settings.include_dead else np.flatnonzero(~layer.dead))
+    best = problem.best(np.arange(layer.neurons) if settings.include_dead else np.flatnonzero(~layer.dead))
     if not len(best.neurons):
         return best
-    lists = Lists.of(settings, layer, best.neurons)
-    seen = np.zeros(layer.images, dtype=bool)
-    seen[lists.images] = True  # no other image is needed
-    if seen.mean() > MOST or len(lists.rows) > 1:  # choosing them takes longer than what it saves, or moments need all
-        images = job.images.to(job.device)
-    else:
-        lists = replace(lists, images=(np.cumsum(seen) - 1)[lists.images])
-        images = job.images[torch.from_numpy(np.flatnonzero(seen))].to(job.device)
-    words = replace(job.words, vectors=job.words.vectors * settings.softmax_scale)
-    fixed = (
-        images.nbytes
-        + 4 * 8 * lists.images.size
-        + 16 * torch.get_num_threads() * block_elements(job.device)
-        + 4 * ROWS * ROWS
-        + (0 if len(lists.rows) == 1 else 16 * moments.ELEMENTS)
-    )
-    width = job.width(fixed, 4 * len(images) + (8 if len(lists.rows) == 1 else 40) * len(lists.images))
-    store = torch.empty(len(lists.images) * width, dtype=torch.float64, device=job.device)
-    for first, shares in share_chunks(images, words, width):
-        sums = store[: len(lists.images) * shares.shape[1]].view(len(lists.images), -1)
-        lists.sums(shares, sums)
-        known = lists.moments(shares)
+    lists, images = _listed_images(problem, ImageLists.of(settings, layer, best.neurons))
+    concepts = replace(problem.concepts, vectors=problem.concepts.vectors * settings.softmax_scale)
+    width = _chunk_width(problem, lists, images)
+    memory = torch.empty(len(lists.images) * width, dtype=torch.float64, device=problem.device)
+    for first, probabilities in probability_chunks(images, concepts, width):
+        sums = memory[: len(lists.images) * probabilities.shape[1]].view(len(lists.images), -1)
+        lists.sums(probabilities, sums)
+        moments_by_length = lists.moments(probabilities)
         scores = torch.empty_like(sums) if len(lists.rows) > 1 else sums
         for length, rows in lists.rows.items():
-            largest, rest = log_mean_exp(lists.carried(sums, length, known))
-            _, constant = _tilts(settings, length)
-            places = torch.from_numpy(rows).to(sums.device)
-            mine = sums if scores is sums else sums[places]
-            mine -= settings.prior_weight * largest  # first: for a neuron far ahead of all, what remains is the rest
-            mine -= settings.prior_weight * rest - (1 - settings.prior_weight) * constant
+            largest, rest = log_mean_exp(lists.carried(sums, length, moments_by_length))
+            _, constant = rank_slopes(settings, length)
+            neurons = torch.from_numpy(rows).to(sums.device)
+            own = sums if scores is sums else sums[neurons]
+            own -= settings.prior_weight * largest  # first: for a neuron far ahead of all, what remains is the rest
+            own -= settings.prior_weight * rest - (1 - settings.prior_weight) * constant
             if scores is not sums:
-                scores[places] = mine
+                scores[neurons] = own
         best.update(scores, first)
     return best
 
 
-Moments = tuple[Tensor, Tensor]  # mean and standard deviation, (concept,)
+def _listed_images(problem: ScoringProblem, lists: ImageLists) -> tuple[ImageLists, Tensor]:
+    """The lists and the image embeddings that they count in: of the listed images only, if that is worth while."""
+    listed = np.zeros(problem.layer.images, dtype=bool)
+    listed[lists.images] = True
+    if listed.mean() > MAX_IMAGE_SHARE or len(lists.rows) > 1:  # selecting is slower, or moments need all
+        return lists, problem.images.to(problem.device)
+    renumbered = replace(lists, images=(np.cumsum(listed) - 1)[lists.images])
+    return renumbered, problem.images[torch.from_numpy(np.flatnonzero(listed))].to(problem.device)
+
+
+def _chunk_width(problem: ScoringProblem, lists: ImageLists, images: Tensor) -> int:
+    """How many concepts go into a chunk."""
+    one_length = len(lists.rows) == 1
+    fixed = (
+        images.nbytes
+        + 4 * 8 * lists.images.size
+        + 16 * torch.get_num_threads() * elements_at_once(problem.device)
+        + 4 * IMAGES_AT_ONCE * IMAGES_AT_ONCE
+        + (0 if one_length else 16 * moments.ELEMENTS_AT_ONCE)
+    )
+    return problem.chunk_width(fixed, 4 * len(images) + (8 if one_length else 40) * len(lists.images))
 
 
 @dataclass(frozen=True)
-class Lists:
-    """The best images of some neurons: (neuron, longest), of which each neuron has as many as its length.
+class ImageLists:
+    """The top images of some neurons: (neuron, longest), of which each neuron has as many as its length.
 
     rows: length → the neurons that have it.
     """
@@ -94,184 +101,146 @@ class Lists:
     rows: dict[int, np.ndarray]
 
     @classmethod
-    def of(cls, settings: Settings, layer: Layer, neurons: np.ndarray) -> Lists:
-        """Those of a layer's neurons. One that takes no label is here for the prior's sake, with a list of top_k."""
+    def of(cls, settings: Settings, layer: Layer, neurons: np.ndarray) -> ImageLists:
+        """Those of some neurons of a layer. One that takes no label counts in the prior only, with top_k images."""
         lists = layer.top(settings.top_k, 0, layer.neurons)[0][neurons]
-        whole = np.full(layer.neurons, settings.top_k)
-        lengths = whole if layer.lengths is None else np.where(layer.dead, whole, layer.lengths)
+        longest = np.full(layer.neurons, settings.top_k)
+        lengths = longest if layer.lengths is None else np.where(layer.dead, longest, layer.lengths)
         return cls.by_length(settings, lists, lengths[neurons])
 
     @classmethod
-    def by_length(cls, settings: Settings, images: np.ndarray, lengths: np.ndarray) -> Lists:
+    def by_length(cls, settings: Settings, images: np.ndarray, lengths: np.ndarray) -> ImageLists:
         """Lists (neuron, longest) with the length of each (neuron,)."""
-        return cls(settings, images, {int(each): np.flatnonzero(lengths == each) for each in np.unique(lengths)})
+        return cls(settings, images, {int(length): np.flatnonzero(lengths == length) for length in np.unique(lengths)})
 
-    def sums(self, shares: Tensor, out: Tensor) -> Tensor:
-        """out[k, c] = Σ_r ln(1 + t_r P) over each neuron's own list; shares: P (N, c)."""
+    def sums(self, probabilities: Tensor, out: Tensor) -> Tensor:
+        """out[k, c] = Σ_r ln(1 + t_r P) over each neuron's own list; probabilities: P (N, c)."""
         for length, rows in self.rows.items():
-            lists = torch.from_numpy(np.ascontiguousarray(self.images[rows, :length])).to(shares.device)
-            tilts, _ = _tilts(self.settings, length)
+            lists = torch.from_numpy(np.ascontiguousarray(self.images[rows, :length])).to(probabilities.device)
+            slopes, _ = rank_slopes(self.settings, length)
             if len(self.rows) == 1:
-                log_products(shares, lists, tilts, out)
+                log_products(probabilities, lists, slopes, out)
             else:
-                some = torch.empty(len(rows), shares.shape[1], dtype=torch.float64, device=shares.device)
-                log_products(shares, lists, tilts, some)
-                out[torch.from_numpy(rows).to(out.device)] = some
+                shape = len(rows), probabilities.shape[1]
+                sums_of_length = torch.empty(shape, dtype=torch.float64, device=probabilities.device)
+                log_products(probabilities, lists, slopes, sums_of_length)
+                out[torch.from_numpy(rows).to(out.device)] = sums_of_length
         return out
 
-    def moments(self, shares: Tensor, lengths: Collection[int] = ()) -> dict[int, Moments]:
-        """Of the sums of each length here, and of `lengths`, on random images; none where one length is all."""
-        wanted = sorted({*self.rows, *lengths})
-        if len(wanted) == 1:
+    def moments(self, probabilities: Tensor, lengths: Collection[int] = ()) -> dict[int, MeanAndSd]:
+        """Moments of the sums over random lists, for each length here and each of `lengths`; {} if there is but one."""
+        all_lengths = sorted({*self.rows, *lengths})
+        if len(all_lengths) == 1:
             return {}
-        return moments.moments_by_length(shares, {each: _tilts(self.settings, each)[0] for each in wanted})
+        slopes = {length: rank_slopes(self.settings, length)[0] for length in all_lengths}
+        return moments.moments_by_length(probabilities, slopes)
 
-    def carried(self, sums: Tensor, length: int, known: dict[int, Moments]) -> Tensor:
+    def carried(self, sums: Tensor, length: int, moments_by_length: dict[int, MeanAndSd]) -> Tensor:
         """The sums (neuron, concept) as they stand at `length`: those of other lengths by their z."""
         if set(self.rows) == {length}:
             return sums
         carried = sums.clone()
-        mean, sd = known[length]
+        mean, sd = moments_by_length[length]
         for other, rows in self.rows.items():
             if other != length:
-                own_mean, own_sd = known[other]
+                own_mean, own_sd = moments_by_length[other]
                 varies = own_sd > 1e-10 * own_mean.abs()
-                places = torch.from_numpy(rows).to(sums.device)
-                z = torch.where(varies, (sums[places] - own_mean) / own_sd.clamp(min=1e-300), 0)
-                # An L per image is the same at both lengths; sums are L less a constant for each length.
-                per_image = (sums[places] + _tilts(self.settings, other)[1]) * (length / other)
-                carried[places] = torch.minimum(mean + z * sd, per_image - _tilts(self.settings, length)[1])
+                neurons = torch.from_numpy(rows).to(sums.device)
+                z = torch.where(varies, (sums[neurons] - own_mean) / own_sd.clamp(min=1e-300), 0)
+                # L per image is kept from one length to the other; sums are L less a constant for each length.
+                per_image = (sums[neurons] + rank_slopes(self.settings, other)[1]) * (length / other)
+                carried[neurons] = torch.minimum(mean + z * sd, per_image - rank_slopes(self.settings, length)[1])
         return carried
 
 
-def _tilts(settings: Settings, length: int | None = None) -> tuple[list[float], float]:
-    """t_r and Σ ln b_r, with which L = Σ ln b_r + Σ ln(1 + t_r P), of a list of `length` images, or of top_k.
+def rank_slopes(settings: Settings, length: int | None = None) -> tuple[list[float], float]:
+    """t_r and Σ ln b_r, so that L = Σ ln b_r + Σ ln(1 + t_r P), for a list of `length` images, or of top_k.
 
-    soft_wpmi: 1 + p (P - 1) + 1e-7 = b (1 + p/b · P) with b = 1 - p + 1e-7; wpmi: P + 1e-7, the same with b = 1e-7.
-    Written so, no factor is below 1, and the large constant, which float32 could not carry, stays aside.
+    1 + p (P - 1) + 1e-7 = b (1 + p/b · P) with b = 1 - p + 1e-7. Written so, no factor is below 1, and the large
+    constant, which float32 could not carry, stays aside. wpmi is the case p = 1.
     """
     length = settings.top_k if length is None else length
     ranks = np.arange(length) / length
-    shares = settings.p_first - ranks * (settings.p_first - settings.p_last)
-    if settings.scorer == "wpmi":
-        shares = np.ones(length)
-    rests = 1 - shares + TINY
-    return (shares / rests).tolist(), float(np.log(rests).sum())
+    weights = settings.p_first - ranks * (settings.p_first - settings.p_last)
+    bases = 1 - weights + TINY
+    return (weights / bases).tolist(), float(np.log(bases).sum())
 
 
-def block_elements(device: torch.device) -> int:
-    """Elements to work on at a time: what fits a core's level-2 cache, and on a GPU what keeps it busy."""
-    return PIECE if device.type == "cpu" else 1 << 22
-
-
-def log_products(shares: Tensor, lists: Tensor, tilts: Sequence[float], out: Tensor) -> None:
-    """out[k, c] = Σ_r ln(1 + t_r P[i_r, c]), i_r = lists[k, r]: (K, m) rows of shares P (N, c).
+def log_products(probabilities: Tensor, lists: Tensor, slopes: Sequence[float], out: Tensor) -> None:
+    """out[k, c] = Σ_r ln(1 + t_r P[i_r, c]), i_r = lists[k, r]: lists (K, m) of rows of P (N, c), slopes t_r.
 
     As many factors are multiplied in float32 as cannot overflow, so that there is one logarithm for 5 to 20 of them.
     """
-    width = shares.shape[1]
+    width = probabilities.shape[1]
 
-    def fill(block: slice) -> None:
-        ranks = lists[block].T.contiguous()
-        product = shares.new_ones(ranks.shape[1], width)
+    def fill(neurons: slice) -> None:
+        images_by_rank = lists[neurons].T.contiguous()
+        product = probabilities.new_ones(images_by_rank.shape[1], width)
         rows = torch.empty_like(product)
-        sums = out[block].zero_()
-        room = LARGEST
-        for images, tilt in zip(ranks, tilts, strict=True):
-            growth = math.log1p(tilt)
-            if room < growth:
+        sums = out[neurons].zero_()
+        headroom = MAX_EXPONENT
+        for images, slope in zip(images_by_rank, slopes, strict=True):
+            growth = math.log1p(slope)
+            if headroom < growth:
                 sums += product.log_()
                 product.fill_(1)
-                room = LARGEST
-            torch.index_select(shares, 0, images, out=rows)
-            product.addcmul_(product, rows, value=tilt)
-            room -= growth
+                headroom = MAX_EXPONENT
+            torch.index_select(probabilities, 0, images, out=rows)
+            product.addcmul_(product, rows, value=slope)
+            headroom -= growth
         sums += product.log_()
 
-    size = max(1, block_elements(shares.device) // width)
-    in_threads(fill, list(pieces(len(lists), size)), shares.device)
+    size = max(1, elements_at_once(probabilities.device) // width)
+    run_in_threads(fill, list(slices(len(lists), size)), probabilities.device)
 
 
 def log_mean_exp(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Two terms that add up to the ln of the mean over the rows of exp sums (K, c).
+    """Two terms (C,) that add up to ln of the mean over the rows of exp sums (K, C).
 
-    The first is the largest sum of the column: exp of a hundred images underflows, relative to it none does.
+    The first is the largest sum of the column: exp of a hundred images underflows; relative to it, none does.
     """
     largest = sums.amax(dim=0)
     total = torch.zeros_like(largest)
 
     def add(columns: slice) -> None:
-        for rows in pieces(len(sums), max(1, block_elements(sums.device) // (columns.stop - columns.start))):
-            some = (sums[rows, columns] - largest[columns]).float().exp_()
-            total[columns] += some.sum(dim=0, dtype=torch.float64)
+        for rows in slices(len(sums), max(1, elements_at_once(sums.device) // (columns.stop - columns.start))):
+            weights = (sums[rows, columns] - largest[columns]).float().exp_()
+            total[columns] += weights.sum(dim=0, dtype=torch.float64)
 
-    in_threads(add, list(pieces(sums.shape[1], ROWS)), sums.device)
+    run_in_threads(add, list(slices(sums.shape[1], IMAGES_AT_ONCE)), sums.device)
     return largest, (total / len(sums)).log()
 
 
-# ---------------------------------------------------------------- P in chunks of concepts
+def label_lists(
+    settings: Settings,
+    layer: Layer,
+    images: Tensor,
+    concepts: Tensor,
+    versions: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> list[np.ndarray]:
+    """The label (K,) of each neuron for each of several versions of its top images.
 
-
-def share_chunks(images: Tensor, words: Words, width: int) -> Iterator[tuple[int, Tensor]]:
-    """P (N, c) for `width` concepts after another, in one piece of memory; with the first concept's number.
-
-    The softmax scale is in the images (N, D) or in the words. What an image's shares sum to takes a pass over all
-    concepts; the first chunk is kept from it, so that a problem that fits takes one matrix product and a larger one
-    less than two.
+    versions: lists of images (K, top_k) with the number of images that count of each (K,).
     """
-    vectors = words.vectors.to(images.device)
-    store = images.new_empty(len(images) * width)
-    first_chunk = store.view(len(images), width)
-    totals = log_totals(images, vectors, words.counts, first_chunk)
-    for first in range(0, len(vectors), width):
-        some = vectors[first : first + width]
-        shares = store[: len(images) * len(some)].view(len(images), len(some))
-        if first:
-            multiply(images, some, shares)
-        subtract_exp(shares, totals)
-        yield first, shares
-
-
-def log_totals(images: Tensor, vectors: Tensor, counts: np.ndarray, first_chunk: Tensor) -> Tensor:
-    """ln Σ_c exp(a s) (N,) over all concepts; leaves the a s of the first of them in first_chunk (N, width)."""
-    width = first_chunk.shape[1]
-    repeats = torch.from_numpy(np.log(counts)).to(images) if counts.max() > 1 else None
-    totals = images.new_empty(len(images))
-    scratch = images.new_empty(ROWS, min(ROWS // 2, max(1, len(vectors) - width)))
-    for rows in pieces(len(images), ROWS):
-        multiply(images[rows], vectors[:width], first_chunk[rows])
-        totals[rows] = _log_sum_exp(first_chunk[rows], None if repeats is None else repeats[:width])
-        for some in pieces(len(vectors) - width, scratch.shape[1]):
-            some = slice(width + some.start, width + some.stop)
-            logits = scratch.view(-1)[: (rows.stop - rows.start) * (some.stop - some.start)]
-            logits = logits.view(rows.stop - rows.start, -1)
-            multiply(images[rows], vectors[some], logits)
-            total = _log_sum_exp(logits, None if repeats is None else repeats[some])
-            totals[rows] = torch.logaddexp(totals[rows], total)
-    return totals
-
-
-def _log_sum_exp(logits: Tensor, repeats: Tensor | None) -> Tensor:
-    """ln Σ exp along the rows, a few at a time: its temporaries then stay in the cache."""
-    totals = logits.new_empty(len(logits))
-
-    def fill(rows: slice) -> None:
-        some = logits[rows] if repeats is None else logits[rows] + repeats
-        totals[rows] = some.logsumexp(dim=1)
-
-    in_threads(fill, list(pieces(len(logits), max(1, block_elements(logits.device) // logits.shape[1]))), logits.device)
-    return totals
-
-
-def subtract_exp(logits: Tensor, totals: Tensor) -> None:
-    """logits (N, c) become exp(logits - totals), in place, a few rows at a time."""
-
-    def fill(rows: slice) -> None:
-        logits[rows].sub_(totals[rows, None]).exp_()
-
-    in_threads(fill, list(pieces(len(logits), max(1, block_elements(logits.device) // logits.shape[1]))), logits.device)
-
-
-def multiply(images: Tensor, vectors: Tensor, out: Tensor) -> None:
-    """The products (N, c) of image and concept vectors, into `out`."""
-    torch.mm(images, vectors.T, out=out)
+    lists = [ImageLists.by_length(settings, *version) for version in versions]
+    lengths = {length for version in lists for length in version.rows}
+    in_prior = torch.from_numpy(np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead)
+    width = int(max(1, min(len(concepts), TABLE_BYTES // (4 * layer.images + 8 * layer.neurons))))
+    best = [torch.full((layer.neurons,), -torch.inf, dtype=torch.float64) for _ in lists]
+    labels = [torch.full((layer.neurons,), -1, dtype=torch.int64) for _ in lists]
+    chunks = probability_chunks(images * settings.softmax_scale, ConceptEmbeddings.one_each(concepts), width)
+    for first, probabilities in chunks:
+        moments_by_length = lists[0].moments(probabilities, lengths)
+        for version, version_lists in enumerate(lists):
+            shape = layer.neurons, probabilities.shape[1]
+            sums = version_lists.sums(probabilities, torch.empty(shape, dtype=torch.float64))
+            scores = torch.empty_like(sums)
+            for length, rows in version_lists.rows.items():
+                carried = version_lists.carried(sums, length, moments_by_length)
+                largest, rest = log_mean_exp(carried[in_prior])
+                scores[rows] = sums[rows] - settings.prior_weight * (largest + rest)
+            highest, concept = scores.max(dim=1)
+            better = highest > best[version]
+            best[version] = torch.where(better, highest, best[version])
+            labels[version] = torch.where(better, concept + first, labels[version])
+    return [version_labels.numpy() for version_labels in labels]

@@ -1,10 +1,10 @@
-"""Mean and standard deviation of the log-likelihood of random images, which have nothing to do with a neuron.
+"""Mean and standard deviation of the log-likelihood of random images, which are unrelated to any neuron.
 
-mean, sd = null_moments(shares, tilts)                       # (C,) each
-found = moments_by_length(shares, {20: tilts, 100: others})  # length → mean, sd
+mean, sd = null_moments(probabilities, slopes)                        # (C,) each
+by_length = moments_by_length(probabilities, {20: slopes, 100: more})  # length → mean, sd
 
-Formulas: methods.md §3. g is smooth in the logarithm of 1 + t_r, so that what is summed over the ranks needs to be
-computed at a few nodes only, which serve lists of every length.
+Formulas: docs/methods.md, section 3. g is smooth in the logarithm of 1 + t_r, so that sums over the ranks need g at a
+few nodes only, which serve lists of every length.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import torch
 from torch import Tensor
 
 NODES = 12  # of the interpolation over ranks; its error is below 1e-6 of the mean
-ELEMENTS = 1 << 22  # node × image × concept values at a time
+ELEMENTS_AT_ONCE = 1 << 22  # node × image × concept values
 
 
-def null_moments(shares: Tensor, tilts: Sequence[float]) -> tuple[Tensor, Tensor]:
+def null_moments(probabilities: Tensor, slopes: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (C,) of Σ_r ln(1 + t_r P[i_r]) over random ordered samples of different images.
 
     mean = Σ_r mean_i g_r;  variance = Σ_r var_i g_r - (var_i Σ_r g_r - Σ_r var_i g_r) / (N - 1), with
-    g_r(i) = ln(1 + t_r P[i]).
+    g_r(i) = ln(1 + t_r P[i]). probabilities: P (N, C). slopes: t_r.
     """
-    nodes, weights = interpolation_nodes(np.log1p(np.asarray(tilts)))
-    mean = torch.zeros(shares.shape[1], dtype=torch.float64)
+    nodes, weights = interpolation_nodes(np.log1p(np.asarray(slopes)))
+    mean = torch.zeros(probabilities.shape[1], dtype=torch.float64)
     variance = torch.zeros_like(mean)
-    total = torch.zeros(shares.shape, dtype=torch.float32)
+    total = torch.zeros(probabilities.shape, dtype=torch.float32)
     for node, weight in zip(nodes, weights, strict=True):
-        gains = torch.log1p(shares * float(np.expm1(node)))
+        gains = torch.log1p(probabilities * float(np.expm1(node)))
         average = gains.mean(dim=0, dtype=torch.float64)
         mean += weight * average
         variance += weight * (gains - average.float()).square_().mean(dim=0, dtype=torch.float64)
         total += float(weight) * gains
     spread = (total - total.mean(dim=0)).square_().mean(dim=0, dtype=torch.float64)
-    variance -= (spread - variance) / max(len(shares) - 1, 1)
+    variance -= (spread - variance) / max(len(probabilities) - 1, 1)
     return mean, variance.clamp(min=0).sqrt()
 
 
@@ -64,30 +64,34 @@ def interpolation(positions: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     return basis
 
 
-def moments_by_length(shares: Tensor, tilts: Mapping[int, Sequence[float]]) -> dict[int, tuple[Tensor, Tensor]]:
+def moments_by_length(
+    probabilities: Tensor, slopes_by_length: Mapping[int, Sequence[float]]
+) -> dict[int, tuple[Tensor, Tensor]]:
     """null_moments for lists of several lengths, {length: t_r}, at the cost of little more than one."""
-    places = {length: np.log1p(np.asarray(each)) for length, each in tilts.items()}
-    low, high = (what(np.concatenate(list(places.values()))) for what in (np.min, np.max))
+    positions = {length: np.log1p(np.asarray(slopes)) for length, slopes in slopes_by_length.items()}
+    all_positions = np.concatenate(list(positions.values()))
+    low, high = all_positions.min(), all_positions.max()
     if high - low < 1e-12:
-        nodes, weights = np.array([low]), {length: np.array([float(length)]) for length in places}
+        nodes, weights = np.array([low]), {length: np.array([float(length)]) for length in positions}
     else:
         nodes = _chebyshev(low, high)
-        weights = {length: interpolation(each, nodes).sum(axis=0) for length, each in places.items()}
-    lengths = list(places)
-    weight = torch.from_numpy(np.stack([weights[length] for length in lengths])).to(shares.device)  # (length, node)
-    mean = torch.empty(len(lengths), shares.shape[1], dtype=torch.float64, device=shares.device)
+        weights = {length: interpolation(own, nodes).sum(axis=0) for length, own in positions.items()}
+    lengths = list(positions)
+    weight = torch.from_numpy(np.stack([weights[length] for length in lengths]))  # (length, node)
+    weight = weight.to(probabilities.device)
+    mean = torch.empty(len(lengths), probabilities.shape[1], dtype=torch.float64, device=probabilities.device)
     variance = torch.empty_like(mean)
-    tilt = torch.from_numpy(np.expm1(nodes)).to(shares)[:, None]
-    width = max(1, ELEMENTS // (len(nodes) * len(shares)))
-    for first in range(0, shares.shape[1], width):
+    slopes = torch.from_numpy(np.expm1(nodes)).to(probabilities)[:, None]
+    width = max(1, ELEMENTS_AT_ONCE // (len(nodes) * len(probabilities)))
+    for first in range(0, probabilities.shape[1], width):
         columns = slice(first, first + width)
-        gains = torch.log1p(shares.T[columns, None] * tilt)  # (concept, node, image)
+        gains = torch.log1p(probabilities.T[columns, None] * slopes)  # (concept, node, image)
         average = gains.mean(dim=2, dtype=torch.float64)
         gains -= average[..., None].to(gains)
-        joint = (gains @ gains.mT).double() / len(shares)  # (concept, node, node)
-        own = weight @ joint.diagonal(dim1=1, dim2=2).T
+        joint = (gains @ gains.mT).double() / len(probabilities)  # (concept, node, node)
+        own_variance = weight @ joint.diagonal(dim1=1, dim2=2).T
         total = torch.einsum("lj,cjk,lk->lc", weight, joint, weight)
         mean[:, columns] = weight @ average.T
-        variance[:, columns] = own - (total - own) / max(len(shares) - 1, 1)
+        variance[:, columns] = own_variance - (total - own_variance) / max(len(probabilities) - 1, 1)
     sd = variance.clamp(min=0).sqrt()
-    return {length: (mean[place], sd[place]) for place, length in enumerate(lengths)}
+    return {length: (mean[row], sd[row]) for row, length in enumerate(lengths)}

@@ -1,128 +1,287 @@
-"""What the scorers of a layer share: the question, the concepts once each, and the best concepts of each neuron.
+"""What all scorers share: their settings, the layer and concepts that they score, and the best concepts of each neuron.
 
-best = Best(neurons, keep, device)
-best.update(scores, first_concept)  # (neuron, concept) of a chunk of concepts, as often as there are chunks
-values, found = best.of_layer(layer.neurons)
+settings = Settings.defaults("soft_wpmi", top_k=50)
+layer = Array(activations)                     # a Layer in memory
+best = BestConcepts(neurons, keep, device)
+best.update(scores, first_concept)             # (neuron, concept), once per chunk of concepts
+values, concepts = best.of_layer(layer.neurons)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from dissectdb.extract.scoring.scorers import Layer, Settings
-
-PIECE = 32_000  # elements: float32 of them fits a core's level-2 cache several times, and torch does not split them
-ROWS = 2048  # images that are multiplied, or summed in float32, at a time
-NEURONS = 512  # neurons whose activations are asked for at a time, at most
+from dissectdb.extract.scoring import topk
+from dissectdb.extract.scoring.chunks import CACHE_ELEMENTS, slices
+from dissectdb.extract.study.scorers import SCORERS, ScorerDeclaration
 
 
-def different_rows(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of docs/methods.md, section 2. A scorer reads those of its formula and no others."""
+
+    scorer: str
+    top_k: int = 100  # m
+    min_images: int = 10  # that a neuron must fire on to take a label
+    softmax_scale: float = 10.0  # a
+    prior_weight: float = 1.0  # lambda
+    p_first: float = 0.998
+    p_last: float = 0.97
+    include_dead: bool = False  # whether dead neurons count in the prior, as in CLIP-Dissect
+    rank_fraction: float = 0.05  # share of the images that rank_reorder reads
+    rank_power: float = 3.0  # p
+    rank_scale: float = 0.5  # q
+    permutations: int = 5
+    seed: int = 0  # of the permutations
+
+    def __post_init__(self) -> None:
+        if self.scorer not in SCORERS:
+            raise ValueError(f"{self.scorer!r} is not a scorer; there are {', '.join(SCORERS)}")
+        self.declaration.refuse_changes(self.scorer, self)
+
+    @classmethod
+    def defaults(cls, scorer: str, **changes: Any) -> Settings:
+        """The defaults of `scorer`, which are those of CLIP-Dissect (arXiv 2204.10965), with some changed."""
+        return cls(scorer, **{**(SCORERS[scorer].defaults if scorer in SCORERS else {}), **changes})
+
+    @property
+    def declaration(self) -> ScorerDeclaration:
+        """What the scorer reads, of the table that study files are checked against."""
+        return SCORERS[self.scorer]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of each neuron (K,)."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The best concepts of each neuron, best first; among equal scores the smaller position first.
+
+    concepts: (K, keep) int32 positions, -1 where there is none; similarities: (K, keep) float64, there -inf.
+    """
+
+    concepts: np.ndarray
+    similarities: np.ndarray
+
+
+class Layer(Protocol):
+    """One layer of one network over the probing images: N images, K neurons."""
+
+    @property
+    def neurons(self) -> int:
+        """K."""
+
+    @property
+    def images(self) -> int:
+        """N."""
+
+    @property
+    def dead(self) -> np.ndarray:
+        """(K,) bool: the neuron takes no label, because it is constant or too sparse."""
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """(K,): list_images of the view dissected_neurons; None: as many as the scorer reads."""
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """(K,): null_group of that view; None: all neurons are ordinary."""
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """(K,): lowest activation."""
+
+    @property
+    def fired(self) -> np.ndarray:
+        """(K,): images above the lowest activation; 256 means 256 or more."""
+
+    @property
+    def spread(self) -> Spread:
+        """Mean and standard deviation of the activations."""
+
+    @property
+    def cube_spread(self) -> Spread:
+        """Mean and standard deviation of the centred, cubed activations."""
+
+    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k most activating images of neurons first … last - 1: indices (n, k), values (n, k) float32.
+
+        Highest first; among equal values the smaller image index first.
+        """
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        """Activations of neurons first … last - 1: (N, n) float32."""
+
+
+class Array:
+    """A layer in memory: activations (N, K)."""
+
+    def __init__(
+        self,
+        activations: np.ndarray,
+        dead: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        """dead: (K,) bool; None: the neurons that are constant. lengths, groups: as in Layer."""
+        self.activations = np.asarray(activations, dtype=np.float32)
+        self.images, self.neurons = self.activations.shape
+        self.lengths, self.groups, self.lowest = lengths, groups, self.activations.min(axis=0)
+        constant = self.lowest == self.activations.max(axis=0)
+        self.dead = constant if dead is None else np.asarray(dead, dtype=bool)
+
+    @property
+    def fired(self) -> np.ndarray:
+        """(K,): images above the lowest activation, at most 256."""
+        return np.minimum((self.activations > self.lowest).sum(axis=0), topk.STORED_IMAGES)
+
+    @property
+    def spread(self) -> Spread:
+        """Mean and standard deviation of the activations."""
+        return self._spread(cubed=False)
+
+    @property
+    def cube_spread(self) -> Spread:
+        """Mean and standard deviation of the centred, cubed activations."""
+        return self._spread(cubed=True)
+
+    def _spread(self, cubed: bool) -> Spread:
+        means, sds = np.empty(self.neurons), np.empty(self.neurons)
+        for neurons in slices(self.neurons, 256):
+            values = self.activations[:, neurons].astype(np.float64)
+            if cubed:
+                values = (values - values.mean(axis=0)) ** 3
+            means[neurons], sds[neurons] = values.mean(axis=0), values.std(axis=0)
+        return Spread(means, sds)
+
+    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k most activating images of neurons first … last - 1, as in Layer."""
+        return topk.top_lists(self.activations[:, first:last], k)
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        """Activations of neurons first … last - 1: (N, n) float32."""
+        return self.activations[:, first:last]
+
+
+def distinct_rows(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Index of the first row of each content, in order, and for every row the number of its content."""
     values = rows.cpu().contiguous().numpy()
     beginnings = np.sort(np.ascontiguousarray(values[:, :2]).view(np.int64 if values.shape[1] > 1 else np.int32)[:, 0])
     if (beginnings[1:] != beginnings[:-1]).all():  # nearly always, and a hundred times faster to see
         return np.arange(len(rows)), np.arange(len(rows))
-    seen: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}
     digests = (blake2b(row, digest_size=16).digest() for row in values)
-    inverse = np.fromiter((seen.setdefault(digest, len(seen)) for digest in digests), np.int64, len(rows))
+    inverse = np.fromiter((numbers.setdefault(digest, len(numbers)) for digest in digests), np.int64, len(rows))
     return np.unique(inverse, return_index=True)[1], inverse
 
 
 @dataclass(frozen=True)
-class Words:
-    """The different concepts. One that is repeated is scored once, so that its positions tie exactly."""
+class ConceptEmbeddings:
+    """The distinct concepts. A repeated concept is scored once, so that all its positions have the same score."""
 
-    vectors: Tensor  # (different concept, D), in the order in which they first occur
+    vectors: Tensor  # (distinct concept, D), in the order in which they first occur
     inverse: np.ndarray  # (C,): which of the vectors each concept has
-    counts: np.ndarray  # (different concept,): how many concepts have it
+    counts: np.ndarray  # (distinct concept,): how many concepts have it
 
     @classmethod
-    def of(cls, embeddings: Tensor) -> Words:
-        first, inverse = different_rows(embeddings)
+    def distinct(cls, embeddings: Tensor) -> ConceptEmbeddings:
+        """The distinct rows of `embeddings` (C, D). Raises ValueError if there are none."""
+        first, inverse = distinct_rows(embeddings)
         if not len(first):
             raise ValueError("there are no concepts to score")
         return cls(embeddings[torch.from_numpy(first)], inverse, np.bincount(inverse))
 
-    def places(self, similarities: np.ndarray, found: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
-        """Similarities and concept positions (K, keep) of what was found among the different concepts (K, kept)."""
+    @classmethod
+    def one_each(cls, embeddings: Tensor) -> ConceptEmbeddings:
+        """Every row of `embeddings` (C, D) as a concept of its own, even if rows are equal."""
+        return cls(embeddings, np.arange(len(embeddings)), np.ones(len(embeddings), np.int64))
+
+    def positions(self, similarities: np.ndarray, vectors: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities and concept positions (K, keep), from those of distinct concepts (K, kept)."""
         if len(self.vectors) == len(self.inverse):
-            return similarities, found
+            return similarities, vectors
         grouped = np.argsort(self.inverse, kind="stable")
         starts = np.cumsum(self.counts) - self.counts
-        shape = len(found), min(keep, len(self.inverse))
+        shape = len(vectors), min(keep, len(self.inverse))
         spread, positions = np.full(shape, -np.inf), np.zeros(shape, np.int64)
-        for neuron, (values, words) in enumerate(zip(similarities, found, strict=True)):
-            known = ~np.isneginf(values)
-            values, words = values[known], words[known]
-            counts = self.counts[words]
+        for neuron, (neuron_values, neuron_vectors) in enumerate(zip(similarities, vectors, strict=True)):
+            scored = ~np.isneginf(neuron_values)
+            neuron_values, neuron_vectors = neuron_values[scored], neuron_vectors[scored]
+            counts = self.counts[neuron_vectors]
             offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-            places = grouped[np.repeat(starts[words], counts) + offsets]
-            values = np.repeat(values, counts)
-            order = np.lexsort((places, -values))[:keep]
-            spread[neuron, : len(order)], positions[neuron, : len(order)] = values[order], places[order]
+            concepts = grouped[np.repeat(starts[neuron_vectors], counts) + offsets]
+            neuron_values = np.repeat(neuron_values, counts)
+            order = np.lexsort((concepts, -neuron_values))[:keep]
+            spread[neuron, : len(order)], positions[neuron, : len(order)] = neuron_values[order], concepts[order]
         return spread, positions
 
 
 @dataclass(frozen=True)
-class Job:
-    """What score_layer was asked, as its scorers need it."""
+class ScoringProblem:
+    """A call of score_layer, in the form that the scorers take."""
 
     settings: Settings
     layer: Layer
-    images: Tensor  # (N, D) where the caller has them
-    words: Words
-    keep: int  # at most as many as there are different concepts
+    images: Tensor  # (N, D), on the caller's device
+    concepts: ConceptEmbeddings
+    keep: int  # concepts per neuron, at most as many as are distinct
     device: torch.device
     budget: int  # bytes
+    permutations: np.ndarray | None = None  # of rank_reorder; None: they are drawn
 
-    def width(self, fixed: int, each: int) -> int:
-        """How many concepts go into a chunk, where one takes `each` bytes and the rest `fixed`."""
-        fixed += self.words.vectors.nbytes + 50 * self.layer.neurons * self.keep + 16 * PIECE * 16
-        if fixed + each > self.budget:
-            raise ValueError(f"budget_bytes = {self.budget:,} is too little; this layer needs {fixed + each:,}")
-        return min((self.budget - fixed) // each, len(self.words.vectors))
+    def chunk_width(self, fixed: int, per_concept: int) -> int:
+        """How many concepts go into a chunk, if one takes `per_concept` bytes and everything else `fixed`.
 
-    def best(self, neurons: np.ndarray | None = None) -> Best:
-        return Best(np.arange(self.layer.neurons) if neurons is None else neurons, self.keep, self.device)
+        Raises ValueError if the budget does not hold one.
+        """
+        fixed += self.concepts.vectors.nbytes + 50 * self.layer.neurons * self.keep + 16 * CACHE_ELEMENTS * 16
+        if fixed + per_concept > self.budget:
+            raise ValueError(f"budget_bytes = {self.budget:,} is too little; this layer needs {fixed + per_concept:,}")
+        return min((self.budget - fixed) // per_concept, len(self.concepts.vectors))
+
+    def best(self, neurons: np.ndarray | None = None) -> BestConcepts:
+        """A record of the best concepts of these neurons of the layer, or of all; still empty."""
+        return BestConcepts(np.arange(self.layer.neurons) if neurons is None else neurons, self.keep, self.device)
 
 
-class Best:
-    """The best concepts seen so far of some neurons of a layer."""
+class BestConcepts:
+    """The best concepts so far of some neurons of a layer: values and concepts (neuron, keep), best first."""
 
     def __init__(self, neurons: np.ndarray, keep: int, device: torch.device) -> None:
         self.neurons = neurons
         self.values = torch.full((len(neurons), keep), -torch.inf, dtype=torch.float64, device=device)
-        self.found = torch.zeros((len(neurons), keep), dtype=torch.int64, device=device)
+        self.concepts = torch.zeros((len(neurons), keep), dtype=torch.int64, device=device)
 
     def update(self, scores: Tensor, first_concept: int, first_row: int = 0) -> None:
-        """Take note of `scores` (n, c), of rows from first_row and of concepts from first_concept on."""
+        """Add scores (n, c) of the neurons from row first_row on and of the concepts from first_concept on."""
         keep = self.values.shape[1]
-        for rows in pieces(len(scores), max(1, 16 * PIECE // scores.shape[1])):
-            values, found = highest(scores[rows], min(keep, scores.shape[1]))
-            mine = slice(first_row + rows.start, first_row + rows.stop)
-            values = torch.cat([self.values[mine], values.double()], dim=1)  # the earlier concepts first
-            found = torch.cat([self.found[mine], found + first_concept], dim=1)
+        for rows in slices(len(scores), max(1, 16 * CACHE_ELEMENTS // scores.shape[1])):
+            values, concepts = highest(scores[rows], min(keep, scores.shape[1]))
+            own = slice(first_row + rows.start, first_row + rows.stop)
+            values = torch.cat([self.values[own], values.double()], dim=1)  # the earlier concepts first
+            concepts = torch.cat([self.concepts[own], concepts + first_concept], dim=1)
             values, order = values.sort(dim=1, descending=True, stable=True)
-            self.values[mine] = values[:, :keep]
-            self.found[mine] = found.gather(1, order[:, :keep])
+            self.values[own] = values[:, :keep]
+            self.concepts[own] = concepts.gather(1, order[:, :keep])
 
     def of_layer(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values and concepts (count, keep) of a layer of `count` neurons; -inf where nothing is known."""
+        """Values and concepts (count, keep) of a layer of `count` neurons; -inf for a neuron that was not scored."""
         values = np.full((count, self.values.shape[1]), -np.inf)
-        found = np.zeros(values.shape, np.int64)
+        concepts = np.zeros(values.shape, np.int64)
         values[self.neurons] = self.values.cpu().numpy()
-        found[self.neurons] = self.found.cpu().numpy()
-        return values, found
+        concepts[self.neurons] = self.concepts.cpu().numpy()
+        return values, concepts
 
 
 def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -134,34 +293,3 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = columns.sort(dim=1)[0]
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
-
-
-def pieces(count: int, size: int) -> Iterator[slice]:
-    """Slices of `size` that cover 0 to `count`, the last one shorter at need."""
-    for first in range(0, count, size):
-        yield slice(first, min(first + size, count))
-
-
-def in_threads(work: Callable[[Any], None], items: Sequence[Any], device: torch.device | None = None) -> None:
-    """`work` on every item, on all cores; on a GPU one after another. The first exception is raised.
-
-    Threads that each take their own small pieces never wait for one another, as torch's do at the end of each
-    operation: on a busy machine that wait takes most of the time.
-    """
-    threads = min(len(items), torch.get_num_threads()) if device is None or device.type == "cpu" else 1
-
-    def take(share: Sequence[Any]) -> None:
-        with torch.inference_mode():  # which a new thread does not inherit
-            for item in share:
-                work(item)
-
-    if threads < 2:
-        take(items)
-    else:
-        list(_pool(threads).map(take, (items[share :: 4 * threads] for share in range(4 * threads))))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Kept, because to start threads takes longer than many a small problem."""
-    return ThreadPoolExecutor(threads)

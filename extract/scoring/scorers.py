@@ -1,17 +1,20 @@
-"""The scorers of CLIP-Dissect, and Pearson's correlation, for problems that are too large for SQL.
+"""The scorers: the table of their functions, and the call that scores a layer.
 
 settings = Settings.defaults("soft_wpmi", top_k=50)
 scores = score_layer(settings, Array(activations), image_embeddings, concept_embeddings)
 scores.concepts[k]      # positions of neuron k's best concepts, best first; -1: it takes no label
 scores.similarities[k]  # their scores
 
-Formulas: methods.md §2; the views of sql/views/similarity define soft_wpmi, and these kernels yield the same numbers.
-Symbols: N images, K neurons of the layer, C concepts, D dimensions of CLIP; s (N, C) cosines; P (N, C) their softmax.
-Neither P nor the scores (K, C) are ever held whole where they are larger than the budget: concepts go through in
-chunks, all neurons with each, and only the best of each neuron are kept. So a score depends on the layer's other
-neurons where the formula says so, and never on how the work was cut.
+SCORERS["soft_wpmi"].null(problem)  # the functions of one scorer
 
-Where this differs from CLIP-Dissect, each held by a test: a dead neuron takes no label and does not count in the prior
+Formulas: docs/methods.md, section 2. The views of sql/views/similarity define the scorers, and these kernels yield the
+same numbers where the views would take too long.
+Symbols: N images, K neurons of the layer, C concepts, D dimensions of CLIP; s (N, C) cosines; P (N, C) their softmax.
+Neither P nor the scores (K, C) are ever held whole if they are larger than the budget: concepts are scored in chunks,
+all neurons with each chunk, and only the best concepts of each neuron are kept. So a score depends on the layer's other
+neurons where the formula does, and never on how the work was cut.
+
+The differences from CLIP-Dissect, each held by a test: a dead neuron takes no label and does not count in the prior
 (include_dead = True counts it); a neuron that fires on few images is scored over those only; ties go to the smaller
 image index and the smaller concept position; a concept that is repeated scores the same at each of its positions;
 rank_reorder has no score where the mean cosine is not positive (there NaN), or where a neuron's values are the same in
@@ -20,116 +23,87 @@ a random order; a cosine with a vector of zeros, and a correlation with a consta
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dissectdb.extract.scoring import topk
-from dissectdb.extract.scoring.correlation import correlations
-from dissectdb.extract.scoring.likelihood import likelihoods
-from dissectdb.extract.scoring.problem import Best, Job, Words
-from dissectdb.extract.scoring.topk import rank_reorder
+from dissectdb.extract.scoring import within_class
+from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, ColumnProduct, score_by_product
+from dissectdb.extract.scoring.correlation_null import product_null, z_of_products
+from dissectdb.extract.scoring.likelihood import label_lists, score_by_likelihood
+from dissectdb.extract.scoring.likelihood_null import likelihood_null, z_of_likelihoods
+from dissectdb.extract.scoring.nulls import Moments, Null, NullProblem, z_of_samples
+from dissectdb.extract.scoring.problem import (
+    BestConcepts,
+    ConceptEmbeddings,
+    Layer,
+    Scores,
+    ScoringProblem,
+    Settings,
+)
+from dissectdb.extract.scoring.rank_reorder import score_by_reorder
+from dissectdb.extract.scoring.rank_reorder_null import reorder_null
+from dissectdb.extract.scoring.within_class import ImageClasses
 
 BUDGET = 1_500_000_000  # bytes
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "soft_wpmi": {},
-    "wpmi": {"top_k": 28, "softmax_scale": 2.0, "prior_weight": 0.6},
-    "cos": {},
-    "cos_cubed": {},
-    "rank_reorder": {},
-    "pearson": {},
-}
+
+LabelLists = Callable[[Settings, Layer, Tensor, Tensor, Sequence[tuple[np.ndarray, np.ndarray]]], Sequence[np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Hyper-parameters of methods.md §2. A scorer reads those of its formula and no others."""
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """The functions of a scorer. What it reads and its defaults: the same name in extract/study/scorers.py.
 
-    scorer: str
-    top_k: int = 100  # m
-    min_images: int = 10  # that a neuron fires on, for a label
-    softmax_scale: float = 10.0  # a
-    prior_weight: float = 1.0  # lambda
-    p_first: float = 0.998
-    p_last: float = 0.97
-    include_dead: bool = False  # whether dead neurons count in the prior, as in CLIP-Dissect
-    rank_fraction: float = 0.05  # of the images, that rank_reorder looks at
-    rank_power: float = 3.0  # p
-    rank_scale: float = 0.5  # q
-    permutations: int = 5
-    seed: int = 0  # of the permutations
-
-    def __post_init__(self) -> None:
-        if self.scorer not in DEFAULTS:
-            raise ValueError(f"{self.scorer!r} is no scorer; there are {', '.join(DEFAULTS)}")
-
-    @classmethod
-    def defaults(cls, scorer: str, **changes: Any) -> Settings:
-        """The defaults of `scorer`, those of CLIP-Dissect (arXiv 2204.10965), with some changed."""
-        return cls(scorer, **DEFAULTS.get(scorer, {}) | changes)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The best concepts of each neuron, best first, the smaller position first among equals.
-
-    concepts: (K, keep) int32 positions, -1 where there is none; similarities: (K, keep) float64, there -inf.
+    score: the best concepts of each neuron. null: what the labels of unrelated neurons come to. z: of kept scores
+    (K, keep), from the moments of the null. stores_moments: its view reads these moments from null_samples.
+    label_lists: labels for several choices of a neuron's top images. None: halves and resamples of the images are
+    scored anew, a few neurons at a time, so that the neurons of a layer must not depend on each other.
+    z_within_class: z of labels if images change places only within their class. None: that test is left out.
     """
 
-    concepts: np.ndarray
-    similarities: np.ndarray
+    score: Callable[[ScoringProblem], BestConcepts]
+    null: Callable[[NullProblem], Null]
+    z: Callable[[Settings, Layer, Scores, Mapping[int, Moments]], np.ndarray] = z_of_samples
+    stores_moments: bool = False
+    label_lists: LabelLists | None = None
+    z_within_class: Callable[[ImageClasses, Layer, np.ndarray], np.ndarray] | None = None
 
 
-class Layer(Protocol):
-    """One layer of one network over the probing images."""
-
-    neurons: int
-    images: int
-    dead: np.ndarray  # (K,) bool: takes no label, being constant or too sparse
-    lengths: np.ndarray | None  # (K,): list_images of the view dissected_neurons; None: as many as the scorer asks for
-    groups: np.ndarray | None  # (K,): null_group of that view; None: all are ordinary
-    lowest: np.ndarray  # (K,): lowest activation
-    fired: np.ndarray  # (K,): images above the lowest activation; 256 is that many or more
-
-    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """For neurons first … last - 1 their k most activating images: indices (n, k), values (n, k) float32.
-
-        Highest first; among equals the smaller image index first.
-        """
-
-    def block(self, first: int, last: int) -> np.ndarray:
-        """Activations of neurons first … last - 1: (N, n) float32."""
+def of_product(product: ColumnProduct) -> Scorer:
+    """A scorer that is a product of columns over all images."""
+    return Scorer(
+        score=partial(score_by_product, product),
+        null=partial(product_null, product),
+        z=partial(z_of_products, product),
+        z_within_class=partial(within_class.product_z, product),
+    )
 
 
-class Array:
-    """A layer in memory: activations (N, K)."""
+OF_LIKELIHOOD = Scorer(
+    score=score_by_likelihood,
+    null=likelihood_null,
+    z=z_of_likelihoods,
+    label_lists=label_lists,
+    z_within_class=within_class.likelihood_z,
+)
 
-    def __init__(
-        self,
-        activations: np.ndarray,
-        dead: np.ndarray | None = None,
-        lengths: np.ndarray | None = None,
-        groups: np.ndarray | None = None,
-    ) -> None:
-        """dead: (K,) bool; None: the neurons that are constant. lengths, groups: as in Layer."""
-        self.activations = np.asarray(activations, dtype=np.float32)
-        self.images, self.neurons = self.activations.shape
-        self.lengths, self.groups, self.lowest = lengths, groups, self.activations.min(axis=0)
-        constant = self.lowest == self.activations.max(axis=0)
-        self.dead = constant if dead is None else np.asarray(dead, dtype=bool)
-
-    @property
-    def fired(self) -> np.ndarray:
-        return np.minimum((self.activations > self.lowest).sum(axis=0), topk.KNOWN)
-
-    def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        return topk.top_lists(self.activations[:, first:last], k)
-
-    def block(self, first: int, last: int) -> np.ndarray:
-        return self.activations[:, first:last]
+SCORERS: dict[str, Scorer] = {
+    "soft_wpmi": OF_LIKELIHOOD,
+    "wpmi": OF_LIKELIHOOD,
+    "cos": of_product(COS),
+    "cos_cubed": of_product(COS_CUBED),
+    "rank_reorder": Scorer(
+        score=score_by_reorder,
+        null=reorder_null,
+        stores_moments=True,
+        z_within_class=within_class.reorder_z,
+    ),
+    "pearson": of_product(PEARSON),
+}
 
 
 def score_layer(
@@ -143,29 +117,23 @@ def score_layer(
     budget_bytes: int = BUDGET,
     permutations: np.ndarray | None = None,
 ) -> Scores:
-    """The `keep` best concepts of every neuron, or all of them where there are fewer.
+    """The `keep` best concepts of every neuron, or all of them if there are fewer.
 
     images: (N, D), concepts: (C, D), float32, of unit length. budget_bytes: for all that is allocated here, on the
     device and beside it; the arguments do not count. permutations: those of rank_reorder, (permutation, n) or
-    (neuron, permutation, n), instead of drawn ones.
+    (neuron, permutation, n), instead of drawn ones. Raises ValueError if the arguments do not fit each other, or the
+    problem does not fit into the budget.
     """
     device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # mps has no float64
     vectors = torch.as_tensor(images, dtype=torch.float32)
-    words = Words.of(torch.as_tensor(concepts, dtype=torch.float32))
+    embeddings = ConceptEmbeddings.distinct(torch.as_tensor(concepts, dtype=torch.float32))
     if len(vectors) != layer.images:
         raise ValueError(f"the layer saw {layer.images} images; {len(vectors)} embeddings were given")
-    job = Job(settings, layer, vectors, words, min(keep, len(words.vectors)), device, budget_bytes)
+    kept = min(keep, len(embeddings.vectors))
+    problem = ScoringProblem(settings, layer, vectors, embeddings, kept, device, budget_bytes, permutations)
     with torch.inference_mode():
-        best = _best(job, permutations)
-    similarities, found = best.of_layer(layer.neurons)
+        best = SCORERS[settings.scorer].score(problem)
+    similarities, distinct = best.of_layer(layer.neurons)
     similarities[layer.dead] = -np.inf
-    similarities, positions = words.places(similarities, found, keep)
+    similarities, positions = embeddings.positions(similarities, distinct, keep)
     return Scores(np.where(np.isneginf(similarities), -1, positions).astype(np.int32), similarities)
-
-
-def _best(job: Job, permutations: np.ndarray | None) -> Best:
-    if job.settings.scorer in ("soft_wpmi", "wpmi"):
-        return likelihoods(job)
-    if job.settings.scorer == "rank_reorder":
-        return rank_reorder(job, permutations)
-    return correlations(job)

@@ -1,4 +1,4 @@
-"""The layers of a dissection as the warehouse holds them, read where a scorer or its null asks.
+"""The layers of a dissection in a warehouse, read when a scorer or its null needs them.
 
 for layer in read_layers(warehouse, dissection_row): layer.top(100, 0, layer.neurons)
 """
@@ -7,24 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
 
 from dissectdb.extract.scoring import topk
-from dissectdb.extract.scoring.nulls import Spread
-from dissectdb.extract.scoring.problem import pieces
+from dissectdb.extract.scoring.chunks import slices
+from dissectdb.extract.scoring.problem import Spread
+from dissectdb.extract.scoring.topk import STORED_IMAGES
 
-STORED = 256  # images of each neuron in top_activations
+if TYPE_CHECKING:
+    from dissectdb.extract.store import Store
+
+NEURONS_AT_ONCE = 256  # whose cubes are computed at a time
 
 
 @dataclass
 class StoredLayer:
-    """A layer as the warehouse holds it; see scoring.Layer. Its neurons are first_neuron, first_neuron + 1, …"""
+    """A Layer (problem.py) in a warehouse. Its neurons are first_neuron, first_neuron + 1, …"""
 
-    warehouse: Any
+    warehouse: Store
     layer_id: int
     split_id: int
     first_neuron: int
@@ -32,22 +36,25 @@ class StoredLayer:
     lengths: np.ndarray
     groups: np.ndarray
     image_ids: np.ndarray
-    lists: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # whole ones, by their length
+    lists: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # of all neurons, by their length
 
     @property
     def neurons(self) -> int:
+        """How many neurons the layer has."""
         return len(self.dead)
 
     @property
     def images(self) -> int:
+        """How many probing images there are."""
         return len(self.image_ids)
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        if k > min(STORED, self.images):
+        """The k most activating images of neurons first … last - 1: indices (n, k), values (n, k), highest first."""
+        if k > min(STORED_IMAGES, self.images):
             return topk.top_lists(self.block(first, last), k)
         if (first, last) != (0, self.neurons):
             return self._stored_top(k, first, last)
-        if k not in self.lists:  # asked for by the scorer, its null and each check
+        if k not in self.lists:  # the scorer, its null and each check read the same list
             self.lists[k] = self._stored_top(k, first, last)
         return self.lists[k]
 
@@ -61,17 +68,18 @@ class StoredLayer:
             {"split": self.split_id, "first": self.first_neuron + first, "last": self.first_neuron + last, "k": k},
         )
         shape = (last - first, k)
-        indices = self._places[rows["image_id"].to_numpy() - self.image_ids[0]]
+        indices = self._image_indices[rows["image_id"].to_numpy() - self.image_ids[0]]
         return indices.reshape(shape), rows["value"].to_numpy().reshape(shape)
 
     @cached_property
-    def _places(self) -> np.ndarray:
-        """The index of each image by its id, counted from the first; the number of images for those of other splits."""
-        places = np.full(self.image_ids[-1] - self.image_ids[0] + 1, self.images)
-        places[self.image_ids - self.image_ids[0]] = np.arange(self.images)
-        return places
+    def _image_indices(self) -> np.ndarray:
+        """The index of each image by its id less the first id; the number of images for those of other splits."""
+        indices = np.full(self.image_ids[-1] - self.image_ids[0] + 1, self.images)
+        indices[self.image_ids - self.image_ids[0]] = np.arange(self.images)
+        return indices
 
     def block(self, first: int, last: int) -> np.ndarray:
+        """Activations (N, n) of neurons first … last - 1."""
         rows = self.warehouse.rows(
             """
             select neuron_id, image_id, value from activations
@@ -84,32 +92,32 @@ class StoredLayer:
                 "to": int(self.image_ids[-1]),
             },
         )
-        # Put in order here: to sort them takes the database six times as long.
-        places = self._places[rows["image_id"].to_numpy() - np.int32(self.image_ids[0])]
+        # Put in order here: sorting them takes the database six times as long.
+        images = self._image_indices[rows["image_id"].to_numpy() - np.int32(self.image_ids[0])]
         targets = (rows["neuron_id"].to_numpy() - np.int32(self.first_neuron + first)).astype(np.int64)
         targets *= self.images
-        targets += places
-        found = rows["value"].to_numpy()
-        if len(found) > (last - first) * self.images:  # ids between those of the split that belong to another
-            known = places < self.images
-            targets, found = targets[known], found[known]
-        values = np.empty((last - first) * self.images, np.float32)
-        values[targets] = found
-        return np.ascontiguousarray(values.reshape(last - first, self.images).T)
+        targets += images
+        values = rows["value"].to_numpy()
+        if len(values) > (last - first) * self.images:  # some ids between those of the split belong to another
+            of_split = images < self.images
+            targets, values = targets[of_split], values[of_split]
+        ordered = np.empty((last - first) * self.images, np.float32)
+        ordered[targets] = values
+        return np.ascontiguousarray(ordered.reshape(last - first, self.images).T)
 
     @cached_property
     def lowest(self) -> np.ndarray:
-        """The lowest activation of each neuron."""
+        """The lowest activation of each neuron (K,)."""
         return self._statistics["lowest"].to_numpy()
 
     @cached_property
     def spread(self) -> Spread:
-        """Mean and standard deviation of the activations of the live neurons."""
+        """Mean and standard deviation of the activations of each neuron."""
         return Spread(self._statistics["mean"].to_numpy(), self._statistics["sd"].to_numpy())
 
     @cached_property
     def fired(self) -> np.ndarray:
-        """How many images each neuron fires on; 256 is that many or more."""
+        """How many images each neuron (K,) fires on; 256 means 256 or more."""
         return self._statistics["images_fired"].to_numpy()
 
     @cached_property
@@ -124,18 +132,18 @@ class StoredLayer:
 
     @cached_property
     def cube_spread(self) -> Spread:
-        """The same of the centred cubes."""
+        """Mean and standard deviation of the centred, cubed activations of each neuron."""
         means, sds = np.empty(self.neurons), np.empty(self.neurons)
-        for some in pieces(self.neurons, 256):
-            block = torch.from_numpy(self.block(some.start, some.stop)).double()
+        for neurons in slices(self.neurons, NEURONS_AT_ONCE):
+            block = torch.from_numpy(self.block(neurons.start, neurons.stop)).double()
             block -= block.mean(dim=0)
             cubes = block.square().mul_(block)
-            sds[some], means[some] = (each.numpy() for each in torch.std_mean(cubes, dim=0, correction=0))
+            sds[neurons], means[neurons] = (part.numpy() for part in torch.std_mean(cubes, dim=0, correction=0))
         return Spread(means, sds)
 
 
-def read_layers(warehouse: Any, row: dict[str, Any]) -> list[StoredLayer]:
-    """The layers of a dissection that have a live neuron, nearest the image first."""
+def read_layers(warehouse: Store, row: dict[str, Any]) -> list[StoredLayer]:
+    """The layers of a dissection that have a neuron which takes a label, nearest the image first."""
     neurons = warehouse.rows(
         """
         select layer_id, neuron_id, dead or sparse as dead, list_images, null_group

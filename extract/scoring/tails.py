@@ -1,6 +1,8 @@
 """From draws of a null to p: how rare each z is.
 
-z, p = steps(null.labels[layer][group], asked=100_000)
+z, p = steps(null.labels[layer][group], wanted=100_000)
+
+Formulas: docs/methods.md, section 3.
 """
 
 from __future__ import annotations
@@ -8,14 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 TAIL_SHARE = 0.1  # of the draws, to which the tail is fitted
-SMALLEST_P = 1e-6  # that a fitted tail may say
+SMALLEST_P = 1e-6  # that a fitted tail may give
 
 
-def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
+def steps(draws: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """z and p, both along falling p: how often a draw reaches each z.
 
-    p = (1 + draws that reach z) / (1 + draws). Where fewer were drawn than `asked`, the highest tenth follows a
-    generalised Pareto distribution that is fitted to them by probability-weighted moments (Hosking & Wallis 1987).
+    p = (1 + draws that reach z) / (1 + draws). If there are fewer draws (draw,) than `wanted`, the highest tenth is
+    replaced by a generalised Pareto distribution that is fitted to it by probability-weighted moments (Hosking &
+    Wallis 1987).
     """
     falling = np.sort(draws)[::-1]
     count = len(falling)
@@ -23,12 +26,12 @@ def steps(draws: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(0), np.zeros(0)
     ranks = np.unique(np.geomspace(1, count, 600).round().astype(int))  # within 2 % of every p, and never below it
     distinct = np.unique(falling)
-    places = np.searchsorted(distinct, falling[ranks - 1])
-    # And the next higher draw of each: without it what lies above many that tie would take their p.
-    z = distinct[np.unique(np.minimum(np.concatenate([places, places + 1]), len(distinct) - 1))]
+    positions = np.searchsorted(distinct, falling[ranks - 1])
+    # With the next higher draw of each: without it, a z above many draws that tie would take their p.
+    z = distinct[np.unique(np.minimum(np.concatenate([positions, positions + 1]), len(distinct) - 1))]
     p = (1 + np.searchsorted(-falling, -z, side="right")) / (1 + count)  # draws that tie reach z together
     z, p = np.append(z, np.nextafter(z[-1], np.inf)), np.append(p, 1 / (1 + count))
-    if count < asked and count >= 10 / TAIL_SHARE:
+    if count < wanted and count >= 10 / TAIL_SHARE:
         tail = int(count * TAIL_SHARE)
         scale, shape = _pareto(falling[:tail] - falling[tail])
         chances = np.geomspace(TAIL_SHARE, SMALLEST_P, 300)

@@ -3,7 +3,6 @@
 from dissectdb.extract.study.file import (
     LEAST_IMAGES,
     READS,
-    SCORER_DEFAULTS,
     Arrays,
     Clip,
     ConceptSet,
@@ -27,7 +26,6 @@ from dissectdb.extract.study.file import (
 __all__ = [
     "LEAST_IMAGES",
     "READS",
-    "SCORER_DEFAULTS",
     "Arrays",
     "Clip",
     "ConceptSet",

@@ -17,10 +17,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
 from dissectdb.extract.study.overrides import StudyError, dotted, override
+from dissectdb.extract.study.scorers import SCORERS, known_scorer
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
 from dissectdb.extract.study.values import (
     AtLeastOne,
@@ -209,17 +210,6 @@ class ConceptSet(Settings):
         return templates
 
 
-SCORER_DEFAULTS: dict[str, dict[str, Any]] = {
-    "soft_wpmi": {},
-    # WPMI is soft-WPMI with every image at full weight.
-    "wpmi": {"top_k": 28, "softmax_scale": 2.0, "prior_weight": 0.6, "p_first": 1.0, "p_last": 1.0},
-    "cos": {},
-    "cos_cubed": {},
-    "rank_reorder": {},
-    "pearson": {},
-}
-
-
 # Of neurons that fire on n images of one concept, soft_wpmi labels 52 % right at n = 5, 74 % at 10 and 94 % at 20; cos
 # labels 43, 62 and 82 %. q believes 8, 34 and 76 % of them (cos: 4, 12 and 35 %). By bench.noise --shape few.
 LEAST_IMAGES = 10
@@ -229,7 +219,7 @@ class Dissection(Settings):
     """One labelling of the neurons. Defaults are those of CLIP-Dissect (arXiv 2204.10965) for each scorer."""
 
     concepts: str
-    scorer: Literal["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson"] = "soft_wpmi"
+    scorer: Annotated[str, BeforeValidator(known_scorer)] = "soft_wpmi"
     engine: Literal["auto", "sql", "kernel"] = "auto"
     top_k: int = Field(100, ge=1, le=256)
     min_images: int = Field(LEAST_IMAGES, ge=1, le=256)
@@ -255,7 +245,7 @@ class Dissection(Settings):
     @classmethod
     def _defaults_of_the_scorer(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("scorer"), str):
-            values = {**SCORER_DEFAULTS.get(values["scorer"], {}), **values}
+            values = {**(SCORERS[values["scorer"]].defaults if values["scorer"] in SCORERS else {}), **values}
         if isinstance(values, dict) and isinstance(values.get("top_k"), int) and values["top_k"] < LEAST_IMAGES:
             values = {"min_images": values["top_k"], **values}
         return values
@@ -266,8 +256,9 @@ class Dissection(Settings):
             raise ValueError(f"accuracy_images = {self.accuracy_images} is more than top_k = {self.top_k}")
         if self.min_images > self.top_k:
             raise ValueError(f"min_images = {self.min_images} is more than top_k = {self.top_k}")
-        if self.scorer == "wpmi" and (self.p_first, self.p_last) != (1.0, 1.0):
-            raise ValueError("wpmi weighs every image fully: p_first and p_last are 1; others make it soft_wpmi")
+        SCORERS[self.scorer].refuse_changes(self.scorer, self)
+        if self.engine == "sql" and SCORERS[self.scorer].view_seconds is None:
+            raise ValueError(f"engine = 'sql' needs a view, and {self.scorer} has none; choose 'kernel' or 'auto'")
         return self
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from dissectdb.extract.scoring import nulls
-from dissectdb.extract.scoring.likelihood import Lists
-from dissectdb.extract.scoring.scorers import Array, Settings
+from dissectdb.extract.scoring.likelihood import ImageLists
+from dissectdb.extract.scoring.likelihood_null import null_of_lists
+from dissectdb.extract.scoring.nulls import NullProblem
+from dissectdb.extract.scoring.problem import Array, Settings
+from dissectdb.extract.scoring.scorers import SCORERS
 from dissectdb.extract.study import Study, StudyError
 from dissectdb.warehouse import Warehouse
 from tests.support.rows import run_view
@@ -194,17 +196,13 @@ def test_the_null_of_a_layer_does_not_depend_on_the_other_layers(scorer: str) ->
     settings = Settings.defaults(scorer, top_k=6)
 
     def labels(chosen: list[Array]) -> list[dict[int, np.ndarray]]:
+        problem = NullProblem(settings, chosen, images, concepts, 300, 1)
         if scorer in ("soft_wpmi", "wpmi"):
-            lists = [Lists.of(settings, layer, np.arange(layer.neurons)) for layer in chosen]
+            lists = [ImageLists.of(settings, layer, np.arange(layer.neurons)) for layer in chosen]
             asked = [{6}, {4, 6}, {5}]
             own = [asked[layers.index(layer)] for layer in chosen]
-            return nulls.likelihood_null(settings, lists, own, images, concepts, 300, 1).labels
-        if scorer == "rank_reorder":
-            return nulls.reorder_null(settings, chosen, images, concepts, 300, 1).labels
-        if scorer == "cos_cubed":
-            return nulls.cubed_null(settings, chosen, images, concepts, 300, 1).labels
-        ratios = [layer.activations.mean(0) / layer.activations.std(0) for layer in chosen]
-        return nulls.linear_null(settings, ratios, images, concepts, 300, 1).labels
+            return null_of_lists(problem, lists, own).labels
+        return SCORERS[scorer].null(problem).labels
 
     together = labels(layers)
     for layer, expected in zip(layers, together, strict=True):

@@ -9,7 +9,7 @@ import torch
 from bench.made import Layer
 from bench.noise import sparse_noise
 from dissectdb.extract.scoring import labels, nulls, robustness
-from dissectdb.extract.scoring.scorers import Settings
+from dissectdb.extract.scoring.problem import Settings
 from dissectdb.warehouse import Warehouse
 from tests.sql.test_view_rows import images, label, statistics
 from tests.support.rows import run_view
@@ -105,7 +105,7 @@ def test_a_layer_of_ordinary_neurons_has_the_one_null_that_it_had(scorer: str) -
     evidence = labels.Evidence(np.arange(400), *_tensors(faces), np.arange(5), *_tensors(words), None)
     found = labels.draw_null(settings, evidence, [layer], 1000, 0)
     assert list(found.labels[0]) == [256]
-    assert nulls.is_whole(layer).all()
+    assert nulls.is_ordinary(layer).all()
 
 
 def _tensors(rows: np.ndarray) -> tuple:

@@ -1,4 +1,4 @@
-"""The nulls, p and the checks of labels, against formulas and brute force written from methods.md §3."""
+"""The nulls, p and the checks of labels, against formulas and brute force written from docs/methods.md, section 3."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.made import benjamini_hochberg, embeddings, judge, look_up
-from dissectdb.extract.scoring import likelihood, nulls, robustness, tails
-from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+from dissectdb.extract.scoring import likelihood, moments, nulls, robustness, tails
+from dissectdb.extract.scoring.problem import Array, Settings
+from dissectdb.extract.scoring.scorers import SCORERS, score_layer
+from dissectdb.extract.scoring.within_class import ImageClasses
 
 # ---------------------------------------------------------------- moments and random lists
 
@@ -20,9 +22,9 @@ def softmax(cosines: np.ndarray, scale: float) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def exact_moments(shares: np.ndarray, tilts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """methods.md §3, rank by rank in float64; the constant Σ ln b_r left out."""
-    gains = np.log1p(tilts[:, None, None] * shares.astype(np.float64))  # (rank, image, concept)
+def exact_moments(shares: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """docs/methods.md, section 3, rank by rank in float64; the constant Σ ln b_r left out."""
+    gains = np.log1p(slopes[:, None, None] * shares.astype(np.float64))  # (rank, image, concept)
     variance = gains.var(axis=1).sum(axis=0)
     joint = gains.sum(axis=0).var(axis=0)
     return gains.mean(axis=1).sum(axis=0), variance - (joint - variance) / (len(shares) - 1)
@@ -41,10 +43,11 @@ def exact_moments(shares: np.ndarray, tilts: np.ndarray) -> tuple[np.ndarray, np
 def test_moments_are_those_of_every_rank(seed, scorer, top_k, spare, scale, p_first, p_last):
     random = np.random.default_rng(seed)
     shares = softmax(random.normal(0, 0.3, (top_k + spare, 4)), scale).astype(np.float32)
-    asked = Settings.defaults(scorer, top_k=top_k, p_first=p_first, p_last=p_last)
-    tilts, _ = likelihood._tilts(asked)
-    mean, sd = nulls.null_moments(torch.from_numpy(shares), tilts)
-    exact_mean, exact_variance = exact_moments(shares, np.asarray(tilts))
+    weights = {} if scorer == "wpmi" else {"p_first": p_first, "p_last": p_last}
+    asked = Settings.defaults(scorer, top_k=top_k, **weights)
+    slopes, _ = likelihood.rank_slopes(asked)
+    mean, sd = moments.null_moments(torch.from_numpy(shares), slopes)
+    exact_mean, exact_variance = exact_moments(shares, np.asarray(slopes))
     np.testing.assert_allclose(mean, exact_mean, rtol=1e-4)
     np.testing.assert_allclose(sd, np.sqrt(exact_variance), rtol=2e-3, atol=1e-5 * np.abs(exact_mean).max())
 
@@ -52,10 +55,10 @@ def test_moments_are_those_of_every_rank(seed, scorer, top_k, spare, scale, p_fi
 def test_moments_are_those_of_random_ordered_samples_of_different_images():
     random = np.random.default_rng(0)
     shares = softmax(random.normal(0, 0.3, (30, 3)), 10).astype(np.float32)
-    tilts, _ = likelihood._tilts(Settings.defaults("soft_wpmi", top_k=20))
+    slopes, _ = likelihood.rank_slopes(Settings.defaults("soft_wpmi", top_k=20))
     lists = nulls.random_lists(20_000, 20, 30, seed=1)
-    sums = np.log1p(shares[lists.numpy()].astype(np.float64) * np.asarray(tilts)[:, None]).sum(axis=1)
-    mean, sd = nulls.null_moments(torch.from_numpy(shares), tilts)
+    sums = np.log1p(shares[lists.numpy()].astype(np.float64) * np.asarray(slopes)[:, None]).sum(axis=1)
+    mean, sd = moments.null_moments(torch.from_numpy(shares), slopes)
     assert (np.abs(sums.mean(axis=0) - mean.numpy()) < 4 * sums.std(axis=0) / 20_000**0.5).all()
     np.testing.assert_allclose(sd, sums.std(axis=0), rtol=0.03)
 
@@ -155,7 +158,7 @@ def small(seed: int, images: int = 60, neurons: int = 5, concepts: int = 6) -> t
     return layer, torch.from_numpy(world.images), torch.from_numpy(world.concepts)
 
 
-@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson"])
+@pytest.mark.parametrize("scorer", list(SCORERS))
 def test_split_half_labels_the_even_and_the_odd_images_on_their_own(scorer):
     layer, images, concepts = small(7, neurons=40)
     layer.activations[:, 3] = 1
@@ -218,7 +221,7 @@ def test_z_within_classes_is_that_of_permutations_inside_classes(scorer):
     classes = random.integers(3, size=60) * 2 + 1
     asked = Settings.defaults(scorer, top_k=20)
     labels = np.array([0, 1, 2, 3, -1])
-    found = robustness.WithinClass(asked, images, concepts, classes).z(layer, labels)
+    found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
     P = softmax(images.numpy().astype(np.float64) @ concepts.numpy().T, asked.softmax_scale)
     p = asked.p_first - np.arange(20) / 20 * (asked.p_first - asked.p_last) if scorer == "soft_wpmi" else np.ones(20)
     assert np.isnan(found[4])
@@ -237,7 +240,7 @@ def test_z_within_classes_of_a_correlation_is_its_formula(scorer):
     classes = random.integers(3, size=60)
     labels = np.array([0, 1, 2, 3, -1])
     asked = Settings.defaults(scorer)
-    found = robustness.WithinClass(asked, images, concepts, classes).z(layer, labels)
+    found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
     s = images.numpy().astype(np.float64) @ concepts.numpy().T
     columns = softmax(s, 10) if scorer == "pearson" else s
     A = layer.activations.astype(np.float64)
@@ -258,7 +261,7 @@ def test_z_within_classes_of_rank_reorder_is_that_of_permutations_inside_classes
     classes = random.integers(3, size=60) * 2 + 1
     asked = Settings.defaults("rank_reorder", rank_fraction=0.4)
     labels = np.array([0, 1, 2, 3, -1])
-    found = robustness.WithinClass(asked, images, concepts, classes).z(layer, labels)
+    found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
     assert np.isnan(found[3:]).all()
     orders = np.stack([shuffled_within(classes, random) for _ in range(4000)])
     s = images.numpy().astype(np.float64) @ concepts.numpy().T

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dissectdb.extract.scoring.problem import Job
-from dissectdb.extract.scoring.scorers import Array, Scores, Settings, score_layer
+from dissectdb.extract.scoring.problem import Array, Scores, ScoringProblem, Settings
+from dissectdb.extract.scoring.scorers import score_layer
 
 CLOSE = 1e-4  # absolute
 IMAGES, NEURONS, CONCEPTS, DIMENSIONS = 2400, 12, 40, 32
@@ -112,7 +112,7 @@ def test_a_score_does_not_change_with_the_chunk_as_theirs_does(scorer, golden, m
     activations, images, concepts = inputs()
     theirs, halves = golden[FUNCTIONS[scorer]], golden[f"{FUNCTIONS[scorer]}_in_halves"]
     assert np.abs(theirs - halves).max() > 100 * CLOSE
-    monkeypatch.setattr(Job, "width", lambda job, fixed, each: 7)
+    monkeypatch.setattr(ScoringProblem, "chunk_width", lambda problem, fixed, per_concept: 7)
     small = matrix(score_layer(Settings.defaults(scorer), Array(activations), images, concepts), CONCEPTS)
     assert np.abs(small - theirs).max() <= CLOSE
 

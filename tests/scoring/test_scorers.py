@@ -1,4 +1,7 @@
-"""The kernels against their formulas (methods.md §2) in float64 numpy, written from the paper and not from the code."""
+"""The kernels against their formulas (docs/methods.md, section 2) in float64 numpy.
+
+The formulas here are written from the paper and not from the code.
+"""
 
 # ruff: noqa: C408 - settings read as dict(top_k=5, …)
 
@@ -17,11 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dissectdb import ROOT
-from dissectdb.extract.scoring import problem, topk
-from dissectdb.extract.scoring.scorers import DEFAULTS, Array, Scores, Settings, score_layer
+from dissectdb.extract.scoring import problem, rank_reorder, topk
+from dissectdb.extract.scoring.problem import Array, Scores, Settings
+from dissectdb.extract.scoring.scorers import SCORERS, score_layer
+from dissectdb.extract.study.scorers import SCORERS as declared
 
 CLOSE = 1e-4
-SCORERS = list(DEFAULTS)
 
 
 # ---------------------------------------------------------------- the formulas
@@ -51,7 +55,7 @@ def mutual_information(A: np.ndarray, s: np.ndarray, dead: np.ndarray, asked: Se
     return L - asked.prior_weight * (np.logaddexp.reduce(counted, axis=0) - np.log(len(counted)))
 
 
-def rank_reorder(A: np.ndarray, s: np.ndarray, permutations: np.ndarray, asked: Settings) -> np.ndarray:
+def reorder(A: np.ndarray, s: np.ndarray, permutations: np.ndarray, asked: Settings) -> np.ndarray:
     n = int(asked.rank_fraction * len(A))
     scores = np.full((A.shape[1], s.shape[1]), -np.inf)
     for k, column in enumerate(A.T):
@@ -79,11 +83,11 @@ def centred(columns: np.ndarray) -> np.ndarray:
 
 
 def oracle(A: np.ndarray, s: np.ndarray, dead: np.ndarray, permutations: np.ndarray, asked: Settings) -> np.ndarray:
-    """Scores (neuron, concept); -inf: none."""
+    """Scores (neuron, concept); -inf if there is none."""
     if asked.scorer in ("soft_wpmi", "wpmi"):
         scores = mutual_information(A, s, dead, asked)
     elif asked.scorer == "rank_reorder":
-        scores = rank_reorder(A, s, permutations, asked)
+        scores = reorder(A, s, permutations, asked)
     elif asked.scorer == "cos":
         scores = quotient(A.T @ s, A, s, 0)
     elif asked.scorer == "cos_cubed":
@@ -119,17 +123,22 @@ def activations(random: np.random.Generator, images: int, neurons: int) -> np.nd
 
 @contextmanager
 def cut_into(concepts: int, neurons: int, elements: int):
-    """Chunks of so many concepts, blocks of so many neurons, pieces of so many elements."""
+    """Chunks of so many concepts, blocks of so many neurons, slices of so many elements."""
+
+    def chunk_width(asked: problem.ScoringProblem, fixed: int, per_concept: int) -> int:
+        return min(concepts, len(asked.concepts.vectors))
+
     with (
-        mock.patch.object(problem.Job, "width", lambda job, fixed, each: min(concepts, len(job.words.vectors))),
+        mock.patch.object(problem.ScoringProblem, "chunk_width", chunk_width),
         mock.patch("dissectdb.extract.scoring.correlation.neurons_at_a_time", return_value=neurons),
-        mock.patch("dissectdb.extract.scoring.topk.NEURONS", neurons),
-        mock.patch("dissectdb.extract.scoring.problem.PIECE", elements),
-        mock.patch("dissectdb.extract.scoring.likelihood.PIECE", elements),
-        mock.patch("dissectdb.extract.scoring.likelihood.ROWS", 7),
-        mock.patch("dissectdb.extract.scoring.correlation.ROWS", 7),
-        mock.patch("dissectdb.extract.scoring.topk.ROWS", 7),
-        mock.patch("dissectdb.extract.scoring.topk.TILE", elements),
+        mock.patch("dissectdb.extract.scoring.rank_reorder.NEURONS_AT_ONCE", neurons),
+        mock.patch("dissectdb.extract.scoring.problem.CACHE_ELEMENTS", elements),
+        mock.patch("dissectdb.extract.scoring.chunks.CACHE_ELEMENTS", elements),
+        mock.patch("dissectdb.extract.scoring.likelihood.IMAGES_AT_ONCE", 7),
+        mock.patch("dissectdb.extract.scoring.probabilities.IMAGES_AT_ONCE", 7),
+        mock.patch("dissectdb.extract.scoring.correlation.IMAGES_AT_ONCE", 7),
+        mock.patch("dissectdb.extract.scoring.rank_reorder.IMAGES_AT_ONCE", 7),
+        mock.patch("dissectdb.extract.scoring.rank_reorder.TILE_ELEMENTS", elements),
     ):
         yield
 
@@ -173,15 +182,15 @@ question = st.fixed_dictionaries(
     grid=st.booleans(),
     spare=st.integers(1, 10),
 )
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", list(SCORERS))
 def test_every_score_and_label_is_the_formulas_however_the_work_is_cut(scorer, seed, asked, sizes, cuts, grid, spare):
     random = np.random.default_rng(seed)
     A, E = activations(random, sizes[0], sizes[1]), embeddings(random, sizes[0], grid)
     T = embeddings(random, sizes[2], grid)
-    asked = Settings.defaults(scorer, **asked)
+    asked = Settings.defaults(scorer, **{name: asked[name] for name in asked if name not in declared[scorer].fixed})
     dead = np.array([len(np.unique(column)) < max(asked.top_k, 2) for column in A.T])
     s = np.einsum("id,cd->ic", E.astype(np.float64), T.astype(np.float64))  # equal rows give equal numbers
-    permutations = topk.draw_permutations(5, int(asked.rank_fraction * len(A)), seed)
+    permutations = rank_reorder.draw_permutations(5, int(asked.rank_fraction * len(A)), seed)
     expected = oracle(A.astype(np.float64), s, dead, permutations, asked)
     given_ = dict(permutations=permutations if scorer == "rank_reorder" else None)
     with cut_into(*cuts):
@@ -261,11 +270,11 @@ def test_what_does_not_fit_is_an_error():
         score_layer(Settings.defaults("cos"), layer, E[:7], E)
     with pytest.raises(ValueError, match="no concepts"):
         score_layer(Settings.defaults("cos"), layer, E, E[:0])
-    with pytest.raises(ValueError, match=r"'cosine' is no scorer; there are soft_wpmi, .*pearson"):
+    with pytest.raises(ValueError, match=r"'cosine' is not a scorer; there are soft_wpmi, .*pearson"):
         Settings.defaults("cosine")
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", list(SCORERS))
 def test_a_layer_of_dead_neurons_has_no_labels(scorer):
     E = unit_length(np.random.default_rng(4), 120)
     for include_dead in (False, True):
@@ -299,16 +308,17 @@ def test_rank_reorder_is_the_same_by_the_way_for_a_gpu():
     random = np.random.default_rng(7)
     cosines = random.normal(size=(3, 90)).round(1)
     indices, values = topk.top_lists(random.normal(size=(90, 4)).astype(np.float32), 30)
-    errors, means = topk.reorder_on_device(
+    errors, means = rank_reorder.reorder_on_device(
         torch.from_numpy(cosines.T.copy()), torch.from_numpy(indices).long(), torch.from_numpy(values), 3.0, 80 * 30 * 2
     )
-    table = topk.rank_table(cosines, 30)
-    np.testing.assert_allclose(errors, topk.reorder_errors(table, indices, values, 3.0), rtol=1e-5)
-    np.testing.assert_allclose(means, topk.mean_cosines(cosines, indices), rtol=1e-12)
-    wide = topk.rank_table(cosines, (1 << 16) + 1)
+    table = rank_reorder.rank_table(cosines, 30)
+    np.testing.assert_allclose(errors, rank_reorder.reorder_errors(table, indices, values, 3.0), rtol=1e-5)
+    np.testing.assert_allclose(means, rank_reorder.mean_cosines(cosines, indices), rtol=1e-12)
+    wide = rank_reorder.rank_table(cosines, (1 << 16) + 1)
     assert (table.dtype, wide.dtype) == (np.uint32, np.uint64)
     np.testing.assert_array_equal(
-        topk.reorder_errors(wide, indices, values, 3.0), topk.reorder_errors(table, indices, values, 3.0)
+        rank_reorder.reorder_errors(wide, indices, values, 3.0),
+        rank_reorder.reorder_errors(table, indices, values, 3.0),
     )
 
 
@@ -331,7 +341,8 @@ IN_A_PROCESS = """
 import sys
 from pathlib import Path
 import numpy as np
-from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+from dissectdb.extract.scoring.problem import Array, Settings
+from dissectdb.extract.scoring.scorers import score_layer
 
 def peak():
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
+from dissectdb.extract.scoring.problem import Array, Settings
+from dissectdb.extract.scoring.scorers import score_layer
 from tests.sql.test_scorer_views import cos, cos_cubed, cosines, pearson, random_cosines, small
 
 FORMULAS = {"cos": cos, "cos_cubed": cos_cubed, "pearson": pearson}

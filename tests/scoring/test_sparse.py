@@ -8,7 +8,7 @@ import pytest
 from bench.made import World, judge, unit, usable_images
 from bench.noise import sparse_noise
 from dissectdb.extract.scoring import topk
-from dissectdb.extract.scoring.scorers import Settings
+from dissectdb.extract.scoring.problem import Settings
 
 
 def classes(seed: int = 0) -> tuple[World, np.ndarray]:

@@ -1,4 +1,7 @@
-"""Every scorer in SQL against its formula in numpy, written from methods.md and not from the SQL, and against torch."""
+"""Every scorer in SQL against its formula in numpy, and against torch.
+
+The formulas here are written from docs/methods.md and not from the SQL.
+"""
 
 # ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
 
@@ -15,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dissectdb.extract.scoring.scorers import Array, Settings, score_layer
-from dissectdb.extract.scoring.topk import draw_permutations
-from dissectdb.extract.study import SCORER_DEFAULTS
+from dissectdb.extract.scoring.problem import Array, Settings
+from dissectdb.extract.scoring.rank_reorder import draw_permutations
+from dissectdb.extract.scoring.scorers import score_layer
+from dissectdb.extract.study.scorers import SCORERS
 from tests.support.rows import (
     Tables,
     dissection_row,
@@ -344,7 +348,7 @@ def small(scorer: str, values: np.ndarray, s: np.ndarray, **changes: Any) -> lis
     """The rows of a scorer's view where image i has cosine s[i, c] with concept c (concepts are unit axes)."""
     rest = np.sqrt(1 - (s**2).sum(axis=1, keepdims=True))
     images, concepts = np.hstack([s, rest]).astype(np.float32), np.eye(s.shape[1], s.shape[1] + 1, dtype=np.float32)
-    row = SCORER_DEFAULTS[scorer] | dict(scorer=scorer, top_k=5, rank_fraction=0.5, seed=3) | changes
+    row = SCORERS[scorer].defaults | dict(scorer=scorer, top_k=5, rank_fraction=0.5, seed=3) | changes
     tables = probe({"conv": np.asarray(values, dtype=float)}, images, concepts, dissection=row)
     n = int(row["rank_fraction"] * len(s))
     return run_view("soft_wpmi" if scorer == "wpmi" else scorer, **tables, rank_permutations=order_rows(

@@ -1,4 +1,4 @@
--- Every score of every dissection, whoever computed it.
+-- Every score of every dissection, from the views and from the kernel.
 -- grain: dissection_id, neuron_id, concept_id
 
 select dissection_id, neuron_id, concept_id, similarity, z from soft_wpmi

@@ -3,14 +3,15 @@
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- The cubes let the extremes decide. Lengths count as at least 0.001. z is from the exact mean and variance of the sum
--- when images are permuted; NULL for a concept that is equally near to all images, which has no variance.
+-- Because of the cubes, the extremes decide. Lengths count as at least 0.001. z is from the exact mean and variance of
+-- the sum over all orders of the images. It is NULL for a concept that is equally similar to all images, because the
+-- sum then has no variance.
 
 with
 
 scored_activations as (
 
-    -- By themselves: an engine that does not know how few these are would join all activations to find none.
+    -- Selected before the joins: an engine cannot see how few these are, and would join all activations to find none.
     select neuron_id, image_id, value
     from activations
     where

@@ -1,7 +1,7 @@
--- For each probing image, how CLIP divides one over the concepts of the set: a softmax of scaled cosines.
+-- For each probing image, a probability for each concept of the set: the softmax of CLIP's scaled cosines.
 -- grain: dissection_id, image_id, concept_id
 --
--- Only for the scorers that ask for it.
+-- Only for dissections whose scorer reads probabilities.
 
 with
 
@@ -28,7 +28,7 @@ logits as (
 
 shifted as (
 
-    -- Without the shift, exp overflows for a large scale; the quotient is the same.
+    -- The shift keeps exp from overflowing at a large scale, and cancels out of the quotient.
     select
         dissection_id,
         image_id,

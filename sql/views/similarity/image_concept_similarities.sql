@@ -1,8 +1,8 @@
--- How near CLIP puts each probing image to each concept.
+-- The cosine of each probing image and each concept in CLIP.
 -- grain: clip_id, image_id, concept_id
 -- materialized: table
 --
--- Only for what the views score: where a kernel does, the pairs are too many to store.
+-- Only for dissections that views score. For those that a kernel scores, there are too many pairs to store.
 
 with
 

@@ -1,19 +1,19 @@
 -- Rank reorder (CLIP-Dissect, arXiv 2204.10965): how little a neuron's highest activations change places when its
--- best images are put in the order of a concept.
+-- top images are sorted by their similarity to a concept.
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- error = mean of |v - v reordered|^p over the n best images; chance = the same for random orders;
--- similarity = -error / chance / (mean cosine)^q. A concept whose mean cosine is not above 0 has no score, where
--- the original gives NaN, and a neuron whose best images are all equally active has none at all.
+-- error = mean of |v - v reordered|^p over the n top images; chance = the same for random orders;
+-- similarity = -error / chance / (mean cosine)^q. If the mean cosine of a concept is not above 0, it has no score (the
+-- original gives NaN). A neuron whose top images are all equally active has no scores.
 -- A neuron that fires on fewer than n images is scored over list_images of dissected_neurons, which is at most 256.
--- z is over the scores of random images, sampled per layer and length.
+-- z is from the scores of random images, which are sampled for each layer and null_group.
 
 with
 
 scored_activations as (
 
-    -- By themselves: an engine that does not know how few these are would join all activations to find none.
+    -- Selected before the joins: an engine cannot see how few these are, and would join all activations to find none.
     select neuron_id, image_id, value
     from activations
     where
@@ -81,7 +81,7 @@ ranked as (
 
 lengths as (
 
-    -- list_images knows 256 images at most: a neuron that fires on the n-th best image has all n.
+    -- list_images is at most 256, but a neuron that fires on the n-th top image has all n.
     select
         ranked.dissection_id,
         ranked.neuron_id,
@@ -102,7 +102,7 @@ lengths as (
 
 best as (
 
-    -- Place 0 is the least active of the n best. On a scale from 0 to 1 no power overflows; error / chance stays.
+    -- Place 0 is the least active of the n. On a scale from 0 to 1 no power overflows, and error / chance is the same.
     select
         ranked.dissection_id,
         ranked.neuron_id,
@@ -126,7 +126,7 @@ best as (
 
 permutations as (
 
-    -- The stored orders are of the longest list: of a shorter one, the places that it has, in the same order.
+    -- The stored orders are of the longest list. A shorter list takes the places that it has, in the same order.
     select
         rank_permutations.dissection_id,
         different_lengths.n,
@@ -146,7 +146,7 @@ permutations as (
 
 chances as (
 
-    -- What a random order costs: mean over the stored permutations and places.
+    -- The mean error of a random order, over the stored permutations and places.
     select
         best.dissection_id,
         best.neuron_id,
@@ -175,7 +175,7 @@ by_concept as (
         concepts.concept_id,
         best.value,
         image_concept_similarities.similarity,
-        -- The least similar image takes the lowest activation; of equals the more active one does.
+        -- The least similar image takes the lowest activation; among equally similar ones, the most active image.
         row_number() over (
             partition by best.dissection_id, best.neuron_id, concepts.concept_id
             order by image_concept_similarities.similarity, best.place desc
@@ -212,7 +212,7 @@ errors as (
 
 scored as (
 
-    -- A power of 0 leaves the mean cosine out, whatever its sign.
+    -- With a power of 0 the mean cosine does not count, whatever its sign.
     select
         errors.dissection_id,
         errors.neuron_id,

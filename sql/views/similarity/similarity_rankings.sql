@@ -1,4 +1,4 @@
--- Every concept of every live neuron, best first.
+-- Every concept that has a score for a neuron, best first, in the shown dissection.
 -- grain: network, layer, unit, rank, dissection_id
 
 select

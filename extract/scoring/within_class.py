@@ -1,0 +1,187 @@
+"""Does a label say more than the class of the images? z when images change places only with their own class.
+
+classes = ImageClasses(settings, images, concepts, class_of_image)
+z = likelihood_z(classes, layer, labels)      # (K,), NaN where it is undefined
+z = product_z(PEARSON, classes, layer, labels)
+z = reorder_z(classes, layer, labels)
+
+"Smile" must beat "is a happy image". Formulas: docs/methods.md, section 3.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dissectdb.extract.scoring.chunks import NEURONS_AT_ONCE, slices
+from dissectdb.extract.scoring.correlation import ColumnProduct
+from dissectdb.extract.scoring.likelihood import TABLE_BYTES, rank_slopes
+from dissectdb.extract.scoring.moments import interpolation, interpolation_nodes
+from dissectdb.extract.scoring.problem import Layer, Settings
+from dissectdb.extract.scoring.rank_reorder import (
+    Measure,
+    baselines,
+    draw_permutations,
+    listed_images,
+    reorder_measure,
+    reorder_scores,
+    reordered_lengths,
+    scaled,
+    shortened,
+)
+
+DRAWS = 64  # of images of the same classes, where the test has no formula
+
+
+class ImageClasses:
+    """The classes of the images of one dissection; what is computed from them serves all its layers.
+
+    images (N, D), concepts (C, D), classes (N,) numbers.
+    """
+
+    def __init__(self, settings: Settings, images: Tensor, concepts: Tensor, classes: np.ndarray) -> None:
+        self.settings, self.images, self.concepts, self.classes = settings, images, concepts, classes
+        self.names, self.of_image, self.sizes = np.unique(classes, return_inverse=True, return_counts=True)
+        self.moments: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by concept and list length
+
+    @cached_property
+    def cosines(self) -> np.ndarray:
+        """(N, C) float32."""
+        return (self.images @ self.concepts.T).numpy()
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """P (N, C) float32."""
+        return (self.images @ self.concepts.T * self.settings.softmax_scale).softmax(dim=1).numpy()
+
+
+# ---------------------------------------------------------------- soft_wpmi and wpmi
+
+
+def likelihood_z(classes: ImageClasses, layer: Layer, labels: np.ndarray) -> np.ndarray:
+    """(L - mean) / sd (K,), where rank r draws an image from the class of the image that stands there.
+
+    labels: (K,) positions of concepts, -1 for none.
+    mean = Σ_r mean of g_r in that class. variance = Σ over classes of Σ_r var g_r less the correction for drawing
+    without replacement, ((Σ_r sd g_r)² - Σ_r var g_r) / (n - 1): the gains of two ranks correlate almost fully.
+    """
+    settings = classes.settings
+    lists = layer.top(settings.top_k, 0, layer.neurons)[0]
+    lengths = np.full(layer.neurons, settings.top_k) if layer.lengths is None else layer.lengths
+    z = np.full(layer.neurons, np.nan)
+    labelled = (labels >= 0) & ~layer.dead
+    for concept, length in np.unique(np.stack([labels[labelled], lengths[labelled]], axis=1), axis=0):
+        slopes = np.asarray(rank_slopes(settings, length)[0])
+        if (concept, length) not in classes.moments:
+            classes.moments[concept, length] = _class_moments(classes, concept, slopes)
+        means, sds = classes.moments[concept, length]
+        neurons = np.flatnonzero(labelled & (labels == concept) & (lengths == length))
+        images = lists[neurons, :length]
+        class_at_rank, ranks = classes.of_image[images], np.arange(length)  # (neuron, rank)
+        own = np.log1p(classes.probabilities[images, concept].astype(np.float64) * slopes).sum(axis=1)
+        mean, sd = means[class_at_rank, ranks].sum(axis=1), sds[class_at_rank, ranks]
+        variance = (sd**2).sum(axis=1)
+        for number, size in enumerate(classes.sizes):
+            of_class = np.where(class_at_rank == number, sd, 0)
+            variance -= (of_class.sum(axis=1) ** 2 - (of_class**2).sum(axis=1)) / max(size - 1, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z[neurons] = np.where(variance > 0, (own - mean) / np.sqrt(variance), np.nan)
+    return z
+
+
+def _class_moments(classes: ImageClasses, concept: int, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (class, rank) of ln(1 + t_r P) of one concept over each class."""
+    nodes, _ = interpolation_nodes(np.log1p(slopes))
+    weights = interpolation(np.log1p(slopes), nodes)  # (rank, node)
+    gains = np.log1p(classes.probabilities[:, concept, None].astype(np.float64) * np.expm1(nodes))  # (image, node)
+    by_class = [gains[classes.of_image == number] for number in range(len(classes.names))]
+    means = np.stack([of_class.mean(axis=0) for of_class in by_class])
+    sds = np.stack([of_class.std(axis=0) for of_class in by_class])
+    return means @ weights.T, sds @ weights.T
+
+
+# ---------------------------------------------------------------- cos, cos_cubed and pearson
+
+
+def product_z(product: ColumnProduct, classes: ImageClasses, layer: Layer, labels: np.ndarray) -> np.ndarray:
+    """Correlation (K,) of what is multiplied, centred within each class, times the root of its degrees of freedom."""
+    columns = classes.probabilities if product.probabilities else classes.cosines
+    centred = _centred_in_classes(product, classes, columns)
+    z = np.full(layer.neurons, np.nan)
+    for neurons in slices(layer.neurons, NEURONS_AT_ONCE):
+        block = _centred_in_classes(product, classes, layer.block(neurons.start, neurons.stop))
+        of_labels = centred[:, np.maximum(labels[neurons], 0)]
+        norm = np.sqrt((block**2).sum(axis=0) * (of_labels**2).sum(axis=0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            correlations = (block * of_labels).sum(axis=0) / norm
+            z[neurons] = correlations * np.sqrt(len(classes.classes) - len(classes.sizes))
+    z[(labels < 0) | layer.dead | ~np.isfinite(z)] = np.nan
+    return z
+
+
+def _centred_in_classes(product: ColumnProduct, classes: ImageClasses, values: np.ndarray) -> np.ndarray:
+    """The columns (N, n), cubed if the product is, less their mean over each class; the images sorted by class."""
+    values = values[np.argsort(classes.of_image, kind="stable")].astype(np.float64)
+    if product.cubed:
+        values -= values.mean(axis=0)
+        values *= values * values
+    starts = np.cumsum(classes.sizes) - classes.sizes
+    means = np.add.reduceat(values, starts, axis=0) / classes.sizes[:, None]
+    values -= np.repeat(means, classes.sizes, axis=0)
+    return values
+
+
+# ---------------------------------------------------------------- rank_reorder
+
+
+def reorder_z(classes: ImageClasses, layer: Layer, labels: np.ndarray) -> np.ndarray:
+    """(score - mean) / sd (K,) over DRAWS draws in which each top image is replaced by another of its class.
+
+    No formula is known. The draws' orders of each class are shared by all neurons.
+    """
+    settings, device = classes.settings, torch.device("cpu")
+    n = listed_images(settings, layer.images)
+    random = np.random.default_rng(settings.seed)
+    orders = {
+        name: np.stack([random.permutation(np.flatnonzero(classes.classes == name)) for _ in range(DRAWS)])
+        for name in classes.names
+    }
+    permutations = draw_permutations(settings.permutations, n, settings.seed)
+    z = np.full(layer.neurons, np.nan)
+    for neurons in slices(layer.neurons, NEURONS_AT_ONCE):
+        lists, values = layer.top(n, neurons.start, neurons.stop)
+        lengths = reordered_lengths(layer, values, neurons)
+        own_labels = labels[neurons]
+        for concept in np.unique(own_labels[own_labels >= 0]):
+            embedding = classes.concepts[[concept]]
+            measure = reorder_measure(classes.images, embedding, n, settings.rank_power, device, int(TABLE_BYTES))
+            for neuron in np.flatnonzero((own_labels == concept) & ~layer.dead[neurons]):
+                images, own_values = lists[neuron, : lengths[neuron]], values[[neuron], : lengths[neuron]]
+                scores = _scores_of_draws(classes, measure, orders, permutations, images, own_values)
+                sd = scores[1:].std()
+                if np.isfinite(scores).all() and sd > 1e-9 * abs(scores[0]):
+                    z[neurons.start + neuron] = (scores[0] - scores[1:].mean()) / sd
+    return z
+
+
+def _scores_of_draws(
+    classes: ImageClasses,
+    measure: Measure,
+    orders: dict[int, np.ndarray],
+    permutations: np.ndarray,
+    images: np.ndarray,
+    values: np.ndarray,
+) -> np.ndarray:
+    """Scores (1 + DRAWS,) of one neuron and concept: on its own images (n,), then on each draw. values: (1, n)."""
+    settings = classes.settings
+    listed = scaled(values)
+    chance = baselines(listed, shortened(permutations, len(images)), settings.rank_power)
+    drawn = np.tile(images, (1 + DRAWS, 1))
+    for name, order in orders.items():
+        positions = np.flatnonzero(classes.classes[images] == name)
+        drawn[1:, positions] = order[:, : len(positions)]
+    errors, means = measure(drawn, np.broadcast_to(listed[0], drawn.shape))
+    return reorder_scores(errors, means, np.full(len(drawn), chance[0]), settings.rank_scale).numpy()[:, 0]
