@@ -26,6 +26,7 @@ from dissectdb.extract.editing.edits import KnownLayer, dissected_layers, find_l
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.record.blocks import Block
 from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
@@ -79,7 +80,7 @@ def _losses(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def run(
-    warehouse: Any,
+    warehouse: Store,
     plan: Plan,
     dissection_id: int,
     watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
@@ -128,7 +129,7 @@ class Layer:
             images = [images[place] for place in np.sort(chosen)]
         return Block(-1, images)  # no block of the split: what is kept of it is another thing
 
-    def alone(self, warehouse: Any, dissection_id: int) -> list[Ablation]:
+    def alone(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
         """Each live neuron, or a sample of them."""
         rows = warehouse.rows(
             """
@@ -142,7 +143,7 @@ class Layer:
             neurons = np.sort(self.random.choice(neurons, self.asked.neurons, replace=False))
         return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
 
-    def together(self, warehouse: Any, dissection_id: int) -> list[Ablation]:
+    def together(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
         """The interpretable neurons of each concept at once, and as many random ones of the layer, several times."""
         rows = warehouse.rows(
             """
@@ -207,7 +208,7 @@ class Layer:
 
     def rows(
         self,
-        warehouse: Any,
+        warehouse: Store,
         first: int,
         ablations: Sequence[Ablation],
         parts: Sequence[Effects],

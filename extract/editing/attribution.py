@@ -21,6 +21,7 @@ from torch import Tensor
 from dissectdb.extract.editing.cut import Change, Cut, Kept
 from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.editing.search import Search
+from dissectdb.extract.store import Store
 
 STEPS = 64  # of the integral; the shares then add up to the change within about one percent
 NEURONS = 5  # that are named for an image
@@ -44,7 +45,7 @@ def contributions(cut: Cut, kept: Kept, change: Change, new: Tensor, old: Tensor
     return shares
 
 
-def causes(warehouse: Any, search: Search, planned: PlannedEdit, split: str) -> Iterator[dict[str, Any]]:
+def causes(warehouse: Store, search: Search, planned: PlannedEdit, split: str) -> Iterator[dict[str, Any]]:
     """A unit for each block of a split that is not there yet: the NEURONS that did most for each new class."""
     split_id, blocks = search.blocks(warehouse, split)
     changed = warehouse.rows(

@@ -21,13 +21,14 @@ from dissectdb.extract.editing.edits import EditedLayer, KnownLayer, PlannedEdit
 from dissectdb.extract.record.passes import Plan
 from dissectdb.extract.scoring import labels, scorers
 from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import Protocol
 
 STRATA = 10  # groups of neurons of about equal weight norm
 READS_SCORES = ("paper", "proportional")
 
 
-def plan_controls(warehouse: Any, plan: Plan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
+def plan_controls(warehouse: Store, plan: Plan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
     """The controls of an edit that is in the warehouse; none where a control would be the edit itself."""
     found = [_control(planned, "all", None, _all(planned))]
     if any(_bias(plan, each) is not None for each in planned.layers):
@@ -73,7 +74,7 @@ def _one_group(each: EditedLayer) -> list[np.ndarray]:
     return [np.arange(len(each.scales))]
 
 
-def _norms(warehouse: Any, each: EditedLayer) -> np.ndarray:
+def _norms(warehouse: Store, each: EditedLayer) -> np.ndarray:
     rows = warehouse.rows(
         "select weight_l2 from neurons where layer_id = $layer order by unit", {"layer": each.layer_id}
     )
@@ -96,7 +97,7 @@ def _permuted(each: EditedLayer, groups: Sequence[np.ndarray], random: np.random
 # ---------------------------------------------------------------- labels of shuffled images
 
 
-def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Iterator[PlannedEdit]:
+def _shuffled(warehouse: Store, planned: PlannedEdit, protocol: Protocol) -> Iterator[PlannedEdit]:
     """The rule on labels for which the images' embeddings have changed places."""
     if not protocol.shuffles:
         return

@@ -28,6 +28,7 @@ from dissectdb.extract.editing.cut import Change, Scaling
 from dissectdb.extract.models import hooks
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError, written
 from dissectdb.extract.study.values import choices
 
@@ -93,7 +94,7 @@ def choose(edits: Sequence[study.Edit], name: str | None) -> list[study.Edit]:
     return [edit for edit in edits if name in (None, edit.name)]
 
 
-def find_dissection(warehouse: Any, plan: Plan) -> int:
+def find_dissection(warehouse: Store, plan: Plan) -> int:
     """The id of the dissection that a study's edits go by. Raises StudyError."""
     dissection_id = plan.dissection_id(warehouse)
     if dissection_id is None:
@@ -120,7 +121,7 @@ class KnownLayer:
     mark: str = ""
 
 
-def plan_edits(warehouse: Any, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
+def plan_edits(warehouse: Store, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
     """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
     known = dissected_layers(warehouse, plan, dissection_id)
     layers = {each.name: edited_layers(warehouse, dissection_id, each, known) for each in asked}
@@ -150,7 +151,7 @@ def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) ->
     return PlannedEdit(row | {"fingerprint": fingerprints.of_values(parent, asked, scales)}, layers)
 
 
-def with_ids(warehouse: Any, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
+def with_ids(warehouse: Store, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
     """Each different edit once, with the id that it has in the warehouse, or the next that is free."""
     known, free, found = _known(warehouse), warehouse.next_id("edits"), {}
     for each in planned:
@@ -163,12 +164,12 @@ def with_ids(warehouse: Any, planned: Sequence[PlannedEdit]) -> list[PlannedEdit
     return list(found.values())
 
 
-def _known(warehouse: Any) -> dict[str, int]:
+def _known(warehouse: Store) -> dict[str, int]:
     """The edits that are there, by fingerprint."""
     return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
 
-def dissected_layers(warehouse: Any, plan: Plan, dissection_id: int) -> dict[str, KnownLayer]:
+def dissected_layers(warehouse: Store, plan: Plan, dissection_id: int) -> dict[str, KnownLayer]:
     """The layers of a dissection by the study's names; the warehouse may hold more than the study names."""
     rows = warehouse.rows(
         """
@@ -200,7 +201,7 @@ def find_layer(name: str, known: Mapping[str, KnownLayer]) -> KnownLayer | None:
 
 
 def edited_layers(
-    warehouse: Any, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
+    warehouse: Store, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
 ) -> list[KnownLayer]:
     """The layers of an edit. Raises StudyError for one that the warehouse does not have, and for a module twice."""
     if not asked.layer_names:
@@ -232,7 +233,7 @@ def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapp
             )
 
 
-def choose_layer(warehouse: Any, dissection_id: int, edit: str, known: Mapping[str, KnownLayer]) -> KnownLayer:
+def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping[str, KnownLayer]) -> KnownLayer:
     """The first of layer_choices that is known."""
     rows = warehouse.rows(
         "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
@@ -252,7 +253,7 @@ def has_weight_rows(module: nn.Module, units: int) -> bool:
 
 
 def edit_row(
-    warehouse: Any, plan: Plan, dissection_id: int, asked: study.Edit, layers: Sequence[KnownLayer], edit_id: int
+    warehouse: Store, plan: Plan, dissection_id: int, asked: study.Edit, layers: Sequence[KnownLayer], edit_id: int
 ) -> dict[str, Any]:
     """A row of `edits`, but for its fingerprint; keys that the rule does not read are NULL."""
     reads = study.READS[asked.rule]
@@ -284,7 +285,7 @@ Scales = Mapping[str, Sequence[tuple[Any, ...]]]  # layer → (unit, scale, bias
 
 
 def scales_of_rules(
-    warehouse: Any,
+    warehouse: Store,
     rows: Sequence[Mapping[str, Any]],
     layers: Mapping[int, Sequence[KnownLayer]],
     others: Mapping[str, Any] | None = None,
@@ -319,7 +320,7 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
     )
 
 
-def scales_of_query(warehouse: Any, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[tuple]]:
+def scales_of_query(warehouse: Store, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[tuple]]:
     """layer → (unit, scale, bias scale) as the user's query yields them. Raises StudyError for other columns."""
     edit = f"edit {asked.name}: its sql"
     names = [layer.name for layer in layers]
@@ -367,7 +368,7 @@ def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[An
 # ---------------------------------------------------------------- entering
 
 
-def enter_edits(warehouse: Any, planned: Sequence[PlannedEdit]) -> None:
+def enter_edits(warehouse: Store, planned: Sequence[PlannedEdit]) -> None:
     """Those that are not there yet, with their layers and scales, in one transaction."""
     known = _known(warehouse)
     new = [each for each in planned if each.row["fingerprint"] not in known]

@@ -31,6 +31,7 @@ from dissectdb.extract.models import checkpoints, networks
 from dissectdb.extract.record import catalog, ledger, passes
 from dissectdb.extract.record.blocks import Networks, predictions_table
 from dissectdb.extract.record.passes import Plan, Target
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
 
 SEARCHED, OPENED = "validation", "test"
@@ -41,7 +42,7 @@ Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 def run(
-    warehouse: Any,
+    warehouse: Store,
     plan: Plan,
     planned: Sequence[PlannedEdit],
     folder: Path,
@@ -114,12 +115,12 @@ def describe(plan: Plan, planned: Sequence[PlannedEdit], folder: Path) -> list[d
     return rows
 
 
-def build(warehouse: Any) -> None:
+def build(warehouse: Store) -> None:
     """Bring the counts of what edits did up to date."""
     list(warehouse.build(select=["edit_outcomes"]))
 
 
-def choose(warehouse: Any, planned: Sequence[PlannedEdit], split_id: int) -> PlannedEdit:
+def choose(warehouse: Store, planned: Sequence[PlannedEdit], split_id: int) -> PlannedEdit:
     """The best of the planned edits on a split, entered as the choice among all that were tried there."""
     build(warehouse)
     rows = warehouse.rows(
@@ -131,7 +132,7 @@ def choose(warehouse: Any, planned: Sequence[PlannedEdit], split_id: int) -> Pla
     return by_id[edit_id]
 
 
-def enter_once(warehouse: Any, table: str, edit_id: int, split_id: int, **values: Any) -> None:
+def enter_once(warehouse: Store, table: str, edit_id: int, split_id: int, **values: Any) -> None:
     """A row about an edit and a split, if there is none."""
     known = warehouse.rows(
         f"select 1 from {table} where edit_id = $edit and split_id = $split", {"edit": edit_id, "split": split_id}
@@ -151,7 +152,7 @@ def checkpoint_path(folder: Path, plan: Plan, planned: PlannedEdit) -> Path:
     return folder / f"{name}-{planned.row['fingerprint'][:8]}{suffix}"
 
 
-def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: Path) -> Path:
+def save_network(warehouse: Store, search: Search, planned: PlannedEdit, folder: Path) -> Path:
     """Save the edited network and enter it with its predictions; returns the checkpoint."""
     plan, checkpoint = search.plan, checkpoint_path(folder, search.plan, planned)
     original = plan.study.network.weights
@@ -177,7 +178,7 @@ def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: P
     return checkpoint
 
 
-def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str, edited: Networks) -> Any:
+def predictions(warehouse: Store, search: Search, planned: PlannedEdit, split: str, edited: Networks) -> Any:
     """Yield the blocks of the edited network's predictions that are missing, each with its ledger entry."""
     plan, network = search.plan, edited.network
     target = Target("predictions", network.name, split, network.fingerprint, len(network.classes))

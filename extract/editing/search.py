@@ -29,6 +29,7 @@ from dissectdb.extract.models.preprocessing import Pixels
 from dissectdb.extract.record import catalog, ledger, passes
 from dissectdb.extract.record.blocks import Block, outcomes
 from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
 
 BUDGET = 1_500_000_000  # bytes that are kept between questions
@@ -64,7 +65,7 @@ class Search:
 
     def run(
         self,
-        warehouse: Any,
+        warehouse: Store,
         planned: Sequence[PlannedEdit],
         split: str,
         progress: Callable[[int, int], None] = lambda done, total: None,
@@ -105,7 +106,7 @@ class Search:
             groups.setdefault(self.first_layer(each), []).append(each)
         return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
 
-    def blocks(self, warehouse: Any, split: str) -> tuple[int, list[Block]]:
+    def blocks(self, warehouse: Store, split: str) -> tuple[int, list[Block]]:
         """The id of a split and its sound images in blocks. Raises StudyError where there are none."""
         dataset_id = warehouse.find("datasets", self.plan.dataset)
         split_id = ledger.split_ids(warehouse, dataset_id).get(split)
@@ -115,7 +116,7 @@ class Search:
         return split_id, passes.in_blocks(images, split_id)
 
     def missing(
-        self, warehouse: Any, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
+        self, warehouse: Store, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
     ) -> list[tuple[Block, list[PlannedEdit]]]:
         """The blocks that are not done, each with the edits that lack it."""
         rows = warehouse.rows("select edit_id, block from edit_blocks where split_id = $split", {"split": split_id})
@@ -172,7 +173,7 @@ class Search:
         others = streams.twins(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
         return [found, *(replace(found, start=start) for start in others)]
 
-    def logits(self, warehouse: Any, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
+    def logits(self, warehouse: Store, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
         """The blocks of a split with what an edited network says of their images: (image, class)."""
         split_id, blocks = self.blocks(warehouse, split)
         layer, change = self.first_layer(planned), planned.change(self.plan.device)

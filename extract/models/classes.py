@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dissectdb.extract import study
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.class_names import few, meet
 
@@ -165,7 +166,7 @@ def warn_of_splits(counts: Mapping[tuple[str, str | None], int]) -> None:
             log.warning("split %s has no image of %s, which another split has", split, few(missing))
 
 
-def counts_by_split(warehouse: Any, dataset_id: int) -> dict[tuple[str, str | None], int]:
+def counts_by_split(warehouse: Store, dataset_id: int) -> dict[tuple[str, str | None], int]:
     """How many sound images of each class a split has."""
     rows = warehouse.rows(
         """
@@ -179,7 +180,7 @@ def counts_by_split(warehouse: Any, dataset_id: int) -> dict[tuple[str, str | No
     return {(split, name): images for split, name, images in rows.iter_rows()}
 
 
-def refuse_unjudged(warehouse: Any, plan: Any, splits: Sequence[str], command: str) -> None:
+def refuse_unjudged(warehouse: Store, plan: Any, splits: Sequence[str], command: str) -> None:
     """Raises StudyError where no image of a split has a class that is an output; says where only some have one."""
     counts = counts_by_split(warehouse, warehouse.find("datasets", plan.dataset))
     outputs = set(plan.network.classes)
@@ -202,7 +203,7 @@ def refuse_unjudged(warehouse: Any, plan: Any, splits: Sequence[str], command: s
 # ---------------------------------------------------------------- the order of the outputs
 
 
-def warn_of_order(warehouse: Any, plan: Any) -> None:
+def warn_of_order(warehouse: Store, plan: Any) -> None:
     """Say so where the network knows the classes, but in another order than its outputs are named in."""
     network_id = warehouse.find("networks", plan.network.fingerprint)
     rows = warehouse.rows(

@@ -29,6 +29,7 @@ from dissectdb.extract.models import classes, clip, devices, networks
 from dissectdb.extract.models.hooks import Tap
 from dissectdb.extract.record import catalog, ledger, passes
 from dissectdb.extract.record.blocks import Block, Clips, Networks, layer_tables, lists
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import Study, StudyError
 from dissectdb.extract.study.values import choices
 
@@ -294,7 +295,7 @@ def _clip(arrays: Arrays, embeddings: Mapping[str, np.ndarray]) -> ArraysClip:
 
 def run(
     plan: ArraysPlan,
-    warehouse: Any,
+    warehouse: Store,
     entered: passes.Entered,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Any:
@@ -303,7 +304,7 @@ def run(
 
 
 def read_blocks(
-    warehouse: Any,
+    warehouse: Store,
     plan: ArraysPlan,
     dataset_id: int,
     targets: Sequence[passes.Target],

@@ -24,6 +24,7 @@ from dissectdb.extract.models import hooks
 from dissectdb.extract.models.clip import Clip
 from dissectdb.extract.models.hooks import Tap
 from dissectdb.extract.models.networks import Network, recipe_json
+from dissectdb.extract.store import Store
 
 IMAGES = pa.schema(
     [
@@ -53,7 +54,7 @@ def now() -> datetime:
 
 
 def enter_dataset(
-    warehouse: Any,
+    warehouse: Store,
     settings: study.Dataset,
     source: Source,
     fingerprint: str,
@@ -148,7 +149,7 @@ def _image_table(images: Sequence[Image], first_image: int, split_ids: Mapping[s
     return pa.table([pa.array(c, field.type) for c, field in zip(columns, IMAGES, strict=True)], schema=IMAGES)
 
 
-def sound_counts(warehouse: Any, dataset_id: int) -> Counter[str]:
+def sound_counts(warehouse: Store, dataset_id: int) -> Counter[str]:
     """Images without a defect in each split of a dataset."""
     rows = warehouse.rows(
         """
@@ -161,7 +162,7 @@ def sound_counts(warehouse: Any, dataset_id: int) -> Counter[str]:
     return Counter(dict(rows.rows()))
 
 
-def enter_network(warehouse: Any, network: Network) -> int:
+def enter_network(warehouse: Store, network: Network) -> int:
     """A network of a study, without layers; where an edit here made its weights, the row names the original."""
     if (known := warehouse.find("networks", network.fingerprint)) is not None:
         return known
@@ -170,7 +171,7 @@ def enter_network(warehouse: Any, network: Network) -> int:
     return row["network_id"]
 
 
-def original_of(warehouse: Any, network: Network) -> int | None:
+def original_of(warehouse: Store, network: Network) -> int | None:
     """The network of which this one is an edit, if its weights are those of an edited network; else None."""
     rows = warehouse.rows(
         """
@@ -190,7 +191,7 @@ def edited_fingerprint(network: str, edit: str) -> str:
 
 
 def network_row(
-    warehouse: Any, network: Network, *, parent_network_id: int | None = None, edit_id: int | None = None
+    warehouse: Store, network: Network, *, parent_network_id: int | None = None, edit_id: int | None = None
 ) -> dict[str, Any]:
     """A row of `networks` for a network that is not there yet."""
     return {
@@ -222,7 +223,7 @@ def layer_fingerprint(network: Network, tap: Tap) -> str:
     return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis, *call)
 
 
-def enter_layers(warehouse: Any, network: Network, network_id: int, taps: Sequence[Tap]) -> list[EnteredLayer]:
+def enter_layers(warehouse: Store, network: Network, network_id: int, taps: Sequence[Tap]) -> list[EnteredLayer]:
     """The layers, each with its neurons. Says where a layer that is there already gets another name by it."""
     names = _layer_names(warehouse, network_id)
     modules = hooks.modules_by_name(network.model)
@@ -243,13 +244,13 @@ def enter_layers(warehouse: Any, network: Network, network_id: int, taps: Sequen
     return entered
 
 
-def _layer_names(warehouse: Any, network_id: int) -> dict[int, str]:
+def _layer_names(warehouse: Store, network_id: int) -> dict[int, str]:
     """layer_id → the name that views show."""
     query = "select layer_id, layer from named_layers where network_id = $network order by layer_id"
     return dict(warehouse.rows(query, {"network": network_id}).iter_rows())
 
 
-def _enter_layer(warehouse: Any, network_id: int, tap: Tap, modules: Mapping[str, Any], fingerprint: str) -> int:
+def _enter_layer(warehouse: Store, network_id: int, tap: Tap, modules: Mapping[str, Any], fingerprint: str) -> int:
     layer_id, first = warehouse.next_id("layers"), warehouse.next_id("neurons")
     norms = hooks.weight_norms(modules[tap.layer], tap.units)
     neurons = [(first + unit, layer_id, unit, *norms[unit]) for unit in range(tap.units)]
@@ -281,7 +282,7 @@ def _position(modules: Mapping[str, Any], name: str) -> int:
     return names.index(name if name in names else firsts[modules[name]])
 
 
-def enter_clip(warehouse: Any, clip: Clip) -> int:
+def enter_clip(warehouse: Store, clip: Clip) -> int:
     """The row of a CLIP."""
     if (known := warehouse.find("clips", clip.fingerprint)) is not None:
         return known
@@ -305,7 +306,7 @@ def concept_set_fingerprint(settings: study.ConceptSet, classes_of: Mapping[str,
 
 
 def enter_concept_set(
-    warehouse: Any, settings: study.ConceptSet, classes_of: Mapping[str, Sequence[str]], fingerprint: str
+    warehouse: Store, settings: study.ConceptSet, classes_of: Mapping[str, Sequence[str]], fingerprint: str
 ) -> int:
     """A concept set with its concepts and their classes."""
     if (known := warehouse.find("concept_sets", fingerprint)) is not None:
@@ -342,7 +343,7 @@ def enter_concept_set(
     return set_id
 
 
-def concepts_without_embedding(warehouse: Any, clip_id: int, concept_set_id: int) -> list[tuple[int, str]]:
+def concepts_without_embedding(warehouse: Store, clip_id: int, concept_set_id: int) -> list[tuple[int, str]]:
     """(concept_id, concept) of the set's concepts that this CLIP has not embedded yet."""
     rows = warehouse.rows(
         """
@@ -357,7 +358,7 @@ def concepts_without_embedding(warehouse: Any, clip_id: int, concept_set_id: int
 
 
 def embed_concept_set(
-    warehouse: Any,
+    warehouse: Store,
     clip: Clip,
     clip_id: int,
     set_id: int,
@@ -379,7 +380,7 @@ def embed_concept_set(
 
 
 def embeddings_of_same_texts(
-    warehouse: Any, clip_id: int, concept_set_id: int, templates: Sequence[str]
+    warehouse: Store, clip_id: int, concept_set_id: int, templates: Sequence[str]
 ) -> list[tuple[int, list[float]]]:
     """(concept_id, embedding) of concepts without one that a set with the same templates has, for this CLIP."""
     rows = warehouse.rows(

@@ -6,9 +6,10 @@ from typing import Any
 
 from dissectdb.extract import concepts
 from dissectdb.extract.models.clip import warn_of_cut_texts
+from dissectdb.extract.store import Store
 
 
-def note_new_concepts(plan: Any, warehouse: Any) -> None:
+def note_new_concepts(plan: Any, warehouse: Store) -> None:
     """Say what is odd about the concept sets that the warehouse does not hold yet, for this CLIP."""
     is_new_clip = warehouse.find("clips", plan.clip.fingerprint) is None
     for settings, classes_of, fingerprint in plan.concept_sets:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.record.catalog import now
 from dissectdb.extract.scoring.topk import draw_permutations
+from dissectdb.extract.store import Store
 
 # What the views take about a second for on two cores: products of a best image and a concept, or of an
 # activation and a concept.
@@ -63,7 +64,7 @@ def choose_engine(settings: study.Dissection, size: Size) -> str:
 
 
 def rows(
-    warehouse: Any,
+    warehouse: Store,
     asked: Sequence[tuple[study.Dissection, str, Size]],
     set_ids: Mapping[str, int],
     *,

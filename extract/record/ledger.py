@@ -10,9 +10,10 @@ from typing import Any
 
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.blocks import Block, ProbingImage
+from dissectdb.extract.store import Store
 
 
-def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
+def blocks_done(warehouse: Store, fingerprint: str) -> set[int]:
     """The finished blocks of the extraction with this fingerprint."""
     rows = warehouse.rows(
         """
@@ -25,7 +26,7 @@ def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
     return set(rows["block"])
 
 
-def split_ids(warehouse: Any, dataset_id: int) -> dict[str, int]:
+def split_ids(warehouse: Store, dataset_id: int) -> dict[str, int]:
     """split → split_id of a dataset."""
     rows = warehouse.rows("select split, split_id from splits where dataset_id = $id", {"id": dataset_id})
     return dict(rows.rows())
@@ -50,7 +51,7 @@ def ledger_entries(block: Block, extraction_ids: Sequence[int], seconds: float) 
     return "extraction_blocks", [{"extraction_id": extraction_id, **entry} for extraction_id in extraction_ids]
 
 
-def sound_images(warehouse: Any, split_id: int) -> list[ProbingImage]:
+def sound_images(warehouse: Store, split_id: int) -> list[ProbingImage]:
     """The images of a split that have no defect, in order of position."""
     rows = warehouse.rows(
         """

@@ -35,6 +35,7 @@ from dissectdb.extract.record.blocks import Block, Clips, Networks, ProbingImage
 from dissectdb.extract.record.concept_notes import note_new_concepts
 from dissectdb.extract.record.ledger import blocks_done, sound_images, split_ids, with_ledger
 from dissectdb.extract.scoring.robustness import LIKELIHOODS
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import ConceptSet, Study, StudyError
 
 log = logging.getLogger("dissectdb")
@@ -100,7 +101,7 @@ class Plan:
             *(Target("predictions", self.network.name, split, self.network.fingerprint, outputs) for split in splits),
         ]
 
-    def steps(self, warehouse: Any) -> list[Step]:
+    def steps(self, warehouse: Store) -> list[Step]:
         """What is not done yet; empty when nothing is stale."""
         known = warehouse.find("datasets", self.dataset)
         if known is None:
@@ -134,7 +135,7 @@ class Plan:
                 steps.append(Step(what, 0, len(names), 0.0))
         return steps
 
-    def _unlabelled(self, warehouse: Any, dissection_id: int) -> list[str]:
+    def _unlabelled(self, warehouse: Store, dissection_id: int) -> list[str]:
         """Layers that a dissection has no labels of: the study's, and those that another study has recorded for it."""
         query = "select layer_id from labelled_layers where dissection_id = $id"
         done = set(warehouse.rows(query, {"id": dissection_id})["layer_id"])
@@ -152,15 +153,15 @@ class Plan:
         others = [layer for layer_id, layer in unlabelled.items() if layer_id not in ids.values()]
         return [name for name, layer_id in ids.items() if layer_id not in done or layer_id in unlabelled] + others
 
-    def is_done(self, warehouse: Any) -> bool:
+    def is_done(self, warehouse: Store) -> bool:
         """Whether nothing is stale; without looking at images that the warehouse does not know."""
         return warehouse.find("datasets", self.dataset) is not None and not self.steps(warehouse)
 
-    def dissection_id(self, warehouse: Any) -> int | None:
+    def dissection_id(self, warehouse: Store) -> int | None:
         """The id of the study's last dissection, the one that its reports and edits are about."""
         return warehouse.find("dissections", self.dissections()[-1][1])
 
-    def _step(self, warehouse: Any, target: Target, count: int) -> Step | None:
+    def _step(self, warehouse: Store, target: Target, count: int) -> Step | None:
         done = len(blocks_done(warehouse, target.fingerprint(self.dataset))) * BLOCK
         if (left := max(count - done, 0)) == 0:
             return None
@@ -246,7 +247,7 @@ def load_network(study: Study, source: sources.Source) -> networks.Network:
 
 def run(
     plan: Plan,
-    warehouse: Any,
+    warehouse: Store,
     entered: Entered,
     progress: Callable[[int, int], None] = lambda done, total: None,
     fill: Callable[..., Iterator[Any]] | None = None,
@@ -276,7 +277,7 @@ def unwatched(what: str, unit: str) -> AbstractContextManager[Callable[[int, int
     return nullcontext(lambda done, total: None)
 
 
-def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> Entered:
+def enter(plan: Plan, warehouse: Store, watch: Callable[..., Any] = unwatched) -> Entered:
     """Enter what of a study is new: images, network, layers, CLIP, concepts and their embeddings.
 
     watch: watch("embedding", unit="concepts") is a context whose value is called with what is done, and all there is.
@@ -302,7 +303,7 @@ def enter(plan: Plan, warehouse: Any, watch: Callable[..., Any] = unwatched) -> 
     return Entered(dataset_id, (Networks(plan.network, network_id, layers), Clips(plan.clip, clip_id)), set_ids)
 
 
-def new_dissections(plan: Plan, warehouse: Any, entered: Entered) -> dict[str, Any]:
+def new_dissections(plan: Plan, warehouse: Store, entered: Entered) -> dict[str, Any]:
     """A unit with the study's dissections that are not there yet; empty if all are."""
     return dissections.rows(
         warehouse,
@@ -354,7 +355,7 @@ Missing = tuple[dict[Target, int], list[tuple[Block, list[Target]]]]
 
 
 def missing_blocks(
-    warehouse: Any, plan: Plan, dataset_id: int, targets: Sequence[Target], users: tuple[Networks, Clips]
+    warehouse: Store, plan: Plan, dataset_id: int, targets: Sequence[Target], users: tuple[Networks, Clips]
 ) -> list[Missing]:
     """For each split: the extraction_id of every target, and the blocks that are not done with what they lack."""
     ids = split_ids(warehouse, dataset_id)
@@ -373,7 +374,7 @@ def missing_blocks(
 
 
 def run_targets(
-    warehouse: Any,
+    warehouse: Store,
     plan: Plan,
     dataset_id: int,
     targets: Sequence[Target],
@@ -408,7 +409,7 @@ def in_blocks(images: Sequence[ProbingImage], split_id: int) -> list[Block]:
     return [Block(number, images[start : start + BLOCK], split_id) for number, start in enumerate(starts)]
 
 
-def enter_extraction(warehouse: Any, plan: Plan, target: Target, split_id: int, users: tuple[Networks, Clips]) -> int:
+def enter_extraction(warehouse: Store, plan: Plan, target: Target, split_id: int, users: tuple[Networks, Clips]) -> int:
     """The row that a target's ledger entries belong to."""
     fingerprint = target.fingerprint(plan.dataset)
     if (known := warehouse.find("extractions", fingerprint)) is not None:

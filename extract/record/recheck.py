@@ -18,6 +18,7 @@ from dissectdb.extract.models import batches
 from dissectdb.extract.record import arrays, catalog, ledger, passes
 from dissectdb.extract.record.blocks import Block, Clips, Networks, ProbingImage, compute
 from dissectdb.extract.record.passes import Plan, Target
+from dissectdb.extract.store import Store
 
 SHOWN_LAYERS = 3
 FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order, or embeddings in half precision
@@ -39,7 +40,7 @@ class Finding:
         return not self.problem
 
 
-def recheck(plan: Plan, warehouse: Any, images: int, seed: int) -> Iterator[Finding]:
+def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Finding]:
     """A finding for each file and each target of the study; `images` are drawn from each split."""
     if absent := list(_absent(plan, warehouse)):
         yield from absent
@@ -79,7 +80,7 @@ def _again(
     return compute(block, made, targets, [users], plan.device, lambda done: None)
 
 
-def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
+def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
     """What the study names and the warehouse does not know by its content."""
     wanted = [
         ("dataset", plan.study.dataset.name, "datasets", plan.dataset),
@@ -105,7 +106,7 @@ def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
         )
 
 
-def _users(plan: Plan, warehouse: Any) -> tuple[Networks, Clips]:
+def _users(plan: Plan, warehouse: Store) -> tuple[Networks, Clips]:
     network_id = warehouse.find("networks", plan.network.fingerprint)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)  # all are there: none is entered
     return Networks(plan.network, network_id, layers), Clips(plan.clip, warehouse.find("clips", plan.clip.fingerprint))
@@ -113,7 +114,7 @@ def _users(plan: Plan, warehouse: Any) -> tuple[Networks, Clips]:
 
 def _compare_images(
     plan: Plan,
-    warehouse: Any,
+    warehouse: Store,
     images: Sequence[ProbingImage],
     targets: Sequence[Target],
     users: tuple[Networks, Clips],
@@ -159,7 +160,7 @@ def _compare_images(
             yield _finding(what, _flat(again["embedding"]), _flat(stored["embedding"].to_arrow()), allowed)
 
 
-def _precision(plan: Plan, warehouse: Any, target: Target) -> str:
+def _precision(plan: Plan, warehouse: Store, target: Target) -> str:
     rows = warehouse.rows(
         "select precision from extractions where fingerprint = $fingerprint",
         {"fingerprint": target.fingerprint(plan.dataset)},
@@ -167,7 +168,7 @@ def _precision(plan: Plan, warehouse: Any, target: Target) -> str:
     return rows["precision"][0]
 
 
-def _compare_concepts(plan: Plan, warehouse: Any) -> Iterator[Finding]:
+def _compare_concepts(plan: Plan, warehouse: Store) -> Iterator[Finding]:
     """The embeddings of all concepts."""
     clip_id = warehouse.find("clips", plan.clip.fingerprint)
     for settings, classes_of, fingerprint in plan.concept_sets:
