@@ -25,9 +25,9 @@ from dissectdb.extract.editing.cut import Change, Cut, Kept, Scaling
 from dissectdb.extract.editing.edits import KnownLayer, dissected_layers, find_layer
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.record.blocks import Block
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store
-from dissectdb.extract.study import StudyError
+from dissectdb.extract.study import Effects, StudyError
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
 SAMPLED_DRAWS = 20  # random sets of each size where every one takes a forward pass
@@ -44,7 +44,7 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Effects:
+class Outcomes:
     """Per ablation and class (ablation, class): counts of images, and mean and deviation of the change in loss."""
 
     images: np.ndarray  # (class,)
@@ -55,7 +55,7 @@ class Effects:
     loss_change_sd: np.ndarray
 
 
-def measure(before: Tensor, after: Tensor, truth: Tensor) -> Effects:
+def measure(before: Tensor, after: Tensor, truth: Tensor) -> Outcomes:
     """What became of the images of each true class. before: (image, class); after: (ablation, image, class)."""
     members = torch.nn.functional.one_hot(truth, before.shape[1]).double()  # (image, class)
     images = members.sum(0)
@@ -64,10 +64,19 @@ def measure(before: Tensor, after: Tensor, truth: Tensor) -> Effects:
     losses = _losses(after, truth) - _losses(before[None], truth)  # (ablation, image)
     mean = losses @ members / images.clamp(min=1)
     spread = (losses.square() @ members / images.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-    counts = [
-        (each.double() @ members).int().numpy() for each in (right & ~was_right, was_right & ~right, chosen != was)
-    ]
-    return Effects(images.int().numpy(), *counts, mean.numpy(), spread.numpy())
+
+    def count(of: Tensor) -> np.ndarray:
+        """(ablation, class) from (ablation, image)."""
+        return (of.double() @ members).int().numpy()
+
+    return Outcomes(
+        images=images.int().numpy(),
+        gained=count(right & ~was_right),
+        lost=count(was_right & ~right),
+        flips=count(chosen != was),
+        loss_change=mean.numpy(),
+        loss_change_sd=spread.numpy(),
+    )
 
 
 def _losses(logits: Tensor, truth: Tensor) -> Tensor:
@@ -81,7 +90,7 @@ def _losses(logits: Tensor, truth: Tensor) -> Tensor:
 
 def run(
     warehouse: Store,
-    plan: Plan,
+    plan: NetworkPlan,
     dissection_id: int,
     watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
     say: Callable[[str], None] = lambda text: None,
@@ -91,13 +100,15 @@ def run(
     if asked is None:
         raise StudyError('the study has no [effects]; add one with layers = ["…"]')
     known = dissected_layers(warehouse, plan, dissection_id)
-    layers = {name: find_layer(name, known) for name in asked.layers}
-    if missing := [name for name, layer in layers.items() if layer is None]:
-        raise StudyError(f"effects: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
+    layers = {}
+    for name in asked.layers:
+        if (of_study := find_layer(name, known)) is None:
+            raise StudyError(f"effects: {name} is not extracted and built; run: dissectdb extract STUDY")
+        layers[name] = of_study
     split_id, blocks = search.blocks(warehouse, asked.split)
     free = warehouse.next_id("ablations")  # counted on here: the last unit may not be written when the next is made
     for name, of_study in layers.items():
-        layer = Layer(search, of_study, split_id, blocks)
+        layer = Layer(search, asked, of_study, split_id, blocks)
         for ablations, of in ((layer.alone(warehouse, dissection_id), None),
                               (layer.together(warehouse, dissection_id), dissection_id)):  # fmt: skip
             group = layer.fingerprint(ablations)
@@ -112,14 +123,17 @@ def run(
 class Layer:
     """A layer whose neurons are silenced, over all images of a split where that is exact, else over a sample."""
 
-    def __init__(self, search: Search, known: KnownLayer, split_id: int, blocks: Sequence[Block]) -> None:
-        self.search, self.known, self.split_id = search, known, split_id
-        self.asked = search.plan.study.effects
+    def __init__(
+        self, search: Search, asked: Effects, known: KnownLayer, split_id: int, blocks: Sequence[Block]
+    ) -> None:
+        self.search, self.asked, self.known, self.split_id = search, asked, known, split_id
         self.cut: Cut = search.cut(known.layer)
         self.is_exact = self.cut.last is not None
         self.blocks = list(blocks) if self.is_exact else [self._sample(blocks)]
-        names = {name: place for place, name in enumerate(search.plan.network.classes)}
-        self.truth = torch.tensor([names.get(image.class_name, -1) for block in self.blocks for image in block.images])
+        outputs: dict[str | None, int] = {name: output for output, name in enumerate(search.plan.network.classes)}
+        self.truth = torch.tensor(
+            [outputs.get(image.class_name, -1) for block in self.blocks for image in block.images]
+        )
         self.random = np.random.default_rng([self.asked.seed, 1])
 
     def _sample(self, blocks: Sequence[Block]) -> Block:
@@ -171,10 +185,10 @@ class Layer:
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
         units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
         return fingerprints.of_values(
-            plan.network.fingerprint, plan.dataset, self.known.mark or self.known.layer, images, units
+            plan.network.fingerprint, plan.probing_set.fingerprint, self.known.mark or self.known.layer, images, units
         )
 
-    def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Effects]:
+    def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Outcomes]:
         """What each ablation does to the images with a known class, AT_ONCE ablations at a time."""
         known = self.truth >= 0
         if not known.any():
@@ -211,7 +225,7 @@ class Layer:
         warehouse: Store,
         first: int,
         ablations: Sequence[Ablation],
-        parts: Sequence[Effects],
+        parts: Sequence[Outcomes],
         group: str,
         of: int | None,
     ) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from dissectdb.extract.editing.edits import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.scoring import labels, scorers
 from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.extract.store import Store
@@ -28,7 +28,7 @@ STRATA = 10  # groups of neurons of about equal weight norm
 READS_SCORES = ("paper", "proportional")
 
 
-def plan_controls(warehouse: Store, plan: Plan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
+def plan_controls(warehouse: Store, plan: NetworkPlan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
     """The controls of an edit that is in the warehouse; none where a control would be the edit itself."""
     found = [_control(planned, "all", None, _all(planned))]
     if any(_bias(plan, each) is not None for each in planned.layers):
@@ -63,7 +63,7 @@ def _all(planned: PlannedEdit) -> list[EditedLayer]:
     return layers
 
 
-def _bias(plan: Plan, each: EditedLayer) -> EditedLayer | None:
+def _bias(plan: NetworkPlan, each: EditedLayer) -> EditedLayer | None:
     """The layer with its biases scaled only; None where it has no biases."""
     if getattr(plan.network.model.get_submodule(each.layer), "bias", None) is None:
         return None

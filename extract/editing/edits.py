@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,7 @@ from dissectdb.extract import fingerprints, study
 from dissectdb.extract.editing.cut import Change, Scaling
 from dissectdb.extract.models import hooks
 from dissectdb.extract.record import catalog
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError, written
 from dissectdb.extract.study.values import choices
@@ -77,10 +77,10 @@ def scaled_copy(model: nn.Module, planned: PlannedEdit) -> nn.Module:
     with torch.no_grad():
         for each in planned.layers:
             module = edited.get_submodule(each.layer)
-            shape = [-1, *[1] * (module.weight.ndim - 1)]
-            module.weight.mul_(torch.from_numpy(each.scales).to(module.weight).view(shape))
-            if getattr(module, "bias", None) is not None:
-                module.bias.mul_(torch.from_numpy(each.bias_scales).to(module.bias))
+            weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
+            weight.mul_(torch.from_numpy(each.scales).to(weight).view([-1, *[1] * (weight.ndim - 1)]))
+            if bias is not None:
+                bias.mul_(torch.from_numpy(each.bias_scales).to(bias))
     return edited
 
 
@@ -94,7 +94,7 @@ def choose(edits: Sequence[study.Edit], name: str | None) -> list[study.Edit]:
     return [edit for edit in edits if name in (None, edit.name)]
 
 
-def find_dissection(warehouse: Store, plan: Plan) -> int:
+def find_dissection(warehouse: Store, plan: NetworkPlan) -> int:
     """The id of the dissection that a study's edits go by. Raises StudyError."""
     dissection_id = plan.dissection_id(warehouse)
     if dissection_id is None:
@@ -121,7 +121,9 @@ class KnownLayer:
     mark: str = ""
 
 
-def plan_edits(warehouse: Store, plan: Plan, dissection_id: int, asked: Sequence[study.Edit]) -> list[PlannedEdit]:
+def plan_edits(
+    warehouse: Store, plan: NetworkPlan, dissection_id: int, asked: Sequence[study.Edit]
+) -> list[PlannedEdit]:
     """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
     known = dissected_layers(warehouse, plan, dissection_id)
     layers = {each.name: edited_layers(warehouse, dissection_id, each, known) for each in asked}
@@ -169,7 +171,7 @@ def _known(warehouse: Store) -> dict[str, int]:
     return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
 
-def dissected_layers(warehouse: Store, plan: Plan, dissection_id: int) -> dict[str, KnownLayer]:
+def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) -> dict[str, KnownLayer]:
     """The layers of a dissection by the study's names; the warehouse may hold more than the study names."""
     rows = warehouse.rows(
         """
@@ -206,16 +208,20 @@ def edited_layers(
     """The layers of an edit. Raises StudyError for one that the warehouse does not have, and for a module twice."""
     if not asked.layer_names:
         return [choose_layer(warehouse, dissection_id, asked.name, known)]
-    layers = {name: find_layer(name, known) for name in asked.layer_names}
-    if missing := [name for name, layer in layers.items() if layer is None]:
-        raise StudyError(f"edit {asked.name}: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
-    modules = [layer.layer for layer in layers.values()]
+    layers: list[KnownLayer] = []
+    for name in asked.layer_names:
+        if (layer := find_layer(name, known)) is None:
+            raise StudyError(f"edit {asked.name}: {name} is not extracted and built; run: dissectdb extract STUDY")
+        layers.append(layer)
+    modules = [layer.layer for layer in layers]
     if twice := [module for module in modules if modules.count(module) > 1]:
         raise StudyError(f"edit {asked.name}: {twice[0]} has one set of weights; name it once, with one pooling")
-    return list(layers.values())
+    return layers
 
 
-def refuse_without_weights(plan: Plan, asked: Sequence[study.Edit], layers: Mapping[str, Sequence[KnownLayer]]) -> None:
+def refuse_without_weights(
+    plan: NetworkPlan, asked: Sequence[study.Edit], layers: Mapping[str, Sequence[KnownLayer]]
+) -> None:
     """Raises StudyError for an edit of a layer that has no weights a unit."""
     bare = {
         layer
@@ -253,7 +259,12 @@ def has_weight_rows(module: nn.Module, units: int) -> bool:
 
 
 def edit_row(
-    warehouse: Store, plan: Plan, dissection_id: int, asked: study.Edit, layers: Sequence[KnownLayer], edit_id: int
+    warehouse: Store,
+    plan: NetworkPlan,
+    dissection_id: int,
+    asked: study.Edit,
+    layers: Sequence[KnownLayer],
+    edit_id: int,
 ) -> dict[str, Any]:
     """A row of `edits`, but for its fingerprint; keys that the rule does not read are NULL."""
     reads = study.READS[asked.rule]
@@ -281,7 +292,13 @@ def edit_row(
 
 # ---------------------------------------------------------------- scales
 
-Scales = Mapping[str, Sequence[tuple[Any, ...]]]  # layer → (unit, scale, bias scale)
+
+class UnitScale(NamedTuple):
+    """What the weight row and the bias of a unit are multiplied by, as a rule or a query yields it."""
+
+    unit: int
+    scale: float
+    bias_scale: float
 
 
 def scales_of_rules(
@@ -289,8 +306,8 @@ def scales_of_rules(
     rows: Sequence[Mapping[str, Any]],
     layers: Mapping[int, Sequence[KnownLayer]],
     others: Mapping[str, Any] | None = None,
-) -> dict[int, dict[str, list[tuple]]]:
-    """edit_id → layer → (unit, scale, bias scale), as weight_scales has them for edits that are not there yet.
+) -> dict[int, dict[str, list[UnitScale]]]:
+    """The scales of edit_id → layer, as weight_scales has them for edits that are not there yet.
 
     others: more rows that it should find, by table.
     """
@@ -304,10 +321,14 @@ def scales_of_rules(
         "select edit_id, layer, unit, scale, bias_scale from weight_scales where edit_id >= $first order by all",
         {"first": min(row["edit_id"] for row in rows)},
     )
-    scales: dict[int, dict[str, list[tuple]]] = {}
+    scales: dict[int, dict[str, list[UnitScale]]] = {}
     for (edit_id, layer), group in found.group_by("edit_id", "layer", maintain_order=True):
-        scales.setdefault(edit_id, {})[layer] = group.select("unit", "scale", "bias_scale").rows()
+        scales.setdefault(edit_id, {})[layer] = _unit_scales(group)
     return scales
+
+
+def _unit_scales(frame: pl.DataFrame) -> list[UnitScale]:
+    return [UnitScale(*row) for row in frame.select("unit", "scale", "bias_scale").iter_rows()]
 
 
 def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
@@ -320,8 +341,9 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
     )
 
 
-def scales_of_query(warehouse: Store, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[tuple]]:
-    """layer → (unit, scale, bias scale) as the user's query yields them. Raises StudyError for other columns."""
+def scales_of_query(warehouse: Store, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[UnitScale]]:
+    """The scales of each layer as the user's query yields them. Raises StudyError for other columns."""
+    assert asked.sql is not None, "the study has refused an edit without it"
     edit = f"edit {asked.name}: its sql"
     names = [layer.name for layer in layers]
     try:
@@ -340,11 +362,11 @@ def scales_of_query(warehouse: Store, asked: study.Edit, layers: Sequence[KnownL
     frame = frame.with_columns(pl.col("scale").cast(pl.Float64))
     bias = pl.col("scale") if asked.scale_bias else pl.lit(1.0)
     frame = frame.with_columns(bias.alias("bias_scale")).sort("unit")
-    return {name: frame.filter(pl.col("layer") == name).select("unit", "scale", "bias_scale").rows() for name in names}
+    return {name: _unit_scales(frame.filter(pl.col("layer") == name)) for name in names}
 
 
-def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[Any, ...]]) -> EditedLayer:
-    """The scales of a layer's every unit, or StudyError. scales: (unit, scale, bias scale) as a rule yielded them."""
+def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[UnitScale]) -> EditedLayer:
+    """The scales of every unit of a layer. Raises StudyError for scales that are missing, repeated or negative."""
     edit, name = asked.name, layer.name
     units = [unit for unit, *_ in scales]
     if unknown := sorted(set(units) - set(range(layer.neurons)), key=str):
@@ -360,9 +382,16 @@ def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[tuple[An
     for unit, scale, _ in scales:
         if scale is None or not math.isfinite(scale) or scale < 0:
             raise StudyError(f"edit {edit}: unit {unit} of {name} has the scale {scale}; it must be 0 or more")
-    values = np.array([pair for _, *pair in sorted(scales)], np.float64)
-    scales, bias_scales = values[:, 0].copy(), values[:, 1].copy()
-    return EditedLayer(layer.layer, layer.layer_id, layer.first_neuron, scales, bias_scales, name, layer.mark)
+    ordered = sorted(scales)
+    return EditedLayer(
+        layer=layer.layer,
+        layer_id=layer.layer_id,
+        first_neuron=layer.first_neuron,
+        scales=np.array([scale.scale for scale in ordered], np.float64),
+        bias_scales=np.array([scale.bias_scale for scale in ordered], np.float64),
+        name=name,
+        mark=layer.mark,
+    )
 
 
 # ---------------------------------------------------------------- entering

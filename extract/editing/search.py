@@ -26,9 +26,9 @@ from dissectdb.extract.editing.cut import Cut, Kept
 from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.models import batches, streams
 from dissectdb.extract.models.preprocessing import Pixels
-from dissectdb.extract.record import catalog, ledger, passes
-from dissectdb.extract.record.blocks import Block, outcomes
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.record import catalog, ledger
+from dissectdb.extract.record.blocks import Block, in_blocks, outcomes
+from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
 
@@ -40,7 +40,7 @@ BATCH_BYTES = 300_000_000
 class Search:
     """The network of a plan, cut where edits need it, and what was kept of splits."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, plan: NetworkPlan, say: Callable[[str], None] = lambda text: None) -> None:
         self.plan, self.say = plan, say
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
@@ -108,12 +108,11 @@ class Search:
 
     def blocks(self, warehouse: Store, split: str) -> tuple[int, list[Block]]:
         """The id of a split and its sound images in blocks. Raises StudyError where there are none."""
-        dataset_id = warehouse.find("datasets", self.plan.dataset)
-        split_id = ledger.split_ids(warehouse, dataset_id).get(split)
-        images = [] if split_id is None else ledger.sound_images(warehouse, split_id)
-        if not images:
+        dataset_id = warehouse.find("datasets", self.plan.probing_set.fingerprint)
+        split_id = None if dataset_id is None else ledger.split_ids(warehouse, dataset_id).get(split)
+        if split_id is None or not (images := ledger.sound_images(warehouse, split_id)):
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
-        return split_id, passes.in_blocks(images, split_id)
+        return split_id, in_blocks(images, split_id)
 
     def missing(
         self, warehouse: Store, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
@@ -156,7 +155,7 @@ class Search:
                 results[place] = found.before(seen)
 
         collected, place = [], 0
-        for done in streams.run(work, made, images, self.twins(layer)):
+        for done in streams.run(work, made, images, self.replicas(layer)):
             collected.append(results.pop(place))
             place = done
             several = [*collected, collected[-1]]  # one more would come
@@ -165,12 +164,12 @@ class Search:
                 yield tuple(torch.cat(each) for each in zip(*collected, strict=True))
                 collected = []
 
-    def twins(self, layer: str) -> list[Cut]:
+    def replicas(self, layer: str) -> list[Cut]:
         """The network cut at a layer, once for each batch that is computed at a time."""
         found, shape = self.cut(layer), self.plan.network.recipe.shape
         if found.start is None:  # it runs whole, hooks and all
             return [found]
-        others = streams.twins(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
+        others = streams.replicas(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
         return [found, *(replace(found, start=start) for start in others)]
 
     def logits(self, warehouse: Store, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:

@@ -74,7 +74,7 @@ def decode(path: Path, bits: int = 16) -> Pixels:
 def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
     """The highest 8 of so many bits of 16-bit values; 8-bit ones as they are. Raises Unreadable for a value beyond."""
     if values.dtype == np.uint8:
-        return values
+        return values.astype(np.uint8, copy=False)
     if values.max() >> bits:
         raise Unreadable(f"a 16-bit value of {values.max()} is more than dataset.bits = {bits} can hold")
     return (values >> (bits - 8)).astype(np.uint8)
@@ -144,7 +144,7 @@ def pixel_hash(pixels: Pixels) -> str:
     """SHA-256 of mode, shape and values: equal exactly where two images look the same to a network."""
     mode = "L" if pixels.ndim == 2 else "RGB"
     digest = hashlib.sha256(f"{mode} {pixels.shape[0]} {pixels.shape[1]}\n".encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

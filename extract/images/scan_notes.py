@@ -105,10 +105,10 @@ class Tally:
             if not self.sound[split]:
                 log.warning(f"split {split} has no image left: {', '.join(found)}")
         if self.conflict:
-            image, first = self.conflict
+            image, original = self.conflict
             log.warning(
                 f"images that repeat an image of another class, left out: {self.conflicts:,}; the class of the first "
-                f"image counts, right or not; {image} repeats {first}"
+                f"image counts, right or not; {image} repeats {original}"
             )
 
 

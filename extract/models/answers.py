@@ -33,6 +33,9 @@ TINY = torch.finfo(torch.float32).tiny
 BELOW_1 = 1 - 2**-24  # the largest float32 below 1
 
 
+Scale = Literal["logits", "probabilities", "sigmoids"]
+
+
 @dataclass(frozen=True)
 class Answer:
     """How logits are read from what a network returns.
@@ -43,7 +46,7 @@ class Answer:
     """
 
     part: str | None = None
-    scale: Literal["logits", "probabilities", "sigmoids"] = "logits"
+    scale: Scale = "logits"
     single: bool = False
     fewest: int = 1
 
@@ -57,7 +60,7 @@ class Answer:
 
     def logits(self, output: object) -> Tensor:
         """Logits (image, class) of what the network returned."""
-        values = part_of(output, self.part)
+        values = tensor_of(output, self.part)
         return self.as_logits(values.reshape(len(values), -1))
 
     def as_logits(self, values: Tensor) -> Tensor:
@@ -104,6 +107,13 @@ def part_of(output: object, part: str | None) -> object:
     return part_of(inner, rest)
 
 
+def tensor_of(output: object, part: str | None) -> Tensor:
+    """The part of an output, which find_answer has found to be a tensor."""
+    values = part_of(output, part)
+    assert isinstance(values, Tensor), f"{part} is {type(values).__name__} now"
+    return values
+
+
 def leaves(output: object, path: str = "") -> Iterator[tuple[str, object]]:
     """Each part that is no container, with the path to it."""
     if isinstance(output, Mapping):
@@ -144,7 +154,7 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
     part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
     repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
     repeats.refuse_mixing(model, passes[IMAGES], passes[2])
-    values = _per_image(part_of(passes[IMAGES].output, part), IMAGES).float()
+    values = _per_image(tensor_of(passes[IMAGES].output, part), IMAGES).float()
     repeats.refuse_non_finite(model, passes[IMAGES], values)
     fewest = _fewest(model, images, passes[IMAGES], part)
     answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, fewest)
@@ -171,7 +181,7 @@ def _fewest(model: nn.Module, images: Tensor, together: repeats.Pass, part: str 
         return 2
     if not repeats.shaped_alike(alone, together):
         return 2
-    own, among = part_of(alone.output, part), part_of(together.output, part)
+    own, among = part_of(alone.output, part), tensor_of(together.output, part)
     if not isinstance(own, Tensor) or own.numel() * IMAGES != among.numel():
         return 2
     own, among = own.reshape(-1).float(), _per_image(among, IMAGES)[IMAGES - 1].float()
@@ -210,7 +220,7 @@ def _fitting(outputs: Mapping[int, object]) -> dict[str, int]:
     found = {}
     others = dict(leaves(outputs[2]))
     for path, value in leaves(outputs[IMAGES]):
-        if _unfit([value, others.get(path)]) is None:
+        if _unfit([value, others.get(path)]) is None and isinstance(value, Tensor):
             found[path] = _per_image(value, IMAGES).shape[1]
     return found
 
@@ -261,7 +271,7 @@ def _per_image(values: Tensor, images: int) -> Tensor:
 # ---------------------------------------------------------------- probabilities
 
 
-def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> str:
+def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> Scale:
     """Whether the numbers (image, output) are logits or probabilities; says so where they are not logits."""
     if (values < 0).any():
         return "logits"
@@ -328,7 +338,7 @@ def _last_operations(model: nn.Module, images: Tensor, part: str | None) -> tupl
     """
     try:
         with torch.enable_grad():
-            last = _changing(part_of(model(images[:2].requires_grad_().clone()), part).grad_fn)
+            last = _changing(tensor_of(model(images[:2].requires_grad_().clone()), part).grad_fn)
     except Exception:  # not every network can be run with gradients
         return "", ""
     if last is None:

@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -124,7 +125,7 @@ def _hear(event: str, arguments: tuple) -> None:
 
 def _is_for_a_message() -> bool:
     """Whether a line of source is read to show it, in a warning or a traceback."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     for _ in range(4):
         if frame is None:
             return False

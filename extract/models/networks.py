@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import json
 import logging
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,6 +28,7 @@ from dissectdb.extract import fingerprints, study
 from dissectdb.extract.models import checkpoints, drawn, fetching, repeats
 from dissectdb.extract.models.answers import PLAIN, Answer
 from dissectdb.extract.models.code_files import OUR_NAMES
+from dissectdb.extract.models.hooks import modules_by_name
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.models.user_code import PREFIX, UserCode
 from dissectdb.extract.study import StudyError
@@ -44,23 +44,46 @@ VERSIONS_BEFORE = {"timm": "1.0.31", "torchvision": "0.29.1"}
 NOT_COUNTED = {"numpy", "torch", *OUR_NAMES}  # torch's version is in the table `extractions`
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network as a study names it. fingerprint: SHA-256 of all that its outputs depend on.
+@dataclass(frozen=True, kw_only=True)
+class NetworkIdentity:
+    """What a warehouse keeps of a network. classes: the names of its outputs.
 
-    code: what represents the code in the fingerprint, a value for JSON.
+    fingerprint: SHA-256 of all that its outputs depend on. precision: of its arithmetic.
     """
 
     name: str
     architecture: str
     weights: str | None
-    model: nn.Module
     classes: tuple[str, ...]
-    recipe: Recipe
     fingerprint: str
     precision: str = "float32"
+
+    def preprocessing(self) -> str:
+        """What is done to its images, as JSON; {} where that is not known."""
+        return "{}"
+
+    def modules(self) -> Mapping[str, nn.Module | None]:
+        """Every module under each of its names; None for a module of which only outputs are known."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(NetworkIdentity):
+    """A network as a study names it.
+
+    code: what represents the code in the fingerprint, a value for JSON. answer: how its logits are read.
+    """
+
+    model: nn.Module
+    recipe: Recipe
     code: Any = None
     answer: Answer = PLAIN
+
+    def preprocessing(self) -> str:
+        return self.recipe.as_json()
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return modules_by_name(self.model)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (image, class) of prepared images."""
@@ -346,8 +369,3 @@ def prefer_channels_last(model: nn.Module, run: Callable[[], object]) -> None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def recipe_json(recipe: Recipe) -> str:
-    """The recipe as text, the same for the same recipe."""
-    return json.dumps(recipe.as_dict(), sort_keys=True)

@@ -33,6 +33,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dissectdb.extract.models import code_files
@@ -263,7 +264,7 @@ class _LastFinder:
 
 def _caller() -> UserCode | None:
     """The user's code that runs in this thread, if any does."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__")).partition(".")[0]
         if name.startswith(PREFIX):

@@ -131,6 +131,6 @@ def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.nd
         found = {int(unit): np.unique(column) for unit, column in zip(ties, values.T, strict=True)}
     else:
         start = values[: 2 * KEPT, ties]  # nearly always enough to see that there are many
-        ties = [unit for unit, some in zip(ties, start.T, strict=True) if len(np.unique(some)) < KEPT]
-        found = {int(unit): np.unique(values[:, unit]) for unit in ties}
-    return {unit: few for unit, few in found.items() if len(few) < KEPT}
+        few = [unit for unit, column in zip(ties, start.T, strict=True) if len(np.unique(column)) < KEPT]
+        found = {int(unit): np.unique(values[:, unit]) for unit in few}
+    return {unit: different for unit, different in found.items() if len(different) < KEPT}
