@@ -193,7 +193,7 @@ ELEMENTWISE_FUNCTIONS = {
 
 def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLayer | None:
     """The functions and the head, where nothing else follows an output (image, unit)."""
-    nodes = list(rest.graph.nodes)
+    nodes: list[fx.Node] = list(rest.graph.nodes)
     result = nodes.pop()
     try:
         logits = part_of(result.args[0], answer.part)
@@ -203,13 +203,13 @@ def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLay
         return None
     head = nodes[-1]
     chain = [node for node in nodes if node.op not in ("placeholder", "get_attr") and node is not head]
-    module = rest.get_submodule(head.target) if head.op == "call_module" else None
+    module = rest.get_submodule(str(head.target)) if head.op == "call_module" else None
     if not isinstance(module, nn.Linear) or logits is not head or not all(_single(rest, n) for n in chain):
         return None
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes[:-1]:
         copies[node] = graph.node_copy(node, lambda each: copies[each])
-    graph.output(copies[head.args[0]])
+    graph.output(copies[head.all_input_nodes[0]])
     return LastLayer(fx.GraphModule(rest, graph), module)
 
 

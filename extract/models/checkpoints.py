@@ -45,6 +45,7 @@ from dissectdb.extract.models.weight_forms import (
 )
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
+from dissectdb.output import replacing
 
 MOST_PREFIXES = 50  # that are tried, those first that fit the most tensors
 DEEPEST = 4  # dicts within dicts that are looked into
@@ -331,16 +332,12 @@ def save_like(model: nn.Module, path: Path, example: Path | None, key: str | Non
     places = {} if example is None else _best(model, _read_under(example, key, state)[0], example, key).found
     in_safetensors = example is None or is_safetensors(example)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
+    with replacing(path) as unfinished:
         if in_safetensors:
             named = {places[name].name if places else name: state[name] for name in places or state}
             save_file(named, unfinished)
         else:
             torch.save(_nested([(place, state[name]) for name, place in places.items()]), unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _nested(tensors: Sequence[tuple[Entry, Tensor]]) -> dict[str, object]:

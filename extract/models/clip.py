@@ -270,8 +270,8 @@ def _check_names(settings: study.Clip) -> None:
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:
-        close = difflib.get_close_matches(settings.weights, tags, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        nearest = difflib.get_close_matches(settings.weights, tags, n=1)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
         raise StudyError(
             f"clip.weights: {settings.architecture} has no pretrained tag {settings.weights!r}; {hint}"
             f"it has {', '.join(tags) or 'none'}; or name a file"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dissectdb.extract.models.answers import PLAIN, Answer
+from dissectdb.output import replacing
 
 Split = tuple[Tensor, Tensor]  # uint8 images (image, height, width), int64 labels (image,)
 Record = dict[str, float]
@@ -200,9 +200,8 @@ class _Run:
             "random": torch.get_rng_state(),
             "device_random": torch.cuda.get_rng_state(device) if torch.device(device).type == "cuda" else None,
         }
-        temporary = path.with_name(path.name + ".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path, device: str) -> None:
         """Go on from a checkpoint of the same settings and data."""

@@ -8,7 +8,6 @@ is removed at the end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.record import network_plan
 from dissectdb.extract.study import Input, NetworkStudy, StudyError
 from dissectdb.extract.training.fit import Record, fit
+from dissectdb.output import OutputError, replacing
 
 
 def run(
@@ -61,7 +61,9 @@ def run(
             on_epoch=on_epoch,
             answer=network.answer,
         )
-    except ValueError as error:  # it diverged, or what was begun is of other settings or images
+    except OutputError:
+        raise
+    except ValueError as error:  # it diverged, or the unfinished run has other settings or images
         raise StudyError(f"train: {error}") from error
     save(network.model, output)
     unfinished.unlink(missing_ok=True)
@@ -73,9 +75,8 @@ def save(model: nn.Module, output: Path) -> None:
     if output.suffix == ".safetensors":
         checkpoints.save_like(model, output, None)
         return
-    half = output.with_name(f"{output.name}.unfinished")
-    torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, half)
-    os.replace(half, output)
+    with replacing(output) as unfinished:
+        torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, unfinished)
 
 
 def read_splits(source: Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
