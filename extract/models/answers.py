@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dissectdb.extract.models import repeats
+from dissectdb.extract.models import repeatability
 from dissectdb.extract.models.preprocessing import Recipe
-from dissectdb.extract.models.repeats import IMAGES
+from dissectdb.extract.models.repeatability import IMAGES
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
 
@@ -148,38 +148,38 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
 
     model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
     """
-    repeats.eval_mode(model)
-    images = repeats.noise(recipe)
+    repeatability.eval_mode(model)
+    images = repeatability.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
     part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
-    repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
-    repeats.refuse_mixing(model, passes[IMAGES], passes[2])
+    repeatability.refuse_random(model, passes[IMAGES], _pass(model, images))
+    repeatability.refuse_mixing(model, passes[IMAGES], passes[2])
     values = _per_image(tensor_of(passes[IMAGES].output, part), IMAGES).float()
-    repeats.refuse_non_finite(model, passes[IMAGES], values)
+    repeatability.refuse_non_finite(model, passes[IMAGES], values)
     fewest = _fewest(model, images, passes[IMAGES], part)
     answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, fewest)
     return answer, max(values.shape[1], 2)
 
 
-def _pass(model: nn.Module, images: Tensor) -> repeats.Pass:
+def _pass(model: nn.Module, images: Tensor) -> repeatability.Pass:
     try:
-        return repeats.watch(model, images)
+        return repeatability.watch(model, images)
     except Exception as error:  # whatever a library's or a user's network raises
         shape = " × ".join(map(str, images.shape[1:]))
         what = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
         raise StudyError(f"network.input: {type(model).__name__} does not take {shape} images: {what}") from error
 
 
-def _fewest(model: nn.Module, images: Tensor, together: repeats.Pass, part: str | None) -> int:
+def _fewest(model: nn.Module, images: Tensor, together: repeatability.Pass, part: str | None) -> int:
     """1 where the network takes an image alone as it takes it among others, 2 where it loses the axis of the images.
 
     Raises StudyError where the answer to an image is another one alone than after other images.
     """
     try:
-        alone = repeats.watch(model, images[IMAGES - 1 :])
+        alone = repeatability.watch(model, images[IMAGES - 1 :])
     except Exception:  # it squeezes the axis of the images away, and goes on as if it were there
         return 2
-    if not repeats.shaped_alike(alone, together):
+    if not repeatability.shaped_alike(alone, together):
         return 2
     own, among = part_of(alone.output, part), tensor_of(together.output, part)
     if not isinstance(own, Tensor) or own.numel() * IMAGES != among.numel():

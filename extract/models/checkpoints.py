@@ -11,8 +11,8 @@ Every tensor of the network must be found, except those that hold no information
 - the batches that a batch norm has counted, which torch before 0.4.1 did not save;
 - a tensor that shares its memory with one that is found.
 
-Weights that are stored in two parts (pruning, weight norm) are computed; weight_forms.py has the rules. What else is in
-the file is left out and said, or refused; leftovers.py has the rules.
+Weights that are stored in two parts (pruning, weight norm) are computed; tensor_kinds.py has the rules. What else is in
+the file is left out and said, or refused; unused_tensors.py has the rules.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dissectdb.extract.models.file_kinds import is_safetensors
-from dissectdb.extract.models.leftovers import AVERAGES, is_under, leftovers, words
 from dissectdb.extract.models.pickles import StandIn, read_pickle, why_unreadable
-from dissectdb.extract.models.weight_forms import (
+from dissectdb.extract.models.tensor_kinds import (
     WRAPPERS,
     Entry,
     Match,
@@ -43,6 +42,7 @@ from dissectdb.extract.models.weight_forms import (
     splits,
     way_out,
 )
+from dissectdb.extract.models.unused_tensors import AVERAGES, is_under, unused_names, words
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
 from dissectdb.output import replacing
@@ -100,7 +100,7 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
     own = model.state_dict()
     entries, computed = _read_under(path, key, own)
     match = _best(model, entries, path, key)
-    others, unexpected = leftovers(match, entries, left_out)
+    others, unexpected = unused_names(match, entries, left_out)
     if match.missing or match.misshapen or unexpected:
         problems = {"missing": match.missing, "unexpected": unexpected, "of another shape": match.misshapen}
         parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]

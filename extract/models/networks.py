@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from dissectdb.extract import fingerprints, study
-from dissectdb.extract.models import checkpoints, drawn, fetching, repeats
+from dissectdb.extract.models import checkpoints, fetching, rebuilding, repeatability
 from dissectdb.extract.models.answers import PLAIN, Answer
-from dissectdb.extract.models.code_files import OUR_NAMES
 from dissectdb.extract.models.hooks import modules_by_name
+from dissectdb.extract.models.opened_files import OUR_NAMES
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.models.user_code import PREFIX, UserCode
 from dissectdb.extract.study import StudyError
@@ -101,9 +101,9 @@ def load(settings: study.Network) -> Network:
         _refuse_library(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
     recipe = Recipe(**settings.input.model_dump())
-    repeats.eval_mode(model)
+    repeatability.eval_mode(model)
     if code is not None:
-        images = repeats.noise(recipe)[:2]
+        images = repeatability.noise(recipe)[:2]
         output = _run_once(model, images, code)
         _refuse_drawn(settings, model, code, images, output)
     weights = str(settings.weights) if settings.weights else None
@@ -225,7 +225,7 @@ def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, ima
                     f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is "
                     f"called again; {WEIGHTS}"
                 )
-    drawn.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
+    rebuilding.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
 
 
 def _build_again(settings: study.Network, code: UserCode) -> nn.Module | None:

@@ -15,8 +15,8 @@ The modules live under a private name for each load, and only the user's own imp
 a changed file is read again.
 
 Files that the code opens count as well: a helper that it runs with exec, runpy or spec_from_file_location, and a small
-file that it reads, such as its configuration (see code_files). A module that only runs when it trains is not seen, nor
-is a file that is read by compiled code.
+file that it reads, such as its configuration (see opened_files). Modules that run only in training are missed, and so
+are files that compiled code reads.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dissectdb.extract.models import code_files
-from dissectdb.extract.models.code_files import is_installed, is_ours
+from dissectdb.extract.models import opened_files
+from dissectdb.extract.models.opened_files import is_installed, is_ours
 
 PREFIX = "dissectdb_user_"
 _numbers = itertools.count()
@@ -55,7 +55,7 @@ class UserCode:
         self.places: set[Path] = set()  # where those lie
         self.imported: set[str] = set()  # first parts of the names of other modules that the code imported
         self.folders, name = _place(self.path)
-        self.opened = code_files.Opened(self.path, self.folders)
+        self.opened = opened_files.Opened(self.path, self.folders)
         self.added: list[str] = []  # what the code put on sys.path, which holds for it alone
         self.builtins = {**vars(builtins), "__import__": self._import}
         root = types.ModuleType(self.name)
@@ -161,7 +161,7 @@ class UserCode:
         others = [
             entry
             for entry in entries
-            if Path(entry).resolve() != code_files.OURS and not is_installed(Path(entry) / "x")
+            if Path(entry).resolve() != opened_files.OURS and not is_installed(Path(entry) / "x")
         ]
         for folders in ([str(folder) for folder in self.folders], others):
             found = importlib.machinery.PathFinder.find_spec(private, folders)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissectdb.extract.models import repeats
+from dissectdb.extract.models import repeatability
 from dissectdb.extract.study import StudyError
 
 OF_TORCH = set(vars(nn.Module()))  # a module's own books: parameters, hooks and the like
@@ -30,16 +30,16 @@ def refuse_other_answers(
     output: what `model`, in eval mode, returned for the images. seeded: both were built with network.seed. A network
     that cannot be run, or that answers differently each time, is left to answers.py, which says so.
     """
-    repeats.eval_mode(again)
+    repeatability.eval_mode(again)
     names = differing(model, again)
     try:
         with torch.inference_mode():
-            if not names and repeats.same_output(output, again(images.clone()), len(images)):
+            if not names and repeatability.same_output(output, again(images.clone()), len(images)):
                 return  # a pass that is watched takes several times as long
-        first, repeated, other = (repeats.watch(each, images) for each in (model, model, again))
+        first, repeated, other = (repeatability.watch(each, images) for each in (model, model, again))
     except Exception:  # whatever a user's network raises
         return
-    if not repeats.same(first, repeated) or repeats.same(first, other):
+    if not repeatability.same(first, repeated) or repeatability.same(first, other):
         return
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     where = f": {', '.join(names[:MOST])}{more}" if names else ""
