@@ -6,7 +6,7 @@
 
 16-bit grey becomes 8-bit by leaving out the low bits: decode(path, bits=12) takes values from 0 to 4,095.
 
-A defect is a fact about one image alone. Repeats are facts about two and are found in extract/images/sources.py.
+A defect is a fact about one image alone. Repeats are facts about two images; base.py finds them.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
     try:
         with torch.inference_mode():
             return code.run(lambda: model(images.clone()))
-    except Exception:  # whatever a user's code raises; jobs.load_network runs it too, and reports it
+    except Exception:  # whatever a user's code raises; network_plan.load_network runs it too, and reports it
         return None
 
 
