@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dissectdb.extract import fingerprints
 from dissectdb.extract.editing.cut import Change, Cut, Kept, Scaling
-from dissectdb.extract.editing.edits import KnownLayer, dissected_layers, find_layer
+from dissectdb.extract.editing.layers import KnownLayer, dissected_layers, find_layer
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.record.blocks import Block
 from dissectdb.extract.record.network_plan import NetworkPlan

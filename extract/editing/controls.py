@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.editing.edits import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
+from dissectdb.extract.editing.edits import PlannedEdit, finish, with_ids
+from dissectdb.extract.editing.layers import EditedLayer, KnownLayer
+from dissectdb.extract.editing.scales import scales_of_rules
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.scoring import labels, scorers
 from dissectdb.extract.scoring.stored_layers import read_layers

@@ -10,43 +10,32 @@ measured by search.py, which of them is believed is decided by protocol.py.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import torch
 from torch import nn
 
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.editing.cut import Change, Scaling
-from dissectdb.extract.models import hooks
+from dissectdb.extract.editing.layers import (
+    EditedLayer,
+    KnownLayer,
+    dissected_layers,
+    edit_layers_table,
+    edited_layers,
+    refuse_without_weights,
+)
+from dissectdb.extract.editing.scales import check_scales, scales_of_query, scales_of_rules
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store
-from dissectdb.extract.study import StudyError, written
+from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.values import choices
-
-
-@dataclass(frozen=True)
-class EditedLayer:
-    """A layer that an edit scales: what each unit's weight row and bias is multiplied by, float64 (unit,).
-
-    layer, name, mark: as in KnownLayer.
-    """
-
-    layer: str
-    layer_id: int
-    first_neuron: int
-    scales: np.ndarray
-    bias_scales: np.ndarray
-    name: str = ""
-    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,22 +94,6 @@ def find_dissection(warehouse: Store, plan: NetworkPlan) -> int:
 # ---------------------------------------------------------------- planning
 
 
-@dataclass(frozen=True)
-class KnownLayer:
-    """A dissected layer as the warehouse has it; its neurons are first_neuron, first_neuron + 1, …
-
-    layer: the path of its module. name: what views call it. mark: its part of fingerprints: the path for the first
-    layer that was recorded of a module, and not the same for the next ones. Unlike the name, it never changes.
-    """
-
-    layer: str
-    layer_id: int
-    first_neuron: int
-    neurons: int
-    name: str = ""
-    mark: str = ""
-
-
 def plan_edits(
     warehouse: Store, plan: NetworkPlan, dissection_id: int, asked: Sequence[study.Edit]
 ) -> list[PlannedEdit]:
@@ -171,93 +144,6 @@ def _known(warehouse: Store) -> dict[str, int]:
     return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
 
-def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) -> dict[str, KnownLayer]:
-    """The layers of a dissection by the study's names; the warehouse may hold more than the study names."""
-    rows = warehouse.rows(
-        """
-        with
-        found as (
-            select layer_id, min(neuron_id) as first_neuron, count(*) as neurons
-            from dissected_neurons where dissection_id = $dissection group by layer_id
-        ),
-        marked as (
-            select *, layer_id = min(layer_id) over (partition by network_id, module) as is_first from named_layers
-        )
-        select
-            module, found.layer_id, first_neuron, neurons, layer,
-            case when is_first then module else module || ' (' || way || ')' end as mark
-        from found inner join marked on found.layer_id = marked.layer_id
-        """,
-        {"dissection": dissection_id},
-    )
-    by_id = {row[1]: KnownLayer(*row) for row in rows.iter_rows()}
-    ids = {tap.name: warehouse.find("layers", catalog.layer_fingerprint(plan.network, tap)) for tap in plan.taps}
-    return {name: by_id[layer_id] for name, layer_id in ids.items() if layer_id in by_id}
-
-
-def find_layer(name: str, known: Mapping[str, KnownLayer]) -> KnownLayer | None:
-    """The known layer that a study means: conv1, or conv1 (max), which it may write where it reads conv1 once too."""
-    if name in known:
-        return known[name]
-    return next((each for each in known.values() if name.startswith(written(each.layer, "")[:-1])), None)
-
-
-def edited_layers(
-    warehouse: Store, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
-) -> list[KnownLayer]:
-    """The layers of an edit. Raises StudyError for one that the warehouse does not have, and for a module twice."""
-    if not asked.layer_names:
-        return [choose_layer(warehouse, dissection_id, asked.name, known)]
-    layers: list[KnownLayer] = []
-    for name in asked.layer_names:
-        if (layer := find_layer(name, known)) is None:
-            raise StudyError(f"edit {asked.name}: {name} is not extracted and built; run: dissectdb extract STUDY")
-        layers.append(layer)
-    modules = [layer.layer for layer in layers]
-    if twice := [module for module in modules if modules.count(module) > 1]:
-        raise StudyError(f"edit {asked.name}: {twice[0]} has one set of weights; name it once, with one pooling")
-    return layers
-
-
-def refuse_without_weights(
-    plan: NetworkPlan, asked: Sequence[study.Edit], layers: Mapping[str, Sequence[KnownLayer]]
-) -> None:
-    """Raises StudyError for an edit of a layer that has no weights a unit."""
-    bare = {
-        layer
-        for layer in {layer for each in layers.values() for layer in each}
-        if not has_weight_rows(plan.network.model.get_submodule(layer.layer), layer.neurons)
-    }
-    for each in asked:
-        names = {plan.network.model.get_submodule(layer.layer): layer.layer for layer in layers[each.name]}
-        if twice := [layer.layer for layer in layers[each.name] if layer.layer not in names.values()]:
-            same = names[plan.network.model.get_submodule(twice[0])]
-            raise StudyError(f"edit {each.name}: {twice[0]} and {same} are one module; its weights are scaled once")
-        if found := [layer.layer for layer in layers[each.name] if layer in bare]:
-            raise StudyError(
-                f"edit {each.name}: {found[0]} has no weights to scale, a row a unit; choose another layer"
-            )
-
-
-def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping[str, KnownLayer]) -> KnownLayer:
-    """The first of layer_choices that is known."""
-    rows = warehouse.rows(
-        "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
-    )
-    by_id = {each.layer_id: each for each in known.values()}
-    choices = [by_id[layer_id] for layer_id in rows["layer_id"] if layer_id in by_id]
-    if not choices:
-        raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")
-    return choices[0]
-
-
-def has_weight_rows(module: nn.Module, units: int) -> bool:
-    """Whether a row of the module's weight belongs to each unit; a weight computed from others does not count."""
-    return (
-        "weight" in dict(module.named_parameters(recurse=False)) and hooks.weight_norms(module, units)[0][0] is not None
-    )
-
-
 def edit_row(
     warehouse: Store,
     plan: NetworkPlan,
@@ -290,110 +176,6 @@ def edit_row(
     }
 
 
-# ---------------------------------------------------------------- scales
-
-
-class UnitScale(NamedTuple):
-    """What the weight row and the bias of a unit are multiplied by, as a rule or a query yields it."""
-
-    unit: int
-    scale: float
-    bias_scale: float
-
-
-def scales_of_rules(
-    warehouse: Store,
-    rows: Sequence[Mapping[str, Any]],
-    layers: Mapping[int, Sequence[KnownLayer]],
-    others: Mapping[str, Any] | None = None,
-) -> dict[int, dict[str, list[UnitScale]]]:
-    """The scales of edit_id → layer, as weight_scales has them for edits that are not there yet.
-
-    others: more rows that it should find, by table.
-    """
-    rows = [dict(row) for row in rows if row["rule"] != "sql"]
-    if not rows:
-        return {}
-    pairs = [(row["edit_id"], layer.layer_id) for row in rows for layer in layers[row["edit_id"]]]
-    unit = {"edits": rows, "edit_layers": _pairs(pairs), **(others or {})}
-    found = warehouse.preview(
-        unit,
-        "select edit_id, layer, unit, scale, bias_scale from weight_scales where edit_id >= $first order by all",
-        {"first": min(row["edit_id"] for row in rows)},
-    )
-    scales: dict[int, dict[str, list[UnitScale]]] = {}
-    for (edit_id, layer), group in found.group_by("edit_id", "layer", maintain_order=True):
-        scales.setdefault(edit_id, {})[layer] = _unit_scales(group)
-    return scales
-
-
-def _unit_scales(frame: pl.DataFrame) -> list[UnitScale]:
-    return [UnitScale(*row) for row in frame.select("unit", "scale", "bias_scale").iter_rows()]
-
-
-def _pairs(pairs: Sequence[tuple[int, int]]) -> pa.Table:
-    """Rows of edit_layers."""
-    return pa.table(
-        {
-            "edit_id": pa.array([edit_id for edit_id, _ in pairs], pa.int32()),
-            "layer_id": pa.array([layer_id for _, layer_id in pairs], pa.int32()),
-        }
-    )
-
-
-def scales_of_query(warehouse: Store, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[UnitScale]]:
-    """The scales of each layer as the user's query yields them. Raises StudyError for other columns."""
-    assert asked.sql is not None, "the study has refused an edit without it"
-    edit = f"edit {asked.name}: its sql"
-    names = [layer.name for layer in layers]
-    try:
-        frame = warehouse.ask(asked.sql)
-    except ValueError as error:  # the warehouse's word on a query that it refuses
-        raise StudyError(f"{edit}: {error}") from error
-    if missing := {"layer", "unit", "scale"} - set(frame.columns):
-        raise StudyError(f"{edit} yields no column {', '.join(sorted(missing))}; it must yield layer, unit, scale")
-    if elsewhere := sorted(set(map(str, frame["layer"])) - set(names)):
-        raise StudyError(f"{edit} yields layer {elsewhere[0]}; the edit is of {', '.join(names)}")
-    if not frame["unit"].dtype.is_integer() or not frame["scale"].dtype.is_numeric():
-        raise StudyError(
-            f"{edit} yields unit as {frame['unit'].dtype} and scale as {frame['scale'].dtype}; "
-            "unit must be a whole number, scale a number"
-        )
-    frame = frame.with_columns(pl.col("scale").cast(pl.Float64))
-    bias = pl.col("scale") if asked.scale_bias else pl.lit(1.0)
-    frame = frame.with_columns(bias.alias("bias_scale")).sort("unit")
-    return {name: _unit_scales(frame.filter(pl.col("layer") == name)) for name in names}
-
-
-def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[UnitScale]) -> EditedLayer:
-    """The scales of every unit of a layer. Raises StudyError for scales that are missing, repeated or negative."""
-    edit, name = asked.name, layer.name
-    units = [unit for unit, *_ in scales]
-    if unknown := sorted(set(units) - set(range(layer.neurons)), key=str):
-        raise StudyError(f"edit {edit}: {name} has no unit {unknown[0]}; it has 0 to {layer.neurons - 1}")
-    if len(set(units)) < len(units):
-        twice = [unit for unit, times in Counter(units).items() if times > 1]
-        raise StudyError(f"edit {edit}: unit {min(twice)} of {name} has more than one scale")
-    if missing := sorted(set(range(layer.neurons)) - set(units)):
-        raise StudyError(
-            f"edit {edit}: {len(missing)} unit(s) of {name} have no scale, the first is {missing[0]}; "
-            "1 keeps one as it is"
-        )
-    for unit, scale, _ in scales:
-        if scale is None or not math.isfinite(scale) or scale < 0:
-            raise StudyError(f"edit {edit}: unit {unit} of {name} has the scale {scale}; it must be 0 or more")
-    ordered = sorted(scales)
-    return EditedLayer(
-        layer=layer.layer,
-        layer_id=layer.layer_id,
-        first_neuron=layer.first_neuron,
-        scales=np.array([scale.scale for scale in ordered], np.float64),
-        bias_scales=np.array([scale.bias_scale for scale in ordered], np.float64),
-        name=name,
-        mark=layer.mark,
-    )
-
-
 # ---------------------------------------------------------------- entering
 
 
@@ -408,7 +190,7 @@ def enter_edits(warehouse: Store, planned: Sequence[PlannedEdit]) -> None:
     warehouse.write(
         {
             "edits": _edits_table([each.row for each in new]),
-            "edit_layers": _pairs([(edit_id, layer.layer_id) for edit_id, layer in scales]),
+            "edit_layers": edit_layers_table([(edit_id, layer.layer_id) for edit_id, layer in scales]),
             "edit_scales": pa.table(
                 {
                     "edit_id": np.concatenate([np.full(len(s.scales), i, np.int32) for i, s in scales]),

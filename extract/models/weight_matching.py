@@ -53,7 +53,7 @@ def own_names(own: Collection[str]) -> list[tuple[str, dict[str, str]]]:
     return ways
 
 
-def best_match(model: nn.Module, listed: Sequence[Entry], path: Path, key: str | None) -> Match:
+def best_match(model: nn.Module, tensors: Sequence[Entry], path: Path, key: str | None) -> Match:
     """The prefix that the most tensors fit. Raises StudyError where several fit all, and none is the usual one.
 
     Moments and gradients have all the names and shapes of the weights: they are taken only if the study names them.
@@ -61,7 +61,7 @@ def best_match(model: nn.Module, listed: Sequence[Entry], path: Path, key: str |
     own = model.state_dict()
     if not own:
         raise StudyError(f"network.weights: {type(model).__name__} has no tensors to take from {path}")
-    entries = _by_plain_name(listed)
+    entries = _by_plain_name(tensors)
     matches: list[Match] = []
     beside: list[Match] = []
     for cut, names in own_names(own):
