@@ -85,7 +85,7 @@ def pool(output: Tensor, tap: Tap) -> Tensor:
     """(image, unit) of a layer's output."""
     output = output.movedim((tap.image_axis, tap.unit_axis), (0, 1))
     if output.ndim == 2:
-        return output.clone()  # a ReLU that works in place comes right after many a linear layer
+        return output.clone()  # an in-place ReLU after the layer would change it
     output = output.flatten(2)  # (image, unit, place)
     if tap.pooling == "cls":
         return output[:, :, 0].clone()
@@ -161,7 +161,7 @@ class _Shapes:
 
 
 def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, ...]) -> _Shapes:
-    """What becomes of images of zeros."""
+    """The shapes of the layers' outputs for images of zeros."""
     seen = _Shapes({}, Counter())
 
     def keep(name: str) -> Hook:
@@ -231,7 +231,7 @@ CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.Embedding)
 
 
 def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], unit_axis: int) -> None:
-    """The module's own word on its number of units must fit the axis that they were read from."""
+    """Raises StudyError if the module's own number of units differs from the axis that units are read from."""
     for attribute in ("out_channels", "out_features", "num_features", "embed_dim"):
         units = getattr(module, attribute, None)
         if isinstance(units, int) and units != shape[unit_axis]:

@@ -5,9 +5,9 @@
         ...                     # the code runs; files that this thread opens are noted
     opened.digests(known)       # {"blocks.py": "9f86…", "../configs/net.yaml": "41c2…"}
 
-Code (.py, compiled extensions) counts wherever it lies, unless it is installed. Of other files, those count that are
-read but not written, and have less than a megabyte: larger ones are weights, which have a fingerprint of their own, or
-data. What differs between machines and runs does not count: caches, hidden files, temporary files, the system's own.
+Code (.py, compiled extensions) counts wherever it lies, unless it is installed. Another file counts if it is read, not
+written, and smaller than a megabyte: larger files are data, or weights, which have a fingerprint of their own. Files
+that differ between machines and runs do not count: caches, hidden and temporary files, and the system's own.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _is_for_a_message() -> bool:
 
 @cache
 def _listen() -> None:
-    """Hear of opened files from now on. Python cannot remove such a hook; it does nothing while nobody watches."""
+    """Note opened files from now on. Python cannot remove an audit hook; it does nothing unless a watch is on."""
     sys.addaudithook(_hear)
 
 

@@ -1,10 +1,10 @@
-"""What a checkpoint holds beside the weights that a network takes: what may be left out, and what may not.
+"""The tensors of a checkpoint that a network does not take: which may be left out, and which may not.
 
-others, unexpected = unused_names(match, entries, ["aux"])    # names to be said, names to be refused
+others, unexpected = unused_names(match, entries, ["aux"])    # names to mention, names to refuse
 
-A left-out tensor must not be able to change what the network answers. So within the network's modules nothing is left
-out but counts, profilers' counters and masks that were already applied. Adapters that are not merged and masks that
-were not applied are refused wherever they are. What is left out elsewhere, and said:
+A tensor that is left out must not be able to change the network's answers. So within the network's modules only counts,
+profilers' counters and masks that were already applied are left out. Adapters that are not merged and masks that were
+not applied are refused wherever they are. Elsewhere these are left out and mentioned:
 - tensors outside the prefix, and in other dicts than the weights;
 - losses and metrics, by the name of their module, unless the network has a module of that name;
 - copies of the network's own tensors (an average, a teacher).

@@ -1,8 +1,8 @@
-"""What a warehouse holds, computed again from the files for a random sample of images, and compared.
+"""A random sample of images, computed again from the files and compared with what the warehouse holds.
 
 for finding in recheck(plan, warehouse, images=64, seed=0): ...
 
-Nothing is written. What the files no longer give, because a dataset or a checkpoint was changed, is a finding too.
+Nothing is written. A dataset or checkpoint that was changed since is a finding too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was compared. worst: the largest difference, allowed: what it may be, both in its own unit."""
+    """One comparison. worst: the largest difference; allowed: what it may be, both in the unit of what is compared."""
 
     what: str
     compared: int
@@ -82,7 +82,7 @@ def _again(
 
 
 def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
-    """What the study names and the warehouse does not know by its content."""
+    """What the study names and the warehouse does not have with the same content."""
     wanted = [
         ("dataset", plan.probing_set.name, "datasets", plan.probing_set.fingerprint),
         ("network", plan.network.name, "networks", plan.network.fingerprint),
