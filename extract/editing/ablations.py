@@ -1,11 +1,11 @@
-"""What the network needs a neuron for: its output set to 0, alone or with all that carry the same concept.
+"""What the network loses without a neuron: its output is set to 0, alone or with all neurons of the same concept.
 
 for unit in run(warehouse, plan, dissection_id, watch): ...      # rows of ablations and ablation_effects
 effects = measure(before, after, truth, classes)                 # of logits (ablation, image, class), per true class
 
 Before a linear head, silencing a neuron takes one column from the logits (methods.md §7): exact for every neuron, over
-every image, in one pass. Elsewhere each ablation takes the rest of the network, so that neurons and images are sampled;
-the sizes of the samples are in the rows.
+every image, in one pass. Elsewhere each ablation takes a pass through the rest of the network, so that neurons and
+images are sampled; the rows hold the sizes of the samples.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Outcomes:
 
 
 def measure(before: Tensor, after: Tensor, truth: Tensor) -> Outcomes:
-    """What became of the images of each true class. before: (image, class); after: (ablation, image, class)."""
+    """Outcomes for the images of each true class. before: logits (image, class); after: (ablation, image, class)."""
     members = torch.nn.functional.one_hot(truth, before.shape[1]).double()  # (image, class)
     images = members.sum(0)
     chosen, was = after.argmax(2), before.argmax(1)
@@ -106,7 +106,7 @@ def run(
             raise StudyError(f"effects: {name} is not extracted and built; run: dissectdb extract STUDY")
         layers[name] = of_study
     split_id, blocks = search.blocks(warehouse, asked.split)
-    free = warehouse.next_id("ablations")  # counted on here: the last unit may not be written when the next is made
+    free = warehouse.next_id("ablations")  # counted on here: the writer may lag behind by a unit
     for name, of_study in layers.items():
         layer = Layer(search, asked, of_study, split_id, blocks)
         for ablations, of in ((layer.alone(warehouse, dissection_id), None),
@@ -141,10 +141,10 @@ class Layer:
         if self.asked.images < len(images):
             chosen = np.random.default_rng([self.asked.seed, 0]).choice(len(images), self.asked.images, replace=False)
             images = [images[place] for place in np.sort(chosen)]
-        return Block(-1, images)  # no block of the split: what is kept of it is another thing
+        return Block(-1, images)  # not a block of the split, so that the search keeps it apart
 
     def alone(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
-        """Each live neuron, or a sample of them."""
+        """An ablation for each live neuron, or for a sample of them."""
         rows = warehouse.rows(
             """
             select neuron_id from dissected_neurons
@@ -158,7 +158,7 @@ class Layer:
         return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
 
     def together(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
-        """The interpretable neurons of each concept at once, and as many random ones of the layer, several times."""
+        """Ablations of all interpretable neurons of each concept, and of random sets of as many neurons of the layer."""
         rows = warehouse.rows(
             """
             select concept_id, neuron_id from neuron_labels
@@ -180,7 +180,7 @@ class Layer:
         return found
 
     def fingerprint(self, ablations: Sequence[Ablation]) -> str:
-        """Of what is silenced in which network, over which images."""
+        """The fingerprint of what is silenced in which network, over which images."""
         plan = self.search.plan
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
         units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
@@ -189,7 +189,7 @@ class Layer:
         )
 
     def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Outcomes]:
-        """What each ablation does to the images with a known class, AT_ONCE ablations at a time."""
+        """The outcomes of the ablations for the images with a known class, AT_ONCE ablations at a time."""
         known = self.truth >= 0
         if not known.any():
             raise StudyError("effects: no image that it looks at has a class that is an output; raise effects.images")
@@ -198,10 +198,10 @@ class Layer:
         with torch.no_grad():
             before = torch.cat([self.cut.after(each, {}) for each in kept]).cpu()
             for first in range(0, len(ablations), AT_ONCE):
-                some = ablations[first : first + AT_ONCE]
-                after = torch.cat([self._after(each, some) for each in kept], dim=1).cpu()
+                chunk = ablations[first : first + AT_ONCE]
+                after = torch.cat([self._after(each, chunk) for each in kept], dim=1).cpu()
                 parts.append(measure(before[known], after[:, known], self.truth[known]))
-                progress(first + len(some), len(ablations))
+                progress(first + len(chunk), len(ablations))
         return parts
 
     def _after(self, kept: Kept, ablations: Sequence[Ablation]) -> Tensor:
@@ -252,7 +252,7 @@ class Layer:
         ]
         ints = [(name, pa.int32()) for name in list(entered[0])[:-1]]
         counts = parts[0].images
-        there = np.flatnonzero(counts)  # classes that no image has say nothing
+        there = np.flatnonzero(counts)  # classes that some image has
         columns = {
             name: np.concatenate([getattr(part, name)[:, there] for part in parts]).ravel()
             for name in ("gained", "lost", "flips", "loss_change", "loss_change_sd")

@@ -1,11 +1,11 @@
-"""Edits of a network's weights: what each one scales, planned in SQL and checked before anything runs.
+"""Edits of a network's weights: what each one scales. They are planned in SQL, and checked before anything runs.
 
 planned = plan_edits(warehouse, plan, dissection_id, study.tried())  # writes nothing
 enter_edits(warehouse, planned)                                      # rows of edits, edit_layers and edit_scales
 edited = scaled_copy(network.model, planned[0])                      # a copy; the network is unchanged
 
 A row of `edits` names the rule, the view weight_scales says what it multiplies. What edits do to the predictions is
-measured by search.py, which of them is believed is decided by protocol.py.
+measured by search.py; protocol.py decides which of them is believed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def choose(edits: Sequence[study.Edit], name: str | None) -> list[study.Edit]:
 
 
 def find_dissection(warehouse: Store, plan: NetworkPlan) -> int:
-    """The id of the dissection that a study's edits go by. Raises StudyError."""
+    """The id of the dissection that a study's edits are based on. Raises StudyError."""
     dissection_id = plan.dissection_id(warehouse)
     if dissection_id is None:
         raise StudyError("this study has not been extracted as it stands; run: dissectdb extract STUDY")
@@ -118,7 +118,7 @@ def plan_edits(
 
 
 def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdit:
-    """The planned edit with its fingerprint; the scales are part of it: the same query over other rows is another."""
+    """The planned edit with its fingerprint, which the scales are part of: a query may yield others later."""
     asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
                                   "control", "draw")]  # fmt: skip
     scales = [(each.mark or each.layer, fingerprints.of_array(each.scales), fingerprints.of_array(each.bias_scales))
@@ -127,7 +127,7 @@ def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) ->
 
 
 def with_ids(warehouse: Store, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
-    """Each different edit once, with the id that it has in the warehouse, or the next that is free."""
+    """The different edits, each with its id in the warehouse, or with the next free id."""
     known, free, found = _known(warehouse), warehouse.next_id("edits"), {}
     for each in planned:
         fingerprint = each.row["fingerprint"]

@@ -21,8 +21,8 @@ from dissectdb.extract.study import StudyError, written
 class KnownLayer:
     """A dissected layer as the warehouse has it; its neurons are first_neuron, first_neuron + 1, …
 
-    layer: the path of its module. name: what views call it. mark: its part of fingerprints: the path for the first
-    layer that was recorded of a module, and not the same for the next ones. Unlike the name, it never changes.
+    layer: the path of its module. name: its name in views. mark: its part of fingerprints: for the first layer that was
+    recorded of a module its path, for later ones the path and how they are read. Unlike the name, it never changes.
     """
 
     layer: str
@@ -130,7 +130,7 @@ def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping
 
 
 def has_weight_rows(module: nn.Module, units: int) -> bool:
-    """Whether a row of the module's weight belongs to each unit; a weight computed from others does not count."""
+    """Whether the module has a weight row for each unit; a weight computed from other tensors does not count."""
     return (
         "weight" in dict(module.named_parameters(recurse=False)) and hooks.weight_norms(module, units)[0][0] is not None
     )

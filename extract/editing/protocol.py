@@ -7,7 +7,7 @@ chosen, checkpoint = run(warehouse, plan, planned, folder, watch)
 3. The test split is opened for it and them; the opening is recorded.
 4. Its network is saved beside the warehouse and entered as one more row of `networks`.
 
-Everything that was done already is found and left; so a run that was stopped goes on where it was.
+What is done already is not repeated, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) ->
 
 
 def build(warehouse: Store) -> None:
-    """Bring the counts of what edits did up to date."""
+    """Bring the counts of the edits' outcomes up to date."""
     list(warehouse.build(select=["edit_outcomes"]))
 
 

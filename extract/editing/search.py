@@ -5,8 +5,8 @@ warehouse.load(search.run(warehouse, planned, "validation", progress))   # edit_
 for block, logits in search.logits(warehouse, planned[0], "test"): ...   # (image, class), of one edit
 
 Edits of the same first layer share one pass over the images. What was kept of a split stays in memory within a
-budget, so that a second question about the same split asks the network nothing. A block is committed with its ledger
-entry, so that a run that was stopped goes on with the first missing block.
+budget, so that the network need not run again for a second question about the same split. A block is committed with
+its ledger entry, so that a run that was stopped goes on with the first missing block.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Search:
         return [found, *(replace(found, start=start) for start in others)]
 
     def logits(self, warehouse: Store, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
-        """The blocks of a split with what an edited network says of their images: (image, class)."""
+        """The blocks of a split with the edited network's logits (image, class)."""
         split_id, blocks = self.blocks(warehouse, split)
         layer, change = self.first_layer(planned), planned.change(self.plan.device)
         for block in blocks:

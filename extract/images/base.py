@@ -43,7 +43,7 @@ class Image(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An image as its source knows it, before it is compared with others. pixels: None where it is unreadable."""
+    """An image as its source has it, before it is compared with other images. pixels: None if it is unreadable."""
 
     path: str | None
     split: str
@@ -114,7 +114,7 @@ class Source:
         tally.tell(self.left_out, self.bits)
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
-        """Sentences on what the study did not say. sound: images without a defect in each split."""
+        """Sentences on what was assumed. sound: images without a defect in each split."""
         return []
 
     def read(self, positions: Sequence[int]) -> Iterator[Pixels]:

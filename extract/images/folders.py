@@ -50,7 +50,7 @@ HIDDEN, ENDING, NO_FILE, OUTSIDE = "hidden", "ending", "not a file", "outside a 
 
 
 class File(NamedTuple):
-    """An image file: its path from the dataset's folder, with slashes; its split and class, if a folder says."""
+    """An image file: its path from the dataset's folder, with slashes; its split and class, if folders name them."""
 
     path: str
     split: str | None
@@ -214,7 +214,7 @@ def _part(split: str | None, folder: Folder) -> Part:
 
 
 def _joined(parts: list[Part]) -> list[str]:
-    """What to say of splits that two folders stand for."""
+    """Notes on splits that two folders stand for."""
     names: dict[str | None, list[str]] = {}
     for part in parts:
         names.setdefault(part.split, []).append(part.folder.name)
@@ -239,7 +239,7 @@ def _class_names(parts: list[Part]) -> dict[str, str]:
 
 
 def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
-    """What to say of class folders whose names differ only in how they are spelt."""
+    """Notes on class folders whose names differ only in spelling."""
     joined = [
         f"{_shown(each)} as {one_line(names[each.name])}"
         for part in parts

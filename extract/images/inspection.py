@@ -45,7 +45,7 @@ BLANK_DEVIATION = 6.0
 
 
 class Unreadable(Exception):
-    """The pixels of an image could not be had; the text says why."""
+    """The pixels of an image could not be read; the message gives the reason."""
 
 
 class Facts(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a network returns, as logits: found and checked when a study is planned, and read the same way ever after.
+"""What a network returns, as logits. The way to read them is found and checked when a study is planned.
 
 answer = find_answer(model, recipe, output=None, classes=7)    # a few passes over 2 or 3 images; raises StudyError
 logits = answer.run(model, images)                             # (image, class), float32
@@ -73,7 +73,7 @@ class Answer:
         return F.pad(values, (1, 0)) if self.single else values  # softmax of (0, x) is (1 - sigmoid(x), sigmoid(x))
 
     def marks(self) -> list[str]:
-        """What predictions depend on, for a fingerprint; nothing where the first tensor is the logits."""
+        """What predictions depend on, for a fingerprint; nothing if the first tensor is the logits."""
         is_first = not self.part or set(self.part.split(".")) == {"0"}
         return [
             *([] if is_first else [f"output {self.part}"]),
@@ -144,7 +144,7 @@ def _shape(value: object) -> str:
 
 
 def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, classes: int) -> tuple[Answer, int]:
-    """How to read the network's logits, and how many there are. Raises StudyError, also where answers do not repeat.
+    """How to read the network's logits, and how many there are. Raises StudyError, also if answers do not repeat.
 
     model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
     """
@@ -171,9 +171,9 @@ def _pass(model: nn.Module, images: Tensor) -> repeatability.Pass:
 
 
 def _fewest(model: nn.Module, images: Tensor, together: repeatability.Pass, part: str | None) -> int:
-    """1 where the network takes an image alone as it takes it among others, 2 where it loses the axis of the images.
+    """1 if the network takes a single image as it takes a batch, 2 if it loses the axis of the images then.
 
-    Raises StudyError where the answer to an image is another one alone than after other images.
+    Raises StudyError if the answer to an image differs when it is alone.
     """
     try:
         alone = repeatability.watch(model, images[IMAGES - 1 :])
@@ -272,7 +272,7 @@ def _per_image(values: Tensor, images: int) -> Tensor:
 
 
 def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> Scale:
-    """Whether the numbers (image, output) are logits or probabilities; says so where they are not logits."""
+    """Whether the numbers (image, output) are logits or probabilities; probabilities are logged."""
     if (values < 0).any():
         return "logits"
     name = type(model).__name__

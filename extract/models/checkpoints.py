@@ -89,7 +89,7 @@ def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Ent
 
 
 def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequence[str] = ()) -> str:
-    """Fill the model from a checkpoint; return in words what was taken and left out, if there is something to say.
+    """Fill the model from a checkpoint; return a note on what was taken and left out, or nothing.
 
     key: the prefix under which the weights stand, where several fit. left_out: names that need not be the network's.
     Raises StudyError that names what is missing, unexpected or misshapen; the model then is as it was.
@@ -205,7 +205,7 @@ def save_like(model: nn.Module, path: Path, example: Path | None, key: str | Non
 
 
 def _nested(tensors: Sequence[tuple[Entry, Tensor]]) -> dict[str, object]:
-    """Tensors in dicts within dicts, where the entries say."""
+    """Tensors in dicts within dicts, as the entries name them."""
     top: dict = {}
     for place, tensor in tensors:
         values = top

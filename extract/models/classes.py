@@ -57,7 +57,7 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
 
 
 def _warn_of_numbers(classes: Sequence[str]) -> None:
-    """Say so where classes that only a number tells apart are in the order of their text: 10 before 2."""
+    """Warn if classes that differ only in a number are in the order of their text: 10 before 2."""
     if len({re.sub(r"\d+", "0", name) for name in classes}) > 1:
         return
     counted = sorted(classes, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
@@ -70,7 +70,7 @@ def _warn_of_numbers(classes: Sequence[str]) -> None:
 
 
 def _with_classes(names: Sequence[str], met: Mapping[str, str], classes: Collection[str]) -> tuple[str, ...]:
-    """The names, those that meet a class as the dataset spells it; what was read so is said."""
+    """The names; those that match a class are spelt as in the dataset, which is logged."""
     if loosely := [f"{name} as {met[name]}" for name in names if met.get(name, name) != name]:
         log.info("%s outputs are matched to classes that are spelt otherwise: %s", len(loosely), few(loosely))
     by_place = {place: met[name] for place, name in enumerate(names) if name in met}
@@ -78,7 +78,7 @@ def _with_classes(names: Sequence[str], met: Mapping[str, str], classes: Collect
 
 
 def _unique(names: Sequence[str], met: Collection[int], classes: Collection[str]) -> tuple[str, ...]:
-    """The names; one that is there twice, or is a class that its output did not meet, gets its place beside it."""
+    """The names. A name that is there twice, or is a class that its output does not match, gets its place beside it."""
     counts, known = Counter(names), set(classes)
     return tuple(
         name if place in met or (counts[name] == 1 and name not in known) else f"{name} (output {place})"
@@ -117,7 +117,7 @@ def as_in_dataset(classes_of: Mapping[str, Sequence[str]], classes: Collection[s
 
 
 def warn(names: Sequence[str], classes: Sequence[str]) -> None:
-    """Say which classes are no output, and which outputs are no class."""
+    """Warn of classes that are not outputs, and of outputs that are not classes."""
     if not classes:
         log.info("the images have no classes: whether the network and the labels are right is unknown")
         return
@@ -144,7 +144,7 @@ def warn(names: Sequence[str], classes: Sequence[str]) -> None:
 
 
 def warn_of_splits(counts: Mapping[tuple[str, str | None], int]) -> None:
-    """Say which classes one split has and another lacks. counts: sound images by split and class (None: without)."""
+    """Warn of classes that one split has and another lacks. counts: sound images by split and class (None: without)."""
     here: dict[str, set[str | None]] = {}
     for split, name in counts:
         here.setdefault(split, set()).add(name)

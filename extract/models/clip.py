@@ -116,7 +116,7 @@ class Clip(ClipIdentity):
 
 
 def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> None:
-    """Name the texts that are longer than CLIP's context: of those it reads the beginning only."""
+    """Warn of texts that are longer than CLIP's context: it reads only their beginning."""
     cut = cut_texts(clip, concepts, templates)
     if not cut:
         return
@@ -159,7 +159,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     # OpenAI's weights were trained with a quick GELU; of a mismatch with the architecture open_clip only warns.
     quick_gelu = bool((open_clip.get_pretrained_cfg(settings.architecture, settings.weights) or {}).get("quick_gelu"))
     try:
-        # A local file holds the weights; open_clip's own cautions about untagged weights say nothing new.
+        # A local file holds the weights; open_clip's own warnings about untagged weights add nothing.
         logging.disable(logging.WARNING)
         with _fetching(settings), pickles.with_stand_ins():
             model, _, _ = open_clip.create_model_and_transforms(

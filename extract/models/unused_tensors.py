@@ -38,7 +38,7 @@ COUNTERS = {"total_ops", "total_params"}  # of thop
 
 
 def unused_names(match: Match, entries: Sequence[Entry], allowed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The other names of a checkpoint: those that may be left out and are said, and those that may not."""
+    """The other names of a checkpoint: those that may be left out and are mentioned, and those that may not."""
     dicts = {entry.keys for entry in match.found.values()}
     if not dicts:  # nothing fits: the largest dict shows best what the file holds
         [(largest, _)] = Counter(entry.keys for entry in entries).most_common(1)

@@ -18,9 +18,9 @@ from dissectdb.extract.study.class_names import few
 
 log = logging.getLogger("dissectdb")
 
-MIN_IMAGES = 30  # of a half, below which nothing is said of the order of outputs
+MIN_IMAGES = 30  # of a half, for a verdict on the order of outputs
 MIN_GAIN = 0.1  # in accuracy, for another order to be worth a line
-MAX_LISTED = 20  # outputs of an order that is said
+MAX_LISTED = 20  # outputs in a message that gives their order
 MAX_SWAPS = 100
 
 
@@ -39,7 +39,7 @@ def counts_by_split(warehouse: Store, dataset_id: int) -> dict[tuple[str, str | 
 
 
 def refuse_unjudged(warehouse: Store, plan: Plan, splits: Sequence[str], command: str) -> None:
-    """Raises StudyError where no image of a split has a class that is an output; says where only some have one."""
+    """Raises StudyError if no image of a split has a class that is an output; warns if only some have one."""
     dataset_id = warehouse.find("datasets", plan.probing_set.fingerprint)
     counts = {} if dataset_id is None else counts_by_split(warehouse, dataset_id)
     outputs = set(plan.network.classes)
@@ -63,7 +63,7 @@ def refuse_unjudged(warehouse: Store, plan: Plan, splits: Sequence[str], command
 
 
 def warn_of_order(warehouse: Store, plan: Plan) -> None:
-    """Say so where the network knows the classes, but in another order than its outputs are named in."""
+    """Warn if the network distinguishes the classes, but in another order than its outputs are named in."""
     network_id = warehouse.find("networks", plan.network.fingerprint)
     rows = warehouse.rows(
         """

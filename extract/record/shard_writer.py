@@ -59,7 +59,7 @@ class Shard:
 
 
 def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
-    """ "i/n", else what SLURM or torchrun say of this process, else the only one. Raises StudyError."""
+    """The shard that "i/n" names; else this process's, as SLURM or torchrun number it; else 0/1. Raises StudyError."""
     if text is None:
         first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
         for number, of, start in (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first), ("RANK", "WORLD_SIZE", 0)):
@@ -166,7 +166,7 @@ class _Files:
             self.rows[name] += batch.num_rows
 
     def finish(self) -> None:
-        """Give the files their names, the receipt last: it says which there are, and how many rows each has."""
+        """Give the files their names. The receipt comes last: it lists the files and how many rows each has."""
         about = {"fingerprint": self.mark, "shard": str(self.shard)}
         for writer in self.writers.values():
             writer.add_key_value_metadata({KEY: json.dumps(about)})
@@ -182,7 +182,7 @@ class _Files:
         self.writers.clear()
 
     def put_folder(self, name: str, export: Callable[[Path], object]) -> None:
-        """Files that are made on this machine first."""
+        """Copy a folder of files, which are made on this machine first, to the sink."""
         with tempfile.TemporaryDirectory() as local:
             export(Path(local) / name)
             self.system.create_dir(f"{self.folder}/{name}", recursive=True)

@@ -1,10 +1,10 @@
-"""What the activations of a block come to: the best images of each neuron, sums, and the values of few-valued neurons.
+"""Summaries of a block's activations: the best images of each neuron, sums, and the values of few-valued neurons.
 
 found = sum_up(values)                                           # where the values are, on the device or in memory
 summary_tables(found, image_ids, first_neuron, split_id, block)  # (table, rows) pairs
 
 Blocks merge exactly: the best of all images are among the best of each block, sums add up, sets of values unite. So
-nobody has to read the activations again to know the best images, and a run may even leave the activations out.
+the best images are known without reading the activations again, and a run may even leave the activations out.
 """
 
 from __future__ import annotations

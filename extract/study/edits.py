@@ -1,4 +1,4 @@
-"""What a study says of edits: single ones, sweeps over many, how the chosen one is judged, and effects of neurons.
+"""The tables of a study about edits: single edits, sweeps over many, how the chosen one is judged, and effects.
 
 Imports no torch.
 """

@@ -137,7 +137,7 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 class _Run:
-    """What a training run knows between two epochs; all of it goes into the checkpoint."""
+    """The state of a training run between two epochs; the checkpoint holds all of it."""
 
     def __init__(self, model: nn.Module, images: int, settings: dict, answer: Answer) -> None:
         self.model, self.settings, self.answer = model, settings, answer
@@ -204,7 +204,7 @@ class _Run:
             torch.save(state, unfinished)
 
     def load(self, path: Path, device: str) -> None:
-        """Go on from a checkpoint of the same settings and data."""
+        """Restore a checkpoint. Raises ValueError if its settings or data differ."""
         state = torch.load(path, map_location="cpu", weights_only=True)
         if different := [key for key, value in self.settings.items() if state["settings"].get(key) != value]:
             raise ValueError(
