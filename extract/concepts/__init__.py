@@ -46,7 +46,7 @@ def shipped() -> list[str]:
 
 
 def read(source: str) -> dict[str, tuple[str, ...]]:
-    """Concept → the classes that it stands for, in the order of the set; words left out are logged. Raises StudyError."""
+    """Concept → the classes that it stands for, in order; words left out are logged. Raises StudyError."""
     return read_list(source).classes_of
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ from dissectdb.extract.editing.layers import KnownLayer, dissected_layers, find_
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.record.blocks import Block
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Store
+from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import Effects, StudyError
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
@@ -94,7 +93,7 @@ def run(
     dissection_id: int,
     watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Unit]:
     """Yield what is missing, for each layer that the study names: its neurons one by one, then its concepts."""
     asked, search = plan.study.effects, Search(plan, say)
     if asked is None:
@@ -158,7 +157,7 @@ class Layer:
         return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
 
     def together(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
-        """Ablations of all interpretable neurons of each concept, and of random sets of as many neurons of the layer."""
+        """Ablations of all interpretable neurons of each concept, and of as many random neurons of the layer."""
         rows = warehouse.rows(
             """
             select concept_id, neuron_id from neuron_labels
@@ -228,7 +227,7 @@ class Layer:
         parts: Sequence[Outcomes],
         group: str,
         of: int | None,
-    ) -> dict[str, Any]:
+    ) -> Unit:
         """A unit: rows of ablations, whose ids count from `first`, and of ablation_effects."""
         names = self.search.plan.network.classes
         images = int((self.truth >= 0).sum())

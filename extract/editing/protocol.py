@@ -133,7 +133,7 @@ def choose(warehouse: Store, planned: Sequence[PlannedEdit], split_id: int) -> P
     return by_id[edit_id]
 
 
-def enter_once(warehouse: Store, table: str, edit_id: int, split_id: int, **values: Any) -> None:
+def enter_once(warehouse: Store, table: str, edit_id: int, split_id: int, **values: object) -> None:
     """A row about an edit and a split, if there is none."""
     known = warehouse.rows(
         f"select 1 from {table} where edit_id = $edit and split_id = $split", {"edit": edit_id, "split": split_id}

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +28,7 @@ from dissectdb.extract.models.preprocessing import Pixels
 from dissectdb.extract.record import catalog, ledger
 from dissectdb.extract.record.blocks import Block, in_blocks, outcomes
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Store
+from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
 
 BUDGET = 1_500_000_000  # bytes that are kept between questions
@@ -69,7 +68,7 @@ class Search:
         planned: Sequence[PlannedEdit],
         split: str,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Iterator[list[tuple[str, Any]]]:
+    ) -> Iterator[Unit]:
         """Yield, as units, the blocks of predictions that are missing; progress counts images times edits."""
         split_id, blocks = self.blocks(warehouse, split)
         work = [

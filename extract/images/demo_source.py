@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dissectdb.extract.images.base import Record, Source
 from dissectdb.extract.images.inspection import Pixels, file_hash, inspect
 from dissectdb.extract.study import Dataset, StudyError
+
+if TYPE_CHECKING:
+    from dissectdb.extract.demo.faces import Faces
 
 DEMO_IMAGES = 6000
 DEMO_BLOCK = 256  # faces drawn at a time
@@ -50,7 +53,7 @@ class Demo(Source):
             for place in places:
                 yield faces.pixels[place - block * DEMO_BLOCK]
 
-    def _block(self, start: int) -> Any:
+    def _block(self, start: int) -> Faces:
         return self.faces.draw(min(DEMO_BLOCK, self.count - start), self.seed, start=start)
 
     def _split(self, position: int) -> str:

@@ -30,7 +30,7 @@ import importlib.util
 import itertools
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -139,7 +139,12 @@ class UserCode:
         return beside and not is_installed(file) and not is_ours(file)
 
     def _import(
-        self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] = (), level: int = 0
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] = (),
+        level: int = 0,
     ) -> Any:
         """What an import statement of the user's calls."""
         if level:
@@ -230,7 +235,9 @@ class _Finder:
     """Finds the modules under a private name."""
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if not name.startswith(PREFIX) or path is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
@@ -249,7 +256,9 @@ class _LastFinder:
     """
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         code = _caller() if path is None and not name.startswith(PREFIX) else None
         if code is None:
             return None

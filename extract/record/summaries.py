@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring import topk
+from dissectdb.extract.store import TableRows
 
 KEPT = 256  # the largest top_k of a study; as in sql/views/evidence/top_activations.sql
 NEURONS_AT_ONCE = 256
@@ -55,7 +55,7 @@ def sum_up(values: np.ndarray | Tensor) -> Summary:
 
 def summary_tables(
     found: Summary, image_ids: np.ndarray, first_neuron: int, split_id: int, block: int
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[TableRows]:
     """Rows of block_tops, block_sums and block_values for a layer whose first unit is the neuron first_neuron."""
     units, kept = found.tops.shape
     neuron_ids = np.arange(first_neuron, first_neuron + units, dtype=np.int32)
