@@ -139,6 +139,7 @@ def _unusual(match: Match) -> tuple[bool, int]:
 
 
 def is_average(match: Match) -> bool:
+    """Whether a prefix means an average or another copy of the weights, by its name."""
     return bool(AVERAGES & words(match.prefix))
 
 

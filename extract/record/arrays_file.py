@@ -144,11 +144,13 @@ def _class_names(arrays: Arrays, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def slices(count: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of slices of so many rows, ROWS_AT_ONCE each."""
     for start in range(0, count, ROWS_AT_ONCE):
         yield start, min(start + ROWS_AT_ONCE, count)
 
 
 def shape_text(shape: Sequence[int]) -> str:
+    """A shape as a message shows it: 300 × 16."""
     return " × ".join(map(str, shape)) or "a single number"
 
 
