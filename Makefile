@@ -3,7 +3,7 @@
 PYTHON ?= python3
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint types clean
 
 demo: $(INSTALLED)
 	.venv/bin/dissectdb demo
@@ -11,9 +11,15 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	.venv/bin/python -m pytest -n 2 --dist loadfile
 
-lint: $(INSTALLED)
+lint: types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+types: $(INSTALLED)
+	rm -rf build/types && mkdir -p build/types/dissectdb
+	cd build/types && ln -s ../../bench . && \
+		cd dissectdb && ln -s ../../../dissectdb/* ../../../extract ../../../warehouse ../../../reports .
+	cd build/types && ../../.venv/bin/mypy --config-file ../../pyproject.toml -p dissectdb -p bench
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,4 +27,4 @@ $(INSTALLED): pyproject.toml
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv build demo

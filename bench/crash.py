@@ -266,6 +266,9 @@ class Asked:
         return f"{self.kind}:{self.command}:{self.number}"
 
 
+LAB: Lab  # main sets it before it forks the processes that make the trials
+
+
 def attempt(asked: Asked) -> tuple[Asked, str, str | None]:
     """Make a trial in a folder of this process; returns its moments, and what is wrong."""
     place = LAB.folder / f"process {os.getpid()}"

@@ -37,7 +37,7 @@ import torch
 
 from dissectdb.commands import app, terminal  # noqa: F401, for the forks
 from dissectdb.extract.models import batches
-from dissectdb.extract.record import passes
+from dissectdb.extract.record import blocks
 from dissectdb.extract.scoring import labels  # noqa: F401, for the forks
 from dissectdb.warehouse import views
 from tests.support import worlds
@@ -237,7 +237,7 @@ def command(arguments: tuple[str, ...], folder: Path, watch: Watch | None, large
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     torch.set_num_threads(1)
-    passes.BLOCK, batches.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
+    blocks.BLOCK, batches.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     if watch:

@@ -25,7 +25,7 @@ from bench.made import show
 from dissectdb.extract.editing import edits, protocol
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.models import batches
-from dissectdb.extract.record import passes
+from dissectdb.extract.record import network_plan
 from dissectdb.extract.study import Study
 from dissectdb.warehouse import Warehouse
 
@@ -34,7 +34,7 @@ SAMPLE = 1024  # images
 
 def full_pass(study: Study, warehouse: Path) -> tuple[float, int, int]:
     """Seconds of one full forward pass over validation, its images, and the number of edits."""
-    plan = passes.make_plan(study)
+    plan = network_plan.make_plan(study.with_network("modify"))
     with Warehouse(warehouse, read_only=True) as opened:
         planned = edits.plan_edits(opened, plan, edits.find_dissection(opened, plan), study.tried())
         _, blocks = Search(plan).blocks(opened, protocol.SEARCHED)

@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def of_values(*values: Any) -> str:
+def of_values(*values: object) -> str:
     """Of anything that JSON can hold; a path counts by its text."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 

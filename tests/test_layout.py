@@ -19,11 +19,12 @@ CODE = [*COMMANDS, *SOURCES, *sorted((ROOT / "bench").rglob("*.py"))]
 TORCHES = {"torch", "torchvision", "timm", "open_clip", "safetensors"}
 
 # What a room of extract may import: itself, and these.
-STUDY = {"fingerprints", "store", "study"}
+STUDY = {"fingerprints", "store", "study", "threads"}
 INPUTS = STUDY | {"images", "models", "demo"}
 BELOW = {
     "fingerprints": set(),
     "store": set(),
+    "threads": set(),
     "study": {"fingerprints"},
     "images": STUDY | {"demo"},
     "models": STUDY,

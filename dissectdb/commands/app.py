@@ -42,7 +42,7 @@ from dissectdb.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from dissectdb.extract.record.passes import Plan
+    from dissectdb.extract.record.network_plan import NetworkPlan
     from dissectdb.extract.study import Study
 
 app = typer.Typer(
@@ -107,19 +107,18 @@ def extract(
     """
     study = load_study(study_file, overrides, device, None, deterministic)
     from dissectdb.commands import terminal
-    from dissectdb.extract.models import classes
-    from dissectdb.extract.record import arrays, passes
+    from dissectdb.extract.record import class_checks, passes
+    from dissectdb.extract.record.network_plan import NetworkPlan
     from dissectdb.extract.scoring import labels  # torch loads here, so that the other commands start at once
 
     if activations not in ("all", "none"):
         raise typer.BadParameter(f"{activations!r} is none of all, none", param_hint="--activations")
     if shard is not None and sink is None:
         raise typer.BadParameter("a shard needs a sink: parquet:DIR", param_hint="--shard")
-    work = arrays if study.arrays else passes
     terminal.say("reading the arrays" if study.arrays else "loading the network and CLIP")
-    plan = replace(work.make_plan(study), keep_activations=activations == "all")
-    if not study.arrays:
-        terminal.say(passes.preprocessing(plan))
+    plan = replace(passes.make_plan(study), keep_activations=activations == "all")
+    if isinstance(plan, NetworkPlan):
+        terminal.say(plan.preprocessing())
     if sink is not None:
         exchange.extract_shard(plan, sink, shard, dry_run)
         return
@@ -133,12 +132,12 @@ def extract(
         else:
             entered = passes.enter(plan, opened, terminal.Progress)
             with terminal.Progress("extracting") as progress:
-                waited = opened.load(work.run(plan, opened, entered, progress))
+                waited = opened.load(passes.run(plan, opened, entered, progress))
             terminal.say(f"waited for the database {waited:.0%} of the time")
         label(opened, study.device)
         dissection = plan.dissection_id(opened)
     with open_to_read(path, wait, dissection) as opened:
-        classes.warn_of_order(opened, plan)
+        class_checks.warn_of_order(opened, plan)
         ids = [opened.find("dissections", fingerprint) for _, fingerprint in plan.dissections()]
         labels.tell_unlabelled(opened, ids)
         found = {name: opened.rows(query) for name, query in terminal.AFTER_EXTRACT.items()}
@@ -332,7 +331,7 @@ def train(
 
     Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
     """
-    study = load_study(study_file, overrides, device, "train")
+    study = load_study(study_file, overrides, device, "train").with_network("train")
     from dissectdb.commands import terminal
     from dissectdb.extract.training import run
 
@@ -360,16 +359,17 @@ def convert(
     print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")
 
 
-def _find_dissection(study: Study, path: Path, wait: float, judged: tuple[str, ...], command: str) -> tuple[Plan, int]:
+def _find_dissection(
+    study: Study, path: Path, wait: float, judged: tuple[str, ...], command: str
+) -> tuple[NetworkPlan, int]:
     """The study with its models loaded, and its dissection in the warehouse; judged: the splits that are asked of."""
     from dissectdb.extract.editing import edits
-    from dissectdb.extract.models import classes
-    from dissectdb.extract.record import passes
+    from dissectdb.extract.record import class_checks, network_plan
 
     with open_to_read(path, wait) as opened:
-        plan = passes.make_plan(study)
+        plan = network_plan.make_plan(study.with_network(command))
         dissection = edits.find_dissection(opened, plan)
-        classes.refuse_unjudged(opened, plan, judged, command)
+        class_checks.refuse_unjudged(opened, plan, judged, command)
         return plan, dissection
 
 

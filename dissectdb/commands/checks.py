@@ -88,10 +88,10 @@ def check(
 def _recheck(study: Study, path: Path, images: int, seed: int | None, wait: float) -> bool:
     """Compute a sample again, and show how it compares; returns whether all is as stored."""
     from dissectdb.commands import terminal
-    from dissectdb.extract.record import arrays, passes, recheck
+    from dissectdb.extract.record import passes, recheck
 
     seed = secrets.randbelow(2**31) if seed is None else seed
-    plan = (arrays if study.arrays else passes).make_plan(study)
+    plan = passes.make_plan(study)
     with open_to_read(path, wait) as opened:
         found = list(recheck.recheck(plan, opened, images, seed))
     terminal.show(found, title=f"Computed again for a sample of images (--seed {seed})")

@@ -24,7 +24,7 @@ from dissectdb.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from dissectdb.extract.record.passes import Plan
+    from dissectdb.extract.record.plan import Plan
 
 
 def export(
@@ -110,18 +110,17 @@ def build_on_spark(source: Path, select: Sequence[str]) -> None:
 def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> None:
     """Write the files of a shard; the small tables are made in memory."""
     from dissectdb.commands import terminal
-    from dissectdb.extract.record import arrays, passes, shard_writer
+    from dissectdb.extract.record import shard_writer
     from dissectdb.warehouse import Warehouse, exchange
 
     mine = shard_writer.choose(shard, os.environ)
-    fill = arrays.read_blocks if isinstance(plan, arrays.ArraysPlan) else passes.run_targets
     with Warehouse(":memory:", **named_resources()) as catalog:
         if dry_run:
             terminal.show(plan.steps(catalog), title=f"Of this, shard {mine}")
             return
         with terminal.Progress(f"extracting shard {mine}") as progress:
             new = shard_writer.run(
-                plan, catalog, sink, mine, fill, lambda folder: list(exchange.export(catalog, folder)), progress
+                plan, catalog, sink, mine, lambda folder: list(exchange.export(catalog, folder)), progress
             )
     print(f"shard {mine}: {sink}" if new else f"nothing is stale: shard {mine} is in {sink}")
 

@@ -1,11 +1,11 @@
-"""Concept sets: what a neuron may be said to respond to.
+"""Concept sets: the words that a neuron can be labelled with.
 
 read("facial_expressions")      # a set that ships with dissectdb
 read("my/concepts.txt")         # UTF-8, one concept a line; blank lines and lines that start with # do not count
 read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for; a table
-                                # [provenance] may say who made it, and counts for nothing
+                                # [provenance] may name its maker, and is not read
 
-A word that is there again is left out, and the user is told. Words that differ in case are different words.
+A repeated word is left out, and a note names it. Words that differ in case are different words.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def shipped() -> list[str]:
 
 
 def read(source: str) -> dict[str, tuple[str, ...]]:
-    """Concept → the classes that it stands for, in the order of the set; says what it left out. Raises StudyError."""
+    """Concept → the classes that it stands for, in order; words left out are logged. Raises StudyError."""
     return read_list(source).classes_of
 
 
 def read_list(source: str) -> ConceptList:
-    """The same, with the place of each word in the file. Raises StudyError."""
+    """A concept set with the place of each word in its file. Raises StudyError."""
     found = load(source)
     if found.repeated:
         log.info("%s: %s", source, _repeats_note(found.repeated))

@@ -45,7 +45,7 @@ class Endpoint:
 
 
 class Message(BaseModel):
-    """What a model says, or why it does not."""
+    """The text that a model answers, or why it does not."""
 
     content: str | None = None
     refusal: str | None = None
@@ -182,7 +182,7 @@ def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
         return f"{host}: {_safe(endpoint, error)}"
     code = error.status_code
     said = f" ({code}): {_safe(endpoint, error.body)}" if error.body else f" ({code})"
-    if code in (401, 403):  # what it said is left out: servers quote the key
+    if code in (401, 403):  # without the server's message, which may quote the key
         return f"{host} does not accept the key in ${KEY} ({code})"
     if code == 404:
         return f"{host} has no model {model!r} under this address{said}"
@@ -192,7 +192,7 @@ def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
 
 
 def _safe(endpoint: Endpoint, said: Any) -> str:
-    """What an endpoint said of an error, without the key."""
+    """The message of an endpoint's error, without the key."""
     message = said.get("message") if isinstance(said, Mapping) else said
     text = str(message or said)
     key = endpoint.client.api_key

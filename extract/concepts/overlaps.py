@@ -19,7 +19,7 @@ from torch import Tensor
 from dissectdb.extract import concepts
 from dissectdb.extract.models import clip as clips
 from dissectdb.extract.models import devices
-from dissectdb.extract.study import Study
+from dissectdb.extract.study import NetworkStudy, Study
 
 ROWS = 1024  # of all pairs at once
 
@@ -28,7 +28,7 @@ ROWS = 1024  # of all pairs at once
 class Reader:
     """A study's CLIP, which reads words in the prompts that the study has for them."""
 
-    study: Study
+    study: NetworkStudy
     clip: clips.Clip
 
     def embed(self, words: Sequence[str]) -> Tensor:
@@ -64,7 +64,7 @@ class Found:
     nearer_elsewhere: list[NearerElsewhere]
 
 
-def load(study: Study) -> Reader:
+def load(study: NetworkStudy) -> Reader:
     """Load a study's CLIP, and nothing else of it. Raises StudyError."""
     return Reader(study, clips.load(study.clip, devices.choose(study.device)))
 
@@ -109,7 +109,7 @@ def nearer_elsewhere(
     return sorted(found, key=lambda row: row.similarity - row.its_similarity)
 
 
-def classes_to_compare(study: Study, classes_of: Mapping[str, Sequence[str]]) -> list[str]:
+def classes_to_compare(study: NetworkStudy, classes_of: Mapping[str, Sequence[str]]) -> list[str]:
     """The classes of the study's network, as far as it names them, then all that a concept stands for."""
     mapped = [name for names in classes_of.values() for name in names]
     return list(dict.fromkeys([*study.network.classes, *mapped]))

@@ -1,11 +1,11 @@
-"""What the network needs a neuron for: its output set to 0, alone or with all that carry the same concept.
+"""What the network loses without a neuron: its output is set to 0, alone or with all neurons of the same concept.
 
 for unit in run(warehouse, plan, dissection_id, watch): ...      # rows of ablations and ablation_effects
 effects = measure(before, after, truth, classes)                 # of logits (ablation, image, class), per true class
 
 Before a linear head, silencing a neuron takes one column from the logits (methods.md §7): exact for every neuron, over
-every image, in one pass. Elsewhere each ablation takes the rest of the network, so that neurons and images are sampled;
-the sizes of the samples are in the rows.
+every image, in one pass. Elsewhere each ablation takes a pass through the rest of the network, so that neurons and
+images are sampled; the rows hold the sizes of the samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +21,12 @@ from torch import Tensor
 
 from dissectdb.extract import fingerprints
 from dissectdb.extract.editing.cut import Change, Cut, Kept, Scaling
-from dissectdb.extract.editing.edits import KnownLayer, dissected_layers, find_layer
+from dissectdb.extract.editing.layers import KnownLayer, dissected_layers, find_layer
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.record.blocks import Block
-from dissectdb.extract.record.passes import Plan
-from dissectdb.extract.study import StudyError
+from dissectdb.extract.record.network_plan import NetworkPlan
+from dissectdb.extract.store import Store, Unit
+from dissectdb.extract.study import Effects, StudyError
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
 SAMPLED_DRAWS = 20  # random sets of each size where every one takes a forward pass
@@ -43,7 +43,7 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Effects:
+class Outcomes:
     """Per ablation and class (ablation, class): counts of images, and mean and deviation of the change in loss."""
 
     images: np.ndarray  # (class,)
@@ -54,8 +54,8 @@ class Effects:
     loss_change_sd: np.ndarray
 
 
-def measure(before: Tensor, after: Tensor, truth: Tensor) -> Effects:
-    """What became of the images of each true class. before: (image, class); after: (ablation, image, class)."""
+def measure(before: Tensor, after: Tensor, truth: Tensor) -> Outcomes:
+    """Outcomes for the images of each true class. before: logits (image, class); after: (ablation, image, class)."""
     members = torch.nn.functional.one_hot(truth, before.shape[1]).double()  # (image, class)
     images = members.sum(0)
     chosen, was = after.argmax(2), before.argmax(1)
@@ -63,10 +63,19 @@ def measure(before: Tensor, after: Tensor, truth: Tensor) -> Effects:
     losses = _losses(after, truth) - _losses(before[None], truth)  # (ablation, image)
     mean = losses @ members / images.clamp(min=1)
     spread = (losses.square() @ members / images.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-    counts = [
-        (each.double() @ members).int().numpy() for each in (right & ~was_right, was_right & ~right, chosen != was)
-    ]
-    return Effects(images.int().numpy(), *counts, mean.numpy(), spread.numpy())
+
+    def count(of: Tensor) -> np.ndarray:
+        """(ablation, class) from (ablation, image)."""
+        return (of.double() @ members).int().numpy()
+
+    return Outcomes(
+        images=images.int().numpy(),
+        gained=count(right & ~was_right),
+        lost=count(was_right & ~right),
+        flips=count(chosen != was),
+        loss_change=mean.numpy(),
+        loss_change_sd=spread.numpy(),
+    )
 
 
 def _losses(logits: Tensor, truth: Tensor) -> Tensor:
@@ -79,24 +88,26 @@ def _losses(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def run(
-    warehouse: Any,
-    plan: Plan,
+    warehouse: Store,
+    plan: NetworkPlan,
     dissection_id: int,
     watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Unit]:
     """Yield what is missing, for each layer that the study names: its neurons one by one, then its concepts."""
     asked, search = plan.study.effects, Search(plan, say)
     if asked is None:
         raise StudyError('the study has no [effects]; add one with layers = ["…"]')
     known = dissected_layers(warehouse, plan, dissection_id)
-    layers = {name: find_layer(name, known) for name in asked.layers}
-    if missing := [name for name, layer in layers.items() if layer is None]:
-        raise StudyError(f"effects: {missing[0]} is not extracted and built; run: dissectdb extract STUDY")
+    layers = {}
+    for name in asked.layers:
+        if (of_study := find_layer(name, known)) is None:
+            raise StudyError(f"effects: {name} is not extracted and built; run: dissectdb extract STUDY")
+        layers[name] = of_study
     split_id, blocks = search.blocks(warehouse, asked.split)
-    free = warehouse.next_id("ablations")  # counted on here: the last unit may not be written when the next is made
+    free = warehouse.next_id("ablations")  # counted on here: the writer may lag behind by a unit
     for name, of_study in layers.items():
-        layer = Layer(search, of_study, split_id, blocks)
+        layer = Layer(search, asked, of_study, split_id, blocks)
         for ablations, of in ((layer.alone(warehouse, dissection_id), None),
                               (layer.together(warehouse, dissection_id), dissection_id)):  # fmt: skip
             group = layer.fingerprint(ablations)
@@ -111,14 +122,17 @@ def run(
 class Layer:
     """A layer whose neurons are silenced, over all images of a split where that is exact, else over a sample."""
 
-    def __init__(self, search: Search, known: KnownLayer, split_id: int, blocks: Sequence[Block]) -> None:
-        self.search, self.known, self.split_id = search, known, split_id
-        self.asked = search.plan.study.effects
+    def __init__(
+        self, search: Search, asked: Effects, known: KnownLayer, split_id: int, blocks: Sequence[Block]
+    ) -> None:
+        self.search, self.asked, self.known, self.split_id = search, asked, known, split_id
         self.cut: Cut = search.cut(known.layer)
         self.is_exact = self.cut.last is not None
         self.blocks = list(blocks) if self.is_exact else [self._sample(blocks)]
-        names = {name: place for place, name in enumerate(search.plan.network.classes)}
-        self.truth = torch.tensor([names.get(image.class_name, -1) for block in self.blocks for image in block.images])
+        outputs: dict[str | None, int] = {name: output for output, name in enumerate(search.plan.network.classes)}
+        self.truth = torch.tensor(
+            [outputs.get(image.class_name, -1) for block in self.blocks for image in block.images]
+        )
         self.random = np.random.default_rng([self.asked.seed, 1])
 
     def _sample(self, blocks: Sequence[Block]) -> Block:
@@ -126,10 +140,10 @@ class Layer:
         if self.asked.images < len(images):
             chosen = np.random.default_rng([self.asked.seed, 0]).choice(len(images), self.asked.images, replace=False)
             images = [images[place] for place in np.sort(chosen)]
-        return Block(-1, images)  # no block of the split: what is kept of it is another thing
+        return Block(-1, images)  # not a block of the split, so that the search keeps it apart
 
-    def alone(self, warehouse: Any, dissection_id: int) -> list[Ablation]:
-        """Each live neuron, or a sample of them."""
+    def alone(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
+        """An ablation for each live neuron, or for a sample of them."""
         rows = warehouse.rows(
             """
             select neuron_id from dissected_neurons
@@ -142,8 +156,8 @@ class Layer:
             neurons = np.sort(self.random.choice(neurons, self.asked.neurons, replace=False))
         return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
 
-    def together(self, warehouse: Any, dissection_id: int) -> list[Ablation]:
-        """The interpretable neurons of each concept at once, and as many random ones of the layer, several times."""
+    def together(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
+        """Ablations of all interpretable neurons of each concept, and of as many random neurons of the layer."""
         rows = warehouse.rows(
             """
             select concept_id, neuron_id from neuron_labels
@@ -165,16 +179,16 @@ class Layer:
         return found
 
     def fingerprint(self, ablations: Sequence[Ablation]) -> str:
-        """Of what is silenced in which network, over which images."""
+        """The fingerprint of what is silenced in which network, over which images."""
         plan = self.search.plan
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
         units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
         return fingerprints.of_values(
-            plan.network.fingerprint, plan.dataset, self.known.mark or self.known.layer, images, units
+            plan.network.fingerprint, plan.probing_set.fingerprint, self.known.mark or self.known.layer, images, units
         )
 
-    def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Effects]:
-        """What each ablation does to the images with a known class, AT_ONCE ablations at a time."""
+    def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Outcomes]:
+        """The outcomes of the ablations for the images with a known class, AT_ONCE ablations at a time."""
         known = self.truth >= 0
         if not known.any():
             raise StudyError("effects: no image that it looks at has a class that is an output; raise effects.images")
@@ -183,10 +197,10 @@ class Layer:
         with torch.no_grad():
             before = torch.cat([self.cut.after(each, {}) for each in kept]).cpu()
             for first in range(0, len(ablations), AT_ONCE):
-                some = ablations[first : first + AT_ONCE]
-                after = torch.cat([self._after(each, some) for each in kept], dim=1).cpu()
+                chunk = ablations[first : first + AT_ONCE]
+                after = torch.cat([self._after(each, chunk) for each in kept], dim=1).cpu()
                 parts.append(measure(before[known], after[:, known], self.truth[known]))
-                progress(first + len(some), len(ablations))
+                progress(first + len(chunk), len(ablations))
         return parts
 
     def _after(self, kept: Kept, ablations: Sequence[Ablation]) -> Tensor:
@@ -207,13 +221,13 @@ class Layer:
 
     def rows(
         self,
-        warehouse: Any,
+        warehouse: Store,
         first: int,
         ablations: Sequence[Ablation],
-        parts: Sequence[Effects],
+        parts: Sequence[Outcomes],
         group: str,
         of: int | None,
-    ) -> dict[str, Any]:
+    ) -> Unit:
         """A unit: rows of ablations, whose ids count from `first`, and of ablation_effects."""
         names = self.search.plan.network.classes
         images = int((self.truth >= 0).sum())
@@ -237,7 +251,7 @@ class Layer:
         ]
         ints = [(name, pa.int32()) for name in list(entered[0])[:-1]]
         counts = parts[0].images
-        there = np.flatnonzero(counts)  # classes that no image has say nothing
+        there = np.flatnonzero(counts)  # classes that some image has
         columns = {
             name: np.concatenate([getattr(part, name)[:, there] for part in parts]).ravel()
             for name in ("gained", "lost", "flips", "loss_change", "loss_change_sd")

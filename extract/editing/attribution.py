@@ -11,7 +11,6 @@ was to the edited one, each unit's share of its change is integrated (integrated
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from torch import Tensor
 from dissectdb.extract.editing.cut import Change, Cut, Kept
 from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.editing.search import Search
+from dissectdb.extract.store import Store, Unit
 
 STEPS = 64  # of the integral; the shares then add up to the change within about one percent
 NEURONS = 5  # that are named for an image
@@ -44,7 +44,7 @@ def contributions(cut: Cut, kept: Kept, change: Change, new: Tensor, old: Tensor
     return shares
 
 
-def causes(warehouse: Any, search: Search, planned: PlannedEdit, split: str) -> Iterator[dict[str, Any]]:
+def causes(warehouse: Store, search: Search, planned: PlannedEdit, split: str) -> Iterator[Unit]:
     """A unit for each block of a split that is not there yet: the NEURONS that did most for each new class."""
     split_id, blocks = search.blocks(warehouse, split)
     changed = warehouse.rows(

@@ -17,19 +17,22 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.editing.edits import EditedLayer, KnownLayer, PlannedEdit, finish, scales_of_rules, with_ids
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.editing.edits import PlannedEdit, finish, with_ids
+from dissectdb.extract.editing.layers import EditedLayer, KnownLayer
+from dissectdb.extract.editing.scales import scales_of_rules
+from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.scoring.problem import Scores
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import Protocol
 
 STRATA = 10  # groups of neurons of about equal weight norm
 READS_SCORES = ("paper", "proportional")
 
 
-def plan_controls(warehouse: Any, plan: Plan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
+def plan_controls(warehouse: Store, plan: NetworkPlan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
     """The controls of an edit that is in the warehouse; none where a control would be the edit itself."""
     found = [_control(planned, "all", None, _all(planned))]
     if any(_bias(plan, each) is not None for each in planned.layers):
@@ -64,7 +67,7 @@ def _all(planned: PlannedEdit) -> list[EditedLayer]:
     return layers
 
 
-def _bias(plan: Plan, each: EditedLayer) -> EditedLayer | None:
+def _bias(plan: NetworkPlan, each: EditedLayer) -> EditedLayer | None:
     """The layer with its biases scaled only; None where it has no biases."""
     if getattr(plan.network.model.get_submodule(each.layer), "bias", None) is None:
         return None
@@ -75,7 +78,7 @@ def _one_group(each: EditedLayer) -> list[np.ndarray]:
     return [np.arange(len(each.scales))]
 
 
-def _norms(warehouse: Any, each: EditedLayer) -> np.ndarray:
+def _norms(warehouse: Store, each: EditedLayer) -> np.ndarray:
     rows = warehouse.rows(
         "select weight_l2 from neurons where layer_id = $layer order by unit", {"layer": each.layer_id}
     )
@@ -98,7 +101,7 @@ def _permuted(each: EditedLayer, groups: Sequence[np.ndarray], random: np.random
 # ---------------------------------------------------------------- labels of shuffled images
 
 
-def _shuffled(warehouse: Any, planned: PlannedEdit, protocol: Protocol) -> Iterator[PlannedEdit]:
+def _shuffled(warehouse: Store, planned: PlannedEdit, protocol: Protocol) -> Iterator[PlannedEdit]:
     """The rule on labels for which the images' embeddings have changed places."""
     if not protocol.shuffles:
         return

@@ -117,7 +117,7 @@ class Cut:
         def replace(layer: str) -> Callable[..., object]:
             def hook(module: nn.Module, inputs: tuple, output: object) -> object:
                 scaled = self._scaled(layer, first_tensor(output, layer), change, amounts)
-                return scaled if isinstance(output, Tensor) else (scaled, *output[1:])
+                return (scaled, *output[1:]) if isinstance(output, tuple | list) else scaled
 
             return hook
 
@@ -193,7 +193,8 @@ ELEMENTWISE_FUNCTIONS = {
 
 def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLayer | None:
     """The functions and the head, where nothing else follows an output (image, unit)."""
-    *nodes, result = rest.graph.nodes
+    nodes: list[fx.Node] = list(rest.graph.nodes)
+    result = nodes.pop()
     try:
         logits = part_of(result.args[0], answer.part)
     except StudyError:  # a part of what is made while the network runs
@@ -202,13 +203,13 @@ def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLay
         return None
     head = nodes[-1]
     chain = [node for node in nodes if node.op not in ("placeholder", "get_attr") and node is not head]
-    module = rest.get_submodule(head.target) if head.op == "call_module" else None
+    module = rest.get_submodule(str(head.target)) if head.op == "call_module" else None
     if not isinstance(module, nn.Linear) or logits is not head or not all(_single(rest, n) for n in chain):
         return None
-    graph, copies = fx.Graph(), {}
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes[:-1]:
         copies[node] = graph.node_copy(node, lambda each: copies[each])
-    graph.output(copies[head.args[0]])
+    graph.output(copies[head.all_input_nodes[0]])
     return LastLayer(fx.GraphModule(rest, graph), module)
 
 
@@ -217,7 +218,7 @@ def _single(rest: fx.GraphModule, node: fx.Node) -> bool:
     if len(node.all_input_nodes) != 1:
         return False
     if node.op == "call_module":
-        return isinstance(rest.get_submodule(node.target), ELEMENTWISE_MODULES)
+        return isinstance(rest.get_submodule(str(node.target)), ELEMENTWISE_MODULES)
     if node.op == "call_method":
         return node.target in ("relu", "relu_", "sigmoid", "tanh", "contiguous")
     return node.op == "call_function" and node.target in ELEMENTWISE_FUNCTIONS
@@ -286,14 +287,14 @@ def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.Gr
         for node in nodes
         if node not in later and node is not calls[0] and node.op != "get_attr" and any(u in later for u in node.users)
     ]
-    start, copies = fx.Graph(), {}
+    start, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes:
         if node not in later and node.op != "output":
             copies[node] = start.node_copy(node, lambda each: copies[each])
     start.output(tuple(copies[node] for node in crossing))
     start.eliminate_dead_code(_has_effects)
     first = _fused(fx.GraphModule(traced, start))
-    rest, copies = fx.Graph(), {}
+    rest, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for place, node in enumerate(crossing):
         copies[node] = rest.placeholder(f"kept_{place}")
     for node in nodes:
@@ -309,8 +310,11 @@ def _fused(module: fx.GraphModule) -> fx.GraphModule:
     """Batch norms that follow a convolution, as part of it: a tenth of the time of what comes before a late layer."""
     modules = dict(module.named_modules())
     for node in list(module.graph.nodes):
-        norm, before = modules.get(str(node.target)), next(iter(node.all_input_nodes), None)
-        if node.op != "call_module" or not isinstance(norm, nn.BatchNorm2d) or before.op != "call_module":
+        norm = modules.get(str(node.target))
+        if node.op != "call_module" or not isinstance(norm, nn.BatchNorm2d):
+            continue
+        before = node.all_input_nodes[0]
+        if before.op != "call_module":
             continue
         if type(modules[before.target]) is nn.Conv2d and len(before.users) == 1 and norm.running_var is not None:
             name = f"{before.target}_fused".replace(".", "_")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dissectdb.extract.store import Store
 from dissectdb.extract.study import Protocol
 
 LEVEL = 0.95
@@ -36,7 +37,7 @@ def bootstrap(differences: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
     return low, high
 
 
-def intervals(warehouse: Any, split_id: int, protocol: Protocol) -> dict[str, Any]:
+def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, Any]:
     """A unit with the intervals of edits, controls aside, that were measured over a split and have none; or empty."""
     rows = warehouse.rows(
         """

@@ -7,13 +7,13 @@ chosen, checkpoint = run(warehouse, plan, planned, folder, watch)
 3. The test split is opened for it and them; the opening is recorded.
 4. Its network is saved beside the warehouse and entered as one more row of `networks`.
 
-Everything that was done already is found and left; so a run that was stopped goes on where it was.
+What is done already is not repeated, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,10 @@ from dissectdb.extract.editing.intervals import intervals
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.models import checkpoints, networks
 from dissectdb.extract.record import catalog, ledger, passes
-from dissectdb.extract.record.blocks import Networks, predictions_table
-from dissectdb.extract.record.passes import Plan, Target
+from dissectdb.extract.record.blocks import predictions_table
+from dissectdb.extract.record.network_plan import NetworkPlan
+from dissectdb.extract.record.targets import Target
+from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
 
 SEARCHED, OPENED = "validation", "test"
@@ -41,8 +43,8 @@ Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 def run(
-    warehouse: Any,
-    plan: Plan,
+    warehouse: Store,
+    plan: NetworkPlan,
     planned: Sequence[PlannedEdit],
     folder: Path,
     watch: Watch,
@@ -95,7 +97,7 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
             )
 
 
-def describe(plan: Plan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:
+def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:
     """What each edit would do, a row each, and where its network would be saved if it were chosen."""
     rows = []
     for each in planned:
@@ -114,12 +116,12 @@ def describe(plan: Plan, planned: Sequence[PlannedEdit], folder: Path) -> list[d
     return rows
 
 
-def build(warehouse: Any) -> None:
-    """Bring the counts of what edits did up to date."""
+def build(warehouse: Store) -> None:
+    """Bring the counts of the edits' outcomes up to date."""
     list(warehouse.build(select=["edit_outcomes"]))
 
 
-def choose(warehouse: Any, planned: Sequence[PlannedEdit], split_id: int) -> PlannedEdit:
+def choose(warehouse: Store, planned: Sequence[PlannedEdit], split_id: int) -> PlannedEdit:
     """The best of the planned edits on a split, entered as the choice among all that were tried there."""
     build(warehouse)
     rows = warehouse.rows(
@@ -131,7 +133,7 @@ def choose(warehouse: Any, planned: Sequence[PlannedEdit], split_id: int) -> Pla
     return by_id[edit_id]
 
 
-def enter_once(warehouse: Any, table: str, edit_id: int, split_id: int, **values: Any) -> None:
+def enter_once(warehouse: Store, table: str, edit_id: int, split_id: int, **values: object) -> None:
     """A row about an edit and a split, if there is none."""
     known = warehouse.rows(
         f"select 1 from {table} where edit_id = $edit and split_id = $split", {"edit": edit_id, "split": split_id}
@@ -143,7 +145,7 @@ def enter_once(warehouse: Any, table: str, edit_id: int, split_id: int, **values
 # ---------------------------------------------------------------- the edited network
 
 
-def checkpoint_path(folder: Path, plan: Plan, planned: PlannedEdit) -> Path:
+def checkpoint_path(folder: Path, plan: NetworkPlan, planned: PlannedEdit) -> Path:
     """Where an edited network is saved: named after network, edit and content, in the format of the original."""
     original = plan.study.network.weights
     suffix = original.suffix if isinstance(original, Path) else ".safetensors"
@@ -151,7 +153,7 @@ def checkpoint_path(folder: Path, plan: Plan, planned: PlannedEdit) -> Path:
     return folder / f"{name}-{planned.row['fingerprint'][:8]}{suffix}"
 
 
-def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: Path) -> Path:
+def save_network(warehouse: Store, search: Search, planned: PlannedEdit, folder: Path) -> Path:
     """Save the edited network and enter it with its predictions; returns the checkpoint."""
     plan, checkpoint = search.plan, checkpoint_path(folder, search.plan, planned)
     original = plan.study.network.weights
@@ -173,20 +175,22 @@ def save_network(warehouse: Any, search: Search, planned: PlannedEdit, folder: P
         warehouse.write({"networks": [row]})
         network_id = row["network_id"]
     for split in (SEARCHED, OPENED):
-        warehouse.load(predictions(warehouse, search, planned, split, Networks(edited, network_id)))
+        warehouse.load(predictions(warehouse, search, planned, split, edited, network_id))
     return checkpoint
 
 
-def predictions(warehouse: Any, search: Search, planned: PlannedEdit, split: str, edited: Networks) -> Any:
-    """Yield the blocks of the edited network's predictions that are missing, each with its ledger entry."""
-    plan, network = search.plan, edited.network
+def predictions(
+    warehouse: Store, search: Search, planned: PlannedEdit, split: str, network: networks.Network, network_id: int
+) -> Iterator[Unit]:
+    """Yield the missing blocks of the edited network's predictions, each with its ledger entry."""
+    plan = search.plan
     target = Target("predictions", network.name, split, network.fingerprint, len(network.classes))
     split_id, blocks = search.blocks(warehouse, split)
-    done = ledger.blocks_done(warehouse, target.fingerprint(plan.dataset))
+    done = ledger.blocks_done(warehouse, target.fingerprint(plan.probing_set.fingerprint))
     if len(done) == len(blocks):
         return
-    extraction_id = passes.enter_extraction(warehouse, plan, target, split_id, (edited, None))
+    extraction_id = passes.enter_extraction(warehouse, plan, target, split_id, network_id=network_id)
     for block, logits in search.logits(warehouse, planned, split):
         if block.number not in done:
-            rows = predictions_table(block, edited, logits, block.image_ids())
+            rows = predictions_table(block, network_id, network.classes, logits)
             yield [("predictions", rows), ledger.ledger_entries(block, [extraction_id], 0.0)]

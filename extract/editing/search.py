@@ -5,8 +5,8 @@ warehouse.load(search.run(warehouse, planned, "validation", progress))   # edit_
 for block, logits in search.logits(warehouse, planned[0], "test"): ...   # (image, class), of one edit
 
 Edits of the same first layer share one pass over the images. What was kept of a split stays in memory within a
-budget, so that a second question about the same split asks the network nothing. A block is committed with its ledger
-entry, so that a run that was stopped goes on with the first missing block.
+budget, so that the network need not run again for a second question about the same split. A block is committed with
+its ledger entry, so that a run that was stopped goes on with the first missing block.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +25,10 @@ from dissectdb.extract.editing.cut import Cut, Kept
 from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.models import batches, streams
 from dissectdb.extract.models.preprocessing import Pixels
-from dissectdb.extract.record import catalog, ledger, passes
-from dissectdb.extract.record.blocks import Block, outcomes
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.record import catalog, ledger
+from dissectdb.extract.record.blocks import Block, in_blocks, outcomes
+from dissectdb.extract.record.network_plan import NetworkPlan
+from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
 
 BUDGET = 1_500_000_000  # bytes that are kept between questions
@@ -39,7 +39,7 @@ BATCH_BYTES = 300_000_000
 class Search:
     """The network of a plan, cut where edits need it, and what was kept of splits."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, plan: NetworkPlan, say: Callable[[str], None] = lambda text: None) -> None:
         self.plan, self.say = plan, say
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
@@ -64,11 +64,11 @@ class Search:
 
     def run(
         self,
-        warehouse: Any,
+        warehouse: Store,
         planned: Sequence[PlannedEdit],
         split: str,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Iterator[list[tuple[str, Any]]]:
+    ) -> Iterator[Unit]:
         """Yield, as units, the blocks of predictions that are missing; progress counts images times edits."""
         split_id, blocks = self.blocks(warehouse, split)
         work = [
@@ -105,17 +105,16 @@ class Search:
             groups.setdefault(self.first_layer(each), []).append(each)
         return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
 
-    def blocks(self, warehouse: Any, split: str) -> tuple[int, list[Block]]:
+    def blocks(self, warehouse: Store, split: str) -> tuple[int, list[Block]]:
         """The id of a split and its sound images in blocks. Raises StudyError where there are none."""
-        dataset_id = warehouse.find("datasets", self.plan.dataset)
-        split_id = ledger.split_ids(warehouse, dataset_id).get(split)
-        images = [] if split_id is None else ledger.sound_images(warehouse, split_id)
-        if not images:
+        dataset_id = warehouse.find("datasets", self.plan.probing_set.fingerprint)
+        split_id = None if dataset_id is None else ledger.split_ids(warehouse, dataset_id).get(split)
+        if split_id is None or not (images := ledger.sound_images(warehouse, split_id)):
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
-        return split_id, passes.in_blocks(images, split_id)
+        return split_id, in_blocks(images, split_id)
 
     def missing(
-        self, warehouse: Any, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
+        self, warehouse: Store, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]
     ) -> list[tuple[Block, list[PlannedEdit]]]:
         """The blocks that are not done, each with the edits that lack it."""
         rows = warehouse.rows("select edit_id, block from edit_blocks where split_id = $split", {"split": split_id})
@@ -155,7 +154,7 @@ class Search:
                 results[place] = found.before(seen)
 
         collected, place = [], 0
-        for done in streams.run(work, made, images, self.twins(layer)):
+        for done in streams.run(work, made, images, self.replicas(layer)):
             collected.append(results.pop(place))
             place = done
             several = [*collected, collected[-1]]  # one more would come
@@ -164,16 +163,16 @@ class Search:
                 yield tuple(torch.cat(each) for each in zip(*collected, strict=True))
                 collected = []
 
-    def twins(self, layer: str) -> list[Cut]:
+    def replicas(self, layer: str) -> list[Cut]:
         """The network cut at a layer, once for each batch that is computed at a time."""
         found, shape = self.cut(layer), self.plan.network.recipe.shape
         if found.start is None:  # it runs whole, hooks and all
             return [found]
-        others = streams.twins(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
+        others = streams.replicas(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
         return [found, *(replace(found, start=start) for start in others)]
 
-    def logits(self, warehouse: Any, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
-        """The blocks of a split with what an edited network says of their images: (image, class)."""
+    def logits(self, warehouse: Store, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
+        """The blocks of a split with the edited network's logits (image, class)."""
         split_id, blocks = self.blocks(warehouse, split)
         layer, change = self.first_layer(planned), planned.change(self.plan.device)
         for block in blocks:

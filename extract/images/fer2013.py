@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as packed:
             is_gzip = packed.read(2) == b"\x1f\x8b"
             packed.seek(0)
-            with gzip.open(packed) if is_gzip else packed as file:
+            with cast(BinaryIO, gzip.open(packed)) if is_gzip else packed as file:
                 yield file
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -50,7 +50,7 @@ HIDDEN, ENDING, NO_FILE, OUTSIDE = "hidden", "ending", "not a file", "outside a 
 
 
 class File(NamedTuple):
-    """An image file: its path from the dataset's folder, with slashes; its split and class, if a folder says."""
+    """An image file: its path from the dataset's folder, with slashes; its split and class, if folders name them."""
 
     path: str
     split: str | None
@@ -75,7 +75,7 @@ class Folder(NamedTuple):
     path: str
     folders: list[Folder]
     images: list[str]
-    count: int  # images in it, at any depth
+    total: int  # images in it, at any depth
 
     @property
     def name(self) -> str:
@@ -84,7 +84,7 @@ class Folder(NamedTuple):
     @property
     def filled(self) -> list[Folder]:
         """The folders in it that hold images."""
-        return [folder for folder in self.folders if folder.count]
+        return [folder for folder in self.folders if folder.total]
 
     @property
     def split(self) -> str | None:
@@ -112,7 +112,7 @@ def find(folder: Path) -> Found:
         raise StudyError(f"{name}: cannot be read: {error.strerror or one_line(error)}") from None
     except RecursionError:
         raise StudyError(f"{folder}: its folders are nested too deeply to be a dataset") from None
-    if not tree.count:
+    if not tree.total:
         raise StudyError(f"{folder}: {_why_empty(tree, left_out)}")
     top = _without_wrapping(tree)
     assumed = [f"the images are those of {one_line(folder / top.path)}"] if top.path else []
@@ -126,7 +126,8 @@ def find(folder: Path) -> Found:
         return Found(sorted(files, key=_place), left_out, assumed, frozenset())
     names = _class_names(parts)
     assumed += _spellings(parts, names)
-    files, unlabelled = [], set()
+    files = []
+    unlabelled: set[str | None] = set()
     for part in parts:
         of_list = _annotated(root, part, set(names.values())) if part.loose else {}
         files += [File(path, part.split, names[each.name]) for each in part.classes for path in _images_below(each)]
@@ -136,7 +137,9 @@ def find(folder: Path) -> Found:
             unlabelled.add(part.split)
         if of_list:
             assumed.append(f"the classes of {_shown(part.folder)} are those of its {_annotations(part)}")
-    return Found(sorted(files, key=_place), left_out, assumed, frozenset(unlabelled - {None}))
+    return Found(
+        sorted(files, key=_place), left_out, assumed, frozenset(split for split in unlabelled if split is not None)
+    )
 
 
 def in_turn(files: list[File]) -> list[File]:
@@ -211,7 +214,7 @@ def _part(split: str | None, folder: Folder) -> Part:
 
 
 def _joined(parts: list[Part]) -> list[str]:
-    """What to say of splits that two folders stand for."""
+    """Notes on splits that two folders stand for."""
     names: dict[str | None, list[str]] = {}
     for part in parts:
         names.setdefault(part.split, []).append(part.folder.name)
@@ -236,7 +239,7 @@ def _class_names(parts: list[Part]) -> dict[str, str]:
 
 
 def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
-    """What to say of class folders whose names differ only in how they are spelt."""
+    """Notes on class folders whose names differ only in spelling."""
     joined = [
         f"{_shown(each)} as {one_line(names[each.name])}"
         for part in parts
@@ -267,7 +270,7 @@ def _annotated(root: Path, part: Part, classes: set[str]) -> dict[str, str]:
         raise StudyError(f"{path}: cannot be read: {one_line(error)}") from None
     of_name = dict(line.split("\t")[:2] for line in lines if "\t" in line)
     met = meet(of_name.values(), classes)
-    named = ((path, met.get(of_name.get(path.rpartition("/")[2]))) for path in part.loose)
+    named = ((path, met.get(of_name.get(path.rpartition("/")[2], ""))) for path in part.loose)
     return {path: name for path, name in named if name is not None}
 
 
@@ -305,7 +308,7 @@ def _walk(folder: Path, path: str, root: Path, left_out: Counter[tuple[str, str]
                 images.append(below)
             else:
                 left_out[reason] += 1
-    return Folder(path, folders, images, len(images) + sum(child.count for child in folders))
+    return Folder(path, folders, images, len(images) + sum(child.total for child in folders))
 
 
 def _is_walked(entry: os.DirEntry[str], root: Path) -> bool:

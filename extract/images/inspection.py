@@ -6,7 +6,7 @@
 
 16-bit grey becomes 8-bit by leaving out the low bits: decode(path, bits=12) takes values from 0 to 4,095.
 
-A defect is a fact about one image alone. Repeats are facts about two and are found in extract/images/sources.py.
+A defect is a fact about one image alone. Repeats are facts about two images; base.py finds them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BLANK_DEVIATION = 6.0
 
 
 class Unreadable(Exception):
-    """The pixels of an image could not be had; the text says why."""
+    """The pixels of an image could not be read; the message gives the reason."""
 
 
 class Facts(NamedTuple):
@@ -74,7 +74,7 @@ def decode(path: Path, bits: int = 16) -> Pixels:
 def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
     """The highest 8 of so many bits of 16-bit values; 8-bit ones as they are. Raises Unreadable for a value beyond."""
     if values.dtype == np.uint8:
-        return values
+        return values.astype(np.uint8, copy=False)
     if values.max() >> bits:
         raise Unreadable(f"a 16-bit value of {values.max()} is more than dataset.bits = {bits} can hold")
     return (values >> (bits - 8)).astype(np.uint8)
@@ -144,7 +144,7 @@ def pixel_hash(pixels: Pixels) -> str:
     """SHA-256 of mode, shape and values: equal exactly where two images look the same to a network."""
     mode = "L" if pixels.ndim == 2 else "RGB"
     digest = hashlib.sha256(f"{mode} {pixels.shape[0]} {pixels.shape[1]}\n".encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

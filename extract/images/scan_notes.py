@@ -1,4 +1,4 @@
-"""What a scan of images says at its end: what was assumed, what was left out and why, and what to do about it.
+"""Notes at the end of a scan of images: what was assumed, what was left out and why, and what to do about it.
 
 tally = Tally()
 tally.add(Origin(0, "a/1.png", "train", "a"), None, None)    # an image without a defect
@@ -96,7 +96,7 @@ class Tally:
         ]
 
     def _warn_of_repeats(self) -> None:
-        """Say which splits have no image left, and that repeats are of two classes."""
+        """Warn of splits that have no image left, and of repeats whose classes differ."""
         reasons: dict[str, list[str]] = {}
         for (split, kind, first), count in sorted(self.defects.items(), key=str):
             what = kind if first is None else f"repeat images of {first}"
@@ -105,10 +105,10 @@ class Tally:
             if not self.sound[split]:
                 log.warning(f"split {split} has no image left: {', '.join(found)}")
         if self.conflict:
-            image, first = self.conflict
+            image, original = self.conflict
             log.warning(
                 f"images that repeat an image of another class, left out: {self.conflicts:,}; the class of the first "
-                f"image counts, right or not; {image} repeats {first}"
+                f"image counts, right or not; {image} repeats {original}"
             )
 
 

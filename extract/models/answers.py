@@ -1,4 +1,4 @@
-"""What a network returns, as logits: found and checked when a study is planned, and read the same way ever after.
+"""What a network returns, as logits. The way to read them is found and checked when a study is planned.
 
 answer = find_answer(model, recipe, output=None, classes=7)    # a few passes over 2 or 3 images; raises StudyError
 logits = answer.run(model, images)                             # (image, class), float32
@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dissectdb.extract.models import repeats
+from dissectdb.extract.models import repeatability
 from dissectdb.extract.models.preprocessing import Recipe
-from dissectdb.extract.models.repeats import IMAGES
+from dissectdb.extract.models.repeatability import IMAGES
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
 
@@ -31,6 +31,9 @@ log = logging.getLogger("dissectdb")
 
 TINY = torch.finfo(torch.float32).tiny
 BELOW_1 = 1 - 2**-24  # the largest float32 below 1
+
+
+Scale = Literal["logits", "probabilities", "sigmoids"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Answer:
     """
 
     part: str | None = None
-    scale: Literal["logits", "probabilities", "sigmoids"] = "logits"
+    scale: Scale = "logits"
     single: bool = False
     fewest: int = 1
 
@@ -57,7 +60,7 @@ class Answer:
 
     def logits(self, output: object) -> Tensor:
         """Logits (image, class) of what the network returned."""
-        values = part_of(output, self.part)
+        values = tensor_of(output, self.part)
         return self.as_logits(values.reshape(len(values), -1))
 
     def as_logits(self, values: Tensor) -> Tensor:
@@ -70,7 +73,7 @@ class Answer:
         return F.pad(values, (1, 0)) if self.single else values  # softmax of (0, x) is (1 - sigmoid(x), sigmoid(x))
 
     def marks(self) -> list[str]:
-        """What predictions depend on, for a fingerprint; nothing where the first tensor is the logits."""
+        """What predictions depend on, for a fingerprint; nothing if the first tensor is the logits."""
         is_first = not self.part or set(self.part.split(".")) == {"0"}
         return [
             *([] if is_first else [f"output {self.part}"]),
@@ -104,6 +107,13 @@ def part_of(output: object, part: str | None) -> object:
     return part_of(inner, rest)
 
 
+def tensor_of(output: object, part: str | None) -> Tensor:
+    """The part of an output, which find_answer has found to be a tensor."""
+    values = part_of(output, part)
+    assert isinstance(values, Tensor), f"{part} is {type(values).__name__} now"
+    return values
+
+
 def leaves(output: object, path: str = "") -> Iterator[tuple[str, object]]:
     """Each part that is no container, with the path to it."""
     if isinstance(output, Mapping):
@@ -134,44 +144,44 @@ def _shape(value: object) -> str:
 
 
 def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, classes: int) -> tuple[Answer, int]:
-    """How to read the network's logits, and how many there are. Raises StudyError, also where answers do not repeat.
+    """How to read the network's logits, and how many there are. Raises StudyError, also if answers do not repeat.
 
     model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
     """
-    repeats.eval_mode(model)
-    images = repeats.noise(recipe)
+    repeatability.eval_mode(model)
+    images = repeatability.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
     part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
-    repeats.refuse_random(model, passes[IMAGES], _pass(model, images))
-    repeats.refuse_mixing(model, passes[IMAGES], passes[2])
-    values = _per_image(part_of(passes[IMAGES].output, part), IMAGES).float()
-    repeats.refuse_non_finite(model, passes[IMAGES], values)
+    repeatability.refuse_random(model, passes[IMAGES], _pass(model, images))
+    repeatability.refuse_mixing(model, passes[IMAGES], passes[2])
+    values = _per_image(tensor_of(passes[IMAGES].output, part), IMAGES).float()
+    repeatability.refuse_non_finite(model, passes[IMAGES], values)
     fewest = _fewest(model, images, passes[IMAGES], part)
     answer = Answer(part, _scale(model, images, values, part), values.shape[1] == 1, fewest)
     return answer, max(values.shape[1], 2)
 
 
-def _pass(model: nn.Module, images: Tensor) -> repeats.Pass:
+def _pass(model: nn.Module, images: Tensor) -> repeatability.Pass:
     try:
-        return repeats.watch(model, images)
+        return repeatability.watch(model, images)
     except Exception as error:  # whatever a library's or a user's network raises
         shape = " × ".join(map(str, images.shape[1:]))
         what = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
         raise StudyError(f"network.input: {type(model).__name__} does not take {shape} images: {what}") from error
 
 
-def _fewest(model: nn.Module, images: Tensor, together: repeats.Pass, part: str | None) -> int:
-    """1 where the network takes an image alone as it takes it among others, 2 where it loses the axis of the images.
+def _fewest(model: nn.Module, images: Tensor, together: repeatability.Pass, part: str | None) -> int:
+    """1 if the network takes a single image as it takes a batch, 2 if it loses the axis of the images then.
 
-    Raises StudyError where the answer to an image is another one alone than after other images.
+    Raises StudyError if the answer to an image differs when it is alone.
     """
     try:
-        alone = repeats.watch(model, images[IMAGES - 1 :])
+        alone = repeatability.watch(model, images[IMAGES - 1 :])
     except Exception:  # it squeezes the axis of the images away, and goes on as if it were there
         return 2
-    if not repeats.shaped_alike(alone, together):
+    if not repeatability.shaped_alike(alone, together):
         return 2
-    own, among = part_of(alone.output, part), part_of(together.output, part)
+    own, among = part_of(alone.output, part), tensor_of(together.output, part)
     if not isinstance(own, Tensor) or own.numel() * IMAGES != among.numel():
         return 2
     own, among = own.reshape(-1).float(), _per_image(among, IMAGES)[IMAGES - 1].float()
@@ -210,7 +220,7 @@ def _fitting(outputs: Mapping[int, object]) -> dict[str, int]:
     found = {}
     others = dict(leaves(outputs[2]))
     for path, value in leaves(outputs[IMAGES]):
-        if _unfit([value, others.get(path)]) is None:
+        if _unfit([value, others.get(path)]) is None and isinstance(value, Tensor):
             found[path] = _per_image(value, IMAGES).shape[1]
     return found
 
@@ -261,8 +271,8 @@ def _per_image(values: Tensor, images: int) -> Tensor:
 # ---------------------------------------------------------------- probabilities
 
 
-def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> str:
-    """Whether the numbers (image, output) are logits or probabilities; says so where they are not logits."""
+def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> Scale:
+    """Whether the numbers (image, output) are logits or probabilities; probabilities are logged."""
     if (values < 0).any():
         return "logits"
     name = type(model).__name__
@@ -328,7 +338,7 @@ def _last_operations(model: nn.Module, images: Tensor, part: str | None) -> tupl
     """
     try:
         with torch.enable_grad():
-            last = _changing(part_of(model(images[:2].requires_grad_().clone()), part).grad_fn)
+            last = _changing(tensor_of(model(images[:2].requires_grad_().clone()), part).grad_fn)
     except Exception:  # not every network can be run with gradients
         return "", ""
     if last is None:

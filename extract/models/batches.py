@@ -1,13 +1,13 @@
-"""Images in batches: how many go through a network at once, and the next ones made ready meanwhile.
+"""Images in batches: how many go through a network at once, and the next batch made ready meanwhile.
 
-for batch in ahead(in_batches(source.read(positions), [4096, 100], device)): ...
+for batch in prefetched(in_batches(source.read(positions), [4096, 100], device)): ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
+from itertools import islice, repeat
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 
 from dissectdb.extract.models import streams
 from dissectdb.extract.models.preprocessing import Pixels, stacked
+from dissectdb.extract.threads import in_order
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def batch_size(device: torch.device) -> int:
 
 
 def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[Pixels]:
-    """Images in batches for the device that never reach over the end of a block."""
+    """Images in batches for the device. sizes: images of each block; no batch holds images of two blocks."""
     for size in sizes:
         while size:
             batch = list(islice(pixels, min(size, batch_size(device))))
@@ -33,10 +34,14 @@ def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch
             yield stacked(batch, device)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items; the next one is made in a thread while this one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, items, None)
-        while (item := upcoming.result()) is not None:
-            upcoming = pool.submit(next, items, None)
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """The same items. The next one is made in a thread while the current one is used."""
+
+    def take(_: None) -> T | None:
+        return next(items, None)
+
+    with closing(in_order(take, repeat(None), threads=1, ahead=1)) as made:
+        for item in made:
+            if item is None:
+                return
             yield item

@@ -1,27 +1,25 @@
-"""Fill a network from somebody's checkpoint, and save one in the same form.
+"""Fill a network from a checkpoint of another program, and save one in the same form.
 
-said = fill(model, Path("last.ckpt"))    # 'without the prefix "model."; left out: criterion.weight', or nothing
+note = fill(model, Path("last.ckpt"))    # 'without the prefix "model."; left out: criterion.weight', or nothing
 save_like(edited, Path("edited.ckpt"), Path("last.ckpt"))
 
 A checkpoint is read as one list of tensors by dotted name: the keys of the dicts that a tensor lies in, then its own.
 So a prefix (`model.`, `module._orig_mod.`) and the key of a dict (`state_dict`, `net`) are the same thing: what stands
-before all names of the network. No list of prefixes is needed. The prefix is the one that the most names fit.
+before all names of the network. No list of prefixes is needed: weight_matching.py takes the one that most names fit.
 
 Every tensor of the network must be found, except those that hold no information:
 - the batches that a batch norm has counted, which torch before 0.4.1 did not save;
 - a tensor that shares its memory with one that is found.
 
-Weights that are stored in two parts (pruning, weight norm) are computed; weight_forms.py has the rules. What else is in
-the file is left out and said, or refused; leftovers.py has the rules.
+Weights that are stored in two parts (pruning, weight norm) are computed; tensor_kinds.py has the rules. Anything
+else in the file is left out, which the note tells, or refused; unused_tensors.py has the rules.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,27 +27,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dissectdb.extract.models.file_kinds import is_safetensors
-from dissectdb.extract.models.leftovers import AVERAGES, is_under, leftovers, words
 from dissectdb.extract.models.pickles import StandIn, read_pickle, why_unreadable
-from dissectdb.extract.models.weight_forms import (
-    WRAPPERS,
+from dissectdb.extract.models.tensor_kinds import (
     Entry,
     Match,
     folded,
-    is_adapter,
-    is_mask,
-    is_training_state,
-    plain,
-    splits,
     way_out,
+)
+from dissectdb.extract.models.unused_tensors import is_under, unused_names
+from dissectdb.extract.models.weight_matching import (
+    best_match,
+    is_average,
+    listed,
+    own_names,
+    prefix_in_dict,
+    weights_key,
 )
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
+from dissectdb.output import replacing
 
-MOST_PREFIXES = 50  # that are tried, those first that fit the most tensors
-DEEPEST = 4  # dicts within dicts that are looked into
-CONVENTIONAL = ("", "state_dict", "model_state_dict", "model", "params", "net", "network", "weights")
-COUNTED = "num_batches_tracked"
+MAX_DEPTH = 4  # of dicts within dicts
 
 
 def read(path: Path) -> list[Entry]:
@@ -68,7 +66,7 @@ def read(path: Path) -> list[Entry]:
     values = read_pickle(path)
     entries = list(_walk(values, (), set()))
     if not entries:
-        held = f"a dict of {_some([str(key) for key in values])}" if isinstance(values, dict) else _kind(values)
+        held = f"a dict of {listed([str(key) for key in values])}" if isinstance(values, dict) else _kind(values)
         raise StudyError(f"{path}: no state dict, which names tensors, at the top or in a dict within; it is {held}")
     return entries
 
@@ -78,7 +76,7 @@ def _kind(values: object) -> str:
 
 
 def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Entry]:
-    if not isinstance(values, (dict, list, tuple)) or id(values) in seen or len(keys) > DEEPEST:
+    if not isinstance(values, (dict, list, tuple)) or id(values) in seen or len(keys) > MAX_DEPTH:
         return
     seen.add(id(values))  # a dict may hold itself, or another many times
     if not isinstance(values, dict):
@@ -91,18 +89,18 @@ def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Ent
 
 
 def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequence[str] = ()) -> str:
-    """Fill the model from a checkpoint; return in words what was taken and left out, if there is something to say.
+    """Fill the model from a checkpoint; return a note on what was taken and left out, or nothing.
 
     key: the prefix under which the weights stand, where several fit. left_out: names that need not be the network's.
     Raises StudyError that names what is missing, unexpected or misshapen; the model then is as it was.
     """
     own = model.state_dict()
     entries, computed = _read_under(path, key, own)
-    match = _best(model, entries, path, key)
-    others, unexpected = leftovers(match, entries, left_out)
+    match = best_match(model, entries, path, key)
+    others, unexpected = unused_names(match, entries, left_out)
     if match.missing or match.misshapen or unexpected:
         problems = {"missing": match.missing, "unexpected": unexpected, "of another shape": match.misshapen}
-        parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
+        parts = [f"{len(names)} {kind}: {listed(names)}" for kind, names in problems.items() if names]
         parts += _hints(model, match, unexpected)
         raise StudyError(f"{path} does not fit {type(model).__name__}: {'; '.join(parts)}")
     _refuse_lossy(own, match, f"{path} does not fit {type(model).__name__}")
@@ -110,15 +108,17 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
         model.load_state_dict({name: entry.tensor for name, entry in match.found.items()}, strict=False)
     except Exception as error:  # of tensors that are none to copy: without values, or of another layout
         raise StudyError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
-    said = [f'without the prefix "{prefix}"'] if (prefix := _prefix_in_dict(match)) else []
-    said += [f'with "{match.cut}" put before its names'] if match.cut else []
-    said += computed
-    said += [f"left out: {_some(_by_module(others))}"] if others else []
+    note = [f'without the prefix "{prefix}"'] if (prefix := prefix_in_dict(match)) else []
+    note += [f'with "{match.cut}" put before its names'] if match.cut else []
+    note += computed
+    note += [f"left out: {listed(_by_module(others))}"] if others else []
     if match.rivals:
-        said.append(f'"{_key(match)}" is taken; also there: {_some(match.rivals)} (see network.weights_key)')
-    elif _is_average(match) and key is None:
-        said.append(f'"{_key(match)}" is taken, by its name an average or another copy of the weights; no others fit')
-    return "; ".join(said)
+        note.append(f'"{weights_key(match)}" is taken; also there: {listed(match.rivals)} (see network.weights_key)')
+    elif is_average(match) and key is None:
+        note.append(
+            f'"{weights_key(match)}" is taken, by its name an average or another copy of the weights; no others fit'
+        )
+    return "; ".join(note)
 
 
 def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:
@@ -126,7 +126,7 @@ def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:
     pairs = {name: (own[name], entry.tensor) for name, entry in match.found.items()}
     if complex_ := [name for name, (mine, theirs) in pairs.items() if theirs.is_complex() and not mine.is_complex()]:
         raise StudyError(
-            f"{what}: the file has complex weights where the network's are real ({_some(complex_)}), and their "
+            f"{what}: the file has complex weights where the network's are real ({listed(complex_)}), and their "
             "imaginary parts would be lost; build the complex network, or save real weights"
         )
     real = {name for name, (mine, _) in pairs.items() if mine.is_floating_point() or mine.is_complex()}
@@ -146,145 +146,14 @@ def _read_under(path: Path, key: str | None, own: Collection[str]) -> tuple[list
 
     own: the network's names. Raises StudyError.
     """
-    names = {rest for _, rests in _own_names(own) for rest in rests}
+    names = {rest for _, rests in own_names(own) for rest in rests}
     entries, computed = folded(read(path), names)
     if key is None:
         return entries, computed
     if chosen := [entry for entry in entries if is_under(entry.dotted, key)]:
         return chosen, computed
     keys = sorted({".".join(entry.keys) or entry.dotted.partition(".")[0] for entry in entries})
-    raise StudyError(f"network.weights_key: {path} has no {key!r}; it has {_some(keys)}")
-
-
-# ---------------------------------------------------------------- which names are the network's
-
-
-def _by_plain_name(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """Entries by dotted name, without wrappers where the names then still differ."""
-    named = {plain(entry.dotted): entry for entry in entries}
-    return named if len(named) == len(entries) else {entry.dotted: entry for entry in entries}
-
-
-def _own_names(own: Collection[str]) -> list[tuple[str, dict[str, str]]]:
-    """(what all names begin with, the rest of each → name), first with nothing cut; a rest keeps its module's name."""
-    names = {plain(name): name for name in own}
-    names = names if len(names) == len(own) else {name: name for name in own}
-    ways = [("", names)]
-    cut = ""
-    while all(name.count(".") > cut.count(".") + 1 for name in names):
-        firsts = {name[len(cut) :].partition(".")[0] for name in names}
-        if len(firsts) != 1:
-            break
-        cut += f"{firsts.pop()}."
-        ways.append((cut, {name[len(cut) :]: full for name, full in names.items()}))
-    return ways
-
-
-def _best(model: nn.Module, listed: Sequence[Entry], path: Path, key: str | None) -> Match:
-    """The prefix that the most tensors fit. Raises StudyError where several fit all, and none is the usual one.
-
-    Moments and gradients have all the names and shapes of the weights: they are taken only if the study names them.
-    """
-    own = model.state_dict()
-    if not own:
-        raise StudyError(f"network.weights: {type(model).__name__} has no tensors to take from {path}")
-    entries = _by_plain_name(listed)
-    matches: list[Match] = []
-    beside: list[Match] = []
-    for cut, names in _own_names(own):
-        counts: Counter[str] = Counter()
-        for dotted, entry in entries.items():
-            for prefix, rest in splits(dotted):
-                if rest in names:
-                    counts[prefix] += 1_000_000 * (entry.tensor.shape == own[names[rest]].shape) + 1
-        here = [_match(own, entries, prefix, cut, names) for prefix, _ in counts.most_common(MOST_PREFIXES)]
-        whole = [match for match in here if match.fits]
-        if weights := [match for match in whole if key is not None or not _is_beside_weights(match)]:
-            return _chosen(weights, path)
-        beside += whole
-        matches += here
-    if beside:
-        raise StudyError(
-            f"{path}: only {_some([_key(match) for match in beside])} fits {type(model).__name__}, and by its name it "
-            "holds an optimizer's state, gradients, masks or updates, not weights; save the network's state_dict(), or "
-            "name this one in network.weights_key if it does hold weights"
-        )
-    return max(sorted(matches, key=_unusual), key=_score, default=Match("", "", {}, list(own), [], own, {}))
-
-
-def _is_beside_weights(match: Match) -> bool:
-    return any(test(match.prefix) for test in (is_training_state, is_adapter, is_mask))
-
-
-def _match(
-    own: Mapping[str, Tensor], entries: Mapping[str, Entry], prefix: str, cut: str, names: Mapping[str, str]
-) -> Match:
-    found = {name: entries[prefix + rest] for rest, name in names.items() if prefix + rest in entries}
-    memory = {own[name].data_ptr() for name in found if own[name].numel()}
-    missing = [
-        name
-        for name, tensor in own.items()
-        if name not in found and name.rpartition(".")[2] != COUNTED and tensor.data_ptr() not in memory
-    ]
-    misshapen = [
-        f"{name} {tuple(entry.tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, entry in found.items()
-        if entry.tensor.shape != own[name].shape
-    ]
-    return Match(prefix, cut, found, missing, misshapen, own, names)
-
-
-def _score(match: Match) -> tuple[int, int]:
-    return len(match.found) - len(match.misshapen), len(match.found)
-
-
-def _chosen(whole: Sequence[Match], path: Path) -> Match:
-    """The one of several prefixes that all fit: no average or copy, in a dict of the usual name."""
-    different = [whole[0], *(each for each in whole[1:] if not _same(whole[0], each))]
-    first, *rivals = sorted(different, key=_unusual)
-    if rivals and _unusual(first) == _unusual(rivals[0]):
-        keys = _some([_key(match) for match in (first, *rivals)])
-        raise StudyError(f"{path} holds several sets of weights that fit: {keys}; choose one by network.weights_key")
-    return replace(first, rivals=tuple(_key(match) for match in rivals))
-
-
-def _same(one: Match, other: Match) -> bool:
-    """Whether the same values stand under two prefixes."""
-    return one.found.keys() == other.found.keys() and all(
-        entry.tensor.layout == torch.strided
-        and entry.tensor.device == other.found[name].tensor.device != torch.device("meta")
-        and torch.equal(entry.tensor, other.found[name].tensor)
-        for name, entry in one.found.items()
-    )
-
-
-def _unusual(match: Match) -> tuple[bool, int]:
-    """How far a prefix is from what is usual: an average of the weights last."""
-    first = match.prefix.partition(".")[0]
-    place = CONVENTIONAL.index(first) if first in CONVENTIONAL else len(CONVENTIONAL)
-    return _is_average(match), place
-
-
-def _is_average(match: Match) -> bool:
-    return bool(AVERAGES & words(match.prefix))
-
-
-def _key(match: Match) -> str:
-    """What network.weights_key is to be for a match: what stands before the network's names in the file."""
-    name, entry = next(iter(match.found.items()))
-    parts = entry.dotted.split(".")
-    for _ in range(plain(name)[len(match.cut) :].count(".") + 1):
-        while parts and parts[-1] in WRAPPERS:
-            parts.pop()
-        parts.pop()
-    return ".".join(parts)
-
-
-def _prefix_in_dict(match: Match) -> str:
-    """What stands before the network's names within their dict."""
-    keys = ".".join(next(iter(match.found.values())).keys)
-    prefix = _key(match)[len(keys) :].lstrip(".")
-    return f"{prefix}." if prefix else ""
+    raise StudyError(f"network.weights_key: {path} has no {key!r}; it has {listed(keys)}")
 
 
 def _hints(model: nn.Module, match: Match, unexpected: Sequence[str]) -> list[str]:
@@ -314,10 +183,6 @@ def _by_module(names: Sequence[str]) -> list[str]:
     return [some[0] if len(some) == 1 else f"{top}.* ({len(some)} tensors)" for top, some in tops.items()]
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
 # ---------------------------------------------------------------- saving
 
 
@@ -328,23 +193,19 @@ def save_like(model: nn.Module, path: Path, example: Path | None, key: str | Non
     """
     # Cloned, because safetensors refuses weights that share memory; a checkpoint names each of them anyway.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    places = {} if example is None else _best(model, _read_under(example, key, state)[0], example, key).found
+    places = {} if example is None else best_match(model, _read_under(example, key, state)[0], example, key).found
     in_safetensors = example is None or is_safetensors(example)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
+    with replacing(path) as unfinished:
         if in_safetensors:
             named = {places[name].name if places else name: state[name] for name in places or state}
             save_file(named, unfinished)
         else:
             torch.save(_nested([(place, state[name]) for name, place in places.items()]), unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _nested(tensors: Sequence[tuple[Entry, Tensor]]) -> dict[str, object]:
-    """Tensors in dicts within dicts, where the entries say."""
+    """Tensors in dicts within dicts, as the entries name them."""
     top: dict = {}
     for place, tensor in tensors:
         values = top

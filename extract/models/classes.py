@@ -2,7 +2,6 @@
 
 names = name_outputs(study.network, 1000, source.classes)   # ("n01440764", "goldfish", …), one an output
 warn(names, source.classes)                                 # what has no counterpart
-refuse_unjudged(warehouse, plan, ["validation", "test"], "modify")
 
 An output that meets a class takes the dataset's own spelling of it, so that everything downstream compares names for
 equality; any other output keeps a name of its own, which is no class of the images.
@@ -15,9 +14,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
-
-import numpy as np
 
 from dissectdb.extract import study
 from dissectdb.extract.study import StudyError
@@ -26,10 +22,7 @@ from dissectdb.extract.study.class_names import few, meet
 log = logging.getLogger("dissectdb")
 
 IMAGENET = 1000  # outputs
-LEAST_IMAGES = 30  # of a half, below which nothing is said of the order of outputs
-LEAST_GAIN = 0.1  # in accuracy, for another order to be worth a line
-MOST_ORDER = 20  # outputs of an order that is said
-MOST_SWAPS = 100
+MAX_LISTED = 20  # classes in a message that gives their order
 
 
 def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) -> tuple[str, ...]:
@@ -64,7 +57,7 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
 
 
 def _warn_of_numbers(classes: Sequence[str]) -> None:
-    """Say so where classes that only a number tells apart are in the order of their text: 10 before 2."""
+    """Warn if classes that differ only in a number are in the order of their text: 10 before 2."""
     if len({re.sub(r"\d+", "0", name) for name in classes}) > 1:
         return
     counted = sorted(classes, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
@@ -72,12 +65,12 @@ def _warn_of_numbers(classes: Sequence[str]) -> None:
         log.warning(
             "the classes are in the order of their text (%s), as torchvision's ImageFolder has them; if the network's "
             "outputs are in the order of the numbers, set network.classes = [%s]",
-            few(classes), few(map(json.dumps, counted), MOST_ORDER),
+            few(classes), few(map(json.dumps, counted), MAX_LISTED),
         )  # fmt: skip
 
 
 def _with_classes(names: Sequence[str], met: Mapping[str, str], classes: Collection[str]) -> tuple[str, ...]:
-    """The names, those that meet a class as the dataset spells it; what was read so is said."""
+    """The names; those that match a class are spelt as in the dataset, which is logged."""
     if loosely := [f"{name} as {met[name]}" for name in names if met.get(name, name) != name]:
         log.info("%s outputs are matched to classes that are spelt otherwise: %s", len(loosely), few(loosely))
     by_place = {place: met[name] for place, name in enumerate(names) if name in met}
@@ -85,7 +78,7 @@ def _with_classes(names: Sequence[str], met: Mapping[str, str], classes: Collect
 
 
 def _unique(names: Sequence[str], met: Collection[int], classes: Collection[str]) -> tuple[str, ...]:
-    """The names; one that is there twice, or is a class that its output did not meet, gets its place beside it."""
+    """The names. A name that is there twice, or is a class that its output does not match, gets its place beside it."""
     counts, known = Counter(names), set(classes)
     return tuple(
         name if place in met or (counts[name] == 1 and name not in known) else f"{name} (output {place})"
@@ -124,7 +117,7 @@ def as_in_dataset(classes_of: Mapping[str, Sequence[str]], classes: Collection[s
 
 
 def warn(names: Sequence[str], classes: Sequence[str]) -> None:
-    """Say which classes are no output, and which outputs are no class."""
+    """Warn of classes that are not outputs, and of outputs that are not classes."""
     if not classes:
         log.info("the images have no classes: whether the network and the labels are right is unknown")
         return
@@ -151,7 +144,7 @@ def warn(names: Sequence[str], classes: Sequence[str]) -> None:
 
 
 def warn_of_splits(counts: Mapping[tuple[str, str | None], int]) -> None:
-    """Say which classes one split has and another lacks. counts: sound images by split and class (None: without)."""
+    """Warn of classes that one split has and another lacks. counts: sound images by split and class (None: without)."""
     here: dict[str, set[str | None]] = {}
     for split, name in counts:
         here.setdefault(split, set()).add(name)
@@ -163,121 +156,3 @@ def warn_of_splits(counts: Mapping[tuple[str, str | None], int]) -> None:
             log.warning("the %s images have no classes: whether they are recognised is unknown", split)
         else:
             log.warning("split %s has no image of %s, which another split has", split, few(missing))
-
-
-def counts_by_split(warehouse: Any, dataset_id: int) -> dict[tuple[str, str | None], int]:
-    """How many sound images of each class a split has."""
-    rows = warehouse.rows(
-        """
-        select splits.split, images.class, count(*) as images
-        from images inner join splits on images.split_id = splits.split_id
-        where splits.dataset_id = $dataset_id and images.defect is null
-        group by splits.split, splits.split_id, images.class order by splits.split_id
-        """,
-        {"dataset_id": dataset_id},
-    )
-    return {(split, name): images for split, name, images in rows.iter_rows()}
-
-
-def refuse_unjudged(warehouse: Any, plan: Any, splits: Sequence[str], command: str) -> None:
-    """Raises StudyError where no image of a split has a class that is an output; says where only some have one."""
-    counts = counts_by_split(warehouse, warehouse.find("datasets", plan.dataset))
-    outputs = set(plan.network.classes)
-    for split in splits:
-        of_split = {name: images for (of, name), images in counts.items() if of == split}
-        judged = sum(images for name, images in of_split.items() if name in outputs)
-        if of_split and not judged:
-            there = few(sorted(name for name in of_split if name is not None)) or "none"
-            raise StudyError(
-                f"{command} asks whether images are right, and no class of the {split} images ({there}) is an output "
-                f"of the network, whose outputs are {few(plan.network.classes)}; name them with network.classes"
-            )
-        if judged < sum(of_split.values()):
-            log.warning(
-                "%s goes by %s of %s %s images: the class of the others is unknown, or no output",
-                command, f"{judged:,}", f"{sum(of_split.values()):,}", split,
-            )  # fmt: skip
-
-
-# ---------------------------------------------------------------- the order of the outputs
-
-
-def warn_of_order(warehouse: Any, plan: Any) -> None:
-    """Say so where the network knows the classes, but in another order than its outputs are named in."""
-    network_id = warehouse.find("networks", plan.network.fingerprint)
-    rows = warehouse.rows(
-        """
-        select true_class, predicted_class, image_id % 2 as half, count(*) as images
-        from image_predictions
-        where network_id = $network_id and is_correct is not null
-        group by all order by all
-        """,
-        {"network_id": network_id},
-    )
-    places = {name: place for place, name in enumerate(plan.network.classes)}
-    halves = np.zeros((2, len(places), len(places)))
-    for truth, said, half, images in rows.iter_rows():
-        halves[half, places[truth], places[said]] += images
-    if halves.sum((1, 2)).min() < LEAST_IMAGES or (found := better_order(*halves)) is None:
-        return
-    order, own, other = found
-    log.warning(
-        "the network's outputs may be in another order than they are named in: it is right on %.0f %% of the images, "
-        "and would be on %.0f %% were its outputs, in order, %s",
-        100 * own, 100 * other, few((plan.network.classes[place] for place in order), MOST_ORDER),
-    )  # fmt: skip
-
-
-def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.ndarray, float, float] | None:
-    """An order of outputs in which a network is far more often right than in theirs: order, accuracy now, and then.
-
-    Both (class, output) count images, of two halves: the order is chosen on one and measured on the other, so that no
-    luck of the choice is in it. None unless the other order is right on more than half of the images, and on a tenth of
-    them more, beyond three standard errors; all as means over classes. A network that knows nothing of the classes is
-    right on one class in n in any order, and two classes that are hard to tell apart are not each mostly taken for the
-    other: only one that knows the classes, some of them under other names, comes to that.
-    order[output] is the place of the class that it would stand for.
-    """
-    own = _recall(measured_on, np.arange(len(measured_on)))
-    images = measured_on.sum(1)
-    images = images[images > 0]
-    margin = max(LEAST_GAIN, 3 * np.sqrt((1 / images).sum()) / len(images))  # an image changes by 1 at most
-    if own + margin >= 1:
-        return None
-    output_of = assign(chosen_on)
-    other = _recall(measured_on, output_of)
-    if other <= max(0.5, own + margin):
-        return None
-    right = measured_on[np.arange(len(output_of)), output_of].sum()
-    return np.argsort(output_of), measured_on.trace() / measured_on.sum(), right / measured_on.sum()
-
-
-def _recall(counts: np.ndarray, output_of: np.ndarray) -> float:
-    """The mean, over classes that have images, of the share that gets the output of the class."""
-    images = counts.sum(1)
-    there = np.flatnonzero(images)
-    return float((counts[there, output_of[there]] / images[there]).mean())
-
-
-def assign(counts: np.ndarray) -> np.ndarray:
-    """class → output, one to one, so that many of the (class, output) counts are met.
-
-    The largest count that is still free first, then pairs change places as long as that is better. The sum need not be
-    the highest of all; what is said of it is measured, and so true of this order.
-    """
-    size = len(counts)
-    output_of, free = np.full(size, -1), np.ones(size, bool)
-    rows, columns = np.nonzero(counts)
-    for place in np.argsort(-counts[rows, columns], kind="stable"):
-        row, column = rows[place], columns[place]
-        if output_of[row] < 0 and free[column]:
-            output_of[row], free[column] = column, False
-    output_of[output_of < 0] = np.flatnonzero(free)
-    for _ in range(MOST_SWAPS):
-        now = counts[:, output_of]  # (class, class whose output it would take)
-        gain = now + now.T - np.diag(now)[:, None] - np.diag(now)[None]
-        first, second = divmod(int(gain.argmax()), size)
-        if gain[first, second] <= 0:
-            break
-        output_of[[first, second]] = output_of[[second, first]]
-    return output_of

@@ -15,20 +15,20 @@ import difflib
 import json
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.models import fetching, networks, pickles
-from dissectdb.extract.models.memory import in_parts
+from dissectdb.extract.models.memory import run_halving_on_oom
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
@@ -38,27 +38,55 @@ TEXTS_AT_ONCE = {"cpu": 256, "gpu": 4096}
 log = logging.getLogger("dissectdb")
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A CLIP model. logit_scale: the trained factor on cosines; logit_bias: SigLIP's, else None."""
+class Tokenizer(Protocol):
+    """A tokenizer of open_clip: (text, token) of texts. context_length: tokens that a text is cut to."""
+
+    context_length: int
+
+    def __call__(self, texts: list[str], /) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipIdentity:
+    """What a warehouse keeps of a CLIP. logit_scale: the trained factor on cosines; logit_bias: SigLIP's, else None.
+
+    precision: what images are embedded in; concepts are always embedded in float32.
+    """
 
     name: str
     weights: str
-    model: nn.Module
-    tokenize: Callable[[list[str]], Tensor]
-    recipe: Recipe
     logit_scale: float
     logit_bias: float | None
     fingerprint: str
+    precision: str
+
+    def preprocessing(self) -> str:
+        """What is done to its images, as JSON; {} where that is not known."""
+        return "{}"
+
+    def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """(concept, dimension) float32 of unit length on the CPU."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(ClipIdentity):
+    """A CLIP model. model: open_clip's, which has no types."""
+
+    model: Any
+    tokenize: Tokenizer
+    recipe: Recipe
     device: torch.device
-    precision: str  # what images are embedded in; concepts always in float32
+
+    def preprocessing(self) -> str:
+        return self.recipe.as_json()
 
     @torch.inference_mode()
     def embed_images(self, pixels: Tensor) -> Tensor:
         """(image, dimension) float32 of unit length, for preprocessed images on the model's device."""
         return F.normalize(self.encode(self.model, pixels).float(), dim=-1)
 
-    def encode(self, model: nn.Module, pixels: Tensor) -> Tensor:
+    def encode(self, model: Any, pixels: Tensor) -> Tensor:
         """(image, dimension) of this model, or of a copy of it, in the precision that was chosen."""
         wanted, weights = getattr(torch, self.precision), next(model.visual.parameters()).dtype
         with torch.autocast(self.device.type, dtype=wanted, enabled=wanted != weights):
@@ -70,25 +98,25 @@ class Clip:
         sums: Tensor | None = None  # a sum points where the mean does
         texts = len(concepts) * len(templates)
 
-        def embed(some: range, _: int) -> None:
+        def embed(part: range, _: int) -> None:
             nonlocal sums
-            places = [divmod(text, len(templates)) for text in some]
-            prompts = [templates[template].replace("{}", concepts[concept]) for concept, template in places]
+            pairs = [divmod(text, len(templates)) for text in part]
+            prompts = [templates[template].replace("{}", concepts[concept]) for concept, template in pairs]
             embeddings = self.model.encode_text(self.tokenize(prompts).to(self.device)).float()
             if sums is None:
                 sums = embeddings.new_zeros(len(concepts), embeddings.shape[1])
-            owners = torch.tensor([concept for concept, _ in places], device=sums.device)
+            owners = torch.tensor([concept for concept, _ in pairs], device=sums.device)
             sums.index_add_(0, owners, F.normalize(embeddings, dim=-1))
 
         size = TEXTS_AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]
         for start in range(0, texts, size):
-            in_parts(embed, range(start, min(start + size, texts)), "text")
+            run_halving_on_oom(embed, range(start, min(start + size, texts)), "text")
         assert sums is not None, "neither concepts nor templates are ever empty"
         return F.normalize(sums, dim=-1).cpu()
 
 
 def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> None:
-    """Name the texts that are longer than CLIP's context: of those it reads the beginning only."""
+    """Warn of texts that are longer than CLIP's context: it reads only their beginning."""
     cut = cut_texts(clip, concepts, templates)
     if not cut:
         return
@@ -131,7 +159,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     # OpenAI's weights were trained with a quick GELU; of a mismatch with the architecture open_clip only warns.
     quick_gelu = bool((open_clip.get_pretrained_cfg(settings.architecture, settings.weights) or {}).get("quick_gelu"))
     try:
-        # A local file holds the weights; open_clip's own cautions about untagged weights say nothing new.
+        # A local file holds the weights; open_clip's own warnings about untagged weights add nothing.
         logging.disable(logging.WARNING)
         with _fetching(settings), pickles.with_stand_ins():
             model, _, _ = open_clip.create_model_and_transforms(
@@ -190,7 +218,7 @@ def _fetching(settings: study.Clip) -> AbstractContextManager[None]:
     return fetching.from_hub(what, way_out)
 
 
-def _keep_images_in(model: nn.Module, kind: torch.dtype, probe: Tensor) -> None:
+def _keep_images_in(model: Any, kind: torch.dtype, probe: Tensor) -> None:
     """Keep the weights for images in half precision, where the model runs so, or autocast would turn them each time."""
     full = model.visual
     model.visual = copy.deepcopy(full).to(kind)
@@ -242,15 +270,15 @@ def _check_names(settings: study.Clip) -> None:
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:
-        close = difflib.get_close_matches(settings.weights, tags, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        nearest = difflib.get_close_matches(settings.weights, tags, n=1)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
         raise StudyError(
             f"clip.weights: {settings.architecture} has no pretrained tag {settings.weights!r}; {hint}"
             f"it has {', '.join(tags) or 'none'}; or name a file"
         )
 
 
-def _recipe(model: nn.Module) -> Recipe:
+def _recipe(model: Any) -> Recipe:
     """The image preprocessing that the model was trained with."""
     settings = model.visual.preprocess_cfg
     size = settings["size"]

@@ -1,6 +1,6 @@
 """What a study runs on, and how exactly.
 
-device = prepare(study)     # torch's switches are set as the study says
+device = prepare(study)     # sets torch's switches as the study asks
 choose("auto")              # a CUDA GPU, else Apple's, else the CPU
 """
 

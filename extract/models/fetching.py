@@ -1,4 +1,4 @@
-"""Pretrained weights that a library fetches: where their place cannot be reached, one line says so within seconds.
+"""Pretrained weights that a library fetches: if their server cannot be reached, a one-line error comes within seconds.
 
 with fetching.from_hub("network vit: the weights of timm:vit_base_patch16_224", WAY_OUT):
     model = timm.create_model(name, pretrained=True)
@@ -55,7 +55,7 @@ def refuse_unreachable(url: str, what: str, way_out: str) -> None:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=SECONDS).close()
     except urllib.error.HTTPError:
-        return  # it answers; what it has against the request, it says of the download
+        return  # it answers; if it refuses the request, the download will fail with its reason
     except OSError as error:
         host = urllib.parse.urlsplit(url).hostname
         raise StudyError(f"{what} could not be fetched: {host} cannot be reached; {way_out}") from error

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from dissectdb.extract.study import Layer, StudyError, way, written
 from dissectdb.extract.study.values import choices
 
 log = logging.getLogger("dissectdb")
+
+
+Hook = Callable[[nn.Module, tuple[Any, ...], object], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]
     """Collect the pooled output (image, unit) of each tap, by the tap's name; for one forward pass."""
     seen: dict[str, Tensor] = {}
 
-    def keep(tap: Tap):
+    def keep(tap: Tap) -> Hook:
         calls = count(1)
 
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
@@ -81,7 +85,7 @@ def pool(output: Tensor, tap: Tap) -> Tensor:
     """(image, unit) of a layer's output."""
     output = output.movedim((tap.image_axis, tap.unit_axis), (0, 1))
     if output.ndim == 2:
-        return output.clone()  # a ReLU that works in place comes right after many a linear layer
+        return output.clone()  # an in-place ReLU after the layer would change it
     output = output.flatten(2)  # (image, unit, place)
     if tap.pooling == "cls":
         return output[:, :, 0].clone()
@@ -157,15 +161,15 @@ class _Shapes:
 
 
 def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, ...]) -> _Shapes:
-    """What becomes of images of zeros."""
+    """The shapes of the layers' outputs for images of zeros."""
     seen = _Shapes({}, Counter())
 
-    def keep(name: str):
-        mine = [layer for layer in layers if layer.name == name]
+    def keep(name: str) -> Hook:
+        of_module = [layer for layer in layers if layer.name == name]
 
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
             seen.calls[name] += 1
-            for layer in mine:
+            for layer in of_module:
                 if layer.call in (None, seen.calls[name]):
                     seen.shapes.pop(layer, None)
                     seen.shapes[layer] = tuple(first_tensor(output, name).shape)
@@ -227,7 +231,7 @@ CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.Embedding)
 
 
 def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], unit_axis: int) -> None:
-    """The module's own word on its number of units must fit the axis that they were read from."""
+    """Raises StudyError if the module's own number of units differs from the axis that units are read from."""
     for attribute in ("out_channels", "out_features", "num_features", "embed_dim"):
         units = getattr(module, attribute, None)
         if isinstance(units, int) and units != shape[unit_axis]:
@@ -245,6 +249,6 @@ def weight_norms(module: nn.Module, units: int) -> list[tuple[float | None, floa
     if not isinstance(weight, Tensor) or other or weight.ndim == 0 or len(weight) != units:
         return [(None, None, None)] * units
     rows = weight.detach().double().reshape(units, -1)
-    fits = isinstance(bias, Tensor) and bias.shape == (units,)
-    biases = bias.detach().double().tolist() if fits else [None] * units
+    has_biases = isinstance(bias, Tensor) and bias.shape == (units,)
+    biases = bias.detach().double().tolist() if bias is not None and has_biases else [None] * units
     return list(zip(rows.abs().sum(1).tolist(), rows.norm(dim=1).tolist(), biases, strict=True))

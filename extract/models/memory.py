@@ -1,26 +1,35 @@
-"""Run a batch in as many parts as fit into the device's memory.
+"""Run a batch in parts that fit into the device's memory.
 
-in_parts(run, images, "image")      # run(some of the images, place of the first)
+run_halving_on_oom(run, images, "image")      # run(part of the images, index of its first)
 
-Nobody is asked for a batch size: one that does not fit is halved, and what fitted is remembered.
+There is no batch size to set. If a batch does not fit into memory, it is halved, and the size that worked is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from dissectdb.extract.study import StudyError
 
-T = TypeVar("T")
 
-MOST_AT_ONCE: dict[str, int] = {}  # "image" or "text": how many fit, once more have not
+class Sliceable(Protocol):
+    """A batch: its length, and any slice of it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
 
 
-def in_parts(run: Callable[[T, int], None], items: T, what: str) -> None:
-    """Call run(part, first) for parts of the items, in order. Raises StudyError where not even one item fits."""
+T = TypeVar("T", bound=Sliceable)
+
+MOST_AT_ONCE: dict[str, int] = {}  # "image" or "text": how many fit, known once a larger part has not
+
+
+def run_halving_on_oom(run: Callable[[T, int], None], items: T, what: str) -> None:
+    """Call run(part, first) for parts of the items, in order. Raises StudyError if not even one item fits."""
     most = MOST_AT_ONCE.get(what, len(items))
     start = 0
     while start < len(items):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import json
 import logging
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -26,9 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from dissectdb.extract import fingerprints, study
-from dissectdb.extract.models import checkpoints, drawn, fetching, repeats
+from dissectdb.extract.models import checkpoints, fetching, rebuilding, repeatability
 from dissectdb.extract.models.answers import PLAIN, Answer
-from dissectdb.extract.models.code_files import OUR_NAMES
+from dissectdb.extract.models.hooks import modules_by_name
+from dissectdb.extract.models.opened_files import OUR_NAMES
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.models.user_code import PREFIX, UserCode
 from dissectdb.extract.study import StudyError
@@ -44,23 +44,46 @@ VERSIONS_BEFORE = {"timm": "1.0.31", "torchvision": "0.29.1"}
 NOT_COUNTED = {"numpy", "torch", *OUR_NAMES}  # torch's version is in the table `extractions`
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network as a study names it. fingerprint: SHA-256 of all that its outputs depend on.
+@dataclass(frozen=True, kw_only=True)
+class NetworkIdentity:
+    """What a warehouse keeps of a network. classes: the names of its outputs.
 
-    code: what represents the code in the fingerprint, a value for JSON.
+    fingerprint: SHA-256 of all that its outputs depend on. precision: of its arithmetic.
     """
 
     name: str
     architecture: str
     weights: str | None
-    model: nn.Module
     classes: tuple[str, ...]
-    recipe: Recipe
     fingerprint: str
     precision: str = "float32"
+
+    def preprocessing(self) -> str:
+        """What is done to its images, as JSON; {} where that is not known."""
+        return "{}"
+
+    def modules(self) -> Mapping[str, nn.Module | None]:
+        """Every module under each of its names; None for a module of which only outputs are known."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(NetworkIdentity):
+    """A network as a study names it.
+
+    code: what represents the code in the fingerprint, a value for JSON. answer: how its logits are read.
+    """
+
+    model: nn.Module
+    recipe: Recipe
     code: Any = None
     answer: Answer = PLAIN
+
+    def preprocessing(self) -> str:
+        return self.recipe.as_json()
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        return modules_by_name(self.model)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (image, class) of prepared images."""
@@ -78,9 +101,9 @@ def load(settings: study.Network) -> Network:
         _refuse_library(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
     recipe = Recipe(**settings.input.model_dump())
-    repeats.eval_mode(model)
+    repeatability.eval_mode(model)
     if code is not None:
-        images = repeats.noise(recipe)[:2]
+        images = repeatability.noise(recipe)[:2]
         output = _run_once(model, images, code)
         _refuse_drawn(settings, model, code, images, output)
     weights = str(settings.weights) if settings.weights else None
@@ -132,7 +155,7 @@ def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
     try:
         with torch.inference_mode():
             return code.run(lambda: model(images.clone()))
-    except Exception:  # whatever a user's code raises; jobs.load_network runs it too, and reports it
+    except Exception:  # whatever a user's code raises; network_plan.load_network runs it too, and reports it
         return None
 
 
@@ -202,7 +225,7 @@ def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, ima
                     f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is "
                     f"called again; {WEIGHTS}"
                 )
-    drawn.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
+    rebuilding.refuse_other_answers(settings.architecture, model, again, images, output, settings.weights == "random")
 
 
 def _build_again(settings: study.Network, code: UserCode) -> nn.Module | None:
@@ -346,8 +369,3 @@ def prefer_channels_last(model: nn.Module, run: Callable[[], object]) -> None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def recipe_json(recipe: Recipe) -> str:
-    """The recipe as text, the same for the same recipe."""
-    return json.dumps(recipe.as_dict(), sort_keys=True)

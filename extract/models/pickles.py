@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,7 +44,7 @@ class StandIn:
 class EmptyDict:
     """Makes an OrderedDict, the only kind but dict that torch's reader fills, for a subclass of dict."""
 
-    def __new__(cls, *_: object, **__: object) -> OrderedDict:
+    def __new__(cls, *_: object, **__: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()
 
 

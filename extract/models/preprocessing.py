@@ -11,6 +11,7 @@ and an image through a model's own PIL transform come out alike; networks traine
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -51,7 +52,12 @@ class Recipe:
         return 1 if self.mode == "grey" else 3, self.size, self.size
 
     def as_dict(self) -> dict[str, object]:
+        """The fields by name."""
         return asdict(self)
+
+    def as_json(self) -> str:
+        """The recipe as text, the same for equal recipes."""
+        return json.dumps(asdict(self), sort_keys=True)
 
     def described(self) -> str:
         """40 × 40 grey, squash, bilinear, mean 0.5, std 0.25: what becomes of an image, in one line."""
@@ -131,12 +137,13 @@ def stacked(images: Sequence[np.ndarray], device: torch.device) -> Pixels:
 
 
 def to_device(images: Pixels | Sequence[np.ndarray], device: torch.device) -> Pixels:
-    """The same batch there, if it is not there yet; from pinned memory the copy runs while the host goes on."""
-    if isinstance(images[0], np.ndarray):
-        images = stacked(images, device)
+    """The same batch on the device. The host does not wait for a copy from pinned memory."""
     if isinstance(images, Tensor):
         return images.to(device, non_blocking=True)
-    return [image.to(device) for image in images]
+    arrays = [image for image in images if isinstance(image, np.ndarray)]
+    if arrays:
+        return to_device(stacked(arrays, device), device)
+    return [image.to(device) for image in images if isinstance(image, Tensor)]
 
 
 def _channels_first(pixels: Tensor) -> Tensor:

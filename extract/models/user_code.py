@@ -15,8 +15,8 @@ The modules live under a private name for each load, and only the user's own imp
 a changed file is read again.
 
 Files that the code opens count as well: a helper that it runs with exec, runpy or spec_from_file_location, and a small
-file that it reads, such as its configuration (see code_files). A module that only runs when it trains is not seen, nor
-is a file that is read by compiled code.
+file that it reads, such as its configuration (see opened_files). Modules that run only in training are missed, and so
+are files that compiled code reads.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ import importlib.util
 import itertools
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from dissectdb.extract.models import code_files
-from dissectdb.extract.models.code_files import is_installed, is_ours
+from dissectdb.extract.models import opened_files
+from dissectdb.extract.models.opened_files import is_installed, is_ours
 
 PREFIX = "dissectdb_user_"
 _numbers = itertools.count()
@@ -54,7 +55,7 @@ class UserCode:
         self.places: set[Path] = set()  # where those lie
         self.imported: set[str] = set()  # first parts of the names of other modules that the code imported
         self.folders, name = _place(self.path)
-        self.opened = code_files.Opened(self.path, self.folders)
+        self.opened = opened_files.Opened(self.path, self.folders)
         self.added: list[str] = []  # what the code put on sys.path, which holds for it alone
         self.builtins = {**vars(builtins), "__import__": self._import}
         root = types.ModuleType(self.name)
@@ -138,7 +139,12 @@ class UserCode:
         return beside and not is_installed(file) and not is_ours(file)
 
     def _import(
-        self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] = (), level: int = 0
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] = (),
+        level: int = 0,
     ) -> Any:
         """What an import statement of the user's calls."""
         if level:
@@ -160,7 +166,7 @@ class UserCode:
         others = [
             entry
             for entry in entries
-            if Path(entry).resolve() != code_files.OURS and not is_installed(Path(entry) / "x")
+            if Path(entry).resolve() != opened_files.OURS and not is_installed(Path(entry) / "x")
         ]
         for folders in ([str(folder) for folder in self.folders], others):
             found = importlib.machinery.PathFinder.find_spec(private, folders)
@@ -229,7 +235,9 @@ class _Finder:
     """Finds the modules under a private name."""
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if not name.startswith(PREFIX) or path is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
@@ -248,7 +256,9 @@ class _LastFinder:
     """
 
     @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         code = _caller() if path is None and not name.startswith(PREFIX) else None
         if code is None:
             return None
@@ -263,7 +273,7 @@ class _LastFinder:
 
 def _caller() -> UserCode | None:
     """The user's code that runs in this thread, if any does."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__")).partition(".")[0]
         if name.startswith(PREFIX):

@@ -7,7 +7,6 @@ CLIP-Dissect keeps what it computes as .pt files: activations, and CLIP's featur
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dissectdb.extract.models.pickles import StandIn, read_pickle
-from dissectdb.extract.record.arrays import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
+from dissectdb.extract.record.arrays_file import CLASS, CONCEPTS, IMAGES, LAYER, open_arrays
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
+from dissectdb.output import replacing
 
 LARGEST_LIST = 64 * MEGABYTE  # of numbers as text: of some 20 million images
 
@@ -37,24 +37,21 @@ def convert(layers: Sequence[str], images: Path, texts: Path, classes: Path | No
             raise StudyError(f"--layer {name} is there twice")
         files[LAYER + name] = Path(file)
     files |= {IMAGES: images, CONCEPTS: texts} | ({CLASS: classes} if classes else {})
-    if not output.absolute().parent.is_dir():
+    if not output.absolute().parent.is_dir():  # before the tensors are read
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
     tensors = {key: _read_tensor(path) for key, path in files.items()}
-    half = output.with_name(f"{output.name}.unfinished")
-    try:
-        save_file(tensors, half)
-        _look_at(half, output)
-        os.replace(half, output)
-    finally:
-        half.unlink(missing_ok=True)
+    with replacing(output) as unfinished:
+        save_file(tensors, unfinished)
+        _refuse_unfit(unfinished, output)
     return output
 
 
-def _look_at(half: Path, output: Path) -> None:
+def _refuse_unfit(unfinished: Path, output: Path) -> None:
+    """Raises StudyError if the file is not what a study of arrays can read."""
     try:
-        open_arrays(half)
+        open_arrays(unfinished)
     except StudyError as error:
-        raise StudyError(str(error).replace(str(half), str(output), 1)) from None
+        raise StudyError(str(error).replace(str(unfinished), str(output), 1)) from None
 
 
 def _read_tensor(path: Path) -> Tensor:

@@ -10,7 +10,7 @@ kernel_scores; `engine` in a study forces either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,8 @@ import pyarrow as pa
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.record.catalog import now
 from dissectdb.extract.scoring.rank_reorder import draw_permutations
+from dissectdb.extract.store import Store
 from dissectdb.extract.study.scorers import ALL_PRODUCTS, SCORERS, Size
-
-if TYPE_CHECKING:
-    from dissectdb.extract.store import Store
 
 PERMUTATIONS = 5  # as many as the original takes
 NOT_OF_THE_TABLE = {"concepts", "engine"}

@@ -1,18 +1,18 @@
 """The ledger: which images a split has, and which blocks of them are done.
 
-A unit ends with the word that it is there, in the same transaction, so that what the ledger says is so.
+The ledger entries of a unit are written in its transaction, so that a block in the ledger is in the tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.blocks import Block, ProbingImage
+from dissectdb.extract.store import Store, TableRows
 
 
-def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
+def blocks_done(warehouse: Store, fingerprint: str) -> set[int]:
     """The finished blocks of the extraction with this fingerprint."""
     rows = warehouse.rows(
         """
@@ -25,32 +25,37 @@ def blocks_done(warehouse: Any, fingerprint: str) -> set[int]:
     return set(rows["block"])
 
 
-def split_ids(warehouse: Any, dataset_id: int) -> dict[str, int]:
-    """split → split_id of a dataset."""
+def split_ids(warehouse: Store, dataset_id: int) -> dict[str, int]:
+    """The splits of a dataset: name → split_id."""
     rows = warehouse.rows("select split, split_id from splits where dataset_id = $id", {"id": dataset_id})
-    return dict(rows.rows())
+    return dict(rows.iter_rows())
 
 
 def with_ledger(
-    plan: Any, tables: Iterable[tuple[str, Any]], block: Block, extraction_ids: list[int], seconds: float
-) -> Iterator[Any]:
-    """A unit: the rows of a block, then the word that they are there. Runs in the writer's thread.
+    tables: Iterable[TableRows],
+    block: Block,
+    extraction_ids: Sequence[int],
+    seconds: float,
+    *,
+    keep_activations: bool = True,
+) -> Iterator[TableRows]:
+    """A unit: the rows of a block, then its ledger entries. The writer's thread runs it.
 
-    plan: says whether activations are kept.
+    keep_activations: False leaves out the rows of `activations`, but not their sums.
     """
     for table, rows in tables:
-        if table != "activations" or plan.keep_activations:
+        if table != "activations" or keep_activations:
             yield table, rows
     yield ledger_entries(block, extraction_ids, seconds)
 
 
-def ledger_entries(block: Block, extraction_ids: Sequence[int], seconds: float) -> tuple[str, list[dict[str, Any]]]:
-    """The table and rows that say that a block is done."""
+def ledger_entries(block: Block, extraction_ids: Sequence[int], seconds: float) -> TableRows:
+    """The rows of extraction_blocks for a block that is done."""
     entry = {"block": block.number, "images": len(block.images), "seconds": seconds, "finished_at": catalog.now()}
     return "extraction_blocks", [{"extraction_id": extraction_id, **entry} for extraction_id in extraction_ids]
 
 
-def sound_images(warehouse: Any, split_id: int) -> list[ProbingImage]:
+def sound_images(warehouse: Store, split_id: int) -> list[ProbingImage]:
     """The images of a split that have no defect, in order of position."""
     rows = warehouse.rows(
         """

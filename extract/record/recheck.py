@@ -1,8 +1,8 @@
-"""What a warehouse holds, computed again from the files for a random sample of images, and compared.
+"""A random sample of images, computed again from the files and compared with what the warehouse holds.
 
 for finding in recheck(plan, warehouse, images=64, seed=0): ...
 
-Nothing is written. What the files no longer give, because a dataset or a checkpoint was changed, is a finding too.
+Nothing is written. A dataset or checkpoint that was changed since is a finding too.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dissectdb.extract.models import batches
-from dissectdb.extract.record import arrays, catalog, ledger, passes
-from dissectdb.extract.record.blocks import Block, Clips, Networks, ProbingImage, compute
-from dissectdb.extract.record.passes import Plan, Target
+from dissectdb.extract.record import blocks, catalog, ledger
+from dissectdb.extract.record.arrays import ArraysPlan
+from dissectdb.extract.record.blocks import Block, MissingBlock, ModelIds, ProbingImage
+from dissectdb.extract.record.plan import Plan
+from dissectdb.extract.record.targets import Target
+from dissectdb.extract.store import Store
 
 SHOWN_LAYERS = 3
 FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order, or embeddings in half precision
@@ -25,7 +27,7 @@ FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was compared. worst: the largest difference, allowed: what it may be, both in its own unit."""
+    """One comparison. worst: the largest difference; allowed: what it may be, both in the unit of what is compared."""
 
     what: str
     compared: int
@@ -39,50 +41,50 @@ class Finding:
         return not self.problem
 
 
-def recheck(plan: Plan, warehouse: Any, images: int, seed: int) -> Iterator[Finding]:
+def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Finding]:
     """A finding for each file and each target of the study; `images` are drawn from each split."""
     if absent := list(_absent(plan, warehouse)):
         yield from absent
         return  # without the same files there is nothing to compare
-    users = _users(plan, warehouse)
-    dataset_id = warehouse.find("datasets", plan.dataset)
-    ids = ledger.split_ids(warehouse, dataset_id)
+    models = _model_ids(plan, warehouse)
+    split_ids = ledger.split_ids(warehouse, _id(warehouse, "datasets", plan.probing_set.fingerprint))
     random = np.random.default_rng(seed)
     for split in dict.fromkeys(target.split for target in plan.targets()):
-        sound = ledger.sound_images(warehouse, ids[split])
+        sound = ledger.sound_images(warehouse, split_ids[split])
         targets = [target for target in plan.targets() if target.split == split]
-        done = [set(ledger.blocks_done(warehouse, target.fingerprint(plan.dataset))) for target in targets]
-        here = [image for place, image in enumerate(sound) if all(place // passes.BLOCK in each for each in done)]
-        if here:
-            chosen = _draw(random, len(here), min(images, len(here)), plan)
-            yield from _compare_images(plan, warehouse, [here[place] for place in chosen], targets, users)
+        done = [ledger.blocks_done(warehouse, target.fingerprint(plan.probing_set.fingerprint)) for target in targets]
+        recorded = [
+            image for index, image in enumerate(sound) if all(index // blocks.BLOCK in finished for finished in done)
+        ]
+        if recorded:
+            chosen = _draw(random, len(recorded), min(images, len(recorded)), plan)
+            yield from _compare_images(plan, warehouse, [recorded[index] for index in chosen], targets, models)
     yield from _compare_concepts(plan, warehouse)
 
 
 def _draw(random: np.random.Generator, images: int, wanted: int, plan: Plan) -> Sequence[int]:
-    """Places of the images of a sample, in order; of arrays, whose rows are read in runs, one run."""
-    if isinstance(plan, arrays.ArraysPlan):
+    """Indices of the images of a sample, in order. Of arrays, whose rows are read in runs, it is one run."""
+    if isinstance(plan, ArraysPlan):
         first = int(random.integers(images - wanted + 1))
         return range(first, first + wanted)
     return sorted(random.choice(images, wanted, replace=False))
 
 
 def _again(
-    plan: Plan, images: Sequence[ProbingImage], targets: Sequence[Target], users: tuple[Networks, Clips]
-) -> Iterator[tuple[str, Any]]:
-    """The tables of the targets over some images, as an extraction would write them."""
-    block = Block(0, images)
-    if isinstance(plan, arrays.ArraysPlan):
-        return arrays.block_tables(plan.arrays, block, targets, users)
-    pixels = plan.source.read([image.position for image in images])
-    made = batches.in_batches(pixels, [len(images)], plan.device)
-    return compute(block, made, targets, [users], plan.device, lambda done: None)
+    plan: Plan, images: Sequence[ProbingImage], targets: Sequence[Target], ids: ModelIds
+) -> dict[str, list[Any]]:
+    """The rows of the targets over some images, as an extraction would write them, by table."""
+    tables: dict[str, list[Any]] = {}
+    for unit in plan.block_tables([MissingBlock(Block(0, images), targets, ())], ids, lambda done: None):
+        for table, rows in unit:
+            tables.setdefault(table, []).append(rows)
+    return tables
 
 
-def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
-    """What the study names and the warehouse does not know by its content."""
+def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
+    """What the study names and the warehouse does not have with the same content."""
     wanted = [
-        ("dataset", plan.study.dataset.name, "datasets", plan.dataset),
+        ("dataset", plan.probing_set.name, "datasets", plan.probing_set.fingerprint),
         ("network", plan.network.name, "networks", plan.network.fingerprint),
         ("CLIP", plan.clip.name, "clips", plan.clip.fingerprint),
         *(
@@ -105,45 +107,49 @@ def _absent(plan: Plan, warehouse: Any) -> Iterator[Finding]:
         )
 
 
-def _users(plan: Plan, warehouse: Any) -> tuple[Networks, Clips]:
-    network_id = warehouse.find("networks", plan.network.fingerprint)
+def _id(warehouse: Store, table: str, fingerprint: str) -> int:
+    """The id of what is known to be in the warehouse."""
+    known = warehouse.find(table, fingerprint)
+    assert known is not None, f"_absent has found it in {table}"
+    return known
+
+
+def _model_ids(plan: Plan, warehouse: Store) -> ModelIds:
+    network_id = _id(warehouse, "networks", plan.network.fingerprint)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)  # all are there: none is entered
-    return Networks(plan.network, network_id, layers), Clips(plan.clip, warehouse.find("clips", plan.clip.fingerprint))
+    return ModelIds(network_id, _id(warehouse, "clips", plan.clip.fingerprint), layers)
 
 
 def _compare_images(
     plan: Plan,
-    warehouse: Any,
+    warehouse: Store,
     images: Sequence[ProbingImage],
     targets: Sequence[Target],
-    users: tuple[Networks, Clips],
+    models: ModelIds,
 ) -> Iterator[Finding]:
     """The targets of a split over some of its images."""
     ids = {"images": [image.image_id for image in images]}
-    expected: dict[str, list[Any]] = {}
-    for table, rows in _again(plan, images, targets, users):
-        expected.setdefault(table, []).append(rows)
-    by_network, by_clip = users
+    expected = _again(plan, images, targets, models)
     for target in targets:
         again = expected[target.kind].pop(0)
         what = f"{target.kind.replace('_', ' ')} {target.name} {target.split}"
         if target.kind == "activations":
-            layer = by_network.layer(target.name)
-            stored = warehouse.rows(
+            layer = models.layer(target.name)
+            values = warehouse.rows(
                 """
                 select value from activations
                 where neuron_id >= $first and neuron_id < $last and image_id in $images order by neuron_id, image_id
                 """,
-                ids | {"first": layer.first_neuron, "last": layer.first_neuron + target.wide},
-            )["value"].to_numpy()
-            yield _finding(what, again.read_all()["value"].to_numpy(), stored, FULL)
+                ids | {"first": layer.first_neuron, "last": layer.first_neuron + target.values_per_image},
+            )["value"]
+            yield _finding(what, again.read_all()["value"].to_numpy(), values.to_numpy(), FULL)
         elif target.kind == "predictions":
             stored = warehouse.rows(
                 """
                 select probabilities from predictions
                 where network_id = $network and image_id in $images order by image_id
                 """,
-                ids | {"network": by_network.network_id},
+                ids | {"network": models.network_id},
             )
             yield _finding(what, _flat(again["probabilities"]), _flat(stored["probabilities"].to_arrow()), FULL)
         else:
@@ -152,22 +158,22 @@ def _compare_images(
                 select embedding from image_embeddings
                 where clip_id = $clip and image_id in $images order by image_id
                 """,
-                ids | {"clip": by_clip.clip_id},
+                ids | {"clip": models.clip_id},
             )
             precise = plan.clip.precision == "float32" == _precision(plan, warehouse, target)
             allowed = FULL if precise else HALF
             yield _finding(what, _flat(again["embedding"]), _flat(stored["embedding"].to_arrow()), allowed)
 
 
-def _precision(plan: Plan, warehouse: Any, target: Target) -> str:
+def _precision(plan: Plan, warehouse: Store, target: Target) -> str:
     rows = warehouse.rows(
         "select precision from extractions where fingerprint = $fingerprint",
-        {"fingerprint": target.fingerprint(plan.dataset)},
+        {"fingerprint": target.fingerprint(plan.probing_set.fingerprint)},
     )
     return rows["precision"][0]
 
 
-def _compare_concepts(plan: Plan, warehouse: Any) -> Iterator[Finding]:
+def _compare_concepts(plan: Plan, warehouse: Store) -> Iterator[Finding]:
     """The embeddings of all concepts."""
     clip_id = warehouse.find("clips", plan.clip.fingerprint)
     for settings, classes_of, fingerprint in plan.concept_sets:
@@ -196,5 +202,5 @@ def _finding(what: str, again: np.ndarray, stored: np.ndarray, allowed: float) -
     off = np.abs(again.astype(np.float64) - stored.astype(np.float64))
     limit = allowed * max(float(np.abs(again).max()), 1e-6)
     wrong = int((off > limit).sum())
-    problem = f"{wrong:,} numbers are others" if wrong else ""
+    problem = f"{wrong:,} numbers differ" if wrong else ""
     return Finding(what, len(again), f"{off.max():.1e}", f"{limit:.1e}", problem)

@@ -1,7 +1,7 @@
 """An extraction in shards, written as Parquet files: any number of processes or machines, and no database between them.
 
 shard = choose("0/4", os.environ)                  # the blocks 0, 4, 8, … of every split
-run(plan, catalog, "parquet:shards", shard, fill)  # catalog: a warehouse in memory for the small tables
+run(plan, catalog, "parquet:shards", shard, export)  # catalog: a warehouse in memory for the small tables
 
     shards/table=activations/layer=conv1/shard=00000-of-00004.parquet      one a table (and layer) and shard
     shards/table=extraction_blocks/shard=00000-of-00004.parquet            the receipt of the shard, written last
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from dissectdb.extract import fingerprints
-from dissectdb.extract.record import passes
-from dissectdb.extract.record.blocks import Networks
-from dissectdb.extract.record.passes import Plan
+from dissectdb.extract.record import blocks, passes
+from dissectdb.extract.record.blocks import ModelIds
+from dissectdb.extract.record.plan import Plan
+from dissectdb.extract.store import Rows, Store, TableRows, Unit
 from dissectdb.extract.study import StudyError
 
 KEY = b"dissectdb"  # of the footer
@@ -58,7 +59,7 @@ class Shard:
 
 
 def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
-    """ "i/n", else what SLURM or torchrun say of this process, else the only one. Raises StudyError."""
+    """The shard that "i/n" names; else this process's, as SLURM or torchrun number it; else 0/1. Raises StudyError."""
     if text is None:
         first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
         for number, of, start in (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first), ("RANK", "WORLD_SIZE", 0)):
@@ -88,17 +89,16 @@ def open_sink(sink: str) -> tuple[pa.fs.FileSystem, str]:
 
 def run(
     plan: Plan,
-    catalog: Any,
+    catalog: Store,
     sink: str,
     shard: Shard,
-    fill: Callable[..., Iterator[Any]],
     export: Callable[[Path], object],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
     """Compute a shard and write its files, unless they are there; returns whether there was anything to do.
 
-    catalog: an empty warehouse, which gets the small tables. fill: where the blocks come from. export: writes the small
-    tables into a folder, for the first shard. Raises StudyError.
+    catalog: an empty warehouse, which gets the small tables. export: writes the small tables into a folder, for the
+    first shard. Raises StudyError.
     """
     files = _Files(*open_sink(sink), shard, fingerprint(plan, shard.of))
     if files.are_done():
@@ -106,9 +106,9 @@ def run(
     mine = replace(plan, shard=(shard.number, shard.of))
     entered = passes.enter(mine, catalog)
     try:
-        for unit in fill(catalog, mine, entered.dataset_id, mine.targets(), entered.users, progress):
-            for table, rows in unit:
-                files.add(table, rows, entered.users[0])
+        for unit in passes.new_blocks(mine, catalog, entered, progress):
+            for table, rows in _pairs(unit):
+                files.add(table, rows, entered.models)
         if new := passes.new_dissections(mine, catalog, entered):
             catalog.write(new)
         if shard.number == 0:
@@ -123,8 +123,12 @@ def run(
 
 def fingerprint(plan: Plan, shards: int) -> str:
     """Of all that is in the files of a sink together: shards of another study, or another division, do not fit."""
-    wanted = sorted(target.fingerprint(plan.dataset) for target in plan.targets())
-    return fingerprints.of_values(wanted, passes.BLOCK, shards, plan.keep_activations)
+    wanted = sorted(target.fingerprint(plan.probing_set.fingerprint) for target in plan.targets())
+    return fingerprints.of_values(wanted, blocks.BLOCK, shards, plan.keep_activations)
+
+
+def _pairs(unit: Unit) -> Iterable[TableRows]:
+    return unit.items() if isinstance(unit, Mapping) else unit
 
 
 class _Files:
@@ -134,7 +138,7 @@ class _Files:
         self.system, self.folder, self.shard, self.mark = system, folder, shard, mark
         self.writers: dict[str, pq.ParquetWriter] = {}
         self.rows: dict[str, int] = {}
-        self.receipts: list[dict[str, Any]] = []
+        self.receipts: list[Mapping[str, Any]] = []
 
     def are_done(self) -> bool:
         """Whether the receipt of this shard is there, and is of this extraction."""
@@ -145,15 +149,16 @@ class _Files:
             return False
         return json.loads(known.get(KEY, b"{}")).get("fingerprint") == self.mark
 
-    def add(self, table: str, rows: Any, by_network: Networks) -> None:
-        """Write rows of a table; those of the ledger are kept for the receipt."""
-        if table == RECEIPTS:
+    def add(self, table: str, rows: Rows, ids: ModelIds) -> None:
+        """Write rows of a table. The ledger entries are kept for the receipt."""
+        if isinstance(rows, Sequence):
+            assert table == RECEIPTS, f"{table} comes as an Arrow table"
             self.receipts += rows
             return
         for batch in rows if isinstance(rows, pa.RecordBatchReader) else rows.to_batches():
             if not batch.num_rows:
                 continue
-            layer = by_network.layer_of(batch["neuron_id"][0].as_py()) if "neuron_id" in batch.schema.names else None
+            layer = ids.layer_of(batch["neuron_id"][0].as_py()) if "neuron_id" in batch.schema.names else None
             name = self._name(table, layer)
             if name not in self.writers:
                 self.writers[name], self.rows[name] = self._open(name, batch.schema), 0
@@ -161,7 +166,7 @@ class _Files:
             self.rows[name] += batch.num_rows
 
     def finish(self) -> None:
-        """Give the files their names, the receipt last: it says which there are, and how many rows each has."""
+        """Give the files their names. The receipt comes last: it lists the files and how many rows each has."""
         about = {"fingerprint": self.mark, "shard": str(self.shard)}
         for writer in self.writers.values():
             writer.add_key_value_metadata({KEY: json.dumps(about)})
@@ -177,7 +182,7 @@ class _Files:
         self.writers.clear()
 
     def put_folder(self, name: str, export: Callable[[Path], object]) -> None:
-        """Files that are made on this machine first."""
+        """Copy a folder of files, which are made on this machine first, to the sink."""
         with tempfile.TemporaryDirectory() as local:
             export(Path(local) / name)
             self.system.create_dir(f"{self.folder}/{name}", recursive=True)

@@ -1,17 +1,16 @@
-"""What the activations of a block come to: the best images of each neuron, sums, and the values of few-valued neurons.
+"""Summaries of a block's activations: the best images of each neuron, sums, and the values of few-valued neurons.
 
 found = sum_up(values)                                           # where the values are, on the device or in memory
 summary_tables(found, image_ids, first_neuron, split_id, block)  # (table, rows) pairs
 
 Blocks merge exactly: the best of all images are among the best of each block, sums add up, sets of values unite. So
-nobody has to read the activations again to know the best images, and a run may even leave the activations out.
+the best images are known without reading the activations again, and a run may even leave the activations out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring import topk
+from dissectdb.extract.store import TableRows
 
 KEPT = 256  # the largest top_k of a study; as in sql/views/evidence/top_activations.sql
 NEURONS_AT_ONCE = 256
@@ -55,7 +55,7 @@ def sum_up(values: np.ndarray | Tensor) -> Summary:
 
 def summary_tables(
     found: Summary, image_ids: np.ndarray, first_neuron: int, split_id: int, block: int
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[TableRows]:
     """Rows of block_tops, block_sums and block_values for a layer whose first unit is the neuron first_neuron."""
     units, kept = found.tops.shape
     neuron_ids = np.arange(first_neuron, first_neuron + units, dtype=np.int32)
@@ -131,6 +131,6 @@ def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.nd
         found = {int(unit): np.unique(column) for unit, column in zip(ties, values.T, strict=True)}
     else:
         start = values[: 2 * KEPT, ties]  # nearly always enough to see that there are many
-        ties = [unit for unit, some in zip(ties, start.T, strict=True) if len(np.unique(some)) < KEPT]
-        found = {int(unit): np.unique(values[:, unit]) for unit in ties}
-    return {unit: few for unit, few in found.items() if len(few) < KEPT}
+        few = [unit for unit, column in zip(ties, start.T, strict=True) if len(np.unique(column)) < KEPT]
+        found = {int(unit): np.unique(values[:, unit]) for unit in few}
+    return {unit: different for unit, different in found.items() if len(different) < KEPT}

@@ -1,32 +1,23 @@
 """The study file: a description of what to examine. Imports no torch."""
 
+from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
 from dissectdb.extract.study.file import (
     LEAST_IMAGES,
-    READS,
-    Arrays,
-    Clip,
+    ArraysStudy,
     ConceptSet,
-    Dataset,
     Dissection,
-    Edit,
-    Effects,
-    Input,
-    Layer,
-    Network,
-    Pooling,
-    Protocol,
-    Settings,
+    NetworkStudy,
     Study,
-    StudyError,
-    Sweep,
-    way,
-    written,
 )
+from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Input, Layer, Network
+from dissectdb.extract.study.overrides import StudyError
+from dissectdb.extract.study.values import Pooling, Settings, way, written
 
 __all__ = [
     "LEAST_IMAGES",
     "READS",
     "Arrays",
+    "ArraysStudy",
     "Clip",
     "ConceptSet",
     "Dataset",
@@ -36,6 +27,7 @@ __all__ = [
     "Input",
     "Layer",
     "Network",
+    "NetworkStudy",
     "Pooling",
     "Protocol",
     "Settings",

@@ -1,4 +1,4 @@
-"""What a study says of edits: single ones, sweeps over many, how the chosen one is judged, and effects of neurons.
+"""The tables of a study about edits: single edits, sweeps over many, how the chosen one is judged, and effects.
 
 Imports no torch.
 """
@@ -99,22 +99,24 @@ class Sweep(Settings):
     bias: bool = False
 
     def edits(self) -> list[Edit]:
-        """One edit a combination, named after it; a rule without thresholds or second factors has them once."""
-        found = []
+        """One edit per combination, named after it; a rule is not repeated for settings that it does not read."""
+        edits = []
         combinations = product(
             self.rules, self.layers or (None,), self.taus, self.factors, self.factors_down or (None,)
         )
         for rule, layer, tau, factor, down in combinations:
-            values = {"tau": tau, "factor": factor, "factor_down": down}
-            values = {key: value for key, value in values.items() if key in READS[rule] and value is not None}
-            said = [f"{key} {_briefly(value)}" for key, value in values.items()]
-            name = ", ".join([f"{self.name}: {rule}", *([layer] if layer else []), *said])
-            found.append(Edit(name=name, rule=rule, layer=layer, bias=self.bias, **values))
-        return list({edit.name: edit for edit in found}.values())
+            numbers = {"tau": tau, "factor": factor, "factor_down": down}
+            values: dict[str, Any] = {
+                key: number for key, number in numbers.items() if key in READS[rule] and number is not None
+            }
+            settings = [f"{key} {_short(value)}" for key, value in values.items()]
+            name = ", ".join([f"{self.name}: {rule}", *([layer] if layer else []), *settings])
+            edits.append(Edit(name=name, rule=rule, layer=layer, bias=self.bias, **values))
+        return list({edit.name: edit for edit in edits}.values())
 
 
-def _briefly(value: float) -> str:
-    """A number as short as still tells it from any other."""
+def _short(value: float) -> str:
+    """A number in as few digits as identify it."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 

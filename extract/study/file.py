@@ -11,186 +11,30 @@ Imports no torch, so that commands which only need its names start at once.
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.overrides import StudyError, dotted, override
+from dissectdb.extract.study.edits import Edit, Effects, Protocol, Sweep
+from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Network
+from dissectdb.extract.study.mistakes import explain
+from dissectdb.extract.study.overrides import StudyError, override
 from dissectdb.extract.study.scorers import SCORERS, known_scorer
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
 from dissectdb.extract.study.values import (
     AtLeastOne,
-    ClassesOrFile,
     Name,
     NameOrFile,
-    Pooling,
-    Resize,
     Settings,
     Several,
     StudyPath,
     Threshold,
-    as_path,
-    brief,
-    did_you_mean,
     refuse_twice,
     refuse_unknown,
-    way,
-    written,
 )
-
-__all__ = ["READS", "Dissection", "Edit", "Study", "StudyError", "way", "written"]
-
-
-class Dataset(Settings):
-    """The images, and how they fall into train, validation and test."""
-
-    name: Name
-    kind: Literal["fer2013", "folder", "demo"]
-    path: StudyPath | None = None
-    probing_split: Literal["train", "validation", "test", "all"] = "train"
-    validation_share: float = Field(0.1, gt=0, lt=1)
-    bits: int = Field(16, ge=8, le=16)
-    images: int | None = Field(None, ge=1, le=2**31 - 1)
-    seed: int = Field(0, le=2**32 - 1)  # a negative one is refused where it is used
-
-    @model_validator(mode="after")
-    def _names_what_its_kind_needs(self) -> Dataset:
-        if self.kind != "demo" and self.path is None:
-            raise ValueError(f"kind = {self.kind!r} needs path, the file or folder with the images")
-        if self.kind != "folder" and self.bits != 16:
-            raise ValueError(f"bits would do nothing: kind = {self.kind!r} has no 16-bit images")
-        return self
-
-
-class Input(Settings):
-    """What an image becomes before the network sees it."""
-
-    size: int = Field(ge=1, le=4096)
-    mode: Literal["grey", "rgb"] = "rgb"
-    resize: Resize = "squash"
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    rounding: bool = True
-    mean: Several[Threshold] = ()
-    std: Several[Annotated[float, Field(ge=1e-6, le=1e6)]] = ()
-
-    @model_validator(mode="after")
-    def _statistics_fit_the_channels(self) -> Input:
-        channels = 1 if self.mode == "grey" else 3
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) not in (0, channels):
-                raise ValueError(f"{name} has {len(getattr(self, name))} numbers; mode {self.mode!r} has {channels}")
-        return self
-
-
-class Layer(Settings):
-    """A module of the network whose outputs are recorded."""
-
-    name: Name
-    pooling: Pooling = "avg"
-    layout: Literal["auto", "channels_last"] = "auto"
-    call: int | None = Field(None, ge=1, le=10_000)
-
-
-class Network(Settings):
-    """The network that is probed."""
-
-    name: Name
-    architecture: Name
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    weights: Path | Literal["pretrained", "random"] | None = None
-    weights_key: Name | None = None
-    weights_left_out: Several[Name] = ()
-    seed: int = Field(0, ge=0, lt=2**31)
-    classes: ClassesOrFile = ()
-    output: str | int | None = None
-    input: Input
-    pooling: Pooling = "avg"
-    precision: Literal["float32", "tf32"] = "float32"
-    layers: AtLeastOne[Layer]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _layers_by_name(cls, values: Any) -> Any:
-        """A layer may be just its name; it then takes the pooling of the network."""
-        if isinstance(values, dict) and isinstance(values.get("layers"), list):
-            pooling = values.get("pooling", "avg")
-            inherited = {"pooling": pooling} if pooling in get_args(Pooling) else {}  # else one error, not one a layer
-            layers = [{"name": layer} if isinstance(layer, str) else layer for layer in values["layers"]]
-            layers = [{**inherited, **layer} if isinstance(layer, dict) else layer for layer in layers]
-            values = {**values, "layers": layers}
-        return values
-
-    @field_validator("layers")
-    @classmethod
-    def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        refuse_twice([written(layer.name, way(layer.pooling, layer.call)) for layer in layers])
-        return layers
-
-    def layer_names(self) -> tuple[list[str], list[str]]:
-        """What the study may call its layers: as briefly as tells them apart, or with how they are read written out."""
-        modules = [layer.name for layer in self.layers]
-        written_out = [written(layer.name, way(layer.pooling, layer.call)) for layer in self.layers]
-        brief_names = [
-            name if modules.count(name) == 1 else full for name, full in zip(modules, written_out, strict=True)
-        ]
-        return brief_names, written_out + [written(layer.name, way("none", layer.call)) for layer in self.layers]
-
-    @field_validator("output", mode="plain")
-    @classmethod
-    def _key_or_place(cls, output: Any) -> str | int | None:
-        """Of the part with the logits, in what the network returns."""
-        fits = isinstance(output, str | int) and not isinstance(output, bool) and output != ""
-        if output is not None and (not fits or (isinstance(output, int) and output < 0)):
-            raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
-        return output
-
-    @field_validator("weights", mode="plain")
-    @classmethod
-    def _pretrained_or_file(cls, weights: Any, info: ValidationInfo) -> Path | str | None:
-        if weights is None or weights in ("pretrained", "random"):
-            return weights
-        if not isinstance(weights, str | Path):
-            raise ValueError(f'must be "pretrained", "random" or the path of a checkpoint, not {brief(weights)}')
-        return as_path(weights, info)
-
-    @model_validator(mode="after")
-    def _settings_of_weights_fit_them(self) -> Network:
-        if self.seed and self.weights != "random":
-            raise ValueError('seed is for weights = "random"')
-        for name in ("weights_key", "weights_left_out"):
-            if getattr(self, name) and not isinstance(self.weights, Path):
-                raise ValueError(f"{name} is for weights from a file")
-        return self
-
-    @field_validator("architecture", mode="before")
-    @classmethod
-    def _path_of_its_file(cls, architecture: Any, info: ValidationInfo) -> Any:
-        file, colon, function = architecture.rpartition(":") if isinstance(architecture, str) else ("", "", "")
-        if colon and file.endswith(".py"):
-            return f"{as_path(type(architecture)(file), info)}:{function}"
-        return architecture
-
-
-class Clip(Settings):
-    """The CLIP model that images and concepts are compared in."""
-
-    architecture: Name
-    weights: NameOrFile  # a pretrained tag of open_clip has no dot and no slash
-    config: StudyPath | None = None
-    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # of images; concepts are always in float32
-
-
-class Arrays(Settings):
-    """Activations and embeddings that were computed elsewhere, instead of [dataset], [network] and [clip]."""
-
-    path: StudyPath
-    name: Name
-    classes: ClassesOrFile = ()
 
 
 class ConceptSet(Settings):
@@ -263,7 +107,7 @@ class Dissection(Settings):
 
 
 class Study(Settings):
-    """A whole study file."""
+    """A whole study file. Study.load returns one of its two kinds, NetworkStudy or ArraysStudy."""
 
     warehouse: StudyPath | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -299,32 +143,32 @@ class Study(Settings):
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
         sets = [concept_set.name for concept_set in self.concept_sets]
-        for place, dissection in enumerate(self.dissections):
-            refuse_unknown(f"dissections[{place}].concepts", "concept set", dissection.concepts, sets)
-            if (first := self.dissections.index(dissection)) < place:
-                raise ValueError(f"dissections[{place}]: is dissections[{first}] once more")
+        for index, dissection in enumerate(self.dissections):
+            refuse_unknown(f"dissections[{index}].concepts", "concept set", dissection.concepts, sets)
+            if (first := self.dissections.index(dissection)) < index:
+                raise ValueError(f"dissections[{index}]: is dissections[{first}] once more")
         layers, written_out = self.network.layer_names() if self.network else ([], [])
         named = [
-            (f"edits[{place}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
-            for place, edit in enumerate(self.edits)
+            (f"edits[{index}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
+            for index, edit in enumerate(self.edits)
         ]
-        named += [(f"sweeps[{place}].layers", sweep.layers) for place, sweep in enumerate(self.sweeps)]
+        named += [(f"sweeps[{index}].layers", sweep.layers) for index, sweep in enumerate(self.sweeps)]
         named += [("effects.layers", self.effects.layers)] if self.effects else []
         for key, names in named:
             for name in names:
                 if name not in written_out:
                     refuse_unknown(key, "layer", name, layers)
-        for kind, names in (("concept_sets", sets), ("edits", [edit.name for edit in self.tried()])):
-            refuse_twice(names, f"{kind}: the name ")
+        refuse_twice(sets, "concept_sets: the name ")
+        refuse_twice([edit.name for edit in self.tried()], "edits: the name ")
         return self
 
     def tried(self) -> list[Edit]:
         """The edits of the study and of its sweeps, in order."""
         return [*self.edits, *(edit for sweep in self.sweeps for edit in sweep.edits())]
 
-    def with_network(self, command: str) -> Study:
-        """The study itself, which a command asks to have a network. Raises StudyError."""
-        if self.arrays is not None:
+    def with_network(self, command: str) -> NetworkStudy:
+        """The study itself, for a command that needs a network. Raises StudyError."""
+        if not isinstance(self, NetworkStudy):
             raise StudyError(f"{command} runs a network; this study has [arrays], which is only what one computed")
         if command in NEED_SPLITS and self.dataset.probing_split == "all":
             raise StudyError(
@@ -334,7 +178,7 @@ class Study(Settings):
         return self
 
     @classmethod
-    def load(cls, path: Path | str, overrides: Mapping[str, str] | None = None) -> Study:
+    def load(cls, path: Path | str, overrides: Mapping[str, str] | None = None) -> NetworkStudy | ArraysStudy:
         """Read a study file; `overrides` maps keys to TOML values (or bare strings) that replace its own.
 
         A key is written as errors write it: network.weights, edits[0].factor. Raises StudyError, one line per mistake.
@@ -349,77 +193,29 @@ class Study(Settings):
         for key, text in (overrides or {}).items():
             override(values, key, text)
         try:
-            return cls.model_validate(values, context={"folder": path.parent})
+            study = Study.model_validate(values, context={"folder": path.parent})
         except ValidationError as error:
-            mistakes = error.errors()
-            lines = [one_line(_explain(path, line, overrides or ()), LONGEST_LINE) for line in mistakes[:MOST_LINES]]
-            more = [f"{path}: and {len(mistakes) - MOST_LINES} more"] if len(mistakes) > MOST_LINES else []
-            raise StudyError("\n".join([*lines, *more])) from None
+            raise StudyError(explain(error, Study, path, overrides or ())) from None
+        kind = NetworkStudy if study.arrays is None else ArraysStudy
+        return kind.model_construct(study.model_fields_set, **dict(study))
+
+
+class NetworkStudy(Study):
+    """A study of a network: of it and CLIP over images."""
+
+    dataset: Dataset
+    network: Network
+    clip: Clip
+    arrays: None = None
+
+
+class ArraysStudy(Study):
+    """A study of activations and embeddings that were computed elsewhere."""
+
+    arrays: Arrays
+    dataset: None = None
+    network: None = None
+    clip: None = None
 
 
 NEED_SPLITS = ("modify", "effects", "train")  # commands that measure or choose on images of their own
-MOST_LINES = 20  # mistakes that are shown of a study
-LONGEST_LINE = 1000
-
-WRONG_TYPES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
-}
-
-
-def _explain(path: Path, error: Any, overrides: Collection[str]) -> str:
-    """One line for one mistake: the file, the key, what is wrong and what is allowed."""
-    place = error["loc"]
-    key = dotted(place)
-    message = _message(error)
-    flag = next((flag for flag in overrides if _touches(flag, key or message.partition(":")[0])), None)
-    where = f"{path} with {flag} from the command line" if flag else str(path)
-    if error["type"] == "extra_forbidden":
-        allowed = sorted(_settings_at(place[:-1]))
-        hint = did_you_mean(str(place[-1]), allowed)
-        return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        return f"{where}: {key} is missing"
-    return f"{where}: {key}: {message}" if key else f"{where}: {message}"
-
-
-def _touches(flag: str, key: str) -> bool:
-    """Whether one of two keys is the other or lies within it."""
-    return any(a == b or a.startswith((f"{b}.", f"{b}[")) for a, b in ((flag, key), (key, flag)))
-
-
-def _message(error: Any) -> str:
-    """pydantic's message in our words."""
-    kind, given = error["type"], error["input"]
-    if kind in WRONG_TYPES:
-        return f"must be {WRONG_TYPES[kind]}, not {brief(given)}"
-    if kind == "literal_error":
-        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return (
-            f"{brief(given)} is none of the allowed; {did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
-        )
-    if kind == "string_too_short":
-        return "must not be empty"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{message.replace('Input should', 'must')}, not {brief(given)}" if "Input should" in message else message
-
-
-def _settings_at(place: tuple[str | int, ...]) -> list[str]:
-    """The settings that are allowed in the table at this place of a study."""
-    model: type[Settings] = Study
-    for part in place:
-        if isinstance(part, str) and part in model.model_fields:
-            model = _settings_class(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
-
-
-def _settings_class(annotation: Any) -> type[Settings] | None:
-    """The table class within an annotation such as tuple[Layer, ...]."""
-    if get_origin(annotation) is None:
-        return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
-    return next(filter(None, map(_settings_class, get_args(annotation))), None)

@@ -21,7 +21,7 @@ _ENDLESS_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text of a UTF-8 file of at most so many bytes. Raises OSError or ValueError, which says what is wrong."""
+    """The text of a UTF-8 file of at most so many bytes. Raises OSError or ValueError with the reason."""
     if path.exists() and not path.is_dir() and not path.is_file():  # of a folder the system speaks for itself
         raise ValueError("is no file but a pipe or a device")
     with path.open("rb") as file:
@@ -39,7 +39,7 @@ def without_endless_keys(text: str) -> str:
 
 
 def one_line(error: object, most: int = 300) -> str:
-    """What an error says, in a line that a terminal can show: short, and without control characters."""
+    """An error's message as one line that a terminal can show: short, and without control characters."""
     text = " ".join(str(error).split())
     text = text if len(text) <= most else f"{text[:most]} …"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""What the tables of a study have in common: how a value may look, and what is said of one that does not.
+"""What the tables of a study share: types of values, and messages about values that do not fit them.
 
 Imports no torch.
 """

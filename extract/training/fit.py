@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dissectdb.extract.models.answers import PLAIN, Answer
+from dissectdb.output import replacing
 
 Split = tuple[Tensor, Tensor]  # uint8 images (image, height, width), int64 labels (image,)
 Record = dict[str, float]
@@ -137,7 +137,7 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 class _Run:
-    """What a training run knows between two epochs; all of it goes into the checkpoint."""
+    """The state of a training run between two epochs; the checkpoint holds all of it."""
 
     def __init__(self, model: nn.Module, images: int, settings: dict, answer: Answer) -> None:
         self.model, self.settings, self.answer = model, settings, answer
@@ -200,12 +200,11 @@ class _Run:
             "random": torch.get_rng_state(),
             "device_random": torch.cuda.get_rng_state(device) if torch.device(device).type == "cuda" else None,
         }
-        temporary = path.with_name(path.name + ".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path, device: str) -> None:
-        """Go on from a checkpoint of the same settings and data."""
+        """Restore a checkpoint. Raises ValueError if its settings or data differ."""
         state = torch.load(path, map_location="cpu", weights_only=True)
         if different := [key for key, value in self.settings.items() if state["settings"].get(key) != value]:
             raise ValueError(

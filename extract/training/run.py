@@ -8,7 +8,6 @@ is removed at the end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissectdb.extract.images import sources
+from dissectdb.extract.images.base import Image, Source
+from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import checkpoints, devices
 from dissectdb.extract.models.preprocessing import Recipe
-from dissectdb.extract.record import passes
-from dissectdb.extract.study import Input, Study, StudyError
+from dissectdb.extract.record import network_plan
+from dissectdb.extract.study import Input, NetworkStudy, StudyError
 from dissectdb.extract.training.fit import Record, fit
+from dissectdb.output import OutputError, replacing
 
 
 def run(
-    study: Study,
+    study: NetworkStudy,
     output: Path,
     *,
     epochs: int,
@@ -40,10 +41,10 @@ def run(
         )
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
-    source = sources.open_source(study.dataset)
+    source = open_source(study.dataset)
     named = study.network.classes or source.classes
     settings = study.network.model_copy(update={"weights": "random", "seed": seed, "classes": named})
-    network = passes.load_network(study.model_copy(update={"network": settings}), source)
+    network = network_plan.load_network(study.model_copy(update={"network": settings}), source)
     train, validation = read_splits(source, network.classes)
     unfinished = output.with_name(f"{output.name}.training")
     try:
@@ -60,7 +61,9 @@ def run(
             on_epoch=on_epoch,
             answer=network.answer,
         )
-    except ValueError as error:  # it diverged, or what was begun is of other settings or images
+    except OutputError:
+        raise
+    except ValueError as error:  # it diverged, or the unfinished run has other settings or images
         raise StudyError(f"train: {error}") from error
     save(network.model, output)
     unfinished.unlink(missing_ok=True)
@@ -72,14 +75,11 @@ def save(model: nn.Module, output: Path) -> None:
     if output.suffix == ".safetensors":
         checkpoints.save_like(model, output, None)
         return
-    half = output.with_name(f"{output.name}.unfinished")
-    torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, half)
-    os.replace(half, output)
+    with replacing(output) as unfinished:
+        torch.save({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}, unfinished)
 
 
-def read_splits(
-    source: sources.Source, classes: tuple[str, ...]
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def read_splits(source: Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """(images, labels) of the sound, classified images of train and validation; uint8 (image, height, width)."""
     rows = [image for image in source.scan() if image.defect is None and image.class_name in classes]
     splits = []
@@ -87,7 +87,7 @@ def read_splits(
         chosen = [image for image in rows if image.split == split]
         if not chosen:
             raise StudyError(f"the dataset has no sound image of a known class in its {split} split")
-        height, width = chosen[0].height, chosen[0].width
+        height, width = chosen[0].height or 0, chosen[0].width or 0  # known of a sound image
         pixels = torch.empty((len(chosen), height, width), dtype=torch.uint8)
         for place, image in enumerate(source.read([image.position for image in chosen])):
             pixels[place] = torch.from_numpy(_grey(image, chosen[place], (height, width)))
@@ -95,7 +95,7 @@ def read_splits(
     return splits[0], splits[1]
 
 
-def _grey(pixels: np.ndarray, image: sources.Image, shape: tuple[int, int]) -> np.ndarray:
+def _grey(pixels: np.ndarray, image: Image, shape: tuple[int, int]) -> np.ndarray:
     if pixels.shape[:2] != shape:
         raise StudyError(
             f"{image.path} is {image.width} × {image.height}, others {shape[1]} × {shape[0]}; train needs one size"

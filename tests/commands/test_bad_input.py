@@ -407,7 +407,7 @@ def test_a_layer_whose_rows_are_no_units_has_no_weights_to_scale() -> None:
     from torch import nn
     from torch.nn.utils.parametrizations import weight_norm
 
-    from dissectdb.extract.editing.edits import has_weight_rows
+    from dissectdb.extract.editing.layers import has_weight_rows
 
     assert has_weight_rows(nn.Conv2d(4, 4, 3), 4)
     assert not has_weight_rows(nn.ConvTranspose2d(4, 4, 3), 4)  # its rows are inputs

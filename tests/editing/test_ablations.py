@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dissectdb.extract.editing import ablations as editing_ablations
 from dissectdb.extract.editing import cut
 from dissectdb.extract.editing.ablations import Ablation
-from dissectdb.extract.editing.edits import KnownLayer
+from dissectdb.extract.editing.layers import KnownLayer
 from dissectdb.extract.models import hooks
 from dissectdb.extract.models.vggnet import VGGNet
 from dissectdb.extract.record.blocks import Block, ProbingImage
@@ -73,7 +73,12 @@ def stub(layer: str) -> tuple[editing_ablations.Layer, torch.nn.Module, torch.Te
             device=torch.device("cpu"),
         ),
     )
-    return editing_ablations.Layer(search, KnownLayer(layer, 1, 100, tap.units), 1, [block]), model, images, truth
+    return (
+        editing_ablations.Layer(search, search.plan.study.effects, KnownLayer(layer, 1, 100, tap.units), 1, [block]),
+        model,
+        images,
+        truth,
+    )
 
 
 def silenced(model: torch.nn.Module, layer: str, units: np.ndarray, images: torch.Tensor) -> torch.Tensor:

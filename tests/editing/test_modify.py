@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from dissectdb.commands import app
 from dissectdb.extract.editing import cut
-from dissectdb.extract.editing.edits import EditedLayer, PlannedEdit, scaled_copy
+from dissectdb.extract.editing.edits import PlannedEdit, scaled_copy
+from dissectdb.extract.editing.layers import EditedLayer
 from dissectdb.extract.models.hooks import Tap
 from dissectdb.warehouse import Warehouse
 from tests.support.killer import kill

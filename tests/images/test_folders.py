@@ -15,7 +15,9 @@ import PIL.Image
 import pytest
 import torch
 
-from dissectdb.extract.images import folders, inspection, sources
+from dissectdb.extract.images import folders, inspection
+from dissectdb.extract.images.base import Source
+from dissectdb.extract.images.folder_source import Folder
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import preprocessing
 from dissectdb.extract.models.preprocessing import Recipe
@@ -59,11 +61,11 @@ def make(root: Path, *paths: str) -> Path:
     return root
 
 
-def folder(root: Path, **settings: object) -> sources.Folder:
+def folder(root: Path, **settings: object) -> Folder:
     return open_source(Dataset(name="photos", kind="folder", path=root, **settings))
 
 
-def places(source: sources.Source) -> dict[str, tuple[str, str | None]]:
+def places(source: Source) -> dict[str, tuple[str, str | None]]:
     """path → (split, class) of every sound image."""
     return {image.path: (image.split, image.class_name) for image in source.scan() if image.defect is None}
 
@@ -406,7 +408,7 @@ def test_with_all_every_image_is_of_one_split(tmp_path: Path, kind: str) -> None
         make(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png", "test/b/4.png")
     path = tmp_path if kind == "folder" else None
 
-    def source(split: str) -> sources.Source:
+    def source(split: str) -> Source:
         return open_source(Dataset(name="x", kind=kind, path=path, images=40, probing_split=split))
 
     found, before = list(source("all").scan()), list(source("train").scan())

@@ -16,6 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from dissectdb.extract.models import classes
+from dissectdb.extract.record import class_checks
 from dissectdb.extract.study import Study, StudyError, class_names
 from tests.support.rows import dissection_row, filled, run_view
 from tests.support.worlds import World
@@ -242,7 +243,7 @@ def counted(accuracy: float, order: list[int], images: int = 200, seed: int = 0)
 @pytest.mark.parametrize("accuracy", [0.6, 0.95])
 @pytest.mark.parametrize("order", [[3, 0, 1, 2, 6, 4, 5], [0, 1, 2, 3, 4, 6, 5]])
 def test_a_network_whose_outputs_are_named_in_another_order_is_found_out(accuracy, order):
-    found = classes.better_order(counted(accuracy, order), counted(accuracy, order, seed=1))
+    found = class_checks.better_order(counted(accuracy, order), counted(accuracy, order, seed=1))
     assert found is not None
     likely, own, other = found
     assert [int(likely[place]) for place in order] == list(range(7))
@@ -264,7 +265,7 @@ def test_a_network_whose_outputs_are_named_in_another_order_is_found_out(accurac
 )
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_weakness_and_one_same_answer_are_no_other_order(counts, seed):
-    assert classes.better_order(counts(2 * seed), counts(2 * seed + 1)) is None
+    assert class_checks.better_order(counts(2 * seed), counts(2 * seed + 1)) is None
 
 
 def test_an_assignment_is_one_to_one_and_reaches_the_best_of_small_tables():
@@ -273,7 +274,7 @@ def test_an_assignment_is_one_to_one_and_reaches_the_best_of_small_tables():
     random = np.random.default_rng(3)
     for _ in range(50):
         counts = random.integers(0, 100, (5, 5)).astype(float) ** 2
-        found = classes.assign(counts)
+        found = class_checks.assign(counts)
         assert sorted(found) == list(range(5))
         best = max(sum(counts[row, column] for row, column in enumerate(order)) for order in permutations(range(5)))
         assert counts[np.arange(5), found].sum() > 0.8 * best
@@ -281,7 +282,7 @@ def test_an_assignment_is_one_to_one_and_reaches_the_best_of_small_tables():
 
 def test_a_thousand_classes_are_compared_in_seconds():
     shifted = np.roll(np.eye(1000) * 20, 1, axis=1)
-    found = classes.better_order(shifted, shifted)
+    found = class_checks.better_order(shifted, shifted)
     assert found is not None
     assert (found[1], found[2]) == (0, 1)
 
@@ -298,7 +299,7 @@ def test_the_likely_order_is_said_once_the_images_are_there(caplog):
         warehouse = SimpleNamespace(
             find=lambda table, fingerprint: 1, rows=lambda sql, values: connection.sql(sql, params=values).pl()
         )
-        classes.warn_of_order(warehouse, SimpleNamespace(network=SimpleNamespace(classes=FACES, fingerprint="")))
+        class_checks.warn_of_order(warehouse, SimpleNamespace(network=SimpleNamespace(classes=FACES, fingerprint="")))
     assert "right on 0 % of the images, and would be on 100 % were its outputs, in order, sad, angry, happy" in said(
         caplog, logging.WARNING
     )

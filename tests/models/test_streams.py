@@ -64,7 +64,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("two_cores")
 def test_a_twin_has_the_same_weights_and_keeps_to_itself() -> None:
     model = Keeping().eval()
-    [other] = streams.twins(model, pass_through, (4,), CPU)
+    [other] = streams.replicas(model, pass_through, (4,), CPU)
     assert other.lin.weight.data_ptr() == model.lin.weight.data_ptr()
     images = torch.rand(40, 3, 4)
     with torch.inference_mode():
@@ -87,7 +87,7 @@ def test_a_network_without_a_copy_that_says_the_same_has_no_twin(network: type[n
     model = network().eval()
     if ran_before:
         model(torch.zeros(2, 4))
-    assert streams.twins(model, pass_through, (4,), CPU) == []
+    assert streams.replicas(model, pass_through, (4,), CPU) == []
 
 
 def numbers() -> Iterator[list[int]]:
@@ -135,10 +135,10 @@ def test_an_extraction_says_the_same_in_one_stream_and_in_three(
     monkeypatch.setattr(batches, "batch_size", lambda device: 3)
     monkeypatch.setattr(streams, "count", lambda device: 3)
     made: list[list[nn.Module]] = []
-    make = streams.twins
-    monkeypatch.setattr(streams, "twins", lambda *given: made.append(make(*given)) or made[-1])
+    make = streams.replicas
+    monkeypatch.setattr(streams, "replicas", lambda *given: made.append(make(*given)) or made[-1])
     assert new_world.extract().code == 0
-    assert [len(twins) for twins in made] == [2, 2], "of the network and of CLIP"
+    assert [len(copies) for copies in made] == [2, 2], "of the network and of CLIP"
     for query in (
         "select neuron_id, image_id, round(value, 4) as value from activations order by all",
         "select image_id, class, round(confidence, 4) as confidence from predictions order by all",

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from dissectdb.extract.models import clip, devices, memory, streams
-from dissectdb.extract.record import blocks, catalog, passes
+from dissectdb.extract.record import blocks, catalog, network_plan, passes
 from dissectdb.extract.study import Study
 from dissectdb.warehouse import Warehouse
 from tests.support.killer import kill
@@ -155,7 +155,7 @@ def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch
     def watch(what: str, unit: str) -> contextlib.AbstractContextManager[Callable[[int, int | None], None]]:
         return contextlib.nullcontext(lambda done, total: seen.setdefault(f"{what}, {unit}", []).append((done, total)))
 
-    monkeypatch.setattr(catalog, "CONCEPTS_AT_ONCE", 2)
+    monkeypatch.setattr(catalog.concepts, "CONCEPTS_AT_ONCE", 2)
     monkeypatch.chdir(new_world.folder)
     plan = passes.make_plan(Study.load(new_world.study))
     with Warehouse(new_world.warehouse) as opened:
@@ -177,7 +177,7 @@ def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch
 
 
 def test_concepts_are_embedded_some_a_transaction(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "CONCEPTS_AT_ONCE", 2)
+    monkeypatch.setattr(catalog.concepts, "CONCEPTS_AT_ONCE", 2)
     embed, asked = clip.Clip.embed_concepts, []
 
     def failing(self: clip.Clip, names: list[str], templates: list[str]) -> torch.Tensor:
@@ -290,14 +290,14 @@ def test_a_stopped_run_goes_on_with_the_first_missing_block(
 ) -> None:
     computed: list[int] = []
 
-    def compute(block: passes.Block, *arguments: object) -> object:
+    def compute(block: blocks.Block, *arguments: object) -> object:
         if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append(block.number)
-        return jobs_compute(block, *arguments)
+        return original(block, *arguments)
 
-    jobs_compute = passes.compute
-    monkeypatch.setattr(passes, "compute", compute)
+    original = network_plan.compute
+    monkeypatch.setattr(network_plan, "compute", compute)
     assert new_world.extract().code == 130
     assert new_world.rows("select distinct block from extraction_blocks order by 1") == [{"block": 0}, {"block": 1}]
     assert "activations" in new_world.run("status").out.partition("Unfinished extractions")[2]
@@ -321,7 +321,7 @@ def steps(world: World) -> list[dict]:
 
     plan = passes.make_plan(Study.load(world.study))
     with pytest.MonkeyPatch.context() as patch, Warehouse(world.warehouse, read_only=True) as opened:
-        patch.setattr(passes, "BLOCK", BLOCK)
+        patch.setattr(blocks, "BLOCK", BLOCK)
         return [vars(step) for step in plan.steps(opened)]
 
 

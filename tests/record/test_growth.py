@@ -20,7 +20,8 @@ import torch
 
 from dissectdb.commands import app
 from dissectdb.extract.models import clip
-from dissectdb.extract.record import catalog, passes
+from dissectdb.extract.record import blocks, catalog, passes
+from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.study import Study, StudyError
 from dissectdb.warehouse import Warehouse, contracts
@@ -49,14 +50,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_network(path / "other.pt", seed=5)
         save_clip(path / "other.safetensors", path / "tiny-clip.json", seed=6)
         patch.setattr(clip, "load", cache(clip.load))  # a walk loads the same two again and again
-        patch.setattr(passes, "BLOCK", 16)
+        patch.setattr(blocks, "BLOCK", 16)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # so little is computed that threads only wait for each other
         yield path
         torch.set_num_threads(threads)
 
 
-def plan_of(folder: Path, state: dict[str, Any]) -> passes.Plan:
+def plan_of(folder: Path, state: dict[str, Any]) -> Plan:
     """The study that a state of a walk stands for, with its models loaded."""
     layers = ", ".join(f'{{ name = "{name}", pooling = "{pooling}" }}' for name, pooling in state["layers"])
     sets = "".join(
@@ -119,7 +120,7 @@ def changed(state: dict[str, Any], chance: np.random.Generator) -> dict[str, Any
 # ---------------------------------------------------------------- what extract does
 
 
-def extract(plan: passes.Plan, warehouse: Warehouse, stop: str = "") -> None:
+def extract(plan: Plan, warehouse: Warehouse, stop: str = "") -> None:
     """As the command does it. stop: where the run ends before its time."""
     if not plan.is_done(warehouse):
         units = passes.run(plan, warehouse, passes.enter(plan, warehouse))
@@ -151,7 +152,7 @@ LABELS = """
 """
 
 
-def refuse_what_is_hidden(warehouse: Warehouse, plan: passes.Plan) -> None:
+def refuse_what_is_hidden(warehouse: Warehouse, plan: Plan) -> None:
     """Every live neuron of every layer that the study names has its label in each of the study's dissections."""
     assert broken(warehouse) == {}
     assert warehouse.rows(UNLABELLED).rows() == []

@@ -21,7 +21,7 @@ sys.path[:0] = {paths}
 from tests.support import worlds
 from dissectdb.extract.editing import edits
 from dissectdb.extract.models import networks
-from dissectdb.extract.record import passes
+from dissectdb.extract.record import blocks
 from dissectdb.warehouse import database, views
 views.load_views()  # once, for all forks
 

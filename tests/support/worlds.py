@@ -176,9 +176,9 @@ def command(*arguments: object) -> Done:
         patch.setattr(sys, "argv", ["dissectdb", *map(str, arguments)])
         if arguments[0] in ("extract", "modify", "check"):
             from dissectdb.extract.models import batches
-            from dissectdb.extract.record import passes
+            from dissectdb.extract.record import blocks
 
-            patch.setattr(passes, "BLOCK", BLOCK)
+            patch.setattr(blocks, "BLOCK", BLOCK)
             patch.setattr(batches, "batch_size", lambda device: BATCH)
         try:
             app.main()

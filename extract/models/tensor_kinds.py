@@ -97,17 +97,17 @@ def _any_part(pattern: re.Pattern[str], dotted: str) -> bool:
 
 
 def is_training_state(dotted: str) -> bool:
-    """Whether a part of the name says that it is an optimizer's state, a gradient or the like."""
+    """Whether a part of the name means an optimizer's state, a gradient or the like."""
     return _any_part(TRAINING_STATE, dotted)
 
 
 def is_adapter(dotted: str) -> bool:
-    """Whether a part of the name says that it is added to the weights when the network runs."""
+    """Whether a part of the name means a tensor that is added to the weights when the network runs."""
     return _any_part(ADAPTER, dotted)
 
 
 def is_mask(dotted: str) -> bool:
-    """Whether a part of the name says that it is a mask."""
+    """Whether a part of the name means a mask."""
     return _any_part(MASK, dotted)
 
 

@@ -1,10 +1,10 @@
-"""What a checkpoint holds beside the weights that a network takes: what may be left out, and what may not.
+"""The tensors of a checkpoint that a network does not take: which may be left out, and which may not.
 
-others, unexpected = leftovers(match, entries, ["aux"])    # names to be said, names to be refused
+others, unexpected = unused_names(match, entries, ["aux"])    # names to mention, names to refuse
 
-A left-out tensor must not be able to change what the network answers. So within the network's modules nothing is left
-out but counts, profilers' counters and masks that were already applied. Adapters that are not merged and masks that
-were not applied are refused wherever they are. What is left out elsewhere, and said:
+A tensor that is left out must not be able to change the network's answers. So within the network's modules only counts,
+profilers' counters and masks that were already applied are left out. Adapters that are not merged and masks that were
+not applied are refused wherever they are. Elsewhere these are left out and mentioned:
 - tensors outside the prefix, and in other dicts than the weights;
 - losses and metrics, by the name of their module, unless the network has a module of that name;
 - copies of the network's own tensors (an average, a teacher).
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dissectdb.extract.models.weight_forms import (
+from dissectdb.extract.models.tensor_kinds import (
     Entry,
     Match,
     counts_only,
@@ -37,8 +37,8 @@ MEASURES = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "acc
 COUNTERS = {"total_ops", "total_params"}  # of thop
 
 
-def leftovers(match: Match, entries: Sequence[Entry], allowed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The other names of a checkpoint: those that may be left out and are said, and those that may not."""
+def unused_names(match: Match, entries: Sequence[Entry], allowed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The other names of a checkpoint: those that may be left out and are mentioned, and those that may not."""
     dicts = {entry.keys for entry in match.found.values()}
     if not dicts:  # nothing fits: the largest dict shows best what the file holds
         [(largest, _)] = Counter(entry.keys for entry in entries).most_common(1)

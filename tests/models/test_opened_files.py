@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dissectdb.extract.models import code_files
+from dissectdb.extract.models import opened_files
 from tests.models.test_user_code import answer, load, net, write
 
 BY_LOCATION = """
@@ -103,7 +103,7 @@ def test_what_is_not_the_networks_does_not_count(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tempfile, "tempdir", None)
     (tmp_path / "tmp").mkdir()
     folder = tmp_path / "p/nets"
-    write(folder, {"net.py": net(NOTHING), ".hidden.json": "{}", "weights.bin": "0" * (code_files.LARGEST + 1)})
+    write(folder, {"net.py": net(NOTHING), ".hidden.json": "{}", "weights.bin": "0" * (opened_files.LARGEST + 1)})
     (tmp_path / "p/caller.py").write_text("warn()")
     network = load(folder / "net.py")
     assert isinstance(network.code, str), network.code
@@ -126,7 +126,7 @@ def test_files_that_another_thread_opens_are_not_seen(tmp_path: Path) -> None:
     import threading
 
     (tmp_path / "x.txt").write_text("x")
-    opened = code_files.Opened(tmp_path / "net.py", [tmp_path])
+    opened = opened_files.Opened(tmp_path / "net.py", [tmp_path])
     with opened.watch():
         thread = threading.Thread(target=(tmp_path / "x.txt").read_text)
         thread.start()

@@ -2,9 +2,9 @@
 
 refuse_other_answers("net.py:make", model, again, images, output)     # StudyError: the attributes that differ
 
-A tensor that is drawn while the network is built, and is neither a parameter nor a buffer, is not in a file of weights:
-the next run would draw another. The same goes for layers in a plain list, for a random order of channels, and for
-buffers that are not saved.
+A file of weights holds parameters and buffers. Any other random tensor that is made while the network is built would
+be another one in the next run. So would layers in a plain list, a random order of channels, and buffers that are not
+saved.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissectdb.extract.models import repeats
+from dissectdb.extract.models import repeatability
 from dissectdb.extract.study import StudyError
 
-OF_TORCH = set(vars(nn.Module()))  # a module's own books: parameters, hooks and the like
-MOST = 3  # attributes that a message names
+OF_TORCH = set(vars(nn.Module()))  # attributes of every module: parameters, hooks and the like
+MAX_NAMED = 3  # attributes that a message names
 
 
 def refuse_other_answers(
@@ -28,21 +28,21 @@ def refuse_other_answers(
     """Raises StudyError if two builds of a network answer the same images differently, in the end or inside.
 
     output: what `model`, in eval mode, returned for the images. seeded: both were built with network.seed. A network
-    that cannot be run, or that answers differently each time, is left to answers.py, which says so.
+    that cannot be run, or that answers differently each time, is not refused here: answers.py refuses it.
     """
-    repeats.eval_mode(again)
+    repeatability.eval_mode(again)
     names = differing(model, again)
     try:
         with torch.inference_mode():
-            if not names and repeats.same_output(output, again(images.clone()), len(images)):
-                return  # a pass that is watched takes several times as long
-        first, repeated, other = (repeats.watch(each, images) for each in (model, model, again))
+            if not names and repeatability.same_output(output, again(images.clone()), len(images)):
+                return  # before the watched passes, which take several times as long
+        first, repeated, other = (repeatability.watch(each, images) for each in (model, model, again))
     except Exception:  # whatever a user's network raises
         return
-    if not repeats.same(first, repeated) or repeats.same(first, other):
+    if not repeatability.same(first, repeated) or repeatability.same(first, other):
         return
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    where = f": {', '.join(names[:MOST])}{more}" if names else ""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    where = f": {', '.join(names[:MAX_NAMED])}{more}" if names else ""
     if seeded:
         way_out = "network.seed seeds torch, numpy's global generator and Python's random: draw from one of these"
     else:
@@ -77,7 +77,7 @@ def _unsaved(module: nn.Module) -> dict[str, object]:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two values are equal; what has no values of its own, such as a function, counts as equal."""
+    """Whether two values are equal. Objects of other kinds, such as functions, count as equal."""
     if isinstance(one, nn.Module) and isinstance(other, nn.Module):
         return _equal(one.state_dict(), other.state_dict())
     if isinstance(one, Tensor) and isinstance(other, Tensor):

@@ -5,9 +5,9 @@
         ...                     # the code runs; files that this thread opens are noted
     opened.digests(known)       # {"blocks.py": "9f86…", "../configs/net.yaml": "41c2…"}
 
-Code (.py, compiled extensions) counts wherever it lies, unless it is installed. Of other files, those count that are
-read but not written, and have less than a megabyte: larger ones are weights, which have a fingerprint of their own, or
-data. What differs between machines and runs does not count: caches, hidden files, temporary files, the system's own.
+Code (.py, compiled extensions) counts wherever it lies, unless it is installed. Another file counts if it is read, not
+written, and smaller than a megabyte: larger files are data, or weights, which have a fingerprint of their own. Files
+that differ between machines and runs do not count: caches, hidden and temporary files, and the system's own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -124,7 +125,7 @@ def _hear(event: str, arguments: tuple) -> None:
 
 def _is_for_a_message() -> bool:
     """Whether a line of source is read to show it, in a warning or a traceback."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     for _ in range(4):
         if frame is None:
             return False
@@ -136,7 +137,7 @@ def _is_for_a_message() -> bool:
 
 @cache
 def _listen() -> None:
-    """Hear of opened files from now on. Python cannot remove such a hook; it does nothing while nobody watches."""
+    """Note opened files from now on. Python cannot remove an audit hook; it does nothing unless a watch is on."""
     sys.addaudithook(_hear)
 
 

@@ -4,7 +4,7 @@ one, another = watch(model, images), watch(model, images)
 refuse_random(model, one, another)         # StudyError: dropout that is on, a state that changes
 refuse_mixing(model, one, watch(model, images[:2]))    # StudyError: an answer that depends on the rest of the batch
 
-A pass is watched with hooks that reduce every input and output of every module to three numbers an image.
+Hooks watch a pass: they reduce every input and output of every module to three numbers per image.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pass:
 
 
 def noise(recipe: Recipe) -> Tensor:
-    """Three prepared images (image, channel, H, W): of all values, of dark and of light ones, so that they differ."""
+    """Three prepared images (image, channel, H, W), which differ: one of all values, a dark and a light one."""
     channels, height, width = recipe.shape
     shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
     numbers = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def eval_mode(model: nn.Module) -> None:
 
 
 def watch(model: nn.Module, images: Tensor) -> Pass:
-    """Run a network; raises whatever it raises."""
+    """What a network returned for some images, with the calls of its modules. Raises whatever the network raises."""
     calls: list[Call] = []
     with torch.inference_mode(), _hooked(model, len(images), calls):
         return Pass(len(images), model(images.clone()), calls)
@@ -106,9 +106,9 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 def _digest(value: object, images: int) -> Digest:
-    """Mean, a mean with fixed weights and mean size of a sample of each tensor's numbers, for each image.
+    """For each image the mean, a weighted mean and the mean size of a sample of each tensor's numbers.
 
-    The weights tell apart what has the same mean and size, as all softmaxes do.
+    The weighted mean distinguishes outputs of the same mean and size, such as those of a softmax.
     """
     found = []
     for tensor in _tensors(value):
@@ -124,7 +124,7 @@ def _digest(value: object, images: int) -> Digest:
 
 
 def _differ(one: Digest, other: Digest, images: int, tolerance: tuple[float, float]) -> bool:
-    """Whether the digests of the first images are of different values."""
+    """Whether the digests of the first images differ."""
     relative, absolute = tolerance
     for a, b in zip(one, other, strict=False):
         if tolerance is OTHER_BATCH and min(len(a), len(b)) < images:
@@ -151,7 +151,7 @@ def _for(shape: tuple[int, ...], images: int, others: int) -> tuple[int, ...]:
 
 
 def refuse_random(model: nn.Module, one: Pass, another: Pass) -> None:
-    """Raises StudyError where two passes over the same images differ, naming the module that does it."""
+    """Raises StudyError, naming the module, if two passes over the same images differ."""
     if where := _culprit(model, one, another, SAME_BATCH):
         raise StudyError(
             f"network: the same images are answered differently each time, because of {where}; something in it is "
@@ -160,9 +160,9 @@ def refuse_random(model: nn.Module, one: Pass, another: Pass) -> None:
 
 
 def refuse_non_finite(model: nn.Module, one: Pass, logits: Tensor) -> None:
-    """Raises StudyError where the logits (image, class) of every image are NaN or infinite, naming the module.
+    """Raises StudyError, naming the module, if the logits (image, class) of every image are NaN or infinite.
 
-    Those of some images of noise may be, if no real image looks so; extraction names layer and image.
+    Those of a few images of noise may be: no real image looks so. For real images, extraction names layer and image.
     """
     if logits.isfinite().all(1).any():
         return
@@ -187,7 +187,7 @@ def refuse_non_finite(model: nn.Module, one: Pass, logits: Tensor) -> None:
 
 
 def refuse_mixing(model: nn.Module, one: Pass, fewer: Pass) -> None:
-    """Raises StudyError where images are answered differently beside others; `fewer` are the first images of `one`."""
+    """Raises StudyError if an answer depends on the other images of a batch. fewer: a pass over the first of `one`."""
     if where := _culprit(model, one, fewer, OTHER_BATCH):
         raise StudyError(
             f"network: the answer to an image depends on the other images of its batch, because of {where}; it uses "

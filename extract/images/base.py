@@ -1,0 +1,155 @@
+"""What all kinds of image sources share: splits, repeats and pixels. See dissectdb.extract.images.sources."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from dissectdb.extract.images.inspection import Facts, Pixels, Unreadable
+from dissectdb.extract.images.pixel_cache import PixelFile
+from dissectdb.extract.images.scan_notes import Origin, Tally
+from dissectdb.extract.study import Dataset, StudyError
+from dissectdb.extract.threads import in_order
+
+VERSION = 1  # part of every fingerprint; raise it when the same bytes come to other pixels, splits or defects
+
+ALL = "all"  # the split of every image where all of them label the neurons
+
+log = logging.getLogger("dissectdb")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Image(NamedTuple):
+    """One row of the table images. The hash is of the pixels, or of the bytes where they are unreadable."""
+
+    position: int
+    path: str | None
+    split: str
+    class_name: str | None
+    sha256: str
+    width: int | None
+    height: int | None
+    thumbnail: bytes | None
+    defect: str | None
+
+
+class Record(NamedTuple):
+    """An image as its source has it, before it is compared with other images. pixels: None if it is unreadable."""
+
+    path: str | None
+    split: str
+    class_name: str | None
+    facts: Facts
+    pixels: Pixels | None = None
+
+
+class Source:
+    """A probing set. Each kind says where its records and pixels come from; the rest is here."""
+
+    classes: tuple[str, ...]
+    name: str  # for messages
+    count: int | None = None  # images in all, where that is known before a scan
+    left_out: Mapping[tuple[str, str], int] = MappingProxyType({})  # (reason, detail) → files that are not its images
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.decoded = PixelFile()  # what a scan has decoded, so that reading need not
+        self.is_one_split = dataset.probing_split == ALL
+        self.bits = dataset.bits
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every byte that is read and every setting that matters; decodes nothing."""
+        raise NotImplementedError
+
+    def settings_hash(self, **settings: object) -> hashlib._Hash:
+        """The beginning of a fingerprint. A setting at its default is not in it, so that older datasets keep theirs."""
+        settings |= {"split": ALL} if self.is_one_split else {}
+        settings |= {"bits": self.bits} if self.bits != 16 else {}
+        return hashlib.sha256(json.dumps({"version": VERSION, **settings}, sort_keys=True).encode() + b"\n")
+
+    def records(self) -> Iterator[Record]:
+        """The images in order of position."""
+        raise NotImplementedError
+
+    def pixels(self, positions: list[int]) -> Iterator[Pixels]:
+        """The pixels at ascending positions; stops short where there are no more. Raises Unreadable."""
+        raise NotImplementedError
+
+    def scan(self) -> Iterator[Image]:
+        """Every image, in order, with what is wrong with it. Remembers a hash and an origin per image.
+
+        A repeat has the very pixels of an earlier sound image, of whatever split or class. Where the classes of the two
+        differ, the first image keeps its own: nothing tells which of the two is right.
+        """
+        firsts: dict[bytes, Origin] = {}
+        readable, problem = 0, "there is none"
+        tally = Tally()
+        for position, (path, split, class_name, facts, pixels) in enumerate(self.records()):
+            split = ALL if self.is_one_split else split
+            origin, first = Origin(position, path, split, class_name), None
+            defect = facts.defect
+            if facts.width is None:
+                problem = problem if position else f"the first one, {path}, is {defect}"
+            else:
+                readable += 1
+            if defect is None:
+                first = firsts.setdefault(bytes.fromhex(facts.sha256), origin)
+                defect = None if first is origin else f"repeat of {first.position}"
+            if defect is None and pixels is not None:
+                self.decoded.add(position, pixels)
+            tally.add(origin, defect, facts.bits, first)
+            yield Image(position, path, split, class_name, *facts[:4], defect)
+        if not readable:
+            raise StudyError(f"{self.name}: no readable image: {problem}")
+        for line in self.assumptions(tally.sound) if tally.sound else []:
+            log.info(line)
+        tally.tell(self.left_out, self.bits)
+
+    def assumptions(self, sound: Counter[str]) -> list[str]:
+        """Sentences on what was assumed. sound: images without a defect in each split."""
+        return []
+
+    def read(self, positions: Sequence[int]) -> Iterator[Pixels]:
+        """The pixels of readable images at ascending positions, one at a time: uint8, (H, W) or (H, W, 3)."""
+        wanted = [int(position) for position in positions]
+        if wanted and (wanted[0] < 0 or any(after <= before for before, after in pairwise(wanted))):
+            raise ValueError("positions must ascend, from 0 on")
+        return self._read(wanted)
+
+    def _read(self, wanted: list[int]) -> Iterator[Pixels]:
+        others = self.pixels([position for position in wanted if position not in self.decoded])
+        found = 0
+        try:
+            for position in wanted:
+                pixels = self.decoded.read(position) if position in self.decoded else next(others, None)
+                if pixels is None:
+                    break
+                yield pixels
+                found += 1
+        except Unreadable as problem:
+            raise StudyError(f"{self.name}: image {wanted[found]} is unreadable: {problem}") from None
+        if found < len(wanted):
+            raise StudyError(f"{self.name}: there is no image {wanted[found]}; has the dataset changed?")
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:
+    """Yield work(item) for each item, in order. Each thread takes `at_once` items at a time: one if they are large."""
+    workers = min(8, os.cpu_count() or 1)
+    items = iter(items)
+    chunks = iter(lambda: list(islice(items, at_once)), [])
+    results = in_order(lambda chunk: [work(item) for item in chunk], chunks, threads=workers, ahead=2 * workers)
+    return chain.from_iterable(results)
+
+
+def printable(name: str) -> str:
+    """A file name as text that can be stored; names need not be UTF-8."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name if text == name else text  # one string, not two, for each path of a large dataset

@@ -1,0 +1,50 @@
+"""What a study names, found in a warehouse by its content, or entered with a new id.
+
+Each function returns the id. It enters what is missing in one transaction, so that a kill leaves a thing whole or
+absent.
+"""
+
+from datetime import UTC, datetime
+
+from dissectdb.extract.record.catalog.concepts import (
+    PlannedConcepts,
+    concepts_without_embedding,
+    embed_concept_set,
+    enter_concept_set,
+    plan_concepts,
+)
+from dissectdb.extract.record.catalog.images import SPLITS, ProbingSet, enter_dataset, sound_counts
+from dissectdb.extract.record.catalog.models import (
+    EnteredLayer,
+    edited_fingerprint,
+    enter_clip,
+    enter_layers,
+    enter_network,
+    layer_fingerprint,
+    network_row,
+)
+
+__all__ = [
+    "SPLITS",
+    "EnteredLayer",
+    "PlannedConcepts",
+    "ProbingSet",
+    "concepts_without_embedding",
+    "edited_fingerprint",
+    "embed_concept_set",
+    "enter_clip",
+    "enter_concept_set",
+    "enter_dataset",
+    "enter_layers",
+    "enter_network",
+    "layer_fingerprint",
+    "network_row",
+    "now",
+    "plan_concepts",
+    "sound_counts",
+]
+
+
+def now() -> datetime:
+    """The time in UTC, as the tables keep it."""
+    return datetime.now(UTC).replace(tzinfo=None)

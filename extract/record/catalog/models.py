@@ -1,0 +1,169 @@
+"""The rows of networks, layers, neurons and CLIPs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from torch import nn
+
+from dissectdb.extract import fingerprints
+from dissectdb.extract.models import hooks
+from dissectdb.extract.models.clip import ClipIdentity
+from dissectdb.extract.models.hooks import Tap
+from dissectdb.extract.models.networks import NetworkIdentity
+from dissectdb.extract.store import Store
+
+NO_NORMS = (None, None, None)  # of a neuron without a weight row
+NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")
+log = logging.getLogger("dissectdb")
+
+
+def enter_network(warehouse: Store, network: NetworkIdentity) -> int:
+    """The id of a network. If an edit in this warehouse made its weights, its row names the original network."""
+    if (known := warehouse.find("networks", network.fingerprint)) is not None:
+        return known
+    row = network_row(warehouse, network, parent_network_id=original_of(warehouse, network))
+    warehouse.write({"networks": [row]})
+    return row["network_id"]
+
+
+def original_of(warehouse: Store, network: NetworkIdentity) -> int | None:
+    """The id of the network of which this one is an edit, or None if no edit made its weights."""
+    rows = warehouse.rows(
+        """
+        select edits.fingerprint as edit, networks.fingerprint, networks.parent_network_id
+        from networks inner join edits on networks.edit_id = edits.edit_id
+        """
+    )
+    for edit, fingerprint, parent in rows.iter_rows():
+        if edited_fingerprint(network.fingerprint, edit) == fingerprint:
+            return parent
+    return None
+
+
+def edited_fingerprint(network: str, edit: str) -> str:
+    """The fingerprint of a network that an edit made. network: its own fingerprint as that of any other network."""
+    return fingerprints.of_values(network, edit)
+
+
+def network_row(
+    warehouse: Store, network: NetworkIdentity, *, parent_network_id: int | None = None, edit_id: int | None = None
+) -> dict[str, Any]:
+    """The row of `networks` for a network that is not there yet."""
+    return {
+        "network_id": warehouse.next_id("networks"),
+        "name": network.name,
+        "architecture": network.architecture,
+        "weights": network.weights,
+        "preprocessing": network.preprocessing(),
+        "classes": list(network.classes),
+        "parent_network_id": parent_network_id,
+        "edit_id": edit_id,
+        "fingerprint": network.fingerprint,
+    }
+
+
+@dataclass(frozen=True)
+class EnteredLayer:
+    """A tap with its ids in the warehouse; its neurons are first_neuron, first_neuron + 1, …"""
+
+    tap: Tap
+    layer_id: int
+    first_neuron: int
+    fingerprint: str
+
+
+def layer_fingerprint(network: NetworkIdentity, tap: Tap) -> str:
+    """The fingerprint of a layer: of its network, and of how its output becomes one number per unit."""
+    call = [] if tap.call is None else [tap.call]
+    return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis, *call)
+
+
+def enter_layers(
+    warehouse: Store, network: NetworkIdentity, network_id: int, taps: Sequence[Tap]
+) -> list[EnteredLayer]:
+    """The layers, each with its neurons. A layer whose name in views changes thereby is logged."""
+    names = _layer_names(warehouse, network_id)
+    modules = network.modules()
+    entered = []
+    for tap in taps:
+        fingerprint = layer_fingerprint(network, tap)
+        layer_id = warehouse.find("layers", fingerprint)
+        if layer_id is None:
+            layer_id = _enter_layer(warehouse, network_id, tap, modules, fingerprint)
+        [first] = warehouse.rows(
+            "select min(neuron_id) as first from neurons where layer_id = $layer", {"layer": layer_id}
+        )["first"]
+        entered.append(EnteredLayer(tap, layer_id, first, fingerprint))
+    renamed = _layer_names(warehouse, network_id)
+    for layer_id, name in names.items():
+        if renamed[layer_id] != name:
+            log.info(f"{name} is named {renamed[layer_id]} in views and reports now: it is recorded in two ways")
+    return entered
+
+
+def _layer_names(warehouse: Store, network_id: int) -> dict[int, str]:
+    """layer_id → the name that views show."""
+    query = "select layer_id, layer from named_layers where network_id = $network order by layer_id"
+    return dict(warehouse.rows(query, {"network": network_id}).iter_rows())
+
+
+def _enter_layer(
+    warehouse: Store, network_id: int, tap: Tap, modules: Mapping[str, nn.Module | None], fingerprint: str
+) -> int:
+    layer_id, first = warehouse.next_id("layers"), warehouse.next_id("neurons")
+    module = modules[tap.layer]
+    norms = [NO_NORMS] * tap.units if module is None else hooks.weight_norms(module, tap.units)
+    neurons = [(first + unit, layer_id, unit, *norms[unit]) for unit in range(tap.units)]
+    columns = dict(zip(NEURONS, map(list, zip(*neurons, strict=True)), strict=True))
+    types = [pa.int32(), pa.int32(), pa.int32(), pa.float64(), pa.float64(), pa.float64()]
+    warehouse.write(
+        {
+            "neurons": pa.table(columns, schema=pa.schema(list(zip(NEURONS, types, strict=True)))),
+            "layers": [
+                {
+                    "layer_id": layer_id,
+                    "network_id": network_id,
+                    "layer": tap.layer,
+                    "pooling": tap.pooling,
+                    "call": tap.call,
+                    "position": _position(modules, tap.layer),
+                    "fingerprint": fingerprint,
+                }
+            ],
+        }
+    )
+    return layer_id
+
+
+def _position(modules: Mapping[str, nn.Module | None], name: str) -> int:
+    """The index of a module among all of a network; for one with several names, that of its first name."""
+    first_names: dict[nn.Module, str] = {}
+    for other, module in modules.items():
+        if module is not None:
+            first_names.setdefault(module, other)
+    names = [other for other, module in modules.items() if module is None or first_names[module] == other]
+    module = modules[name]
+    return names.index(name if module is None else first_names[module])
+
+
+def enter_clip(warehouse: Store, clip: ClipIdentity) -> int:
+    """The id of a CLIP."""
+    if (known := warehouse.find("clips", clip.fingerprint)) is not None:
+        return known
+    clip_id = warehouse.next_id("clips")
+    row = {
+        "clip_id": clip_id,
+        "name": clip.name,
+        "weights": clip.weights,
+        "logit_scale": clip.logit_scale,
+        "logit_bias": clip.logit_bias,
+        "preprocessing": clip.preprocessing(),
+        "fingerprint": clip.fingerprint,
+    }
+    warehouse.write({"clips": [row]})
+    return clip_id

@@ -1,0 +1,105 @@
+"""The plan of a study with a network: its images, network and CLIP are loaded, and run block by block."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from dissectdb.extract import concepts
+from dissectdb.extract.images.base import Source
+from dissectdb.extract.images.sources import open_source
+from dissectdb.extract.models import batches, classes, clip, devices, hooks, networks
+from dissectdb.extract.models.answers import find_answer
+from dissectdb.extract.record import catalog
+from dissectdb.extract.record.blocks import MissingBlock, ModelIds, Models, compute, replicas
+from dissectdb.extract.record.catalog import ProbingSet
+from dissectdb.extract.record.plan import Plan
+from dissectdb.extract.store import TableRows
+from dissectdb.extract.study import NetworkStudy, StudyError
+
+log = logging.getLogger("dissectdb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan(Plan):
+    """A study of a network with its models loaded and everything in it fingerprinted."""
+
+    study: NetworkStudy
+    network: networks.Network
+    clip: clip.Clip
+
+    @cached_property
+    def replicas(self) -> list[Models]:
+        """The models, once for each batch that is computed at a time."""
+        return replicas(Models(self.network, self.clip), self.device)
+
+    def block_tables(
+        self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
+    ) -> Iterator[Iterable[TableRows]]:
+        """For each block, run when it is asked for, the rows of its targets; each image is decoded once for all."""
+        positions = [image.position for block, *_ in missing for image in block.images]
+        sizes = [len(block.images) for block, *_ in missing]
+        pixels = batches.prefetched(batches.in_batches(self.source.read(positions), sizes, self.device))
+        for block, targets, _ in missing:
+            yield compute(block, pixels, targets, self.replicas, ids, self.device, count)
+
+    def preprocessing(self) -> str:
+        """A sentence on what an image becomes before the network and CLIP see it."""
+        of_network, of_clip = self.network.recipe.described(), self.clip.recipe.described()
+        return f"images become, for {self.network.name}: {of_network}; for {self.clip.name}: {of_clip}"
+
+
+def make_plan(study: NetworkStudy) -> NetworkPlan:
+    """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
+    device = devices.prepare(study)
+    source = open_source(study.dataset)
+    sets = [
+        (settings, classes.as_in_dataset(concepts.load(settings.source).classes_of, source.classes))
+        for settings in study.concept_sets
+    ]
+    network = load_network(study, source)
+    classes.warn(network.classes, source.classes)
+    taps = hooks.find_taps(network.model, study.network.layers, network.recipe.shape)
+    network.model.to(device)
+    probe = torch.zeros(2, *network.recipe.shape, device=device)
+    networks.prefer_channels_last(network.model, lambda: network.model(probe))
+    loaded_clip = clip.load(study.clip, device)
+    dataset = study.dataset
+    return NetworkPlan(
+        study=study,
+        source=source,
+        probing_set=ProbingSet(
+            name=dataset.name,
+            origin=str(dataset.path) if dataset.path else dataset.kind,
+            probing_split=dataset.probing_split,
+            fingerprint=source.fingerprint(),
+        ),
+        network=network,
+        taps=taps,
+        clip=loaded_clip,
+        concept_sets=[catalog.plan_concepts(settings, classes_of) for settings, classes_of in sets],
+        device=device,
+    )
+
+
+def load_network(study: NetworkStudy, source: Source) -> networks.Network:
+    """The study's network, its outputs named as the dataset spells its classes (classes.name_outputs)."""
+    network = networks.load(study.network)
+    known = study.network.classes
+    answer, outputs = find_answer(network.model, network.recipe, study.network.output, len(known or source.classes))
+    if answer.single and known and len(known) != outputs:
+        raise StudyError(
+            f"network.classes names {len(known)} classes; the network's one output an image stands for two: name both"
+        )
+    names = classes.name_outputs(study.network, outputs, source.classes)
+    if names != network.classes:
+        settings = study.network.model_copy(update={"classes": names})
+        network = networks.describe(network.model, settings, network.recipe, network.weights, code=network.code)
+    if answer.single:
+        low, high = network.classes
+        log.info(f"network: its one output an image is taken for two classes: {low} below 0, {high} above")
+    return networks.with_answer(network, answer)

@@ -1,0 +1,173 @@
+"""The tables of a study file that name its inputs: images, network, CLIP, or arrays instead of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from dissectdb.extract.study.values import (
+    AtLeastOne,
+    ClassesOrFile,
+    Name,
+    NameOrFile,
+    Pooling,
+    Resize,
+    Settings,
+    Several,
+    StudyPath,
+    Threshold,
+    as_path,
+    brief,
+    refuse_twice,
+    way,
+    written,
+)
+
+
+class Dataset(Settings):
+    """The images, and how they fall into train, validation and test."""
+
+    name: Name
+    kind: Literal["fer2013", "folder", "demo"]
+    path: StudyPath | None = None
+    probing_split: Literal["train", "validation", "test", "all"] = "train"
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    bits: int = Field(16, ge=8, le=16)
+    images: int | None = Field(None, ge=1, le=2**31 - 1)
+    seed: int = Field(0, le=2**32 - 1)  # a negative one is refused where it is used
+
+    @model_validator(mode="after")
+    def _names_what_its_kind_needs(self) -> Dataset:
+        if self.kind != "demo" and self.path is None:
+            raise ValueError(f"kind = {self.kind!r} needs path, the file or folder with the images")
+        if self.kind != "folder" and self.bits != 16:
+            raise ValueError(f"bits would do nothing: kind = {self.kind!r} has no 16-bit images")
+        return self
+
+
+class Input(Settings):
+    """What an image becomes before the network sees it."""
+
+    size: int = Field(ge=1, le=4096)
+    mode: Literal["grey", "rgb"] = "rgb"
+    resize: Resize = "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    rounding: bool = True
+    mean: Several[Threshold] = ()
+    std: Several[Annotated[float, Field(ge=1e-6, le=1e6)]] = ()
+
+    @model_validator(mode="after")
+    def _statistics_fit_the_channels(self) -> Input:
+        channels = 1 if self.mode == "grey" else 3
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (0, channels):
+                raise ValueError(f"{name} has {len(getattr(self, name))} numbers; mode {self.mode!r} has {channels}")
+        return self
+
+
+class Layer(Settings):
+    """A module of the network whose outputs are recorded."""
+
+    name: Name
+    pooling: Pooling = "avg"
+    layout: Literal["auto", "channels_last"] = "auto"
+    call: int | None = Field(None, ge=1, le=10_000)
+
+
+class Network(Settings):
+    """The network that is probed."""
+
+    name: Name
+    architecture: Name
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    weights: Path | Literal["pretrained", "random"] | None = None
+    weights_key: Name | None = None
+    weights_left_out: Several[Name] = ()
+    seed: int = Field(0, ge=0, lt=2**31)
+    classes: ClassesOrFile = ()
+    output: str | int | None = None
+    input: Input
+    pooling: Pooling = "avg"
+    precision: Literal["float32", "tf32"] = "float32"
+    layers: AtLeastOne[Layer]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_by_name(cls, values: Any) -> Any:
+        """A layer may be just its name; it then takes the pooling of the network."""
+        if isinstance(values, dict) and isinstance(values.get("layers"), list):
+            pooling = values.get("pooling", "avg")
+            inherited = {"pooling": pooling} if pooling in get_args(Pooling) else {}  # else one error, not one a layer
+            layers = [{"name": layer} if isinstance(layer, str) else layer for layer in values["layers"]]
+            layers = [{**inherited, **layer} if isinstance(layer, dict) else layer for layer in layers]
+            values = {**values, "layers": layers}
+        return values
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_differ(cls, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        refuse_twice([written(layer.name, way(layer.pooling, layer.call)) for layer in layers])
+        return layers
+
+    def layer_names(self) -> tuple[list[str], list[str]]:
+        """What the study may call its layers: as briefly as tells them apart, or with how they are read written out."""
+        modules = [layer.name for layer in self.layers]
+        written_out = [written(layer.name, way(layer.pooling, layer.call)) for layer in self.layers]
+        brief_names = [
+            name if modules.count(name) == 1 else full for name, full in zip(modules, written_out, strict=True)
+        ]
+        return brief_names, written_out + [written(layer.name, way("none", layer.call)) for layer in self.layers]
+
+    @field_validator("output", mode="plain")
+    @classmethod
+    def _key_or_place(cls, output: Any) -> str | int | None:
+        """Of the part with the logits, in what the network returns."""
+        fits = isinstance(output, str | int) and not isinstance(output, bool) and output != ""
+        if output is not None and (not fits or (isinstance(output, int) and output < 0)):
+            raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
+        return output
+
+    @field_validator("weights", mode="plain")
+    @classmethod
+    def _pretrained_or_file(cls, weights: Any, info: ValidationInfo) -> Path | str | None:
+        if weights is None or weights in ("pretrained", "random"):
+            return weights
+        if not isinstance(weights, str | Path):
+            raise ValueError(f'must be "pretrained", "random" or the path of a checkpoint, not {brief(weights)}')
+        return as_path(weights, info)
+
+    @model_validator(mode="after")
+    def _settings_of_weights_fit_them(self) -> Network:
+        if self.seed and self.weights != "random":
+            raise ValueError('seed is for weights = "random"')
+        for name in ("weights_key", "weights_left_out"):
+            if getattr(self, name) and not isinstance(self.weights, Path):
+                raise ValueError(f"{name} is for weights from a file")
+        return self
+
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _path_of_its_file(cls, architecture: Any, info: ValidationInfo) -> Any:
+        file, colon, function = architecture.rpartition(":") if isinstance(architecture, str) else ("", "", "")
+        if colon and file.endswith(".py"):
+            return f"{as_path(type(architecture)(file), info)}:{function}"
+        return architecture
+
+
+class Clip(Settings):
+    """The CLIP model that images and concepts are compared in."""
+
+    architecture: Name
+    weights: NameOrFile  # a pretrained tag of open_clip has no dot and no slash
+    config: StudyPath | None = None
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # of images; concepts are always in float32
+
+
+class Arrays(Settings):
+    """Activations and embeddings that were computed elsewhere, instead of [dataset], [network] and [clip]."""
+
+    path: StudyPath
+    name: Name
+    classes: ClassesOrFile = ()
