@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissectdb import ROOT
-from dissectdb.commands import checks, concepts, exchange
+from dissectdb.commands import ask, concepts, exchange
 from dissectdb.commands.options import (
     WAIT,
     Deterministic,
@@ -53,8 +53,8 @@ app = typer.Typer(
 )
 app.add_typer(concepts.app, name="concepts")
 app.command()(exchange.export)
-app.command()(checks.status)
-app.command()(checks.check)
+app.command()(ask.status)
+app.command()(ask.check)
 app.command("import")(exchange.import_)
 app.command("compile")(exchange.compile_)
 
