@@ -1,30 +1,88 @@
-"""Commands that look at a warehouse: what is in it, and whether its contracts hold."""
+"""The commands that read a warehouse: query, report, status, check."""
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dissectdb.commands import exchange
+from dissectdb import pipeline
 from dissectdb.commands.options import (
     WAIT,
     CheckedWarehousePath,
     Device,
+    Dissection,
     Memory,
     Overrides,
     Threads,
     Wait,
     WarehousePath,
     load_study,
-    open_to_read,
-    warehouse_path,
+    warehouse_file,
 )
 
 if TYPE_CHECKING:
     from dissectdb.extract.study import Study
+    from dissectdb.warehouse_file import WarehouseFile
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SELECT", help="One reading statement over tables and views")],
+    warehouse: WarehousePath = None,
+    format: Annotated[
+        Literal["table", "json", "csv", "parquet"], typer.Option(help="How the rows are written")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file")] = None,
+    dissection: Dissection = None,
+    timeout: Annotated[float | None, typer.Option(min=0.001, help="Stop after so many seconds")] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Ask the warehouse anything; the statement can only read.
+
+    Example: dissectdb query "SELECT concept, neurons FROM concept_counts_by_neuron ORDER BY neurons DESC"
+    """
+    from dissectdb.commands import terminal
+
+    if format == "parquet" and output is None:
+        raise typer.BadParameter("parquet needs a file", param_hint="--output")
+    with warehouse_file(warehouse, wait, memory, threads).to_read(dissection) as opened:
+        rows = opened.ask(sql, timeout)
+    terminal.write(rows, format, output)  # after the warehouse is closed, because a pager may stay open
+
+
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file")] = Path("report.html"),
+    thumbnails: Annotated[float, typer.Option(min=0, help="Megabytes of thumbnails in a page")] = 8,
+    every_neuron: Annotated[bool, typer.Option("--every-neuron", help="Also one page per layer, in a folder")] = False,
+    charts: Annotated[Path | None, typer.Option(help="Write each chart here as SVG, PNG and JSON too")] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare two dissections instead: their numbers, or what sets them apart"),
+    ] = None,
+    warehouse: WarehousePath = None,
+    dissection: Dissection = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Write one offline HTML page of what the warehouse shows.
+
+    Example: dissectdb report -o report.html
+    """
+    file = warehouse_file(warehouse, wait, memory, threads)
+    if compare:
+        pipeline.compare(file, output, *compare, dissection=dissection)
+    else:
+        saved = pipeline.report(
+            file, output, dissection=dissection, thumbnail_bytes=int(thumbnails * 1e6), every_neuron=every_neuron,
+            charts=charts,
+        )  # fmt: skip
+        if charts:
+            print(f"charts: {len(saved)} in {charts.resolve()}")
+    print(f"report: {output.resolve()}")
 
 
 def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Threads = None, wait: Wait = WAIT) -> None:
@@ -32,17 +90,30 @@ def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Thre
     from dissectdb.commands import terminal
     from dissectdb.warehouse import shard_reader
 
-    path = warehouse_path(warehouse)
-    if shard_reader.is_folder_of_shards(path):
-        exchange.show_shards(path)
+    file = warehouse_file(warehouse, wait, memory, threads)
+    if shard_reader.is_folder_of_shards(file.path):
+        _show_shards(file.path)
         return
-    with open_to_read(path, wait) as opened:
-        found = {name: opened.rows(query) for name, query in terminal.STATUS.items()}
+    with file.to_read() as opened:
+        answers = {title: opened.rows(query) for title, query in terminal.STATUS.items()}
         stale = [built.view for built in opened.build(dry_run=True)]
-    print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
-    for name, rows in found.items():
-        terminal.show(rows, title=name, empty="none")
+    print(f"{file.path}: {file.path.stat().st_size / 1e6:,.1f} MB")
+    for title, rows in answers.items():
+        terminal.show(rows, title=title, empty="none")
     print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")
+
+
+def _show_shards(folder: Path) -> None:
+    """Print which shards are in a folder; exits 1 if one is missing or damaged."""
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import shard_reader
+
+    states = shard_reader.status(folder)
+    terminal.show(states, title=f"Shards in {folder}", empty="none")
+    whole = sum(not state.problem for state in states)
+    print(f"{whole} of {len(states)} shards are whole")
+    if whole < len(states) or not states:
+        raise typer.Exit(1)
 
 
 def check(
@@ -63,37 +134,25 @@ def check(
     Example: dissectdb check --deep studies/demo.toml
     """
     from dissectdb.commands import terminal
-    from dissectdb.warehouse.locking import WarehouseError
 
     study = None if deep is None else load_study(deep, overrides, device)
-    path, broken = warehouse_path(warehouse, study), 0
-    with open_to_read(path, wait) as opened:
-        if opened.rows("select 1 from extraction_blocks limit 1").is_empty():
-            raise WarehouseError(
-                f"{path}: nothing has been extracted, so there is nothing to check; run: dissectdb extract STUDY"
-            )
-        results = [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
-    for contract, rows in results:
-        if len(rows):
-            broken += 1
-            print(f"{contract.name}: {len(rows):,} rows break it. {contract.meaning}\n\n{contract.sql}\n")
-            terminal.show(rows.head(5))
-    print(f"{len(results) - broken} of {len(results)} contracts hold")
-    if study is not None and not _recheck(study, path, images, seed, wait):
-        broken += 1
-    if broken:
+    file = warehouse_file(warehouse or (study and study.warehouse), wait, memory, threads)
+    results = pipeline.check(file)
+    broken = [(contract, rows) for contract, rows in results if len(rows)]
+    for contract, rows in broken:
+        print(f"{contract.name}: {len(rows):,} rows break it. {contract.meaning}\n\n{contract.sql}\n")
+        terminal.show(rows.head(5))
+    print(f"{len(results) - len(broken)} of {len(results)} contracts hold")
+    is_as_stored = study is None or _recheck(study, file, images, seed)
+    if broken or not is_as_stored:
         raise typer.Exit(1)
 
 
-def _recheck(study: Study, path: Path, images: int, seed: int | None, wait: float) -> bool:
-    """Compute a sample again, and show how it compares; returns whether all is as stored."""
+def _recheck(study: Study, file: WarehouseFile, images: int, seed: int | None) -> bool:
+    """Compute a sample again and print how it compares with what is stored; returns whether all is equal."""
     from dissectdb.commands import terminal
-    from dissectdb.extract.record import arrays, passes, recheck
 
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    plan = (arrays if study.arrays else passes).make_plan(study)
-    with open_to_read(path, wait) as opened:
-        found = list(recheck.recheck(plan, opened, images, seed))
-    terminal.show(found, title=f"Computed again for a sample of images (--seed {seed})")
-    print(f"{sum(each.holds for each in found)} of {len(found)} are as they were stored")
-    return all(each.holds for each in found)
+    seed, findings = pipeline.recheck(study, file, images=images, seed=seed)
+    terminal.show(findings, title=f"Computed again for a sample of images (--seed {seed})")
+    print(f"{sum(finding.holds for finding in findings)} of {len(findings)} are as they were stored")
+    return all(finding.holds for finding in findings)

@@ -54,7 +54,7 @@ def check_concepts(
     from dissectdb.extract import concepts
 
     classes_of = concepts.read(source)
-    study = load_study(study_file, overrides, device, "concepts check")
+    study = load_study(study_file, overrides, device).with_network("concepts check")
     from dissectdb.extract.concepts import overlaps  # torch loads here
 
     found = overlaps.check(overlaps.load(study), classes_of, threshold)
@@ -91,7 +91,7 @@ def generate_concepts(
     target = chat.connect(model, endpoint, timeout)
     reader = None
     if study_file is not None:
-        study = load_study(study_file, None, None, "concepts generate")
+        study = load_study(study_file, None).with_network("concepts generate")
         from dissectdb.extract.concepts import overlaps
 
         reader = overlaps.load(study)  # before asking, so that a mistake in the study costs no answer
