@@ -7,15 +7,17 @@ import html
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 
 from dissectdb import ROOT
-from dissectdb.commands import terminal
+from dissectdb.commands import app, terminal
 from dissectdb.warehouse import Warehouse, contracts, views
 from tests.support.worlds import World, command
 
@@ -32,6 +34,27 @@ def test_help_names_every_command_and_each_has_an_example_or_a_plain_meaning() -
     for name in COMMANDS:
         assert name in done.out
         assert len(command(name, "--help").out) > 200
+
+
+EXAMPLES = [
+    shlex.split(line.partition(" > ")[0])
+    for path in sorted((ROOT / "dissectdb" / "commands").glob("*.py"))
+    for line in re.findall(r"^ +Example: dissectdb (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
+def test_the_example_of_every_command_is_understood(words: list[str]) -> None:
+    parser = typer.main.get_command(app.app)
+    context = parser.context_class(parser)
+    while hasattr(parser, "commands"):
+        name, parser, words = parser.resolve_command(context, words)
+        context = parser.context_class(parser, info_name=name, parent=context)
+    parser.parse_args(context, words)
+
+
+def test_the_examples_were_found() -> None:
+    assert len(EXAMPLES) >= 15
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["query", QUERY], ["status"], ["build", "--dry-run"], ["check"]])

@@ -85,11 +85,7 @@ def understood(words: list[str]) -> None:
 OF_README = [words for block in blocks(README) for words in dissectdb_commands(block)]
 ELSEWHERE = [
     words
-    for path in [
-        *(ROOT / "dissectdb" / "commands").glob("*.py"),
-        ROOT / "studies" / "fer2013.toml",
-        ROOT / "studies" / "arrays.toml",
-    ]
+    for path in [*ROOT.glob("cli*.py"), ROOT / "studies" / "fer2013.toml", ROOT / "studies" / "arrays.toml"]
     for line in re.findall(r"(?:Example:|^#.*?) (dissectdb (?:concepts )?\w+ [^m].*)", path.read_text(), re.MULTILINE)
     for words in dissectdb_commands(line)
 ]
