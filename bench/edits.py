@@ -62,7 +62,7 @@ def main() -> None:
         copy = Path(folder) / "warehouse.duckdb"
         shutil.copy(options.warehouse, copy)
         one, images, edits = full_pass(study, copy)
-        command = [sys.executable, "-m", "cli", "modify", str(options.study), "--warehouse", str(copy)]
+        command = [sys.executable, "-m", "dissectdb", "modify", str(options.study), "--warehouse", str(copy)]
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         ours = time.perf_counter() - started

@@ -34,7 +34,7 @@ def measure(warehouse: Path) -> Iterator[tuple[str, ...]]:
     """A row for each way to ask for the report."""
     for name, options in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "cli", "report", "--warehouse", str(warehouse.resolve()), *options]
+            command = [sys.executable, "-m", "dissectdb", "report", "--warehouse", str(warehouse.resolve()), *options]
             root = str(Path(__file__).resolve().parents[1])
             start = time.perf_counter()
             subprocess.run(

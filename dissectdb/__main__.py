@@ -2,4 +2,5 @@
 
 from dissectdb.commands import main
 
-main()
+if __name__ == "__main__":
+    main()

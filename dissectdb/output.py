@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class OutputError(ValueError):
-    """A file could not be written; what stood there before is untouched."""
+    """A file could not be written; the file that was there before is unchanged."""
 
     exit_code = 1
 
@@ -18,8 +18,8 @@ class OutputError(ValueError):
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to. It replaces `path` at the end of the block, or is removed if that fails.
 
-    So neither a reader nor a killed process leaves or meets half a file. Raises OutputError for a file that cannot be
-    written.
+    So a reader never sees half a file, and a killed process leaves none under that name. Raises OutputError if the file
+    cannot be written.
     """
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}; make it first")

@@ -83,6 +83,13 @@ def test_there_is_one_import_name(path: Path) -> None:
     assert first & {*LIBRARIES, "cli", "sql", "studies"} == set()
 
 
+def test_only_the_pipeline_imports_both_the_warehouse_and_extract() -> None:
+    """Commands may import every room. dissectdb/__init__.py names the public classes of both for editors."""
+    others = [path for path in COMMANDS if not path.is_relative_to(ROOT / "dissectdb" / "commands")]
+    importing = {named(path) for path in [*SOURCES, *others] if {"warehouse", "extract"} <= rooms(path)}
+    assert importing == {"dissectdb/pipeline.py", "dissectdb/__init__.py"}
+
+
 def test_there_is_something_to_look_at() -> None:
     assert {named(path).partition("/")[0] for path in SOURCES} == set(LIBRARIES)
     assert {path.name for path in (ROOT / "extract").iterdir() if (path / "__init__.py").exists()} <= {*BELOW, "demo"}
@@ -98,14 +105,14 @@ def test_torch_is_imported_under_extract_only(path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import dissectdb", TORCHES | {"polars", "duckdb"}),
+        ("import dissectdb, dissectdb.pipeline", TORCHES | {"polars", "duckdb", "pydantic", "typer"}),
         ("import dissectdb.warehouse", TORCHES),
         ("import dissectdb.reports.page, dissectdb.commands.terminal", TORCHES),
         ("import dissectdb.extract.study", TORCHES | {"polars", "duckdb"}),
         (
             "import sys; sys.argv = ['dissectdb', '--help']\n"
             "from dissectdb.commands import app\napp.app(standalone_mode=False)",
-            {*TORCHES, "polars"},
+            {*TORCHES, "polars", "duckdb"},
         ),
     ],
     ids=["dissectdb", "warehouse", "reports", "study", "help"],
@@ -116,6 +123,13 @@ def test_what_needs_no_torch_loads_none(code: str, absent: set[str]) -> None:
     loaded = done.stdout.splitlines()[-1].split()[1:]
     assert set(loaded) & absent == set()
     assert loaded
+
+
+def test_the_package_is_imported_in_a_moment() -> None:
+    code = "import time; start = time.perf_counter(); import dissectdb; print(time.perf_counter() - start)"
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(5)]
+    assert min(float(done.stdout) for done in runs) < 0.15  # the least, because other processes may hold up a run
 
 
 @pytest.mark.parametrize("path", CODE, ids=named)
@@ -132,10 +146,10 @@ def public_without_docstring(path: Path) -> Iterator[str]:
 
 
 def test_every_public_function_and_class_says_what_it_is() -> None:
-    assert [line for path in SOURCES for line in public_without_docstring(path)] == []
+    assert [line for path in [*SOURCES, *COMMANDS] for line in public_without_docstring(path)] == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
+@pytest.mark.parametrize("path", [*SOURCES, *COMMANDS], ids=named)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not tree.body or ast.get_docstring(tree)

@@ -96,7 +96,7 @@ def extract(spark: SparkSession, study: Path | str, sink: str, shards: int) -> l
             for shard in batch["id"].to_pylist():
                 command = ["extract", str(study), "--sink", sink, "--shard", f"{shard}/{shards}"]
                 started = time.perf_counter()
-                done = subprocess.run([sys.executable, "-m", "cli", *command], capture_output=True, text=True)
+                done = subprocess.run([sys.executable, "-m", "dissectdb", *command], capture_output=True, text=True)
                 if done.returncode:
                     raise RuntimeError(f"shard {shard} of {shards}: {(done.stderr.splitlines() or ['?'])[-1]}")
                 said = (done.stdout.splitlines() or [""])[-1]

@@ -1,4 +1,4 @@
-"""What is typed: options, commands, and rows printed for a terminal."""
+"""The command line: options, commands, and tables for a terminal."""
 
 from dissectdb.commands.app import main
 

@@ -1,4 +1,4 @@
-"""The commands of `dissectdb concepts`: concept sets listed, checked, or made by a language model."""
+"""The commands of `dissectdb concepts`: list and check concept sets, or have a language model make one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def list_concepts() -> None:
     from dissectdb.extract import concepts
 
     sets = {name: concepts.read(name) for name in concepts.shipped()}
-    terminal.show([{"source": name, "concepts": len(each)} for name, each in sets.items()])
+    terminal.show([{"source": name, "concepts": len(concept_set)} for name, concept_set in sets.items()])
 
 
 @app.command("check")
@@ -54,12 +54,12 @@ def check_concepts(
     from dissectdb.extract import concepts
 
     classes_of = concepts.read(source)
-    study = load_study(study_file, overrides, device, "concepts check")
+    study = load_study(study_file, overrides, device).with_network("concepts check")
     from dissectdb.extract.concepts import overlaps  # torch loads here
 
-    found = overlaps.check(overlaps.load(study), classes_of, threshold)
-    terminal.show(found.near_duplicates, title="Near-duplicates", empty=f"none above {threshold:g}")
-    terminal.show(found.nearer_elsewhere, title="Nearer to a class that they do not stand for", empty="none")
+    result = overlaps.check(overlaps.load(study), classes_of, threshold)
+    terminal.show(result.near_duplicates, title="Near-duplicates", empty=f"none above {threshold:g}")
+    terminal.show(result.nearer_elsewhere, title="Nearer to a class that they do not stand for", empty="none")
 
 
 @app.command("generate")
@@ -91,10 +91,10 @@ def generate_concepts(
     target = chat.connect(model, endpoint, timeout)
     reader = None
     if study_file is not None:
-        study = load_study(study_file, None, None, "concepts generate")
+        study = load_study(study_file, None).with_network("concepts generate")
         from dissectdb.extract.concepts import overlaps
 
-        reader = overlaps.load(study)  # before asking, so that a mistake in the study costs no answer
+        reader = overlaps.load(study)  # before the model is called, so that a mistake in the study costs no answer
     made = making.generate(target, names, number, about)
     _keep_concepts(made, output)
     if len(made.concepts) != number:
@@ -125,20 +125,20 @@ def label_concepts(
     from dissectdb.extract import concepts
     from dissectdb.extract.concepts import chat, making
 
-    given, names = list(concepts.read(source)), making.class_names(classes)
+    texts, names = list(concepts.read(source)), making.class_names(classes)
     making.check_output(output, force)
     if dry_run:
-        print(making.label_prompt(given, names, about))
+        print(making.label_prompt(texts, names, about))
         return
-    _keep_concepts(making.label(chat.connect(model, endpoint, timeout), given, names, about), output)
+    _keep_concepts(making.label(chat.connect(model, endpoint, timeout), texts, names, about), output)
 
 
 def _keep_concepts(made: Made, output: Path) -> None:
-    """Show a concept set, then write it: what a model was asked for is not lost where the file cannot be written."""
+    """Print a concept set, then write it, so that the model's answer is not lost if the file cannot be written."""
     from dissectdb.commands import terminal
     from dissectdb.extract.concepts import making
 
-    rows = [{"concept": concept, "classes": ", ".join(of)} for concept, of in made.concepts.items()]
+    rows = [{"concept": concept, "classes": ", ".join(class_names)} for concept, class_names in made.concepts.items()]
     terminal.show(rows, title=f"{len(rows)} concepts")
     save(making.as_toml(made).encode(), output)
     print(f"concepts: {output.resolve()}")

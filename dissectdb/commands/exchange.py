@@ -1,30 +1,14 @@
-"""What is exchanged as Parquet: a whole warehouse, and an extraction in shards."""
+"""The commands that exchange files: export and import a whole warehouse, convert what CLIP-Dissect saved."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dissectdb.commands.options import (
-    WAIT,
-    Memory,
-    Threads,
-    Wait,
-    WarehousePath,
-    given_resources,
-    label,
-    named_resources,
-    open_to_read,
-    warehouse_path,
-)
-
-if TYPE_CHECKING:
-    from dissectdb.extract.record.plan import Plan
+from dissectdb import pipeline
+from dissectdb.commands.options import WAIT, Memory, Threads, Wait, WarehousePath, warehouse_file
 
 
 def export(
@@ -41,14 +25,14 @@ def export(
     from dissectdb.commands import terminal
     from dissectdb.warehouse import exchange
 
-    with open_to_read(warehouse_path(warehouse), wait) as opened:
-        done = [table for table in exchange.export(opened, folder) if table.rows]
-    terminal.show(done, empty="no table has a row")
+    with warehouse_file(warehouse, wait, memory, threads).to_read() as opened:
+        tables = [table for table in exchange.export(opened, folder) if table.rows]
+    terminal.show(tables, empty="no table has a row")
     print(f"export: {folder.resolve()}")
 
 
 def import_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export made")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What export or extract --sink wrote")],
     warehouse: WarehousePath = None,
     memory: Memory = None,
     threads: Threads = None,
@@ -59,80 +43,26 @@ def import_(
     Example: dissectdb import shared/ --warehouse copy.duckdb
     """
     from dissectdb.commands import terminal
-    from dissectdb.warehouse import exchange, shard_reader
 
-    path = warehouse_path(warehouse)
-    finish = (label,) if shard_reader.is_folder_of_shards(folder) else ()  # an export has its labels
-    rows = Counter()
-    for part in exchange.import_folder(folder, path, wait, *finish, **named_resources()):
-        rows[part.table] += part.rows
-    found = [{"table": table, "rows": count} for table, count in rows.items() if count]
-    terminal.show(found, empty="no table has a row")
-    print(f"warehouse: {path.resolve()}")
+    file = warehouse_file(warehouse, wait, memory, threads)
+    counts = pipeline.import_folder(folder, file, say=terminal.say, watch=terminal.Progress)
+    terminal.show(
+        [{"table": table, "rows": rows} for table, rows in counts.items() if rows], empty="no table has a row"
+    )
+    print(f"warehouse: {file.path.resolve()}")
 
 
-def compile_(
-    dialect: Annotated[str, typer.Option(help="spark")] = "spark",
-    select: Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")] = None,
+def convert(
+    layer: Annotated[list[str], typer.Option(metavar="NAME=FILE", help="Activations of a layer (N × K); repeatable")],
+    images: Annotated[Path, typer.Option(metavar="FILE", help="CLIP's features of the images (N × D)")],
+    texts: Annotated[Path, typer.Option(metavar="FILE", help="CLIP's features of the concepts (C × D)")],
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="The class of each image, a number")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("features.safetensors"),
 ) -> None:
-    """Print the SQL of all views for another engine, for people who have a session with the tables in it.
+    """Make the arrays that a study may name instead of a network from tensors that CLIP-Dissect saved.
 
-    Example: dissectdb compile --dialect spark > views.sql
+    Example: dissectdb convert --layer fc=target.pt --images clip.pt --texts text.pt
     """
-    from dissectdb.warehouse import spark, views
+    from dissectdb.extract.record.convert import convert as write
 
-    found = views.load_views()
-    wanted = views.with_inputs(found, select) if select else {view.name for view in found}
-    for statement in spark.compile([view for view in found if view.name in wanted], dialect):
-        print(f"{statement};\n")
-
-
-def build_on_spark(source: Path, select: Sequence[str]) -> None:
-    """Compute the materialised views of a folder of tables on Spark, into its folder `views`."""
-    from dissectdb.commands import terminal
-    from dissectdb.warehouse import resources, spark
-
-    options: dict[str, str | int] = {}
-    chosen = resources.choose(given_resources.get("memory"), given_resources.get("threads"))
-    if given_resources.get("memory"):
-        options["memory"] = f"{chosen.memory >> 20}m"
-    if given_resources.get("threads"):
-        options["cores"] = chosen.threads
-    session = spark.local_session(**options)
-    try:
-        for built in spark.build(session, source, source / "views", select=select):
-            terminal.say(f"built {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
-    finally:
-        session.stop()
-    print(f"views: {(source / 'views').resolve()}")
-
-
-def extract_shard(plan: Plan, sink: str, shard: str | None, dry_run: bool) -> None:
-    """Write the files of a shard; the small tables are made in memory."""
-    from dissectdb.commands import terminal
-    from dissectdb.extract.record import shard_writer
-    from dissectdb.warehouse import Warehouse, exchange
-
-    mine = shard_writer.choose(shard, os.environ)
-    with Warehouse(":memory:", **named_resources()) as catalog:
-        if dry_run:
-            terminal.show(plan.steps(catalog), title=f"Of this, shard {mine}")
-            return
-        with terminal.Progress(f"extracting shard {mine}") as progress:
-            new = shard_writer.run(
-                plan, catalog, sink, mine, lambda folder: list(exchange.export(catalog, folder)), progress
-            )
-    print(f"shard {mine}: {sink}" if new else f"nothing is stale: shard {mine} is in {sink}")
-
-
-def show_shards(folder: Path) -> None:
-    """Which shards of a sink are there; exits 1 if one is missing or damaged."""
-    from dissectdb.commands import terminal
-    from dissectdb.warehouse import shard_reader
-
-    states = shard_reader.status(folder)
-    terminal.show(states, title=f"Shards in {folder}", empty="none")
-    whole = sum(not state.problem for state in states)
-    print(f"{whole} of {len(states)} shards are whole")
-    if whole < len(states) or not states:
-        raise typer.Exit(1)
+    print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")

@@ -1,4 +1,4 @@
-"""Rows and progress for a terminal: results on stdout, everything else on stderr."""
+"""Prints tables, files of rows and progress: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from dissectdb.output import save
 
-FORMATS = ("table", "json", "csv", "parquet")
-# NULL where images or labels have no class that they could be held against; the accuracy of a layer's interpretable
-# neurons is NULL also where it has none, and then is not called unknown.
+# Columns that are NULL if the images or labels have no true class to compare with; such a NULL is shown as "unknown".
+# The accuracy of a layer's interpretable neurons is not among them: it is also NULL if the layer has none.
 UNKNOWN = ("correct", "accuracy", "loss", "overall_accuracy")
 
 AFTER_EXTRACT = {
@@ -170,7 +169,7 @@ def say(text: str) -> None:
 
 
 def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = "") -> None:
-    """Print rows (a frame, or dataclasses) as a table with a title; where there are none, print `empty`."""
+    """Print rows (a frame, dicts or dataclasses) as a table with a title, or `empty` if there are none."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows))
     if title:
         print(f"\n{title}")
@@ -181,29 +180,29 @@ def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = ""
 
 
 def say_unknown(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with what is not known called so, instead of null."""
+    """The frame with "unknown" in place of null in the columns of UNKNOWN."""
     texts = [
-        pl.Series(name, [_known(value) for value in frame[name]])
+        pl.Series(name, [_number_or_unknown(value) for value in frame[name]])
         for name in UNKNOWN
         if name in frame.columns and frame[name].null_count()
     ]
     return frame.with_columns(texts)
 
 
-def _known(value: float | None) -> str:
+def _number_or_unknown(value: float | None) -> str:
     if value is None:
         return "unknown"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
 
 
-def show_edit(found: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Path) -> None:
-    """What a chosen edit did: its numbers, its controls, and in a sentence a split whether to believe it."""
-    [edit] = found["edit"].to_dicts()
-    results = found["results"]
-    of = f", itself an edit of {edit['parent']}" if edit["parent"] else ""
-    title = f"Edit {edit['name']} of {edit['network']}{of}, layer {edit['layer']}"
+def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Path) -> None:
+    """Print what a chosen edit did: its numbers, its controls, and one sentence per split on whether it helped."""
+    [edit] = answers["edit"].to_dicts()
+    results = answers["results"]
+    parent = f", itself an edit of {edit['parent']}" if edit["parent"] else ""
+    title = f"Edit {edit['name']} of {edit['network']}{parent}, layer {edit['layer']}"
     show(results.drop("verdict", "is_probing_set", "edits_tried"), title=title)
-    show(found["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
+    show(answers["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
     print()
     for row in results.to_dicts():
         print(verdict(row))
@@ -211,27 +210,27 @@ def show_edit(found: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Pa
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """Whether an edit helped on a split, in one line of plain words."""
-    better = row["correct_after"] - row["correct_before"]
-    place = "" if row["percentile"] is None else f", {ordinal(100 * row['percentile'])} percentile of random edits"
+    """One line on whether an edit helped on a split."""
+    gain = row["correct_after"] - row["correct_before"]
+    percentile = "" if row["percentile"] is None else f", {ordinal(100 * row['percentile'])} percentile of random edits"
     tried = row["edits_tried"]
     chosen = f" (the best of {tried:,} tried: p corrected {row['p_corrected']:.2g})" if tried > 1 else ""
-    probed = "; the labels were made on these very images" if row["is_probing_set"] else ""
+    same_images = "; the labels were made on these very images" if row["is_probing_set"] else ""
     return (
-        f"{row['split']}: {better:+,} of {row['images']:,}, p = {row['p_mcnemar']:.2g}{place}{chosen}: "
-        f"{row['verdict']}{probed}"
+        f"{row['split']}: {gain:+,} of {row['images']:,}, p = {row['p_mcnemar']:.2g}{percentile}{chosen}: "
+        f"{row['verdict']}{same_images}"
     )
 
 
 def ordinal(number: float) -> str:
-    """41st, 12th."""
+    """A number in words of rank: 41st, 12th."""
     whole = round(number)
     ending = "th" if whole // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
     return f"{whole}{ending}"
 
 
 def as_text(frame: pl.DataFrame) -> str:
-    """A frame as aligned text: whole, with at most four decimals."""
+    """A frame as aligned text: every row and column, numbers with at most four decimals."""
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
@@ -248,14 +247,14 @@ def as_text(frame: pl.DataFrame) -> str:
 
 
 def as_json(frame: pl.DataFrame) -> str:
-    """A frame as a JSON list of objects; bytes in base 64, numbers of any kind as numbers."""
-    whole = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal) and kind.scale == 0]
-    frame = frame.with_columns(pl.col(whole).cast(pl.Int64, strict=False)).cast({pl.Decimal: pl.Float64})
+    """A frame as a JSON list of objects. Bytes become base 64, decimals become numbers."""
+    integers = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal) and kind.scale == 0]
+    frame = frame.with_columns(pl.col(integers).cast(pl.Int64, strict=False)).cast({pl.Decimal: pl.Float64})
     return frame.with_columns(pl.col(pl.Binary).bin.encode("base64")).write_json()
 
 
 def as_csv(frame: pl.DataFrame) -> str:
-    """A frame as CSV; bytes in base 64, lists and structs as JSON."""
+    """A frame as CSV. Bytes become base 64, lists and structs become JSON."""
     frame = frame.with_columns(pl.col(pl.Binary).bin.encode("base64"))
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     texts = [
@@ -265,10 +264,10 @@ def as_csv(frame: pl.DataFrame) -> str:
     return frame.with_columns(texts).write_csv()
 
 
-def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
-    """A frame in one of FORMATS, to a file or to stdout."""
+def write(frame: pl.DataFrame, format: Literal["table", "json", "csv", "parquet"], output: Path | None) -> None:
+    """Write a frame to a file, or print it. Parquet needs a file."""
     if format == "parquet":
-        assert output is not None  # the command has seen to it
+        assert output is not None  # the command refuses it
         content = io.BytesIO()
         frame.write_parquet(content)
         save(content.getvalue(), output)
@@ -283,7 +282,7 @@ def write(frame: pl.DataFrame, format: str, output: Path | None) -> None:
 class Progress:
     """with Progress("extracting") as progress: progress(done, total)
 
-    On a terminal a bar with rate and time left; elsewhere a plain line every ten seconds and at the end.
+    On a terminal it is a bar with rate and time left; elsewhere one line every ten seconds and one at the end.
     """
 
     def __init__(self, what: str, every: float = 10.0, unit: str = "images") -> None:
@@ -311,7 +310,7 @@ class Progress:
             self.bar.stop()
 
     def __call__(self, done: int, total: int | None) -> None:
-        """total: None where nobody knows yet."""
+        """Show what is done. total: None if it is not known yet."""
         now = time.monotonic()
         rate = done / max(now - self.started, 1e-9)
         if self.bar is not None:

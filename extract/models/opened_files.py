@@ -144,19 +144,27 @@ def _listen() -> None:
 # ---------------------------------------------------------------- places
 
 
+def _library_paths() -> list[str]:
+    """The folders of Python's library and of installed packages, as they are written.
+
+    The modules of a cluster put such folders on PYTHONPATH, and a .pth file may name one.
+    """
+    standard = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return standard + [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+
+
 @cache
 def _installed() -> tuple[Path, ...]:
-    """The folders of Python's library and of installed packages."""
-    paths = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return (*{Path(path).resolve() for path in [*paths, *site.getsitepackages(), site.getusersitepackages()]},)
+    """The folders of Python's library and of installed packages, resolved."""
+    paths = [*_library_paths(), *site.getsitepackages(), site.getusersitepackages()]
+    return (*{Path(path).resolve() for path in paths},)
 
 
 @cache
 def _not_the_users() -> tuple[str, ...]:
     """How paths of installed files and of ours begin; quicker to see than where they lead."""
-    given = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     ours = [f"{OURS / name}{end}" for name in OUR_NAMES for end in (os.sep, ".py")]
-    return (*(f"{folder}{os.sep}" for folder in [*given, *_installed()]), *ours)
+    return (*(f"{folder}{os.sep}" for folder in [*_library_paths(), *_installed()]), *ours)
 
 
 def is_installed(file: Path) -> bool:

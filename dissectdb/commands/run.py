@@ -1,0 +1,181 @@
+"""The commands that run networks: demo, extract, modify, effects, train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dissectdb import ROOT, pipeline
+from dissectdb.commands.options import (
+    WAIT,
+    Deterministic,
+    Device,
+    DryRun,
+    Memory,
+    Overrides,
+    StudyFile,
+    StudyWarehousePath,
+    Threads,
+    Wait,
+    load_study,
+    warehouse_file,
+)
+
+if TYPE_CHECKING:
+    from dissectdb.warehouse_file import WarehouseFile
+
+DEMO = ROOT / "studies" / "demo.toml"
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="The folder for the warehouse and the report")] = Path("demo"),
+    memory: Memory = None,
+    threads: Threads = None,
+) -> None:
+    """Explain and edit a network on built-in faces: extract, build, modify, effects, report; offline."""
+    folder.mkdir(parents=True, exist_ok=True)
+    warehouse = folder / "warehouse.duckdb"
+    for command in (extract, modify, effects):
+        command(DEMO, warehouse, memory=memory, threads=threads)
+    output = folder / "report.html"
+    pipeline.report(warehouse_file(warehouse, WAIT, memory, threads), output)
+    print(f"report: {output.resolve()}")
+
+
+def extract(
+    study_file: StudyFile,
+    warehouse: StudyWarehousePath = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    deterministic: Deterministic = False,
+    sink: Annotated[
+        str | None, typer.Option(metavar="parquet:DIR", help="Write Parquet files there instead, to be imported")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Compute shard I of N, counted from 0. Default: from SLURM or torchrun"),
+    ] = None,
+    activations: Annotated[
+        Literal["all", "none"], typer.Option(help="none keeps only the top images and sums of each neuron")
+    ] = "all",
+    dry_run: DryRun = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Run the network and CLIP over the probing images, as far as it is not done, then build the views.
+
+    Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
+    """
+    from dissectdb.commands import terminal
+
+    study = load_study(study_file, overrides, device, deterministic)
+    if shard is not None and sink is None:
+        raise typer.BadParameter("a shard needs a sink: parquet:DIR", param_hint="--shard")
+    path = pipeline.IN_MEMORY if sink else warehouse or study.warehouse
+    file, keep_activations = warehouse_file(path, wait, memory, threads), activations == "all"
+    if dry_run:
+        title = f"Of this, shard {pipeline.choose_shard(shard)}" if sink else ""
+        steps = pipeline.plan_extraction(study, file, keep_activations=keep_activations, say=terminal.say)
+        terminal.show(steps, title=title, empty="nothing is stale")
+        return
+    options = {"keep_activations": keep_activations, "say": terminal.say, "watch": terminal.Progress}
+    if sink is not None:
+        done = pipeline.extract_shard(study, sink, shard, memory=memory, threads=threads, **options)
+        name = f"shard {done.shard}"
+        print(f"{name}: {sink}" if done.computed else f"nothing is stale: {name} is in {sink}")
+        return
+    done = pipeline.extract(study, file, **options)
+    if not done.computed:
+        print("nothing is stale: every block of this study is in the warehouse")
+    _show_answers(file, terminal.AFTER_EXTRACT, done.dissection_id)
+
+
+def modify(
+    study_file: StudyFile,
+    warehouse: StudyWarehousePath = None,
+    edit: Annotated[str | None, typer.Option(help="Only the edit of this name")] = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    deterministic: Deterministic = False,
+    dry_run: DryRun = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Try the study's edits on validation, judge the best of them on test beside its controls, save its network.
+
+    Example: dissectdb modify studies/demo.toml --edit paper
+    """
+    from dissectdb.commands import terminal
+
+    study = load_study(study_file, overrides, device, deterministic)
+    file = warehouse_file(warehouse or study.warehouse, wait, memory, threads)
+    if dry_run:
+        planned = pipeline.plan_edits(study, file, edit=edit)
+        terminal.show(planned, title="Of these edits one would be chosen")
+        return
+    done = pipeline.modify(study, file, edit=edit, say=terminal.say, watch=terminal.Progress)
+    with file.to_read() as opened:
+        answers = {name: opened.rows(query, {"edit_id": done.edit_id}) for name, query in terminal.EDIT.items()}
+    terminal.show_edit(answers, done.checkpoint, file.path)
+    pipeline.refuse_broken_contracts(file)
+
+
+def effects(
+    study_file: StudyFile,
+    warehouse: StudyWarehousePath = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    deterministic: Deterministic = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Silence neurons, one by one and by concept, and measure which classes suffer, as the study's effects say.
+
+    Example: dissectdb effects studies/demo.toml
+    """
+    from dissectdb.commands import terminal
+
+    study = load_study(study_file, overrides, device, deterministic)
+    file = warehouse_file(warehouse or study.warehouse, wait, memory, threads)
+    dissection_id = pipeline.effects(study, file, say=terminal.say, watch=terminal.Progress)
+    _show_answers(file, terminal.AFTER_EFFECTS, dissection_id)
+
+
+def train(
+    study_file: StudyFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint (.safetensors or .pt)")],
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    seed: int = 0,
+    overrides: Overrides = None,
+    device: Device = None,
+) -> None:
+    """Train the study's network on its train split; stopped and started again it goes on where it was.
+
+    Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
+    """
+    study = load_study(study_file, overrides, device).with_network("train")
+    from dissectdb.commands import terminal
+    from dissectdb.extract.training import run
+
+    def on_epoch(record: dict[str, float]) -> None:
+        terminal.say("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
+
+    run.run(study, output, epochs=epochs, seed=seed, on_epoch=on_epoch)
+    print(f"checkpoint: {output.resolve()}")
+
+
+def _show_answers(file: WarehouseFile, questions: Mapping[str, str], dissection_id: int) -> None:
+    """Print the answers to questions (title → SELECT) about a dissection, then check the cheap contracts."""
+    from dissectdb.commands import terminal
+
+    with file.to_read(dissection_id) as opened:
+        answers = {title: opened.rows(query) for title, query in questions.items()}
+    for title, rows in answers.items():
+        terminal.show(rows, title=title, empty="none")
+    pipeline.refuse_broken_contracts(file)

@@ -1,0 +1,90 @@
+"""The commands about views: build them, or print their SQL for another engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dissectdb.commands.options import (
+    WAIT,
+    Deterministic,
+    DryRun,
+    Memory,
+    Threads,
+    Wait,
+    WarehousePath,
+    warehouse_file,
+)
+
+Select = Annotated[list[str] | None, typer.Option(help="Only this view and what it reads")]
+
+
+def build(
+    warehouse: WarehousePath = None,
+    select: Select = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Also rebuild what is not stale")] = False,
+    engine: Annotated[
+        Literal["duckdb", "spark"], typer.Option(help="spark builds from a folder of Parquet files")
+    ] = "duckdb",
+    source: Annotated[Path | None, typer.Option(metavar="DIR", help="For Spark: an export, or shards")] = None,
+    deterministic: Deterministic = False,
+    dry_run: DryRun = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Recompute the materialised views whose inputs changed.
+
+    Example: dissectdb build --select layer_summary
+    """
+    if (engine == "spark") != (source is not None):
+        raise typer.BadParameter("spark needs a --source, and duckdb takes none", param_hint="--engine")
+    if source is not None:
+        _build_on_spark(source, select or [], memory, threads)
+        return
+    from dissectdb.commands import terminal
+
+    file = warehouse_file(warehouse, wait, memory, threads)
+    read_only = dry_run or not file.path.exists()  # reading reports a missing file; writing would make it
+    with file.to_read() if read_only else file.to_write(deterministic=deterministic) as opened:
+        done = "stale" if dry_run else "built"
+        for view in opened.build(select=select or (), full_refresh=full_refresh, dry_run=dry_run):
+            terminal.say(f"{done} {view.view}: {view.rows:,} rows, {view.seconds:.1f} s")
+
+
+def _build_on_spark(source: Path, select: list[str], memory: str | None, threads: str | None) -> None:
+    """Build the materialised views of a folder of tables on Spark, into its folder `views`."""
+    from dissectdb.commands import terminal
+    from dissectdb.warehouse import resources, spark
+
+    options: dict[str, str | int] = {}
+    chosen = resources.choose(memory, threads)
+    if memory:
+        options["memory"] = f"{chosen.memory >> 20}m"
+    if threads:
+        options["cores"] = chosen.threads
+    session = spark.local_session(**options)
+    try:
+        for built in spark.build(session, source, source / "views", select=select):
+            terminal.say(f"built {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
+    finally:
+        session.stop()
+    print(f"views: {(source / 'views').resolve()}")
+
+
+def compile_(
+    dialect: Annotated[Literal["spark"], typer.Option(help="The engine")] = "spark",
+    select: Select = None,
+) -> None:
+    """Print the SQL of all views for another engine, for people who have a session with the tables in it.
+
+    Example: dissectdb compile --dialect spark > views.sql
+    """
+    from dissectdb.warehouse import spark, views
+
+    all_views = views.load_views()
+    names = views.with_inputs(all_views, select) if select else {view.name for view in all_views}
+    for statement in spark.compile([view for view in all_views if view.name in names], dialect):
+        print(f"{statement};\n")

@@ -1,0 +1,365 @@
+"""The work behind the commands, as functions for notebooks and scripts: a study in, rows in a warehouse out.
+
+from dissectdb import Study, Warehouse, pipeline
+
+study = Study.load("study.toml")
+pipeline.extract(study, "warehouse.duckdb")
+with Warehouse("warehouse.duckdb", read_only=True) as warehouse:
+    print(warehouse.rows("select layer, unit, concept, z, q from neuron_concepts order by z desc limit 5"))
+pipeline.report("warehouse.duckdb", "report.html")
+
+A warehouse is given by its path, or as a WarehouseFile, which also holds its limits of time, memory and threads.
+Two optional functions, `say` and `watch`, get the progress (dissectdb.progress); without them nothing is printed.
+What the functions log for the user, assumptions and warnings, goes to the logger "dissectdb". Each command ends with
+refuse_broken_contracts; a script that wants the same guarantee calls it too.
+
+No other module imports both the warehouse and extract. They are imported inside the functions, so that importing this
+module loads neither torch nor DuckDB.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dissectdb.progress import Say, Watch, silent, unwatched
+from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from dissectdb.extract.record.network_plan import NetworkPlan
+    from dissectdb.extract.record.plan import Plan, Step
+    from dissectdb.extract.record.recheck import Finding
+    from dissectdb.extract.record.shard_writer import Shard
+    from dissectdb.extract.study import Study
+    from dissectdb.warehouse import Warehouse
+    from dissectdb.warehouse.contracts import Contract
+
+# ---------------------------------------------------------------- extract
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What extract did. computed: False if every block was there before. dissection_id: of the study's last one."""
+
+    computed: bool
+    dissection_id: int
+
+
+def extract(
+    study: Study,
+    warehouse: AnyWarehouse,
+    *,
+    keep_activations: bool = True,
+    say: Say = silent,
+    watch: Watch = unwatched,
+) -> Extraction:
+    """Run the network and CLIP over the images that the warehouse lacks, label the neurons and build the views.
+
+    keep_activations: False keeps only the top images and the sums of each neuron. A run that was stopped continues at
+    the first missing block. Raises StudyError, WarehouseError.
+    """
+    from dissectdb.extract.record import class_checks, passes
+    from dissectdb.extract.scoring import labels
+
+    file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
+    with file.to_write(deterministic=study.deterministic) as opened:
+        computed = not plan.is_done(opened)
+        if computed:
+            entered = passes.enter(plan, opened, watch)
+            with watch("extracting") as progress:
+                waited = opened.load(passes.run(plan, opened, entered, progress))
+            say(f"waited for the database {waited:.0%} of the time")
+        label(opened, study.device, say=say, watch=watch)
+        dissection_id = plan.dissection_id(opened)
+    with file.to_read(dissection_id) as opened:
+        class_checks.warn_of_order(opened, plan)
+        ids = [opened.find("dissections", fingerprint) for _, fingerprint in plan.dissections()]
+        labels.tell_unlabelled(opened, ids)
+    return Extraction(computed, dissection_id)
+
+
+def plan_extraction(
+    study: Study, warehouse: AnyWarehouse, *, keep_activations: bool = True, say: Say = silent
+) -> list[Step]:
+    """What extract would do; empty if nothing is stale. Writes nothing. Raises StudyError, WarehouseError."""
+    file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
+    with file.to_read() if file.path.exists() else replace(file, path=IN_MEMORY).to_write() as opened:
+        return plan.steps(opened)
+
+
+@dataclass(frozen=True)
+class ShardExtraction:
+    """What extract_shard did. computed: False if the files of the shard were there before."""
+
+    shard: Shard
+    computed: bool
+
+
+def extract_shard(
+    study: Study,
+    sink: str,
+    shard: str | None = None,
+    *,
+    keep_activations: bool = True,
+    memory: str | None = None,
+    threads: str | int | None = None,
+    say: Say = silent,
+    watch: Watch = unwatched,
+) -> ShardExtraction:
+    """Write the Parquet files of one shard to sink, "parquet:DIR", to be merged by import_folder. Raises StudyError.
+
+    shard: as choose_shard takes it. memory, threads: limits of the small database that the shard's catalog is made in.
+    """
+    from dissectdb.extract.record import shard_writer
+    from dissectdb.warehouse import exchange
+
+    chosen, plan = choose_shard(shard), _load_plan(study, keep_activations, say)
+    catalog_file = WarehouseFile(IN_MEMORY, memory=memory, threads=threads)
+    with catalog_file.to_write() as catalog, watch(f"extracting shard {chosen}") as progress:
+
+        def export(folder: Path) -> object:
+            return list(exchange.export(catalog, folder))
+
+        return ShardExtraction(chosen, shard_writer.run(plan, catalog, sink, chosen, export, progress))
+
+
+def choose_shard(text: str | None = None) -> Shard:
+    """The shard that "I/N" names. Default: what SLURM or torchrun set for this process, else 0/1. Raises StudyError."""
+    from dissectdb.extract.record import shard_writer
+
+    return shard_writer.choose(text, os.environ)
+
+
+def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
+    """The plan of an extraction, with the network and CLIP loaded, or with the file of arrays opened."""
+    from dissectdb.extract.record import passes
+    from dissectdb.extract.record.network_plan import NetworkPlan
+
+    say("reading the arrays" if study.arrays else "loading the network and CLIP")
+    plan = replace(passes.make_plan(study), keep_activations=keep_activations)
+    if isinstance(plan, NetworkPlan):
+        say(plan.preprocessing())
+    return plan
+
+
+# ---------------------------------------------------------------- labels and views
+
+
+def label(opened: Warehouse, device: str = "auto", *, say: Say = silent, watch: Watch = unwatched) -> None:
+    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them."""
+    from dissectdb.extract.models import devices
+    from dissectdb.extract.scoring import labels
+
+    build_views(opened, select=labels.READS, say=say, watch=watch)
+    opened.load(labels.run(opened, devices.choose(device)))
+    build_views(opened, say=say, watch=watch)
+
+
+def build_views(
+    opened: Warehouse, *, select: Collection[str] = (), say: Say = silent, watch: Watch = unwatched
+) -> None:
+    """Build the stale views, or of them only `select` and what those read."""
+    started = time.monotonic()
+    with watch("building", unit="views") as progress:
+        views = 0
+        for views, _ in enumerate(opened.build(select=select), start=1):
+            progress(views, None)
+    if views:
+        say(f"built {views} {'view' if views == 1 else 'views'} in {time.monotonic() - started:.1f} s")
+
+
+def import_folder(
+    folder: Path, warehouse: AnyWarehouse, *, say: Say = silent, watch: Watch = unwatched
+) -> Counter[str]:
+    """Make a new warehouse from an export or from shards; returns table → rows. The neurons of shards are labelled."""
+    from dissectdb.warehouse import shard_reader
+
+    def finish(opened: Warehouse) -> None:
+        if shard_reader.is_folder_of_shards(folder):  # an export holds its labels
+            label(opened, say=say, watch=watch)
+
+    return as_file(warehouse).import_folder(folder, finish)
+
+
+# ---------------------------------------------------------------- edits and effects
+
+
+@dataclass(frozen=True)
+class Modification:
+    """The edit that modify chose, and the checkpoint of the edited network."""
+
+    edit_id: int
+    checkpoint: Path
+
+
+def modify(
+    study: Study,
+    warehouse: AnyWarehouse,
+    *,
+    edit: str | None = None,
+    say: Say = silent,
+    watch: Watch = unwatched,
+) -> Modification:
+    """Try the study's edits on validation, judge the best one on test beside its controls, and save its network.
+
+    edit: try only the edit of this name. Raises StudyError, WarehouseError.
+    """
+    from dissectdb.extract.editing import edits, protocol
+
+    file, tried = as_file(warehouse), edits.choose(study.with_network("modify").tried(), edit)
+    plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
+    with file.to_write(deterministic=study.deterministic) as opened:
+        build_views(opened, say=say, watch=watch)  # the rules read views, which a stopped run may have left stale
+    with file.to_read(dissection_id) as opened:
+        planned = edits.plan_edits(opened, plan, dissection_id, tried)
+    with file.to_write(deterministic=study.deterministic) as opened:
+        folder, watch_edits = _checkpoints(file), partial(watch, unit="predictions")
+        chosen, checkpoint = protocol.run(opened, plan, planned, folder, watch_edits, say)
+        build_views(opened, say=say, watch=watch)
+    return Modification(chosen.edit_id, checkpoint)
+
+
+def plan_edits(study: Study, warehouse: AnyWarehouse, *, edit: str | None = None) -> list[dict[str, Any]]:
+    """What each edit that modify would try changes, one row per edit. Writes nothing. Raises StudyError."""
+    from dissectdb.extract.editing import edits, protocol
+
+    file, tried = as_file(warehouse), edits.choose(study.with_network("modify").tried(), edit)
+    plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
+    with file.to_read(dissection_id) as opened:
+        planned = edits.plan_edits(opened, plan, dissection_id, tried)
+    return protocol.describe(plan, planned, _checkpoints(file))
+
+
+def _checkpoints(file: WarehouseFile) -> Path:
+    """The folder for the checkpoints of edited networks, beside the warehouse."""
+    return file.path.parent / "edits"
+
+
+def effects(study: Study, warehouse: AnyWarehouse, *, say: Say = silent, watch: Watch = unwatched) -> int:
+    """Silence neurons, one by one and by concept, and measure each class without them; returns the dissection's id.
+
+    Raises StudyError, WarehouseError.
+    """
+    from dissectdb.extract.editing import ablations
+
+    file, splits = as_file(warehouse), (study.effects.split,) if study.effects else ()
+    plan, dissection_id = _find_dissection(study, file, splits, "effects")
+    with file.to_write(deterministic=study.deterministic) as opened:
+        build_views(opened, say=say, watch=watch)
+        opened.load(ablations.run(opened, plan, dissection_id, partial(watch, unit="ablations"), say))
+        build_views(opened, say=say, watch=watch)
+    return dissection_id
+
+
+def _find_dissection(
+    study: Study, file: WarehouseFile, splits: Collection[str], command: str
+) -> tuple[NetworkPlan, int]:
+    """The study's plan with its models loaded, and the id of its dissection. splits: those that need true classes."""
+    from dissectdb.extract.editing import edits
+    from dissectdb.extract.record import class_checks, network_plan
+
+    with file.to_read() as opened:
+        plan = network_plan.make_plan(study.with_network(command))
+        dissection_id = edits.find_dissection(opened, plan)
+        class_checks.refuse_unjudged(opened, plan, splits, command)
+        return plan, dissection_id
+
+
+# ---------------------------------------------------------------- reports
+
+
+def report(
+    warehouse: AnyWarehouse,
+    output: Path | str,
+    *,
+    dissection: int | None = None,
+    thumbnail_bytes: int = 8_000_000,
+    every_neuron: bool = False,
+    charts: Path | str | None = None,
+) -> list[str]:
+    """Write one offline HTML page of what the warehouse shows; returns the names of the charts that were saved.
+
+    dissection: Default: the newest. thumbnail_bytes: the most that thumbnails take in a page. every_neuron: also write
+    one page per layer, into a folder beside output. charts: a folder for every chart as SVG, PNG and JSON.
+    Raises WarehouseError, OutputError.
+    """
+    from dissectdb.reports import export, page
+
+    output = Path(output)
+    with as_file(warehouse).to_read(dissection) as opened:
+        rows = page.ask(opened.rows)
+        links = page.write_layers(opened.rows, rows, output, budget=thumbnail_bytes) if every_neuron else ()
+    page.write(rows, output, budget=thumbnail_bytes, layer_pages=links)
+    return export.save_charts(rows, Path(charts)) if charts else []
+
+
+def compare(
+    warehouse: AnyWarehouse,
+    output: Path | str,
+    first: int | str,
+    second: int | str,
+    *,
+    dissection: int | None = None,
+) -> None:
+    """Write one offline HTML page that compares two dissections, each named by its id or by what sets it apart.
+
+    Raises WarehouseError, OutputError.
+    """
+    from dissectdb.reports import compare as comparison
+
+    with as_file(warehouse).to_read(dissection) as opened:
+        rows = comparison.ask(opened.rows, first, second)
+    comparison.write(rows, Path(output))
+
+
+# ---------------------------------------------------------------- checks
+
+
+def check(warehouse: AnyWarehouse) -> list[tuple[Contract, pl.DataFrame]]:
+    """Each contract of sql/checks with the rows that break it. Raises WarehouseError if nothing was extracted."""
+    from dissectdb.warehouse import WarehouseError
+
+    file = as_file(warehouse)
+    with file.to_read() as opened:
+        if opened.rows("select 1 from extraction_blocks limit 1").is_empty():
+            raise WarehouseError(
+                f"{file.path}: nothing has been extracted, so there is nothing to check; run: dissectdb extract STUDY"
+            )
+        return [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
+
+
+def refuse_broken_contracts(warehouse: AnyWarehouse) -> None:
+    """Check the contracts that take no time, as every command does at its end. Raises WarehouseError."""
+    from dissectdb.warehouse import WarehouseError
+
+    file = as_file(warehouse)
+    with file.to_read() as opened:
+        counts = {contract.name: len(opened.rows(contract.sql)) for contract in opened.checks() if contract.cheap}
+    if broken := [f"{name} ({rows:,} rows)" for name, rows in counts.items() if rows]:
+        raise WarehouseError(
+            f"{file.path} breaks {', '.join(broken)}; to see the rows, run: dissectdb check -w {file.path}"
+        )
+
+
+def recheck(
+    study: Study, warehouse: AnyWarehouse, *, images: int = 64, seed: int | None = None
+) -> tuple[int, list[Finding]]:
+    """Compute a sample of a study's images again and compare it with what is stored; returns the seed and the findings.
+
+    images: of each split. seed: of the sample. Default: drawn at random. Raises StudyError, WarehouseError.
+    """
+    from dissectdb.extract.record import passes, recheck
+
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    plan = passes.make_plan(study)
+    with as_file(warehouse).to_read() as opened:
+        return seed, list(recheck.recheck(plan, opened, images, seed))
