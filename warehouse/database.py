@@ -25,16 +25,15 @@ from typing import Any, TypeVar
 import duckdb
 
 from dissectdb.warehouse import contracts, guard, migrations, resources, views
-from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
-from dissectdb.warehouse.locking import (
-    LINGER,
-    HeldFile,
+from dissectdb.warehouse.errors import (
     OutOfMemory,
     WarehouseError,
     WarehouseUnavailable,
     is_out_of_memory,
     refuse_a_full_disk,
 )
+from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
+from dissectdb.warehouse.locking import LINGER, HeldFile
 
 SCHEMA_VERSION = 3
 

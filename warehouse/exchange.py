@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissectdb.warehouse import shard_reader, views
 from dissectdb.warehouse.database import SCHEMA_VERSION, Warehouse
-from dissectdb.warehouse.locking import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
+from dissectdb.warehouse.errors import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
 if TYPE_CHECKING:
     import duckdb

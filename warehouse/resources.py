@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dissectdb.warehouse.locking import WarehouseError
+from dissectdb.warehouse.errors import WarehouseError
 
 MB, GB = 10**6, 10**9
 PER_THREAD = 200 * MB  # fewer threads, rather than less

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dissectdb.warehouse.locking import WarehouseError
+from dissectdb.warehouse.errors import WarehouseError
 
 CATALOG = "catalog"
 RECEIPTS = "table=extraction_blocks"

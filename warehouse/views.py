@@ -27,7 +27,7 @@ from types import MappingProxyType
 import duckdb
 
 from dissectdb.warehouse.did_you_mean import there_is
-from dissectdb.warehouse.locking import is_out_of_memory
+from dissectdb.warehouse.errors import is_out_of_memory
 
 log = logging.getLogger("dissectdb")
 

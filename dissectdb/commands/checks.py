@@ -63,7 +63,7 @@ def check(
     Example: dissectdb check --deep studies/demo.toml
     """
     from dissectdb.commands import terminal
-    from dissectdb.warehouse.locking import WarehouseError
+    from dissectdb.warehouse.errors import WarehouseError
 
     study = None if deep is None else load_study(deep, overrides, device)
     path, broken = warehouse_path(warehouse, study), 0

@@ -153,7 +153,7 @@ def build_views(opened: Warehouse, **options: Any) -> None:
 
 def refuse_broken_contracts(path: Path, wait: float) -> None:
     """Run the cheap contracts, which a command does at its end. Raises WarehouseError (exit 1) for a broken one."""
-    from dissectdb.warehouse.locking import WarehouseError
+    from dissectdb.warehouse.errors import WarehouseError
 
     with open_to_read(path, wait) as opened:
         broken = {each.name: len(opened.rows(each.sql)) for each in opened.checks() if each.cheap}

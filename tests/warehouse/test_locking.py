@@ -171,9 +171,9 @@ def test_no_lock_is_left_and_one_that_a_killed_job_left_stops_nobody(path: Path)
         assert running.stdout.readline() == "begun\n"
         running.kill()
         running.wait()
-    assert lock.read_text() == str(running.pid)
+    assert lock.read_text().strip() == str(running.pid)
     with Warehouse(path):
-        assert lock.read_text() == str(os.getpid())
+        assert lock.read_text().strip() == str(os.getpid())
     assert not lock.exists()
 
 
@@ -226,3 +226,22 @@ def test_the_sql_of_a_file_that_a_job_opens_reads_no_other_file(path: Path, tmp_
         somebody.execute(f"create view layer_summary as select * from read_csv('{tmp_path}/secret.csv')")
     with Warehouse(path) as warehouse, pytest.raises(duckdb.Error, match="disabled by configuration"):
         warehouse.rows("select * from layer_summary")
+
+
+# ---------------------------------------------------------------- what Windows does differently
+
+
+def test_the_process_that_holds_the_file_is_read_from_the_message_of_windows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = (
+        f'IO Error: Cannot open file "{path}": The process cannot access the file because it is being used by another '
+        "process.\n\n\nFile is already open in \nC:\\python.exe (PID 8252)"
+    )
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise duckdb.IOException(message)
+
+    monkeypatch.setattr(locking.duckdb, "connect", refuse)
+    with pytest.raises(WarehouseUnavailable, match="is held by process 8252; wait until it is done"):
+        Warehouse(path, read_only=True)
