@@ -1,34 +1,42 @@
-"""What an error says of a name that nothing has: the nearest few of those that there are, never all of a hundred."""
+"""What an error offers in place of a name that does not exist: the nearest few names, never a list of a hundred."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
 
-NEAREST = 5
-FEW = 8  # names that are listed one by one
+NEAREST = 5  # names that are offered of many
+FEW = 8  # so many names are all listed
 
 
 def fold(name: str) -> str:
-    """DuckDB's idea of the same name: upper and lower case of the 26 letters are equal, of others not."""
+    """The name as DuckDB compares it: A to Z in lower case, other letters unchanged."""
     return name.encode().lower().decode()
 
 
 def nearest(name: str, known: Collection[str], most: int = NEAREST) -> list[str]:
-    """The known names that were probably meant, the likeliest first; none where no name is near enough."""
-    folded = {fold(each): each for each in known}
-    return [folded[near] for near in difflib.get_close_matches(fold(name), folded, n=most)]
+    """The known names that were probably meant, the likeliest first; upper and lower case count as equal."""
+    folded = {fold(candidate): candidate for candidate in known}
+    return [folded[match] for match in difflib.get_close_matches(fold(name), folded, n=most)]
 
 
-def there_is(name: str, known: Collection[str]) -> str:
-    """«did you mean a or b? there are 98 in all»; of few names all of them, of many with none near the first few."""
-    names, near = sorted(known), nearest(name, known)
+def did_you_mean(name: str, known: Collection[str], most: int = 1, *, before: str = "", after: str = "") -> str:
+    """«did you mean a or b?» between `before` and `after`; empty if no known name is near."""
+    names = nearest(name, known, most)
     if not names:
-        return "there is: nothing yet"
+        return ""
+    meant = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return f"{before}did you mean {meant}?{after}"
+
+
+def choices(name: str, known: Collection[str], verb: str = "there is") -> str:
+    """What exists in place of `name`: all of few names; of many the nearest, or the first few if none is near.
+
+    choices("lin9", ["conv1", "lin1"])  # did you mean lin1? there is conv1, lin1
+    """
+    names = list(known)
     if len(names) <= FEW:
-        hint = f"did you mean {near[0]}? " if near else ""
-        return f"{hint}there is: {', '.join(names)}"
-    if near:
-        meant = near[0] if len(near) == 1 else f"{', '.join(near[:-1])} or {near[-1]}"
-        return f"did you mean {meant}? there are {len(names):,} in all"
-    return f"there is: {', '.join(names[:NEAREST])} and {len(names) - NEAREST:,} more"
+        return f"{did_you_mean(name, names, after=' ')}{verb} {', '.join(names) or 'none'}"
+    if hint := did_you_mean(name, names, NEAREST):
+        return f"{hint} there are {len(names):,} in all"
+    return f"{verb} {', '.join(names[:NEAREST])} and {len(names) - NEAREST:,} more"

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import duckdb
 
-from dissectdb.warehouse.did_you_mean import fold, nearest, there_is
+from dissectdb.did_you_mean import choices, fold, nearest
 
 MAX_CHARACTERS = 100_000  # the parser's tree takes some 60 times as much
 SPILL_SHARE = 2  # a query may fill one part in so many of the free disk
@@ -256,12 +256,12 @@ def _refuse_table(
             raise QueryRefused(f"SHOW {name.strip(chr(34))} is refused; write SHOW TABLES or DESCRIBE name")
     elif any(path) and path != ["main"]:
         whole = ".".join([*path, name])
-        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {there_is(name, names)}")
+        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {choices(name, sorted(names))}")
     elif fold(name) not in {fold(known) for known in names} and (path or show or fold(name) not in ctes):
         owners = [table for table, found in columns.items() if fold(name) in map(fold, found)]
         if owners and not nearest(name, [*names, *ctes]):
             raise QueryRefused(f"no table or view named {name}; it is a column of {', '.join(owners)}")
-        raise QueryRefused(f"no table or view named {name}; {there_is(name, [*names, *ctes])}")
+        raise QueryRefused(f"no table or view named {name}; {choices(name, sorted({*names, *ctes}))}")
 
 
 def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], query: str = "") -> str:

@@ -26,7 +26,7 @@ from types import MappingProxyType
 
 import duckdb
 
-from dissectdb.warehouse.did_you_mean import there_is
+from dissectdb.did_you_mean import choices
 from dissectdb.warehouse.errors import is_out_of_memory
 
 log = logging.getLogger("dissectdb")
@@ -260,7 +260,7 @@ def with_inputs(views: list[View], select: Collection[str]) -> set[str]:
     """The names of some views and of all that they read. Raises ViewError for a name that is no view's."""
     by_name = {view.name: view for view in views}
     if unknown := sorted(set(select) - by_name.keys()):
-        raise ViewError(f"no view named {unknown[0]}; {there_is(unknown[0], by_name)}")
+        raise ViewError(f"no view named {unknown[0]}; {choices(unknown[0], sorted(by_name))}")
     wanted: set[str] = set()
     queue = list(select)
     while queue:

@@ -23,13 +23,13 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.editing.cut import Change, Scaling
 from dissectdb.extract.models import hooks
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.passes import Plan
 from dissectdb.extract.study import StudyError, written
-from dissectdb.extract.study.values import choices
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ takes its classes in turn, because the first files in order of name would all be
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import logging
@@ -42,6 +41,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+from dissectdb.did_you_mean import nearest
 from dissectdb.extract.images import fer2013
 from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
 from dissectdb.extract.images.inspection import Facts, Pixels, Unreadable, decode, file_hash, inspect, inspect_file
@@ -115,8 +115,8 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"nor is there a folder {path.parent}"
     names = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))
-    if close := difflib.get_close_matches(path.name, names, n=1, cutoff=0.5):
-        return f"did you mean {path.parent / close[0]}?"
+    if near := nearest(path.name, names, 1):
+        return f"did you mean {path.parent / near[0]}?"
     return f"{path.parent} holds {', '.join(names[:5]) or 'nothing'}{' …' if len(names) > 5 else ''}"
 
 

@@ -17,7 +17,6 @@ the file is left out and said, or refused; leftovers.py has the rules.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract.models.file_kinds import is_safetensors
 from dissectdb.extract.models.leftovers import AVERAGES, is_under, leftovers, words
 from dissectdb.extract.models.pickles import StandIn, read_pickle, why_unreadable
@@ -57,8 +57,7 @@ def read(path: Path) -> list[Entry]:
     if path.is_dir():
         raise StudyError(f"{path}: is a folder, not a checkpoint")
     if not path.is_file():
-        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], before="; ")
         raise StudyError(f"{path}: no such checkpoint{hint}")
     try:
         if is_safetensors(path):

@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract import concepts, fingerprints, study
 from dissectdb.extract.images import sources
 from dissectdb.extract.models import classes, clip, devices, networks
@@ -30,7 +31,6 @@ from dissectdb.extract.models.hooks import Tap
 from dissectdb.extract.record import catalog, ledger, passes
 from dissectdb.extract.record.blocks import Block, Clips, Networks, layer_tables, lists
 from dissectdb.extract.study import Study, StudyError
-from dissectdb.extract.study.values import choices
 
 SPLIT = "train"  # the only one
 LAYER = "layer/"

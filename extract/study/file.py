@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
 from dissectdb.extract.study.overrides import StudyError, dotted, override
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
@@ -35,7 +36,6 @@ from dissectdb.extract.study.values import (
     Threshold,
     as_path,
     brief,
-    did_you_mean,
     refuse_twice,
     refuse_unknown,
     way,
@@ -390,7 +390,7 @@ def _explain(path: Path, error: Any, overrides: Collection[str]) -> str:
     where = f"{path} with {flag} from the command line" if flag else str(path)
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(place[:-1]))
-        hint = did_you_mean(str(place[-1]), allowed)
+        hint = did_you_mean(str(place[-1]), allowed, after=" ")
         return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{where}: {key} is missing"
@@ -409,9 +409,8 @@ def _message(error: Any) -> str:
         return f"must be {WRONG_TYPES[kind]}, not {brief(given)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return (
-            f"{brief(given)} is none of the allowed; {did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
-        )
+        hint = did_you_mean(str(given), allowed, after=" ")
+        return f"{brief(given)} is none of the allowed; {hint}allowed: {', '.join(allowed)}"
     if kind == "string_too_short":
         return "must not be empty"
     message = error["msg"].removeprefix("Value error, ")

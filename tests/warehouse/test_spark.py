@@ -359,7 +359,7 @@ def test_what_is_missing_is_named(spark, tmp_path):
     (tmp_path / "layers.parquet").write_bytes(b"not a table")
     with pytest.raises(SparkError, match=r"layers\.parquet cannot be read: "):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
-    with pytest.raises(ViewError, match="no view named nonsense; there is: "):
+    with pytest.raises(ViewError, match="no view named nonsense; there is "):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["nonsense"]))
 
 
