@@ -2,9 +2,17 @@
 --
 -- Ids are integers for joins and mean nothing outside this file; a fingerprint is the SHA-256 of the content
 -- itself (weights, pixels, text, parameters). Names are never identities: the same name with other bytes is
--- another row. Constraints are left to sql/checks/: a primary key would make inserts eleven times slower.
+-- another row.
+--
+-- Keys and references are declared here, in comments that warehouse/schema.py reads, and `dissectdb check` looks for
+-- rows that break them. A real primary key would make inserts eleven times slower. "; checked by NAME" names the
+-- contract of sql/checks that covers a key or reference, where a check by key would be too slow.
 
-create table if not exists warehouse_info (key varchar not null, value varchar not null);
+create table if not exists warehouse_info (
+    key varchar not null,
+    value varchar not null
+    -- key: key
+);
 comment on table warehouse_info is 'Facts about this file: schema_version, created_by';
 
 -- ---------------------------------------------------------------- what was looked at
@@ -14,20 +22,33 @@ create table if not exists datasets (
     name varchar not null,
     source varchar not null,
     fingerprint varchar not null
+    -- key: dataset_id
 );
 comment on table datasets is 'One row per content of a dataset; a changed image makes a new row';
 comment on column datasets.source is 'Path it was read from, or the name of a generator';
 comment on column datasets.fingerprint is 'SHA-256 over the bytes of every file in order';
 
-create table if not exists classes (dataset_id integer not null, position integer not null, class varchar not null);
+create table if not exists classes (
+    dataset_id integer not null,  -- references datasets
+    position integer not null,
+    class varchar not null
+    -- key: dataset_id, class
+    -- key: dataset_id, position
+);
 comment on table classes is 'The classes of a dataset, in its own order';
 
-create table if not exists splits (split_id integer not null, dataset_id integer not null, split varchar not null);
+create table if not exists splits (
+    split_id integer not null,
+    dataset_id integer not null,  -- references datasets
+    split varchar not null
+    -- key: split_id
+    -- key: dataset_id, split
+);
 comment on table splits is 'train, validation or test of a dataset, or all: what a probing set is chosen from';
 
 create table if not exists images (
     image_id integer not null,
-    split_id integer not null,
+    split_id integer not null,  -- references splits
     position integer not null,
     path varchar,
     class varchar,
@@ -36,6 +57,7 @@ create table if not exists images (
     height integer,
     thumbnail blob,
     defect varchar
+    -- key: image_id
 );
 comment on table images is 'One row per image of a dataset, the defective ones included';
 comment on column images.position is 'Place in the dataset, from 0, counted over all splits';
@@ -47,10 +69,11 @@ comment on column images.defect is
     'NULL, or why the image is left out of everything: unreadable: …, blank, blank: …, repeat of <position>';
 
 create table if not exists left_out (
-    dataset_id integer not null,
+    dataset_id integer not null,  -- references datasets
     reason varchar not null,
     detail varchar not null,
     files bigint not null
+    -- key: dataset_id, reason, detail
 );
 comment on table left_out is 'Files of a dataset''s folder that are not among its images, counted by reason';
 comment on column left_out.reason is 'ending, hidden, not a file, outside a class folder';
@@ -63,6 +86,7 @@ create table if not exists concept_sets (
     name varchar not null,
     templates varchar[] not null,
     fingerprint varchar not null
+    -- key: concept_set_id
 );
 comment on table concept_sets is 'A list of concepts with the prompt templates that it is embedded with';
 comment on column concept_sets.templates is 'Prompts with {} for the concept; their embeddings are averaged';
@@ -70,13 +94,20 @@ comment on column concept_sets.fingerprint is 'SHA-256 of concepts, their classe
 
 create table if not exists concepts (
     concept_id integer not null,
-    concept_set_id integer not null,
+    concept_set_id integer not null,  -- references concept_sets
     position integer not null,
     concept varchar not null
+    -- key: concept_id
+    -- key: concept_set_id, position
+    -- key: concept_set_id, concept
 );
 comment on table concepts is 'The concepts of a set, in its order';
 
-create table if not exists concept_classes (concept_id integer not null, class varchar not null);
+create table if not exists concept_classes (
+    concept_id integer not null,  -- references concepts
+    class varchar not null
+    -- key: concept_id, class
+);
 comment on table concept_classes is 'Which classes a concept stands for, by name';
 
 create table if not exists clips (
@@ -87,6 +118,7 @@ create table if not exists clips (
     logit_bias double,
     preprocessing varchar not null,
     fingerprint varchar not null
+    -- key: clip_id
 );
 comment on table clips is 'CLIP models, by content';
 comment on column clips.weights is 'Pretrained tag or file';
@@ -95,16 +127,18 @@ comment on column clips.logit_bias is 'SigLIP''s bias on logits; NULL for CLIP';
 comment on column clips.preprocessing is 'JSON: size, resize mode, interpolation, mean, std';
 
 create table if not exists image_embeddings (
-    clip_id integer not null,
-    image_id integer not null,
+    clip_id integer not null,  -- references clips
+    image_id integer not null,  -- references images
     embedding float[] not null
+    -- key: clip_id, image_id; checked by image_embeddings_match_the_ledger
 );
 comment on table image_embeddings is 'CLIP image embeddings of unit length';
 
 create table if not exists concept_embeddings (
-    clip_id integer not null,
-    concept_id integer not null,
+    clip_id integer not null,  -- references clips
+    concept_id integer not null,  -- references concepts
     embedding float[] not null
+    -- key: clip_id, concept_id
 );
 comment on table concept_embeddings is 'CLIP text embeddings, averaged over templates, of unit length';
 
@@ -117,9 +151,10 @@ create table if not exists networks (
     weights varchar,
     preprocessing varchar not null,
     classes varchar[] not null,
-    parent_network_id integer,
-    edit_id integer,
+    parent_network_id integer,  -- references networks
+    edit_id integer,  -- references edits
     fingerprint varchar not null
+    -- key: network_id
 );
 comment on table networks is 'Probed networks; an edited network is one more row';
 comment on column networks.weights is 'Checkpoint file, or pretrained';
@@ -131,12 +166,13 @@ comment on column networks.fingerprint is 'SHA-256 of architecture, arguments, w
 
 create table if not exists layers (
     layer_id integer not null,
-    network_id integer not null,
+    network_id integer not null,  -- references networks
     layer varchar not null,
     pooling varchar not null,
     position integer not null,
     fingerprint varchar not null,
     call integer
+    -- key: layer_id
 );
 comment on table layers is 'Layers whose output is recorded';
 comment on column layers.layer is 'Dotted module path, as in named_modules()';
@@ -146,28 +182,39 @@ comment on column layers.call is 'Which run of the module in a pass, from 1; NUL
 
 create table if not exists neurons (
     neuron_id integer not null,
-    layer_id integer not null,
+    layer_id integer not null,  -- references layers
     unit integer not null,
     weight_l1 double,
     weight_l2 double,
     bias double
+    -- key: neuron_id
 );
 comment on table neurons is 'Channels of a convolution, outputs of a linear layer; the ids of a layer are contiguous';
 comment on column neurons.unit is 'Place in the layer, from 0';
 comment on column neurons.weight_l1 is 'Sum of absolute weights of the neuron''s row; NULL where the layer has no weight';
 comment on column neurons.weight_l2 is 'Euclidean length of that row';
 
-create table if not exists activations (neuron_id integer not null, image_id integer not null, value float not null);
+create table if not exists activations (
+    neuron_id integer not null,  -- references neurons; checked by activations_are_of_known_neurons_and_images
+    image_id integer not null,  -- references images; checked by activations_are_of_known_neurons_and_images
+    value float not null
+    -- key: neuron_id, image_id; checked by activations_match_the_ledger
+);
 comment on table activations is 'Pooled output of a neuron for an image, before any following non-linearity';
 comment on column activations.value is 'Never NULL, NaN or infinite';
 
-create table if not exists block_tops (neuron_id integer not null, image_id integer not null, value float not null);
+create table if not exists block_tops (
+    neuron_id integer not null,  -- references neurons; checked by block_tops_are_activations
+    image_id integer not null,  -- references images; checked by block_tops_are_activations
+    value float not null
+    -- key: neuron_id, image_id; checked by block_tops_are_activations
+);
 comment on table block_tops is
     'Of each neuron the 256 highest activations of each block of images: none but these can be among the best of all';
 
 create table if not exists block_sums (
-    split_id integer not null,
-    neuron_id integer not null,
+    split_id integer not null,  -- references splits; checked by block_sums_match_the_ledger
+    neuron_id integer not null,  -- references neurons; checked by block_sums_match_the_ledger
     block integer not null,
     images integer not null,
     total double not null,
@@ -175,6 +222,7 @@ create table if not exists block_sums (
     lowest float not null,
     highest float not null,
     distinct_values integer not null
+    -- key: split_id, neuron_id, block
 );
 comment on table block_sums is 'What the activations of a neuron in a block of images come to; blocks add up';
 comment on column block_sums.block is 'As in extraction_blocks';
@@ -182,16 +230,22 @@ comment on column block_sums.total is 'Sum of the activations';
 comment on column block_sums.total_squares is 'Sum of their squares';
 comment on column block_sums.distinct_values is 'How many different ones; 256 for that many or more';
 
-create table if not exists block_values (split_id integer not null, neuron_id integer not null, value float not null);
+create table if not exists block_values (
+    split_id integer not null,  -- references splits
+    neuron_id integer not null,  -- references neurons
+    value float not null
+    -- no key: a value is there once for each block that it occurs in
+);
 comment on table block_values is 'The different activations of a neuron in a block, where they are fewer than 256';
 
 create table if not exists predictions (
-    network_id integer not null,
-    image_id integer not null,
+    network_id integer not null,  -- references networks
+    image_id integer not null,  -- references images
     class varchar not null,
     confidence float not null,
     loss float,
     probabilities float[] not null
+    -- key: network_id, image_id; checked by predictions_match_the_ledger
 );
 comment on table predictions is 'What a network says of an image';
 comment on column predictions.class is 'Class of the largest logit';
@@ -204,26 +258,28 @@ comment on column predictions.probabilities is 'Softmax of the logits, in the or
 create table if not exists extractions (
     extraction_id integer not null,
     target varchar not null,
-    split_id integer not null,
-    network_id integer,
-    layer_id integer,
-    clip_id integer,
+    split_id integer not null,  -- references splits
+    network_id integer,  -- references networks
+    layer_id integer,  -- references layers
+    clip_id integer,  -- references clips
     device varchar not null,
     precision varchar not null,
     versions varchar not null,
     started_at timestamp not null,
     fingerprint varchar not null
+    -- key: extraction_id
 );
 comment on table extractions is 'One row per thing computed over one split: a layer, predictions or image embeddings';
 comment on column extractions.target is 'activations (layer_id), predictions (network_id) or image_embeddings (clip_id)';
 comment on column extractions.versions is 'JSON: dissectdb, torch, open_clip, python';
 
 create table if not exists extraction_blocks (
-    extraction_id integer not null,
+    extraction_id integer not null,  -- references extractions
     block integer not null,
     images integer not null,
     seconds double not null,
     finished_at timestamp not null
+    -- key: extraction_id, block; checked by ledger_blocks_have_no_gaps
 );
 comment on table extraction_blocks is 'The ledger: a block is here exactly when its rows are in their table';
 comment on column extraction_blocks.block is 'From 0, over the sound images of the split in order of position';
@@ -233,10 +289,10 @@ comment on column extraction_blocks.seconds is 'Wall time of computing the block
 
 create table if not exists dissections (
     dissection_id integer not null,
-    network_id integer not null,
-    split_id integer not null,
-    clip_id integer not null,
-    concept_set_id integer not null,
+    network_id integer not null,  -- references networks
+    split_id integer not null,  -- references splits
+    clip_id integer not null,  -- references clips
+    concept_set_id integer not null,  -- references concept_sets
     scorer varchar not null,
     engine varchar not null,
     top_k integer not null,
@@ -260,6 +316,7 @@ create table if not exists dissections (
     created_at timestamp not null,
     fingerprint varchar not null,
     min_images integer
+    -- key: dissection_id
 );
 comment on table dissections is 'One labelling of the neurons of a network: everything that its numbers depend on';
 comment on column dissections.split_id is 'The probing set';
@@ -286,10 +343,11 @@ comment on column dissections.accuracy_images is 'Top images whose class judges 
 comment on column dissections.images_neurons is 'Most active interpretable neurons that speak for an image, per layer';
 
 create table if not exists rank_permutations (
-    dissection_id integer not null,
+    dissection_id integer not null,  -- references dissections
     permutation integer not null,
     place integer not null,
     taken integer not null
+    -- key: dissection_id, permutation, place
 );
 comment on table rank_permutations is 'rank_reorder measures a neuron against these orders of its best images';
 comment on column rank_permutations.place is 'From 0: the least active of the best images';
@@ -298,40 +356,44 @@ comment on column rank_permutations.taken is 'The place whose activation stands 
 -- ---------------------------------------------------------------- what torch computes about them
 
 create table if not exists kernel_scores (
-    dissection_id integer not null,
-    neuron_id integer not null,
-    concept_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    concept_id integer not null,  -- references concepts
     similarity double not null,
     z double
+    -- key: dissection_id, neuron_id, concept_id
 );
 comment on table kernel_scores is 'Scores of dissections whose engine is kernel: the same numbers as the views give, for more concepts';
 
 create table if not exists null_samples (
-    dissection_id integer not null,
-    layer_id integer not null,
-    concept_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
+    concept_id integer not null,  -- references concepts
     mean double not null,
     sd double not null,
     null_group integer
+    -- key: dissection_id, layer_id, null_group, concept_id
 );
 comment on table null_samples is 'What rank_reorder scores when images are drawn at random: its null has no formula';
 
 create table if not exists null_quantiles (
-    dissection_id integer not null,
-    layer_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
     z double not null,
     p double not null,
     null_group integer
+    -- key: dissection_id, layer_id, null_group, z; checked by null_quantiles_fall
 );
 comment on table null_quantiles is 'How often a neuron unrelated to the images gets a label with at least this z';
 comment on column null_quantiles.null_group is 'The neurons that share this null: see the view dissected_neurons';
 comment on column null_quantiles.p is 'Falls with z; a label''s p is that of the largest z here that it reaches';
 
 create table if not exists labelled_layers (
-    dissection_id integer not null,
-    layer_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
     neurons integer not null,
     null_groups bigint not null
+    -- key: dissection_id, layer_id
 );
 comment on table labelled_layers is
     'The ledger of labels: a layer is here exactly when its null and the checks of its labels are in their tables';
@@ -340,12 +402,13 @@ comment on column labelled_layers.null_groups is
     'Sum of the different null_group of these neurons, which tells whether their nulls are the ones that are there';
 
 create table if not exists label_checks (
-    dissection_id integer not null,
-    neuron_id integer not null,
-    concept_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    concept_id integer not null,  -- references concepts
     z_within_class double,
     split_half_agrees boolean,
     bootstrap_share double
+    -- key: dissection_id, neuron_id, concept_id
 );
 comment on table label_checks is 'Whether a label hangs on the classes of images, or on which images there were';
 comment on column label_checks.concept_id is 'The label that was checked';
@@ -361,8 +424,8 @@ comment on column label_checks.bootstrap_share is
 create table if not exists edits (
     edit_id integer not null,
     name varchar not null,
-    network_id integer not null,
-    dissection_id integer not null,
+    network_id integer not null,  -- references networks
+    dissection_id integer not null,  -- references dissections
     layer varchar not null,
     rule varchar not null,
     tau double,
@@ -372,10 +435,11 @@ create table if not exists edits (
     concepts varchar[],
     sql varchar,
     control varchar,
-    control_of integer,
+    control_of integer,  -- references edits
     draw integer,
     created_at timestamp not null,
     fingerprint varchar not null
+    -- key: edit_id
 );
 comment on table edits is 'Weight edits that were tried, and the controls that a chosen one is compared with';
 comment on column edits.network_id is 'The network that is edited';
@@ -393,69 +457,85 @@ comment on column edits.control is
 comment on column edits.control_of is 'The edit that a control belongs to';
 comment on column edits.draw is 'Which of several random controls of its kind, from 1';
 
-create table if not exists edit_layers (edit_id integer not null, layer_id integer not null);
+create table if not exists edit_layers (
+    edit_id integer not null,  -- references edits
+    layer_id integer not null  -- references layers
+    -- key: edit_id, layer_id
+);
 comment on table edit_layers is 'The layers whose weights an edit scales';
 
 create table if not exists edit_scales (
-    edit_id integer not null,
-    neuron_id integer not null,
+    edit_id integer not null,  -- references edits
+    neuron_id integer not null,  -- references neurons
     scale double not null,
     bias_scale double not null
+    -- key: edit_id, neuron_id; checked by edit_scales_cover_their_layers
 );
 comment on table edit_scales is 'What each weight row and bias was multiplied by, kept as it was applied';
 
 create table if not exists edit_predictions (
-    edit_id integer not null,
-    image_id integer not null,
+    edit_id integer not null,  -- references edits
+    image_id integer not null,  -- references images
     class varchar not null,
     confidence float not null,
     loss float
+    -- key: edit_id, image_id; checked by edit_predictions_match_the_ledger
 );
 comment on table edit_predictions is 'What an edited network says of an image, for every edit that was tried; as predictions';
 
 create table if not exists edit_blocks (
-    edit_id integer not null,
-    split_id integer not null,
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
     block integer not null,
     images integer not null,
     seconds double not null,
     finished_at timestamp not null
+    -- key: edit_id, split_id, block
 );
 comment on table edit_blocks is 'The ledger of edit_predictions, as extraction_blocks';
 comment on column edit_blocks.seconds is 'Wall time of the block, shared by the edits that were computed with it';
 
 create table if not exists edit_choices (
-    edit_id integer not null,
-    split_id integer not null,
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
     edits_tried integer not null,
     chosen_at timestamp not null
+    -- key: edit_id, split_id
 );
 comment on table edit_choices is 'Edits that were chosen as the best of those tried, and the split they were chosen on';
 comment on column edit_choices.edits_tried is 'Among so many edits of that network';
 
-create table if not exists split_openings (edit_id integer not null, split_id integer not null, opened_at timestamp not null);
+create table if not exists split_openings (
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
+    opened_at timestamp not null
+    -- key: edit_id, split_id
+);
 comment on table split_openings is 'When the test images were looked at, and for which edit: every further opening weakens the next';
 
 create table if not exists edit_intervals (
-    edit_id integer not null,
-    split_id integer not null,
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
     low double not null,
     high double not null,
     loss_low double,
     loss_high double,
     bootstraps integer not null,
     seed integer not null
+    -- key: edit_id, split_id
 );
 comment on table edit_intervals is 'Paired bootstrap 95 % intervals of what an edit changed: images resampled with both predictions';
 comment on column edit_intervals.low is 'Of the difference in accuracy, after less before';
 comment on column edit_intervals.loss_low is 'Of the difference in mean loss; NULL where losses are not known';
 
 create table if not exists edit_causes (
-    edit_id integer not null,
-    image_id integer not null,
-    neuron_id integer not null,
+    edit_id integer not null,  -- references edits
+    image_id integer not null,  -- references images
+    neuron_id integer not null,  -- references neurons
     rank integer not null,
     contribution double not null
+    -- key: edit_id, image_id, neuron_id
+    -- key: edit_id, image_id, rank
 );
 comment on table edit_causes is 'For images whose class a chosen edit changed, the neurons that changed it most';
 comment on column edit_causes.contribution is
@@ -465,17 +545,18 @@ comment on column edit_causes.contribution is
 
 create table if not exists ablations (
     ablation_id integer not null,
-    network_id integer not null,
-    split_id integer not null,
-    layer_id integer not null,
-    neuron_id integer,
-    dissection_id integer,
-    concept_id integer,
+    network_id integer not null,  -- references networks
+    split_id integer not null,  -- references splits
+    layer_id integer not null,  -- references layers
+    neuron_id integer,  -- references neurons
+    dissection_id integer,  -- references dissections
+    concept_id integer,  -- references concepts
     draw integer,
     neurons integer not null,
     images integer not null,
     seed integer not null,
     fingerprint varchar not null
+    -- key: ablation_id
 );
 comment on table ablations is 'Neurons whose output was set to 0, one by one or many at once, over images of a split';
 comment on column ablations.neuron_id is 'The one neuron; NULL where there were several';
@@ -486,7 +567,7 @@ comment on column ablations.neurons is 'How many neurons were silenced at once';
 comment on column ablations.images is 'How many images that was measured on: all sound ones of the split, or a sample';
 
 create table if not exists ablation_effects (
-    ablation_id integer not null,
+    ablation_id integer not null,  -- references ablations
     class varchar not null,
     images integer not null,
     gained integer not null,
@@ -494,6 +575,7 @@ create table if not exists ablation_effects (
     flips integer not null,
     loss_change double not null,
     loss_change_sd double not null
+    -- key: ablation_id, class
 );
 comment on table ablation_effects is 'What an ablation did to the images of a true class';
 comment on column ablation_effects.gained is 'Images that came right';
@@ -504,7 +586,11 @@ comment on column ablation_effects.loss_change_sd is 'Its standard deviation ove
 
 -- ---------------------------------------------------------------- upkeep
 
-create table if not exists table_versions (table_name varchar not null, version bigint not null);
+create table if not exists table_versions (
+    table_name varchar not null,
+    version bigint not null
+    -- key: table_name
+);
 comment on table table_versions is 'Counts the commits that wrote to a table, so that a build knows what is stale';
 
 create table if not exists view_builds (
@@ -514,8 +600,14 @@ create table if not exists view_builds (
     row_count bigint not null,
     seconds double not null,
     built_at timestamp not null
+    -- key: view
 );
 comment on table view_builds is 'The materialised views: what they were built from and a hash of what came out';
 
-create table if not exists view_parts (view varchar not null, dissection_id integer not null, fingerprint varchar not null);
+create table if not exists view_parts (
+    view varchar not null,
+    dissection_id integer not null,  -- no reference: a deleted dissection keeps its row until the next build
+    fingerprint varchar not null
+    -- key: view, dissection_id
+);
 comment on table view_parts is 'The materialised views that are kept by dissection: what each part was built from';

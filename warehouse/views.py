@@ -28,14 +28,13 @@ import duckdb
 
 from dissectdb.did_you_mean import choices
 from dissectdb.warehouse.errors import is_out_of_memory
+from dissectdb.warehouse.schema import SQL
 
 log = logging.getLogger("dissectdb")
 
 AT_ONCE = 4096  # images or neurons of a slice, at most
 LEAST_AT_ONCE = 64  # below this the activations would be read too often
 SMALLER = 4  # times, after memory ran out
-
-SQL = Path(__file__).resolve().parent.parent / "sql"
 
 
 class ViewError(ValueError):
