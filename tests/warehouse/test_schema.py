@@ -94,3 +94,12 @@ def test_a_repeated_row_of_any_table_with_a_key_breaks_a_contract(scored: Wareho
     names = {key.check or "keys_are_unique" for key in table.keys}
     queries = {contract.name: contract.sql for contract in contracts.checks()}
     assert [name for name in names if scored.rows(queries[name]).height == 0] == []
+
+
+def test_the_facts_about_the_file_are_those_that_its_comment_names(tiny: Warehouse) -> None:
+    [comment] = tiny.rows("select comment from duckdb_tables() where table_name = 'warehouse_info'")["comment"]
+    keys = set(tiny.rows("select key from warehouse_info")["key"])
+    assert {key.partition(":")[0] for key in keys} == {"schema_version", "views", "view"}
+    assert "schema_version" in comment
+    assert "view:NAME" in comment
+    assert "created_by" not in comment
