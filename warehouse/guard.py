@@ -172,7 +172,7 @@ def _trim(query: str) -> str:
 def _tree(statement: str) -> dict:
     """The tree of a SELECT, by DuckDB's parser. Raises QueryRefused for any other statement."""
     parser = _parser().cursor()  # one cursor per call, because threads must not share it
-    answer = parser.execute("select json_serialize_sql(?)", [statement]).fetchone()[0]
+    [(answer,)] = parser.execute("select json_serialize_sql(?)", [statement]).fetchall()
     tree = json.loads(answer)
     if not tree["error"]:
         if (count := len(tree["statements"])) != 1:
@@ -190,7 +190,7 @@ def _tree(statement: str) -> dict:
         raise QueryRefused(f"one statement at a time: here are {len(kinds)}")
     if kinds == ["MULTI"]:
         raise QueryRefused("PIVOT … ON makes a type, so it is refused; write FROM t PIVOT (sum(x) FOR y IN (1))")
-    word = re.match(r"\w*", _trim(statement)).group().upper()
+    word = re.split(r"\W", _trim(statement), maxsplit=1)[0].upper()
     thing = kinds[0] if word == "WITH" else word
     raise QueryRefused(f"{thing} is refused, a query can only read; write {ALLOWED}")
 

@@ -48,8 +48,13 @@ POLL = 0.01  # well below PAUSE, so that a waiting process finds the gap
 PATIENCE = 1.0  # after which a message names the process that is waited for
 
 T = TypeVar("T")
+Config = dict[str, str | bool | int | float | list[str]]  # as duckdb.connect has it
 
 log = logging.getLogger("dissectdb")
+
+
+class _OfThread(threading.local):
+    uses = 0  # in which this thread is
 
 
 class HeldFile:
@@ -82,7 +87,7 @@ class HeldFile:
         confined = (
             guard.CONFINED | locked if write else {key: guard.CONFINED[key] for key in guard.CONFINED if "auto" in key}
         )
-        self._config = {"storage_compatibility_version": STORAGE} | confined
+        self._config: Config = {"storage_compatibility_version": STORAGE, **confined}
         # The join order depends on table statistics, and closing the file changes them.
         self._busy, self._pause = (0.0, 0.0) if deterministic else (BUSY, PAUSE)
         self._write = write
@@ -90,7 +95,7 @@ class HeldFile:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._is_writing = False
         self._users = 0
-        self._own = threading.local()  # .uses: how many this thread is in
+        self._own = _OfThread()
         self._writers_waiting = 0
         self._pinned = str(path) == ":memory:"
         self._closed = False
@@ -112,7 +117,7 @@ class HeldFile:
         """The connection, while the block lasts. Not within another use of the same thread."""
         with self._changed:
             connection = self._enter(write)
-        self._own.uses = getattr(self._own, "uses", 0) + 1
+        self._own.uses += 1
         try:
             yield connection
         finally:
@@ -149,7 +154,7 @@ class HeldFile:
         A reader is first given a folder to spill to. Then the threads are reduced, down to one.
         """
         with self._changed:
-            if self._pinned or getattr(self._own, "uses", 0):  # the connection is in use
+            if self._pinned or self._own.uses:  # the connection is in use
                 return False
             self._changed.wait_for(lambda: not self._users)
             fewer = self.resources.with_fewer_threads()

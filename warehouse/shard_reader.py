@@ -76,7 +76,7 @@ def files(folder: Path) -> list[File]:
     for state in states:
         receipt = _receipt(folder, state.shard)
         for name, rows in receipt["files"].items():
-            found.append(File(NAME.fullmatch(name)[1], folder / name, rows))
+            found.append(File(name.partition("/")[0].removeprefix("table="), folder / name, rows))
         name = f"{RECEIPTS}/shard={state.shard}.parquet"
         found.append(File("extraction_blocks", folder / name, receipt["blocks"]))
     return found

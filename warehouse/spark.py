@@ -255,8 +255,10 @@ def _columns() -> dict[str, tuple[Column, ...]]:
     tables = {}
     for statement in sqlglot.parse((SQL / "tables.sql").read_text(encoding="utf-8"), dialect="duckdb"):
         if isinstance(statement, exp.Create):
-            tables[statement.find(exp.Table).name] = tuple(
-                Column(column.name, column.kind.sql(dialect="spark"), not column.find(exp.NotNullColumnConstraint))
+            tables[statement.this.this.name] = tuple(
+                Column(
+                    column.name, column.args["kind"].sql(dialect="spark"), not column.find(exp.NotNullColumnConstraint)
+                )
                 for column in statement.find_all(exp.ColumnDef)
             )
     return tables

@@ -1,4 +1,4 @@
--- A row is a dissection by a scorer, an engine or a rule that no view knows: it would come out empty.
+-- A row is a dissection with a scorer, an engine or a rule that no view has: its results would be empty.
 
 select dissection_id, scorer, engine, rule
 from dissections
