@@ -1,13 +1,13 @@
-"""Nothing is lost, whatever stops a command: it is killed, interrupted, short of disk, its log is damaged.
+"""Disturb commands (kill, interrupt, full disk, damaged log) and test that nothing is lost.
 
 python -m bench.crash                               # 292 kills and 200 other disturbances
 python -m bench.crash --only "at any time:modify:7" # one of them again
 
-A small study is extracted, modified, … undisturbed. Then each command is disturbed at a moment of chance and run again,
-and every table, view and file must be what it is after the undisturbed run; surrogate ids and the bytes of the edited
-network are, nothing else lies beside the warehouse, and `check` holds. A signal that is to stop a command, a full disk
-and a log that cannot be read each have to be one line that says what to do. Full disks are small tmpfs where that can
-be mounted (by root), else a largest size of files.
+First every command runs on a small study undisturbed. Then each command is disturbed at a random moment and run again.
+After that every table, view and file must equal those of the undisturbed run, including surrogate ids and the bytes of
+the edited network; no other file may lie beside the warehouse, and `check` must pass. A signal that stops a command, a
+full disk and an unreadable log must each give one line that tells what to do. A full disk is a small tmpfs if one can
+be mounted (by root), else a limit on the size of files.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Commands in forks that a signal meets at a chosen moment, and whether what they left is what it should be.
+"""Run commands in forks, send a signal at a chosen moment, and judge what they left behind.
 
-lab = Lab(folder)                      # a small study, extracted, modified, … undisturbed: the references
-world = lab.start("modify", folder)    # a world of one's own, as it was before the command
+lab = Lab(folder)                      # runs every command on a small study undisturbed, for reference
+world = lab.start("modify", folder)    # a copy of the study, as before the command
 ended = lab.run(world, "modify", Moment("commit", 3, 0.5))    # killed half way through the third commit
-wrong = lab.judge(world, "modify")     # None where the rerun ends as the undisturbed run did
+wrong = lab.judge(world, "modify")     # None if the rerun ends like the undisturbed run
 
-The process that forks has torch and the models' code imported and has used neither, so that a run starts at once.
+The forking process has imported torch and the models' code but used neither, so that each run starts at once.
 """
 
 from __future__ import annotations

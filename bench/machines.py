@@ -1,11 +1,11 @@
-"""Whether views are built and contracts checked on any machine: threads × memory, each run in a new process.
+"""Build the views and check the contracts with every combination of threads and memory, each in a new process.
 
     python -m bench.machines                                       # FER2013's size, 15 machines
     python -m bench.machines --images 500 --neurons 100 --threads 2 16 --memories 500MB default   # sooner
 
-Made activations of 11 layers (the VGGNet's, scaled to the number of neurons) enter as arrays do. Then `build
---full-refresh` and `check` run on the same file with every number of threads and every limit. A thread more than there
-are cores is slower, but needs memory as on a machine that has it. Peak memory is the resident size of the process.
+Synthetic activations of 11 layers (the VGGNet's, scaled to the number of neurons) are imported like arrays. Then `build
+--full-refresh` and `check` run on the same file with every number of threads and every limit. More threads than cores
+are slower, but need as much memory as on a machine with that many cores. Peak memory is the resident size.
 """
 
 from __future__ import annotations

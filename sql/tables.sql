@@ -2,32 +2,55 @@
 --
 -- Ids are integers for joins and mean nothing outside this file; a fingerprint is the SHA-256 of the content
 -- itself (weights, pixels, text, parameters). Names are never identities: the same name with other bytes is
--- another row. Constraints are left to sql/checks/: a primary key would make inserts eleven times slower.
+-- another row.
+--
+-- Keys and references are declared here, in comments that warehouse/schema.py reads, and `dissectdb check` looks for
+-- rows that break them. A real primary key would make inserts eleven times slower. "; checked by NAME" names the
+-- contract of sql/checks that covers a key or reference, where a check by key would be too slow.
 
-create table if not exists warehouse_info (key varchar not null, value varchar not null);
-comment on table warehouse_info is 'Facts about this file: schema_version, created_by';
+create table if not exists warehouse_info (
+    key varchar not null,
+    value varchar not null
+    -- key: key
+);
+comment on table warehouse_info is
+    'Facts about this file: schema_version; views and view:NAME, hashes of the SQL of the installed views';
 
--- ---------------------------------------------------------------- what was looked at
+-- ---------------------------------------------------------------- images
 
 create table if not exists datasets (
     dataset_id integer not null,
     name varchar not null,
     source varchar not null,
     fingerprint varchar not null
+    -- key: dataset_id
 );
 comment on table datasets is 'One row per content of a dataset; a changed image makes a new row';
-comment on column datasets.source is 'Path it was read from, or the name of a generator';
-comment on column datasets.fingerprint is 'SHA-256 over the bytes of every file in order';
+comment on column datasets.source is 'Path that the images were read from, or the kind of a generator';
+comment on column datasets.fingerprint is
+    'SHA-256 of every byte that was read, in order, and of the settings that decide what is an image';
 
-create table if not exists classes (dataset_id integer not null, position integer not null, class varchar not null);
-comment on table classes is 'The classes of a dataset, in its own order';
+create table if not exists classes (
+    dataset_id integer not null,  -- references datasets
+    position integer not null,
+    class varchar not null
+    -- key: dataset_id, class
+    -- key: dataset_id, position
+);
+comment on table classes is 'The classes of a dataset, in the order of the dataset';
 
-create table if not exists splits (split_id integer not null, dataset_id integer not null, split varchar not null);
-comment on table splits is 'train, validation or test of a dataset, or all: what a probing set is chosen from';
+create table if not exists splits (
+    split_id integer not null,
+    dataset_id integer not null,  -- references datasets
+    split varchar not null
+    -- key: split_id
+    -- key: dataset_id, split
+);
+comment on table splits is 'train, validation and test of a dataset, or the one split all';
 
 create table if not exists images (
     image_id integer not null,
-    split_id integer not null,
+    split_id integer not null,  -- references splits
     position integer not null,
     path varchar,
     class varchar,
@@ -36,25 +59,28 @@ create table if not exists images (
     height integer,
     thumbnail blob,
     defect varchar
+    -- key: image_id
 );
-comment on table images is 'One row per image of a dataset, the defective ones included';
-comment on column images.position is 'Place in the dataset, from 0, counted over all splits';
-comment on column images.path is 'File or line that it was read from';
+comment on table images is 'One row per image of a dataset, including those with a defect';
+comment on column images.position is 'Position in the dataset, from 0, counted over all splits';
+comment on column images.path is 'File, or file and line, that it was read from; NULL for a generated image';
 comment on column images.class is 'True class by name; NULL where the dataset has none';
-comment on column images.sha256 is 'SHA-256 of the decoded pixels and their shape; of the bytes where unreadable';
-comment on column images.thumbnail is 'PNG, at most 64 pixels a side; NULL where unreadable';
+comment on column images.sha256 is
+    'SHA-256 of the decoded pixels and their shape; of the bytes if they cannot be decoded';
+comment on column images.thumbnail is 'PNG of at most 64 pixels a side; NULL if the image cannot be decoded';
 comment on column images.defect is
-    'NULL, or why the image is left out of everything: unreadable: …, blank, blank: …, repeat of <position>';
+    'NULL, or why no network is run on the image: unreadable: …, blank, blank: …, repeat of <position>';
 
 create table if not exists left_out (
-    dataset_id integer not null,
+    dataset_id integer not null,  -- references datasets
     reason varchar not null,
     detail varchar not null,
     files bigint not null
+    -- key: dataset_id, reason, detail
 );
-comment on table left_out is 'Files of a dataset''s folder that are not among its images, counted by reason';
+comment on table left_out is 'Files in the folder of a dataset that are not images of it, counted by reason';
 comment on column left_out.reason is 'ending, hidden, not a file, outside a class folder';
-comment on column left_out.detail is 'The ending, or the folder that the images outside a class folder lie in; else empty';
+comment on column left_out.detail is 'The ending, or the folder of the images that are in no class folder; else empty';
 
 -- ---------------------------------------------------------------- concepts and CLIP
 
@@ -63,21 +89,29 @@ create table if not exists concept_sets (
     name varchar not null,
     templates varchar[] not null,
     fingerprint varchar not null
+    -- key: concept_set_id
 );
-comment on table concept_sets is 'A list of concepts with the prompt templates that it is embedded with';
+comment on table concept_sets is 'A list of concepts, with the prompt templates that it is embedded with';
 comment on column concept_sets.templates is 'Prompts with {} for the concept; their embeddings are averaged';
 comment on column concept_sets.fingerprint is 'SHA-256 of concepts, their classes and templates, in order';
 
 create table if not exists concepts (
     concept_id integer not null,
-    concept_set_id integer not null,
+    concept_set_id integer not null,  -- references concept_sets
     position integer not null,
     concept varchar not null
+    -- key: concept_id
+    -- key: concept_set_id, position
+    -- key: concept_set_id, concept
 );
-comment on table concepts is 'The concepts of a set, in its order';
+comment on table concepts is 'The concepts of a set, in the order of the set';
 
-create table if not exists concept_classes (concept_id integer not null, class varchar not null);
-comment on table concept_classes is 'Which classes a concept stands for, by name';
+create table if not exists concept_classes (
+    concept_id integer not null,  -- references concepts
+    class varchar not null
+    -- key: concept_id, class
+);
+comment on table concept_classes is 'The classes that a concept describes, by name';
 
 create table if not exists clips (
     clip_id integer not null,
@@ -87,24 +121,27 @@ create table if not exists clips (
     logit_bias double,
     preprocessing varchar not null,
     fingerprint varchar not null
+    -- key: clip_id
 );
-comment on table clips is 'CLIP models, by content';
-comment on column clips.weights is 'Pretrained tag or file';
-comment on column clips.logit_scale is 'The factor on cosines that the model was trained with, already exponentiated';
-comment on column clips.logit_bias is 'SigLIP''s bias on logits; NULL for CLIP';
+comment on table clips is 'CLIP models; other weights make another row';
+comment on column clips.weights is 'Name of pretrained weights, or a file';
+comment on column clips.logit_scale is 'Factor on cosines that the model was trained with, after exponentiation';
+comment on column clips.logit_bias is 'Bias on the logits of SigLIP; NULL for CLIP';
 comment on column clips.preprocessing is 'JSON: size, resize mode, interpolation, mean, std';
 
 create table if not exists image_embeddings (
-    clip_id integer not null,
-    image_id integer not null,
+    clip_id integer not null,  -- references clips
+    image_id integer not null,  -- references images
     embedding float[] not null
+    -- key: clip_id, image_id; checked by image_embeddings_match_the_ledger
 );
 comment on table image_embeddings is 'CLIP image embeddings of unit length';
 
 create table if not exists concept_embeddings (
-    clip_id integer not null,
-    concept_id integer not null,
+    clip_id integer not null,  -- references clips
+    concept_id integer not null,  -- references concepts
     embedding float[] not null
+    -- key: clip_id, concept_id
 );
 comment on table concept_embeddings is 'CLIP text embeddings, averaged over templates, of unit length';
 
@@ -117,57 +154,73 @@ create table if not exists networks (
     weights varchar,
     preprocessing varchar not null,
     classes varchar[] not null,
-    parent_network_id integer,
-    edit_id integer,
+    parent_network_id integer,  -- references networks
+    edit_id integer,  -- references edits
     fingerprint varchar not null
+    -- key: network_id
 );
 comment on table networks is 'Probed networks; an edited network is one more row';
-comment on column networks.weights is 'Checkpoint file, or pretrained';
+comment on column networks.weights is 'File of the weights, or pretrained, or random';
 comment on column networks.preprocessing is 'JSON: size, mode, resize, interpolation, mean, std';
-comment on column networks.classes is 'Names of the outputs, in the order of the logits; of one that meets a class, the dataset''s';
-comment on column networks.parent_network_id is 'The network that this one is an edit of; NULL for an original';
+comment on column networks.classes is
+    'Names of the outputs, in the order of the logits; an output that matches a class of the dataset has its name';
+comment on column networks.parent_network_id is 'The network that was edited; NULL for an original';
 comment on column networks.edit_id is 'The edit that made it; NULL for an original';
-comment on column networks.fingerprint is 'SHA-256 of architecture, arguments, weights, classes and preprocessing';
+comment on column networks.fingerprint is
+    'SHA-256 of architecture, arguments, weights, classes and preprocessing; of an edited network, of the original''s fingerprint and the edit''s';
 
 create table if not exists layers (
     layer_id integer not null,
-    network_id integer not null,
+    network_id integer not null,  -- references networks
     layer varchar not null,
     pooling varchar not null,
     position integer not null,
     fingerprint varchar not null,
     call integer
+    -- key: layer_id
 );
 comment on table layers is 'Layers whose output is recorded';
 comment on column layers.layer is 'Dotted module path, as in named_modules()';
 comment on column layers.pooling is 'avg or max over a map or tokens, cls for token 0, none for a linear layer';
-comment on column layers.position is 'Place in the network, from 0 nearest the image';
-comment on column layers.call is 'Which run of the module in a pass, from 1; NULL: the last';
+comment on column layers.position is 'Position of the module in named_modules(): a smaller one is nearer the image';
+comment on column layers.call is 'Which call of the module in one forward pass, from 1; NULL: the last';
 
 create table if not exists neurons (
     neuron_id integer not null,
-    layer_id integer not null,
+    layer_id integer not null,  -- references layers
     unit integer not null,
     weight_l1 double,
     weight_l2 double,
     bias double
+    -- key: neuron_id
 );
-comment on table neurons is 'Channels of a convolution, outputs of a linear layer; the ids of a layer are contiguous';
-comment on column neurons.unit is 'Place in the layer, from 0';
-comment on column neurons.weight_l1 is 'Sum of absolute weights of the neuron''s row; NULL where the layer has no weight';
-comment on column neurons.weight_l2 is 'Euclidean length of that row';
+comment on table neurons is 'Channels of a convolution or outputs of a linear layer; the ids of a layer are contiguous';
+comment on column neurons.unit is 'Index in the layer, from 0';
+comment on column neurons.weight_l1 is
+    'Sum of the absolute weights of the neuron''s row; NULL if the layer has no weights';
+comment on column neurons.weight_l2 is 'Euclidean norm of that row';
 
-create table if not exists activations (neuron_id integer not null, image_id integer not null, value float not null);
+create table if not exists activations (
+    neuron_id integer not null,  -- references neurons; checked by activations_are_of_known_neurons_and_images
+    image_id integer not null,  -- references images; checked by activations_are_of_known_neurons_and_images
+    value float not null
+    -- key: neuron_id, image_id; checked by activations_match_the_ledger
+);
 comment on table activations is 'Pooled output of a neuron for an image, before any following non-linearity';
 comment on column activations.value is 'Never NULL, NaN or infinite';
 
-create table if not exists block_tops (neuron_id integer not null, image_id integer not null, value float not null);
+create table if not exists block_tops (
+    neuron_id integer not null,  -- references neurons; checked by block_tops_are_activations
+    image_id integer not null,  -- references images; checked by block_tops_are_activations
+    value float not null
+    -- key: neuron_id, image_id; checked by block_tops_are_activations
+);
 comment on table block_tops is
-    'Of each neuron the 256 highest activations of each block of images: none but these can be among the best of all';
+    'The 256 highest activations of each neuron in each block of images; the best of all images are among them';
 
 create table if not exists block_sums (
-    split_id integer not null,
-    neuron_id integer not null,
+    split_id integer not null,  -- references splits; checked by block_sums_match_the_ledger
+    neuron_id integer not null,  -- references neurons; checked by block_sums_match_the_ledger
     block integer not null,
     images integer not null,
     total double not null,
@@ -175,28 +228,36 @@ create table if not exists block_sums (
     lowest float not null,
     highest float not null,
     distinct_values integer not null
+    -- key: split_id, neuron_id, block
 );
-comment on table block_sums is 'What the activations of a neuron in a block of images come to; blocks add up';
+comment on table block_sums is
+    'Statistics of the activations of a neuron over a block of images; they add up over blocks';
 comment on column block_sums.block is 'As in extraction_blocks';
 comment on column block_sums.total is 'Sum of the activations';
 comment on column block_sums.total_squares is 'Sum of their squares';
-comment on column block_sums.distinct_values is 'How many different ones; 256 for that many or more';
+comment on column block_sums.distinct_values is 'Number of different activations; 256 means 256 or more';
 
-create table if not exists block_values (split_id integer not null, neuron_id integer not null, value float not null);
-comment on table block_values is 'The different activations of a neuron in a block, where they are fewer than 256';
+create table if not exists block_values (
+    split_id integer not null,  -- references splits
+    neuron_id integer not null,  -- references neurons
+    value float not null
+    -- no key: a value is there once for each block that it occurs in
+);
+comment on table block_values is 'The different activations of a neuron in a block, if there are fewer than 256';
 
 create table if not exists predictions (
-    network_id integer not null,
-    image_id integer not null,
+    network_id integer not null,  -- references networks
+    image_id integer not null,  -- references images
     class varchar not null,
     confidence float not null,
     loss float,
     probabilities float[] not null
+    -- key: network_id, image_id; checked by predictions_match_the_ledger
 );
-comment on table predictions is 'What a network says of an image';
+comment on table predictions is 'The output of a network for an image';
 comment on column predictions.class is 'Class of the largest logit';
 comment on column predictions.confidence is 'Its probability';
-comment on column predictions.loss is 'Cross-entropy in nats; NULL where the true class is no output of the network';
+comment on column predictions.loss is 'Cross-entropy in nats; NULL if the network has no output for the true class';
 comment on column predictions.probabilities is 'Softmax of the logits, in the order of networks.classes';
 
 -- ---------------------------------------------------------------- what was run
@@ -204,39 +265,44 @@ comment on column predictions.probabilities is 'Softmax of the logits, in the or
 create table if not exists extractions (
     extraction_id integer not null,
     target varchar not null,
-    split_id integer not null,
-    network_id integer,
-    layer_id integer,
-    clip_id integer,
+    split_id integer not null,  -- references splits
+    network_id integer,  -- references networks
+    layer_id integer,  -- references layers
+    clip_id integer,  -- references clips
     device varchar not null,
     precision varchar not null,
     versions varchar not null,
     started_at timestamp not null,
     fingerprint varchar not null
+    -- key: extraction_id
 );
-comment on table extractions is 'One row per thing computed over one split: a layer, predictions or image embeddings';
+comment on table extractions is 'One row per layer, predictions or image embeddings that were computed over a split';
 comment on column extractions.target is 'activations (layer_id), predictions (network_id) or image_embeddings (clip_id)';
-comment on column extractions.versions is 'JSON: dissectdb, torch, open_clip, python';
+comment on column extractions.versions is
+    'JSON: extraction (raised when the code that computes changes its results), torch, open_clip, python, device, threads, deterministic';
 
 create table if not exists extraction_blocks (
-    extraction_id integer not null,
+    extraction_id integer not null,  -- references extractions
     block integer not null,
     images integer not null,
     seconds double not null,
     finished_at timestamp not null
+    -- key: extraction_id, block; checked by ledger_blocks_have_no_gaps
 );
-comment on table extraction_blocks is 'The ledger: a block is here exactly when its rows are in their table';
-comment on column extraction_blocks.block is 'From 0, over the sound images of the split in order of position';
-comment on column extraction_blocks.seconds is 'Wall time of computing the block, shared by what was computed with it';
+comment on table extraction_blocks is 'The ledger: a block is listed exactly when its rows are in their table';
+comment on column extraction_blocks.block is
+    'From 0, over the images of the split without a defect, in order of position';
+comment on column extraction_blocks.seconds is
+    'Wall time of the block; everything that was computed in the same pass has the same time';
 
--- ---------------------------------------------------------------- questions asked
+-- ---------------------------------------------------------------- dissections
 
 create table if not exists dissections (
     dissection_id integer not null,
-    network_id integer not null,
-    split_id integer not null,
-    clip_id integer not null,
-    concept_set_id integer not null,
+    network_id integer not null,  -- references networks
+    split_id integer not null,  -- references splits
+    clip_id integer not null,  -- references clips
+    concept_set_id integer not null,  -- references concept_sets
     scorer varchar not null,
     engine varchar not null,
     top_k integer not null,
@@ -260,109 +326,127 @@ create table if not exists dissections (
     created_at timestamp not null,
     fingerprint varchar not null,
     min_images integer
+    -- key: dissection_id
 );
-comment on table dissections is 'One labelling of the neurons of a network: everything that its numbers depend on';
+comment on table dissections is
+    'One labelling of the neurons of a network, with every parameter that its numbers depend on';
 comment on column dissections.split_id is 'The probing set';
 comment on column dissections.scorer is 'soft_wpmi, wpmi, cos, cos_cubed, rank_reorder or pearson';
-comment on column dissections.engine is 'Who scores: sql (the views) or kernel (torch, into kernel_scores)';
-comment on column dissections.top_k is 'm: images per neuron that soft_wpmi and wpmi look at, or all that it fires on where they are fewer';
+comment on column dissections.engine is
+    'What computes the scores: sql (the views) or kernel (torch, into kernel_scores)';
+comment on column dissections.top_k is
+    'm: images per neuron that soft_wpmi and wpmi use; fewer if the neuron fires on fewer';
 comment on column dissections.softmax_scale is 'a: factor on cosines before the softmax over concepts';
 comment on column dissections.prior_weight is 'lambda: weight of the prior over neurons of the layer';
 comment on column dissections.p_first is 'p0: weight of the most active image; 1 for wpmi';
-comment on column dissections.p_last is 'p1: weight approached at the end of the top_k; 1 for wpmi';
+comment on column dissections.p_last is 'p1: weight at the end of the top_k; 1 for wpmi';
 comment on column dissections.rank_fraction is 'rank_reorder: share of the images that are reordered';
 comment on column dissections.rank_power is 'rank_reorder: p, the power of differences';
 comment on column dissections.rank_scale is 'rank_reorder: q, the power of the mean cosine';
-comment on column dissections.min_images is 'A neuron that fires on fewer images takes no label';
+comment on column dissections.min_images is 'A neuron that fires on fewer images gets no label';
 comment on column dissections.include_dead is 'Whether dead and sparse neurons count in the prior, as in CLIP-Dissect';
-comment on column dissections.kept_concepts is 'Best concepts of a neuron that the kernel keeps; SQL keeps all';
-comment on column dissections.null_draws is 'Draws of the null distribution that p is read from';
-comment on column dissections.bootstraps is 'Resamples of the probing images behind bootstrap_share; 0: none';
-comment on column dissections.seed is 'Of every random draw of this dissection';
-comment on column dissections.rule is 'What interpretable means: q (q at most q_limit) or tau (score above tau)';
-comment on column dissections.tau is 'Limit on the score';
-comment on column dissections.q_limit is 'Limit on the false-discovery share';
-comment on column dissections.accuracy_images is 'Top images whose class judges a neuron (5)';
-comment on column dissections.images_neurons is 'Most active interpretable neurons that speak for an image, per layer';
+comment on column dissections.kept_concepts is
+    'Number of best concepts per neuron that the kernel stores; SQL stores all';
+comment on column dissections.null_draws is 'Number of draws behind the null distribution that p comes from';
+comment on column dissections.bootstraps is 'Number of resamples of the probing images behind bootstrap_share; 0: none';
+comment on column dissections.seed is 'Seed of every random draw of this dissection';
+comment on column dissections.rule is 'When a label is interpretable: q (q at most q_limit) or tau (score above tau)';
+comment on column dissections.tau is 'Threshold of the score for the rule tau';
+comment on column dissections.q_limit is 'Highest false-discovery rate for the rule q';
+comment on column dissections.accuracy_images is 'Number of top images whose classes give a neuron''s accuracy';
+comment on column dissections.images_neurons is
+    'Number of most active interpretable neurons per layer that give an image its concepts';
 
 create table if not exists rank_permutations (
-    dissection_id integer not null,
+    dissection_id integer not null,  -- references dissections
     permutation integer not null,
     place integer not null,
     taken integer not null
+    -- key: dissection_id, permutation, place
 );
-comment on table rank_permutations is 'rank_reorder measures a neuron against these orders of its best images';
+comment on table rank_permutations is 'Random orders of the best images that rank_reorder compares a neuron with';
 comment on column rank_permutations.place is 'From 0: the least active of the best images';
-comment on column rank_permutations.taken is 'The place whose activation stands there after permuting';
+comment on column rank_permutations.taken is 'The place whose activation comes to this place in the random order';
 
--- ---------------------------------------------------------------- what torch computes about them
+-- ---------------------------------------------------------------- what torch computes for dissections
 
 create table if not exists kernel_scores (
-    dissection_id integer not null,
-    neuron_id integer not null,
-    concept_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    concept_id integer not null,  -- references concepts
     similarity double not null,
     z double
+    -- key: dissection_id, neuron_id, concept_id
 );
-comment on table kernel_scores is 'Scores of dissections whose engine is kernel: the same numbers as the views give, for more concepts';
+comment on table kernel_scores is
+    'Scores of dissections whose engine is kernel: equal to those of the views, for more concepts';
 
 create table if not exists null_samples (
-    dissection_id integer not null,
-    layer_id integer not null,
-    concept_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
+    concept_id integer not null,  -- references concepts
     mean double not null,
     sd double not null,
     null_group integer
+    -- key: dissection_id, layer_id, null_group, concept_id
 );
-comment on table null_samples is 'What rank_reorder scores when images are drawn at random: its null has no formula';
+comment on table null_samples is
+    'Scores of rank_reorder when images are drawn at random, because its null has no formula';
 
 create table if not exists null_quantiles (
-    dissection_id integer not null,
-    layer_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
     z double not null,
     p double not null,
     null_group integer
+    -- key: dissection_id, layer_id, null_group, z; checked by null_quantiles_fall
 );
-comment on table null_quantiles is 'How often a neuron unrelated to the images gets a label with at least this z';
-comment on column null_quantiles.null_group is 'The neurons that share this null: see the view dissected_neurons';
-comment on column null_quantiles.p is 'Falls with z; a label''s p is that of the largest z here that it reaches';
+comment on table null_quantiles is
+    'How often a neuron that is unrelated to the images gets a label with at least this z';
+comment on column null_quantiles.null_group is
+    'The group of neurons that this null is for: see the view dissected_neurons';
+comment on column null_quantiles.p is
+    'Falls as z rises; a label has the p of the largest z here that its own z reaches';
 
 create table if not exists labelled_layers (
-    dissection_id integer not null,
-    layer_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
     neurons integer not null,
     null_groups bigint not null
+    -- key: dissection_id, layer_id
 );
 comment on table labelled_layers is
-    'The ledger of labels: a layer is here exactly when its null and the checks of its labels are in their tables';
-comment on column labelled_layers.neurons is 'How many of its neurons take a label';
+    'The ledger of labels: a layer is listed exactly when its null and the checks of its labels are stored';
+comment on column labelled_layers.neurons is 'Number of its neurons that get a label';
 comment on column labelled_layers.null_groups is
-    'Sum of the different null_group of these neurons, which tells whether their nulls are the ones that are there';
+    'Sum of the different null_group of these neurons; if it differs from today''s, the stored nulls are out of date';
 
 create table if not exists label_checks (
-    dissection_id integer not null,
-    neuron_id integer not null,
-    concept_id integer not null,
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    concept_id integer not null,  -- references concepts
     z_within_class double,
     split_half_agrees boolean,
     bootstrap_share double
+    -- key: dissection_id, neuron_id, concept_id
 );
-comment on table label_checks is 'Whether a label hangs on the classes of images, or on which images there were';
+comment on table label_checks is
+    'Whether a label depends on the classes of the images, or on which images were in the probing set';
 comment on column label_checks.concept_id is 'The label that was checked';
 comment on column label_checks.z_within_class is
-    'z when images change places only within their class, for rank_reorder from 64 draws; NULL without classes';
+    'z when images are exchanged only within their class (rank_reorder: from 64 draws); NULL without classes';
 comment on column label_checks.split_half_agrees is
-    'The even and the odd probing images give the same label; NULL where the neuron fires on too few of either';
+    'Whether the even and the odd probing images give the same label; NULL if the neuron fires on too few of either';
 comment on column label_checks.bootstrap_share is
-    'Share of resamples of the probing images that give the label; NULL where none were drawn';
+    'Share of resamples of the probing images that give the label; NULL without resamples';
 
 -- ---------------------------------------------------------------- edits
 
 create table if not exists edits (
     edit_id integer not null,
     name varchar not null,
-    network_id integer not null,
-    dissection_id integer not null,
+    network_id integer not null,  -- references networks
+    dissection_id integer not null,  -- references dissections
     layer varchar not null,
     rule varchar not null,
     tau double,
@@ -372,121 +456,147 @@ create table if not exists edits (
     concepts varchar[],
     sql varchar,
     control varchar,
-    control_of integer,
+    control_of integer,  -- references edits
     draw integer,
     created_at timestamp not null,
     fingerprint varchar not null
+    -- key: edit_id
 );
-comment on table edits is 'Weight edits that were tried, and the controls that a chosen one is compared with';
+comment on table edits is 'Weight edits that were tried, and the controls that a chosen edit is compared with';
 comment on column edits.network_id is 'The network that is edited';
-comment on column edits.layer is 'The modules whose weights are scaled; edit_layers has the layers that their scales come from';
+comment on column edits.layer is
+    'The modules whose weights are scaled; edit_layers lists the layers that the scales come from';
 comment on column edits.rule is
-    'paper (score above tau), calibrated (q within the limit), weight_l1 (above the mean of the layer), proportional (to the score), ablate, or sql (the user''s own)';
+    'paper (score above tau), calibrated (q within the limit), weight_l1 (above the mean of the layer), proportional (to the score), ablate, or sql (a query of the user)';
 comment on column edits.tau is 'Threshold of the rule; NULL: the rule has none';
-comment on column edits.factor is 'What the rule multiplies weight rows by; NULL: the rule has none';
-comment on column edits.factor_down is 'What it divides the other weight rows by; NULL: the rule has none';
+comment on column edits.factor is 'Factor on the weight rows that the rule picks; NULL: the rule has none';
+comment on column edits.factor_down is 'Divisor of the other weight rows; NULL: the rule has none';
 comment on column edits.scale_bias is 'Whether biases are scaled like their weight rows';
-comment on column edits.concepts is 'ablate: the labels whose neurons are silenced; NULL: of every label';
-comment on column edits.sql is 'The user''s query that yielded layer, unit, scale; NULL: the rule is the view''s';
+comment on column edits.concepts is 'ablate: the labels whose neurons are silenced; NULL: every label';
+comment on column edits.sql is
+    'The user''s query for layer, unit and scale; NULL: the view weight_scales gives the scales';
 comment on column edits.control is
-    'NULL: tried for its own sake; else a control: all, random, matched, shuffled or bias (see edit_controls)';
+    'NULL: an edit of its own; else the kind of control: all, random, matched, shuffled or bias (see edit_controls)';
 comment on column edits.control_of is 'The edit that a control belongs to';
-comment on column edits.draw is 'Which of several random controls of its kind, from 1';
+comment on column edits.draw is 'Number of a random control among those of its kind, from 1';
 
-create table if not exists edit_layers (edit_id integer not null, layer_id integer not null);
+create table if not exists edit_layers (
+    edit_id integer not null,  -- references edits
+    layer_id integer not null  -- references layers
+    -- key: edit_id, layer_id
+);
 comment on table edit_layers is 'The layers whose weights an edit scales';
 
 create table if not exists edit_scales (
-    edit_id integer not null,
-    neuron_id integer not null,
+    edit_id integer not null,  -- references edits
+    neuron_id integer not null,  -- references neurons
     scale double not null,
     bias_scale double not null
+    -- key: edit_id, neuron_id; checked by edit_scales_cover_their_layers
 );
-comment on table edit_scales is 'What each weight row and bias was multiplied by, kept as it was applied';
+comment on table edit_scales is 'The factor on each weight row and bias, as it was applied';
 
 create table if not exists edit_predictions (
-    edit_id integer not null,
-    image_id integer not null,
+    edit_id integer not null,  -- references edits
+    image_id integer not null,  -- references images
     class varchar not null,
     confidence float not null,
     loss float
+    -- key: edit_id, image_id; checked by edit_predictions_match_the_ledger
 );
-comment on table edit_predictions is 'What an edited network says of an image, for every edit that was tried; as predictions';
+comment on table edit_predictions is
+    'The output of an edited network for an image, for every edit that was tried; columns as in predictions';
 
 create table if not exists edit_blocks (
-    edit_id integer not null,
-    split_id integer not null,
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
     block integer not null,
     images integer not null,
     seconds double not null,
     finished_at timestamp not null
+    -- key: edit_id, split_id, block
 );
-comment on table edit_blocks is 'The ledger of edit_predictions, as extraction_blocks';
-comment on column edit_blocks.seconds is 'Wall time of the block, shared by the edits that were computed with it';
+comment on table edit_blocks is 'The ledger of edit_predictions, as extraction_blocks is of the rest';
+comment on column edit_blocks.seconds is 'Wall time of the block; edits that were computed together have the same time';
 
 create table if not exists edit_choices (
-    edit_id integer not null,
-    split_id integer not null,
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
     edits_tried integer not null,
     chosen_at timestamp not null
+    -- key: edit_id, split_id
 );
-comment on table edit_choices is 'Edits that were chosen as the best of those tried, and the split they were chosen on';
-comment on column edit_choices.edits_tried is 'Among so many edits of that network';
+comment on table edit_choices is 'Edits that were chosen as the best of those tried, and the split that decided';
+comment on column edit_choices.edits_tried is 'Number of edits of that network that were tried';
 
-create table if not exists split_openings (edit_id integer not null, split_id integer not null, opened_at timestamp not null);
-comment on table split_openings is 'When the test images were looked at, and for which edit: every further opening weakens the next';
+create table if not exists split_openings (
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
+    opened_at timestamp not null
+    -- key: edit_id, split_id
+);
+comment on table split_openings is
+    'When an edit was first measured on test images; each further opening makes the next result less reliable';
 
 create table if not exists edit_intervals (
-    edit_id integer not null,
-    split_id integer not null,
+    edit_id integer not null,  -- references edits
+    split_id integer not null,  -- references splits
     low double not null,
     high double not null,
     loss_low double,
     loss_high double,
     bootstraps integer not null,
     seed integer not null
+    -- key: edit_id, split_id
 );
-comment on table edit_intervals is 'Paired bootstrap 95 % intervals of what an edit changed: images resampled with both predictions';
-comment on column edit_intervals.low is 'Of the difference in accuracy, after less before';
-comment on column edit_intervals.loss_low is 'Of the difference in mean loss; NULL where losses are not known';
+comment on table edit_intervals is
+    'Paired bootstrap 95 % intervals of the effect of an edit: images are resampled together with both predictions';
+comment on column edit_intervals.low is 'Lower end for the difference in accuracy, after minus before';
+comment on column edit_intervals.loss_low is 'Lower end for the difference in mean loss; NULL if losses are unknown';
 
 create table if not exists edit_causes (
-    edit_id integer not null,
-    image_id integer not null,
-    neuron_id integer not null,
+    edit_id integer not null,  -- references edits
+    image_id integer not null,  -- references images
+    neuron_id integer not null,  -- references neurons
     rank integer not null,
     contribution double not null
+    -- key: edit_id, image_id, neuron_id
+    -- key: edit_id, image_id, rank
 );
-comment on table edit_causes is 'For images whose class a chosen edit changed, the neurons that changed it most';
+comment on table edit_causes is 'For images whose class a chosen edit changed: the neurons that contributed most';
 comment on column edit_causes.contribution is
-    'To the logit of the new class less that of the old, by integrated gradients along the edit; over all neurons they add up to its change';
+    'To the new class''s logit minus the old one''s, by integrated gradients along the edit; over all neurons they sum to its change';
 
 -- ---------------------------------------------------------------- effects of neurons
 
 create table if not exists ablations (
     ablation_id integer not null,
-    network_id integer not null,
-    split_id integer not null,
-    layer_id integer not null,
-    neuron_id integer,
-    dissection_id integer,
-    concept_id integer,
+    network_id integer not null,  -- references networks
+    split_id integer not null,  -- references splits
+    layer_id integer not null,  -- references layers
+    neuron_id integer,  -- references neurons
+    dissection_id integer,  -- references dissections
+    concept_id integer,  -- references concepts
     draw integer,
     neurons integer not null,
     images integer not null,
     seed integer not null,
     fingerprint varchar not null
+    -- key: ablation_id
 );
-comment on table ablations is 'Neurons whose output was set to 0, one by one or many at once, over images of a split';
-comment on column ablations.neuron_id is 'The one neuron; NULL where there were several';
-comment on column ablations.dissection_id is 'Whose labels say which neurons belong to the concept; NULL for a neuron alone';
-comment on column ablations.concept_id is 'The concept whose neurons were silenced; NULL for a neuron, and for random neurons';
-comment on column ablations.draw is 'From 1: random neurons of the layer, as many as some concept has; NULL: no random ones';
-comment on column ablations.neurons is 'How many neurons were silenced at once';
-comment on column ablations.images is 'How many images that was measured on: all sound ones of the split, or a sample';
+comment on table ablations is 'Neurons whose output was set to 0, alone or several at once, over images of a split';
+comment on column ablations.neuron_id is 'The neuron; NULL if several were silenced';
+comment on column ablations.dissection_id is
+    'The dissection that says which neurons have the concept; NULL for a single neuron';
+comment on column ablations.concept_id is
+    'The concept whose neurons were silenced; NULL for a single neuron and for random neurons';
+comment on column ablations.draw is 'Number of a draw of random neurons of the layer, from 1; NULL: not random';
+comment on column ablations.neurons is 'Number of neurons silenced at once';
+comment on column ablations.images is
+    'Number of images it was measured on: those of the split with a known class, or a sample of them';
 
 create table if not exists ablation_effects (
-    ablation_id integer not null,
+    ablation_id integer not null,  -- references ablations
     class varchar not null,
     images integer not null,
     gained integer not null,
@@ -494,18 +604,24 @@ create table if not exists ablation_effects (
     flips integer not null,
     loss_change double not null,
     loss_change_sd double not null
+    -- key: ablation_id, class
 );
-comment on table ablation_effects is 'What an ablation did to the images of a true class';
-comment on column ablation_effects.gained is 'Images that came right';
-comment on column ablation_effects.lost is 'Images that came wrong';
+comment on table ablation_effects is 'Effect of an ablation on the images of a true class';
+comment on column ablation_effects.gained is 'Images that became correct';
+comment on column ablation_effects.lost is 'Images that became wrong';
 comment on column ablation_effects.flips is 'Images whose predicted class changed';
-comment on column ablation_effects.loss_change is 'Mean change of the loss in nats, after less before';
+comment on column ablation_effects.loss_change is 'Mean change of the loss in nats, after minus before';
 comment on column ablation_effects.loss_change_sd is 'Its standard deviation over the images';
 
 -- ---------------------------------------------------------------- upkeep
 
-create table if not exists table_versions (table_name varchar not null, version bigint not null);
-comment on table table_versions is 'Counts the commits that wrote to a table, so that a build knows what is stale';
+create table if not exists table_versions (
+    table_name varchar not null,
+    version bigint not null
+    -- key: table_name
+);
+comment on table table_versions is
+    'Number of commits that wrote to each table; a build compares it to find stale views';
 
 create table if not exists view_builds (
     view varchar not null,
@@ -514,8 +630,15 @@ create table if not exists view_builds (
     row_count bigint not null,
     seconds double not null,
     built_at timestamp not null
+    -- key: view
 );
-comment on table view_builds is 'The materialised views: what they were built from and a hash of what came out';
+comment on table view_builds is 'The materialised views: the fingerprint of their inputs and a hash of their rows';
 
-create table if not exists view_parts (view varchar not null, dissection_id integer not null, fingerprint varchar not null);
-comment on table view_parts is 'The materialised views that are kept by dissection: what each part was built from';
+create table if not exists view_parts (
+    view varchar not null,
+    dissection_id integer not null,  -- no reference: a deleted dissection keeps its row until the next build
+    fingerprint varchar not null
+    -- key: view, dissection_id
+);
+comment on table view_parts is
+    'For materialised views that are stored by dissection: the fingerprint of the inputs of each part';

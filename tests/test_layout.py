@@ -153,3 +153,8 @@ def test_every_public_function_and_class_says_what_it_is() -> None:
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not tree.body or ast.get_docstring(tree)
+
+
+@pytest.mark.parametrize("path", CODE, ids=named)
+def test_one_module_compares_names_that_look_alike(path: Path) -> None:
+    assert "difflib" not in imported(path) or named(path) == "dissectdb/did_you_mean.py"

@@ -1,4 +1,4 @@
-"""Rows in, answers out: the DuckDB file, the views over it and what an ad-hoc query may do. Imports no torch."""
+"""The DuckDB file, the views over it and the guard for ad-hoc queries. Imports no torch."""
 
 from dissectdb.warehouse.database import Warehouse, WarehouseError, WarehouseUnavailable
 

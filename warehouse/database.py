@@ -1,8 +1,8 @@
-"""The warehouse file: open it, put rows in, ask for rows.
+"""The warehouse file: open it, write rows, query rows.
 
 with Warehouse("demo/warehouse.duckdb") as warehouse:
     warehouse.write({"datasets": [{"dataset_id": 1, "name": "faces", …}]})   # one transaction
-    warehouse.load(units)          # many, written by a thread of their own while the next is computed
+    warehouse.load(units)          # many transactions, written by another thread while the next is computed
     warehouse.rows("select * from layer_summary")   # a polars frame
 
 A unit is a mapping from table to rows (an Arrow table or reader, or a list of dicts), or an iterable of such
@@ -25,16 +25,15 @@ from typing import Any, TypeVar
 import duckdb
 
 from dissectdb.warehouse import contracts, guard, migrations, resources, views
-from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
-from dissectdb.warehouse.locking import (
-    LINGER,
-    HeldFile,
+from dissectdb.warehouse.errors import (
     OutOfMemory,
     WarehouseError,
     WarehouseUnavailable,
     is_out_of_memory,
     refuse_a_full_disk,
 )
+from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
+from dissectdb.warehouse.locking import LINGER, HeldFile
 
 SCHEMA_VERSION = 3
 
@@ -46,12 +45,15 @@ class Warehouse:
     """A DuckDB file with the tables of sql/tables.sql and the views of sql/views.
 
     read_only: change nothing. A writer keeps other writers out until it is closed, and readers only while it writes.
-    If a with-block makes a file and fails before it has written a unit, the file is deleted.
-    dissection: what the public views show instead of the newest. memory_limit: what DuckDB may hold before it spills
-    to disk, e.g. "2GB"; threads: the most that it may use; else as resources.py has it.
-    If memory runs out all the same, a statement runs again in smaller slices and with fewer threads, and raises
-    OutOfMemory if that is not enough. wait: seconds to wait for a file that another process holds. deterministic: the
-    same statements give the same rows to the last bit, which several threads do not.
+    If a with-block creates the file and fails before it has written a unit, the file is deleted.
+
+    dissection: the one that the public views show, instead of the newest. memory_limit: what DuckDB may hold before it
+    spills to disk, e.g. "2GB". threads: the most that it may use. Defaults: see resources.py. wait: seconds to wait
+    for a file that another process holds. deterministic: the same statements give the same rows to the last bit; it
+    uses one thread.
+
+    If a statement runs out of memory, it runs again in smaller slices and with fewer threads. If that is not enough,
+    it raises OutOfMemory.
     """
 
     def __init__(
@@ -70,8 +72,8 @@ class Warehouse:
             raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
         if not self.path.parent.is_dir():
             raise WarehouseUnavailable(f"{path}: there is no folder {self.path.parent}; make it first")
-        if self.path.exists() and not self.path.is_file():  # to open a pipe would take for ever
-            raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is no file; name another")
+        if self.path.exists() and not self.path.is_file():  # opening a pipe would block for ever
+            raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is not a file; name another")
         self._read_only = read_only
         self._is_new = not read_only and not self.path.exists()
         self._dissection: int | None = None
@@ -102,34 +104,34 @@ class Warehouse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._is_new and self._holds_nothing():
-            self._file.remove()  # a run that was refused leaves no warehouse behind
+            self._file.remove()  # a run that failed at its start leaves no file behind
         self.close()
 
     def _holds_nothing(self) -> bool:
-        """Whether no unit has ever been written; False where that cannot be asked."""
+        """Whether no unit has ever been written; False if that cannot be found out."""
         with contextlib.suppress(duckdb.Error, WarehouseError), self.use(write=False) as connection:
             return not connection.execute("select 1 from table_versions limit 1").fetchall()
         return False
 
     def close(self) -> None:
-        """Let go of the file; nothing more can be asked."""
+        """Close the file and release its lock."""
         self._file.close()
 
     def use(self, write: bool = True) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """The connection while a block lasts, for writing if this is a writer; not within another use."""
+        """The connection, inside a with-block; for writing if this is a writer. Do not nest uses."""
         return self._file.use(write)
 
     def attempt(self, work: Callable[[duckdb.DuckDBPyConnection], T], write: bool = True) -> T:
-        """What `work` returns of the connection; it runs again with less memory where that runs out."""
+        """What `work(connection)` returns. If memory runs out, it runs again with less."""
         return self._file.attempt(work, write)
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The connection. Who asks for it has the file for itself until close()."""
+        """The connection. The file then stays open, and closed to other processes, until close()."""
         return self._file.pin()
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, spill: Path | None) -> None:
-        """What each new connection needs, before anything is asked: the file may be somebody else's."""
+        """Prepare a new connection before its first query: a stranger may have made the file, so lock readers down."""
         if self._dissection is not None:
             connection.execute(f"set variable dissection = {self._dissection}")
         if self._read_only:
@@ -143,7 +145,7 @@ class Warehouse:
         with self.use() as connection:
             version = _checked_version(connection, self.path, read_only=False)
         if version < SCHEMA_VERSION:
-            # A copy of a file that is open would let go of its lock.
+            # Closed first: copying an open file would release the lock on it.
             self._file.rest(0.0)
             migrations.keep_copy(self.path, version)
         with self.use() as connection:
@@ -162,10 +164,10 @@ class Warehouse:
             connection.execute(f"set variable dissection = {self._dissection}")
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """The rows of a query of our own (not of a user's: see guard) as a polars frame.
+        """The rows of a trusted query as a polars frame. For a user's query, see ask().
 
-        parameters: values for $name in the query. Raises WarehouseError where it names a view of ours that the file
-        lacks, because another version built it.
+        parameters: values for $name in the query. Raises WarehouseError if the file lacks a view that this version
+        has, because another version built it.
         """
         try:
             return self._file.attempt(lambda connection: self._frame(connection, query, parameters), write=False)
@@ -178,7 +180,7 @@ class Warehouse:
             raise WarehouseError(f"{what}; run dissectdb build, or extract again") from error
 
     def _frame(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None) -> Any:
-        import polars  # here, because commands that ask nothing should not wait for it
+        import polars  # here, because commands without a query should not wait for it
 
         try:
             return polars.DataFrame(Stream(connection.sql(query, params=dict(parameters or {}))))
@@ -190,16 +192,16 @@ class Warehouse:
             raise WarehouseError(f"{self.path} was built without the view {missing[1]}; run {way}") from error
 
     def ask(self, query: str, timeout: float | None = None) -> Any:
-        """The rows of a user's query as a polars frame; raises guard.QueryRefused for all but reading.
+        """The rows of a user's query as a polars frame. Raises guard.QueryRefused unless it only reads.
 
-        timeout: seconds after which it is stopped, which is a QueryRefused too. Only for a warehouse opened read_only,
-        which is locked down.
+        timeout: seconds after which the query is stopped, with a QueryRefused too. Only for a warehouse that was
+        opened read_only, which is locked down.
         """
         columns = self.columns()
         statement = guard.check(query, columns, columns)
 
         def answer(connection: duckdb.DuckDBPyConnection) -> Any:
-            if statement.startswith("explain "):  # to look at its columns would run it, out of reach of the timeout
+            if statement.startswith("explain "):  # reading its columns would run it, without the timeout
                 return interruptible(connection, timeout, lambda: plan(connection, statement))
             refuse_what_frames_cannot_hold(connection.sql(statement))
             return interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
@@ -221,7 +223,7 @@ class Warehouse:
             return dict(connection.execute(query).fetchall())
 
     def checks(self) -> list[contracts.Contract]:
-        """Every contract of sql/checks."""
+        """Every contract: see contracts.py."""
         return list(contracts.checks())
 
     def find(self, table: str, fingerprint: str) -> int | None:
@@ -232,14 +234,14 @@ class Warehouse:
         return found
 
     def next_id(self, table: str) -> int:
-        """The smallest id of `table` above all that are taken, from 1."""
+        """The highest id of `table`, plus 1; 1 if it has no row."""
         query = f"select coalesce(max({table.removesuffix('s')}_id), 0) + 1 from {table}"
         with self.use(write=False) as connection:
             [(free,)] = connection.execute(query).fetchall()
         return free
 
     def write(self, unit: Unit) -> None:
-        """Put the rows of a unit into their tables in one transaction."""
+        """Write the rows of a unit to their tables in one transaction."""
         self._write_unit(unit)
 
     def _write_unit(self, unit: Unit) -> None:
@@ -257,7 +259,7 @@ class Warehouse:
             raise OutOfMemory(self._file.too_little("to write a block")) from error
 
     def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
-        """Delete the rows of each table that meet its condition, in one transaction, so that they can be made anew.
+        """Delete the rows of each table that meet its condition, in one transaction.
 
         conditions: table → SQL, with $name for a parameter.
         """
@@ -269,12 +271,12 @@ class Warehouse:
                     _count_up(connection, table)
 
     def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """The rows of a query as if the unit had been written; nothing is, so it works read_only too."""
+        """The rows of a query as if the unit had been written. Nothing is written, so it works read_only too."""
         with self.use(write=False) as connection:
             connection.begin()
             try:
                 for table, rows in _pairs(unit):
-                    # A temporary table of the same name stands before the other one, in views too.
+                    # A temporary table hides the table of the same name, also from views.
                     connection.execute(f"create temp table {table} as from main.{table}")
                     _insert(connection, table, rows)
                 return self._frame(connection, query, parameters)
@@ -282,10 +284,10 @@ class Warehouse:
                 connection.rollback()
 
     def load(self, units: Iterable[Unit]) -> float:
-        """Write units as they come, in order, while the next one is computed; an error stops both sides.
+        """Write units in order, in another thread, while `units` computes the next one. An error stops both sides.
 
-        At most one finished unit waits, so that memory stays bounded. Returns the share of the time, 0 to 1, that the
-        computing side waited for the writer.
+        At most one finished unit waits, so that memory stays bounded. Returns the share of the time, 0 to 1, in which
+        the computing side waited for the writer.
         """
         started, waited = time.perf_counter(), 0.0
         waiting: queue.Queue[Unit | None] = queue.Queue(maxsize=1)
@@ -300,7 +302,7 @@ class Warehouse:
                 if failures:
                     break
         except BaseException:
-            self._file.give_up()  # what waits for a reader is not committed: nobody waits for this job any more
+            self._file.give_up()  # do not wait for readers to commit the last unit
             raise
         finally:
             before = time.perf_counter()
@@ -321,7 +323,7 @@ class Warehouse:
             if unit is None:
                 return
             if failures:
-                continue  # keep emptying the queue, or the other side would wait for ever
+                continue  # keep emptying the queue, or the computing side would block for ever
             try:
                 self._write_unit(unit)
             except BaseException as error:
@@ -345,17 +347,17 @@ class Warehouse:
 
 
 def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> int:
-    """The schema of the file: this one's, or an older one that can be migrated, which is for writers to do."""
-    # By their whole names, because the file may hold macros of the same.
+    """The schema version of the file. Raises WarehouseUnavailable unless it is current, or a writer can migrate it."""
+    # With their full names, because the file may hold macros of these names.
     query = "select table_name from system.main.duckdb_tables() where schema_name = 'main'"
     tables = {row[0] for row in connection.execute(query).fetchall()}
     if not tables:
         return SCHEMA_VERSION
     if "warehouse_info" not in tables:
-        raise WarehouseUnavailable(f"{path} is a DuckDB file, but no warehouse of dissectdb; name another file")
+        raise WarehouseUnavailable(f"{path} is a DuckDB file, but not a warehouse of dissectdb; name another file")
     rows = connection.execute("select value from main.warehouse_info where key = 'schema_version'").fetchall()
     if rows and not re.fullmatch(r"\d{1,9}", str(rows[0][0])):
-        raise WarehouseUnavailable(f"{path} has no schema version that is a number; name another file")
+        raise WarehouseUnavailable(f"{path} has a schema version that is not a number; name another file")
     version = int(rows[0][0]) if rows else 0
     older = f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
     if version < SCHEMA_VERSION and not migrations.is_known(version, SCHEMA_VERSION):
@@ -372,7 +374,7 @@ def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_onl
 
 
 def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Whoever made the file may have been stopped before its tables and views were in it."""
+    """Raise WarehouseUnavailable if the run that created the file was stopped before it had made tables and views."""
     query = "select 1 from system.main.duckdb_tables() where schema_name = 'main' and table_name = 'warehouse_info'"
     known = "select 1 from main.warehouse_info where key = 'views'"
     if not connection.execute(query).fetchall() or not connection.execute(known).fetchall():
@@ -380,7 +382,7 @@ def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:
-    """Tables and views where they are missing or changed; the warehouse's own version."""
+    """Create missing tables and changed views; write the schema version into a new file."""
     with views.transaction(connection):
         connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8"))
         known = connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall()
@@ -430,6 +432,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Any) -> Non
     try:
         connection.execute(f"insert into {table} by name select * from incoming_rows")
     finally:
-        # After a failed insert nothing more runs before the rollback: that error must not hide the first one.
+        # After a failed insert DuckDB refuses everything until the rollback; that error must not hide the first one.
         with contextlib.suppress(duckdb.Error):
             connection.unregister("incoming_rows")

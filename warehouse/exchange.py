@@ -1,10 +1,10 @@
-"""A warehouse as a folder of Parquet files, and back: to hand on, to keep, to read with anything.
+"""Export a warehouse to a folder of Parquet files, and import such a folder or a folder of shards.
 
-export(warehouse, "shared/")            # a file a table, and manifest.json with rows and hashes
-import_folder("shared/", "new.duckdb")  # refuses a file that is not as the manifest says
+export(warehouse, "shared/")            # one file per table, and manifest.json with rows and hashes
+import_folder("shared/", "new.duckdb")  # refuses a file that differs from the manifest
 
-Views are not in it: they are made again from the tables. Nothing of the folder runs and no name in it is followed; it
-may be somebody else's.
+Views are not exported: an import computes them from the tables. The folder may come from a stranger, so no code from
+it runs and no link in it is followed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dissectdb.warehouse import shard_reader, views
+from dissectdb.warehouse import schema, shard_reader, views
 from dissectdb.warehouse.database import SCHEMA_VERSION, Warehouse
-from dissectdb.warehouse.locking import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
+from dissectdb.warehouse.errors import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,7 +30,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 OWN = frozenset({"warehouse_info", "table_versions", "view_builds", "view_parts"})  # about the file, not the study
 ROWS_AT_ONCE = 1 << 20
-# A float shares its high bytes with its neighbours: with the bytes apart, they take less room.
+# The high bytes of neighbouring floats are alike, so splitting the bytes into streams compresses better.
 FLOATS = {"float": True, "double": True}
 
 
@@ -45,20 +44,19 @@ class Exchanged:
 
 
 class ExportError(WarehouseError):
-    """A folder cannot be written, or is no sound export; the message says what to do."""
+    """A folder cannot be written, or is not a valid export; the message says what to do."""
 
 
 def tables() -> list[str]:
-    """The tables that hold what a study found, in the order of sql/tables.sql."""
-    text = (views.SQL / "tables.sql").read_text(encoding="utf-8")
-    return [name for name in re.findall(r"^create table if not exists (\w+)", text, re.MULTILINE) if name not in OWN]
+    """The tables that hold the results of a study, in the order of sql/tables.sql."""
+    return [table.name for table in schema.tables() if table.name not in OWN]
 
 
 # ---------------------------------------------------------------- out
 
 
 def export(warehouse: Warehouse, folder: Path | str) -> Iterator[Exchanged]:
-    """Write every table; yields what was written. The folder is there when it is whole. Raises ExportError."""
+    """Write every table; yields what was written. The folder appears once it is complete. Raises ExportError."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} is there already; name a folder that is not")
@@ -75,10 +73,10 @@ def export(warehouse: Warehouse, folder: Path | str) -> Iterator[Exchanged]:
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder of another name that gets this one's when the block has ended, and is gone if it fails."""
+    """A temporary folder that is renamed to `folder` at the end of the block, or deleted if the block fails."""
     half = folder.with_name(folder.name + ".part")
     try:
-        shutil.rmtree(half, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(half, ignore_errors=True)  # left by a run that was killed
         half.mkdir(parents=True)
         yield half
         if folder.exists():
@@ -98,7 +96,7 @@ def _write(warehouse: Warehouse, table: str, path: Path) -> int:
 def _write_table(connection: duckdb.DuckDBPyConnection, warehouse: Path, table: str, path: Path) -> int:
     import pyarrow.parquet as pq
 
-    # The table, whatever else may have its name in a file that somebody else made.
+    # In a stranger's file a view or macro could have the name of a table.
     known = connection.execute(
         "select 1 from duckdb_tables() where table_name = ? and schema_name = 'main'", [table]
     ).fetchall()
@@ -130,13 +128,11 @@ def import_folder(
     finish: Callable[[Warehouse], object] = lambda warehouse: None,
     **options: Any,
 ) -> Iterator[Exchanged]:
-    """Make a warehouse of an export or of a folder of shards; yields what was read. There is no file until it is whole.
+    """Make a warehouse from an export or a folder of shards; yields what was read.
 
-    Views that Spark computed, in the folder's `views`, are taken as they are; the others are built. finish: what else
-    is computed from the tables, before that. options: memory_limit and threads, as of Warehouse.
-
-    Raises ExportError or ShardError for what is missing, damaged or not as
-    this version's tables are.
+    The file appears once it is complete. Views that Spark computed, in the folder's `views`, are imported; the others
+    are built. finish: called before that, to compute more from the tables. options: memory_limit and threads, as for
+    Warehouse. Raises ExportError or ShardError if a file is missing, damaged or differs from this version's tables.
     """
     folder, path = Path(folder), Path(path)
     if path.exists():
@@ -147,7 +143,7 @@ def import_folder(
     source = folder / shard_reader.CATALOG if sharded else folder
     described = _checked_manifest(source)
     half = path.with_name(path.name + ".part")
-    _delete(half)  # of a run that was killed
+    _delete(half)  # left by a run that was killed
     try:
         with Warehouse(half, wait=wait, **options) as warehouse:
             parts = [(table, source / f"{table}.parquet", facts["rows"]) for table, facts in described.items()]
@@ -160,14 +156,14 @@ def import_folder(
             finish(warehouse)
             list(warehouse.build())
         os.replace(half, path)
-    except views.ViewError as error:  # with the statement that failed, in many lines
+    except views.ViewError as error:  # the error holds the failed statement, in many lines
         raise ExportError(f"{folder}: {str(error).splitlines()[0]}") from error
     finally:
         _delete(half)
 
 
 def _computed(folder: Path) -> dict[str, Callable[[], Any]]:
-    """View → how to read its rows, of those that were computed elsewhere."""
+    """View → a function that opens its rows, for each view that was computed elsewhere."""
     import pyarrow.dataset
 
     def reader(place: Path) -> Callable[[], Any]:
@@ -184,13 +180,15 @@ def _delete(file: Path) -> None:
 
 
 def _checked_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """Table → rows and sha256; every file is there and has the bytes that were written."""
+    """Table → number of rows. Raises ExportError unless every file is there with the exported bytes."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, described = manifest["schema_version"], manifest["tables"]
         facts = {table: (int(each["rows"]), str(each["sha256"])) for table, each in described.items()}
     except FileNotFoundError:
-        raise ExportError(f"{folder} is no export: it has no {MANIFEST}; make one with: dissectdb export DIR") from None
+        raise ExportError(
+            f"{folder} is not an export: it has no {MANIFEST}; make one with: dissectdb export DIR"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExportError(f"{folder / MANIFEST} cannot be read: {type(error).__name__}: {error}") from error
     if version != SCHEMA_VERSION:
@@ -203,7 +201,7 @@ def _checked_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     for table, (_, wanted) in facts.items():
         path = folder / f"{table}.parquet"
         if path.is_symlink() or not path.is_file():
-            raise ExportError(f"{path} is missing or no plain file; export again")
+            raise ExportError(f"{path} is missing or not a plain file; export again")
         if _sha256(path) != wanted:
             raise ExportError(f"{path} is damaged: its bytes are not those that were exported; copy it again")
     return {table: {"rows": rows} for table, (rows, _) in facts.items()}

@@ -1,7 +1,7 @@
-"""Answers of DuckDB as polars frames: how they get there, what cannot, and how a question is stopped.
+"""Results of DuckDB as polars frames, and a time limit for queries.
 
 polars.DataFrame(Stream(connection.sql(query)))
-interruptible(connection, 10.0, lambda: frame_of(query))   # raises QueryRefused after ten seconds
+interruptible(connection, 10.0, lambda: frame_of(query))   # QueryRefused after ten seconds
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from dissectdb.warehouse import guard
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], Any]) -> Any:
-    """What `ask` returns, if it does so in time; a thread waits for the engine, so that Ctrl-C ends it at once."""
+    """What `ask` returns. Raises QueryRefused after `seconds`.
+
+    `ask` runs in a thread of its own, so that Ctrl-C is handled at once.
+    """
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask)
         try:
@@ -27,12 +30,12 @@ def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, 
             ) from None
         finally:
             while not answer.done():
-                connection.interrupt()  # again, because between two statements nobody hears it
+                connection.interrupt()  # repeatedly, because an interrupt between two statements has no effect
                 wait([answer], timeout=0.05)
 
 
 def plan(connection: duckdb.DuckDBPyConnection, statement: str) -> Any:
-    """The plan that EXPLAIN draws, a row for each line of the drawing."""
+    """The plan that EXPLAIN draws, one row per line of the drawing."""
     import polars
 
     [(_, drawing)] = connection.execute(statement).fetchall()
@@ -40,19 +43,19 @@ def plan(connection: duckdb.DuckDBPyConnection, statement: str) -> Any:
 
 
 def refuse_what_frames_cannot_hold(relation: duckdb.DuckDBPyRelation) -> None:
-    """Polars has no two columns of one name, and no type for an interval."""
+    """Raise QueryRefused for two columns of one name and for intervals, which polars cannot hold."""
     for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
         if name in relation.columns[:place]:
             raise guard.QueryRefused(f"two columns are called {name}; give one of them another name with AS")
         if "INTERVAL" in str(kind):
-            raise guard.QueryRefused(f"column {name} holds intervals, which have no form here; cast it to VARCHAR")
+            raise guard.QueryRefused(f"column {name} holds intervals, which cannot be shown; cast it to VARCHAR")
 
 
 class Stream:
-    """A result through the Arrow C interface, which unlike .pl() does without pyarrow: 0.2 s sooner.
+    """A result through the Arrow C interface. Unlike .pl() it needs no pyarrow, which takes 0.2 s to import.
 
-    A class of ours around it, because polars remembers the types it met, and duckdb complains at exit about its
-    own that are still remembered.
+    It wraps the relation because polars keeps a reference to each type that it has met, and DuckDB warns at exit if
+    one of its own types is still referenced.
     """
 
     def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:

@@ -1,18 +1,18 @@
 """What an ad-hoc query may do: read the tables and views of the warehouse, and nothing else.
 
 lock_down(connection)                       # once, right after opening read-only
-statement = check(query, names, columns)    # what to run; else QueryRefused says why, and the way out
+statement = check(query, names, columns)    # what to run; raises QueryRefused with the reason and the remedy
 try:
     connection.sql(statement)
 except duckdb.Error as error:
     print(explain_error(error, columns, statement))  # one line, with the nearest column
 
-There are two walls, and neither trusts the other. `lock_down` is the engine's: no files, no network, no
-settings. `check` is ours: it refuses before anything runs and says why. It reads the tree that DuckDB's own
-parser makes of the text (json_serialize_sql), so it judges exactly what would run; a second parser would see
-some text otherwise, and importing one costs more than a whole query. Every list here says what is allowed;
-what a later DuckDB adds is refused until somebody adds it. The one exception are the functions that are
-refused: there are a thousand harmless ones, and a test asks the engine for all of them and classifies each.
+There are two independent walls. `lock_down` configures the engine: no files, no network, no settings. `check` refuses
+a query before anything runs, with a message. It reads the tree that DuckDB's own parser makes of the text
+(json_serialize_sql), so it judges exactly what would run. Another parser could read some text differently, and
+importing one takes longer than a whole query. The lists here name what is allowed: whatever a later DuckDB adds is
+refused until it is added here. Functions are the exception, because a thousand are harmless: the list names those
+that are refused, and a test classifies every function of the engine.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pathlib import Path
 
 import duckdb
 
-from dissectdb.warehouse.did_you_mean import fold, nearest, there_is
+from dissectdb.did_you_mean import choices, fold, nearest
 
-MAX_CHARACTERS = 100_000  # the parser's tree takes some 60 times as much
-SPILL_SHARE = 2  # a query may fill one part in so many of the free disk
+MAX_CHARACTERS = 100_000  # the parser's tree is some 60 times as large
+SPILL_SHARE = 2  # a query may fill 1/SPILL_SHARE of the free disk
 ALLOWED = "SELECT, WITH, FROM, VALUES, DESCRIBE name, SUMMARIZE name, SHOW TABLES or EXPLAIN [ANALYZE] SELECT"
 _EXPLAIN = re.compile(r"explain\s+(analyze\s+)?(?=[^\s(])", re.IGNORECASE)
 
-# The kinds of node in DuckDB's tree: queries, what stands in FROM, modifiers, order.
+# The kinds of node in DuckDB's tree: queries, tables in FROM, modifiers, order.
 _NODE = re.compile(
     "(SELECT|SET_OPERATION|RECURSIVE_CTE|CTE)_NODE"
     "|BASE_TABLE|SUBQUERY|JOIN|TABLE_FUNCTION|EXPRESSION_LIST|EMPTY|PIVOT|SHOW_REF"
@@ -61,24 +61,25 @@ _REFUSED_FUNCTIONS = {
 }
 
 
-# The SQL of a file, which may be somebody else's, computes and touches no other file: for writers this is all, locked.
+# The file may come from a stranger: SQL in its views can compute, but reach no other file. Writers get these settings
+# and lock_configuration; readers get more, in lock_down.
 CONFINED = {
     "enable_external_access": "false",  # no file by name, no ATTACH, no COPY, no INSTALL or LOAD
     "autoinstall_known_extensions": "false",  # a function name must not start a download
-    "autoload_known_extensions": "false",  # nor run what lies in the extension folder
+    "autoload_known_extensions": "false",  # nor run code from the extension folder
     "allow_community_extensions": "false",
-    "allow_persistent_secrets": "false",  # they lie in the home folder
+    "allow_persistent_secrets": "false",  # they are stored in the home folder
     "python_enable_replacements": "false",  # FROM df would read a variable of the calling Python code
 }
 
 
 class QueryRefused(ValueError):
-    """The query does something else than read this warehouse; the message says what, and the way out."""
+    """The query does more than read this warehouse; the message says what, and what to do instead."""
 
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        """A name in the message may hold what no terminal should get: it is written as Python would."""
+        """Control characters in the message are escaped, because a name may hold some."""
         super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
 
 
@@ -89,19 +90,19 @@ def lock_down(
     memory: str | None = None,
     spill: Path | None = None,
 ) -> None:
-    """Take from a connection everything but reading the file that it has open; there is no way back.
+    """Restrict a connection to reading the file that it has open. This cannot be undone.
 
     It holds for every connection of the process to the same file. A query that needs more than `memory` ("4GB";
     default: what the file was opened with) fails, because spilling to disk is writing.
 
-    spill: a private folder to spill to. That needs a file system, and then the engine alone no longer refuses COPY to
-    that folder, nor to read the file as bytes: only for statements that are our own or that passed `check`.
+    spill: a private folder to spill to. This needs access to the file system, so the engine then permits COPY to that
+    folder, and reading the file as bytes. Use it only for our own statements and for those that passed `check`.
     """
     if threads is not None:
         connection.execute("set threads = ?", [threads])
     if memory is not None:
         connection.execute("set memory_limit = ?", [memory])
-    # It is exempt from enable_external_access: COPY could write there.
+    # enable_external_access does not cover the temporary folder: COPY could write there.
     connection.execute("set temp_directory = ?", [str(spill) if spill else ""])
     if spill is not None:
         connection.execute("set max_temp_directory_size = ?", [f"{shutil.disk_usage(spill).free // SPILL_SHARE}B"])
@@ -116,16 +117,16 @@ def lock_down(
 
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
-    """An empty database of our own, to ask how DuckDB reads a text; locked, since some texts are acted on."""
+    """An empty database, to parse texts with. It is locked, because parsing some statements runs them."""
     connection = duckdb.connect(":memory:", config={"threads": 1})
     lock_down(connection)
     return connection
 
 
 def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str]] | None = None) -> str:
-    """The one statement of `query`, without what surrounds it, if it only reads `names`; else QueryRefused.
+    """The one statement of `query`, without comments or semicolons around it, if it only reads. Else QueryRefused.
 
-    `names` are the tables and views there are; `columns` (of each of them) improves messages.
+    names: the tables and views that may be read. columns: the columns of each, for better messages.
 
         check("select * from layer_summary; -- all", ["layer_summary"])  # 'select * from layer_summary'
     """
@@ -139,9 +140,10 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
     explain = _EXPLAIN.match(statement)
     if explain and not _EXPLAIN.match(statement, explain.end()):  # DuckDB has no plan of an EXPLAIN
         read = check(statement[explain.end() :], names, columns)
-        return f"explain {'analyze ' if explain[1] else ''}{read}"  # in our words: what is explained was checked alone
+        # Rebuilt, because only the explained statement was checked.
+        return f"explain {'analyze ' if explain[1] else ''}{read}"
     try:
-        _tree(query)  # the whole text first: places of errors are right, and an open comment is one
+        _tree(query)  # the whole text first, so that positions are right and an open comment is an error
         tree = _tree(statement)
     except RecursionError:
         raise QueryRefused(_TOO_DEEP) from None
@@ -153,7 +155,7 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
 
 
 def _trim(query: str) -> str:
-    """The query from its first word to its last: no comment, semicolon or space around it."""
+    """The query without comments, semicolons and spaces before its first word and after its last."""
     text = query.encode()  # the tokenizer counts bytes
     tokens = duckdb.tokenize(query)
     ends = [start for start, _ in tokens[1:]] + [len(text)]
@@ -168,9 +170,9 @@ def _trim(query: str) -> str:
 
 
 def _tree(statement: str) -> dict:
-    """What DuckDB's parser makes of a SELECT; anything else is refused."""
-    parser = _parser().cursor()  # a cursor each, so that threads do not meet
-    answer = parser.execute("select json_serialize_sql(?)", [statement]).fetchone()[0]
+    """The tree of a SELECT, by DuckDB's parser. Raises QueryRefused for any other statement."""
+    parser = _parser().cursor()  # one cursor per call, because threads must not share it
+    [(answer,)] = parser.execute("select json_serialize_sql(?)", [statement]).fetchall()
     tree = json.loads(answer)
     if not tree["error"]:
         if (count := len(tree["statements"])) != 1:
@@ -182,21 +184,21 @@ def _tree(statement: str) -> dict:
         raise QueryRefused(_one_line(tree["error_message"]) + _place(statement, tree.get("position")))
     try:
         kinds = [found.type.name for found in parser.extract_statements(statement)]
-    except duckdb.Error:  # a PRAGMA or IMPORT that the locked parser may not even look up
+    except duckdb.Error:  # a PRAGMA or IMPORT, which the locked parser refuses to look up
         kinds = [""]
     if len(kinds) > 1 and "MULTI" not in kinds:
         raise QueryRefused(f"one statement at a time: here are {len(kinds)}")
     if kinds == ["MULTI"]:
         raise QueryRefused("PIVOT … ON makes a type, so it is refused; write FROM t PIVOT (sum(x) FOR y IN (1))")
-    word = re.match(r"\w*", _trim(statement)).group().upper()
+    word = re.split(r"\W", _trim(statement), maxsplit=1)[0].upper()
     thing = kinds[0] if word == "WITH" else word
     raise QueryRefused(f"{thing} is refused, a query can only read; write {ALLOWED}")
 
 
 def _nodes(tree: dict) -> Iterable[tuple[dict, frozenset[str]]]:
-    """Every node, in the order of the text, with the CTEs that can be seen from it.
+    """Every node, in the order of the text, with the CTEs in its scope.
 
-    Scope matters: outside of its WITH, and in its own body, a CTE's name means a table again, or a file.
+    Outside its WITH, and in its own body, a CTE's name means a table or a file.
     """
     stack: list[tuple[object, frozenset[str]]] = [(tree, frozenset())]  # no recursion: the tree can be deep
     while stack:
@@ -218,7 +220,7 @@ def _nodes(tree: dict) -> Iterable[tuple[dict, frozenset[str]]]:
 
 
 def _refuse_node(node: dict) -> None:
-    """Refuse what is neither a query nor a part of one that is known to be harmless."""
+    """Refuse every kind of node that is not known to be harmless."""
     kind = node.get("class", node.get("type"))
     if kind == "PARAMETER":
         raise QueryRefused("? and $name are refused, there is no value for them; write the value")
@@ -228,7 +230,7 @@ def _refuse_node(node: dict) -> None:
 
 
 def _refuse_function(node: dict) -> None:
-    """Refuse functions that do more than compute, and all but a few that stand where a table does."""
+    """Refuse functions that do more than compute, and all but a few table functions."""
     if node.get("type") == "TABLE_FUNCTION":
         name = node["function"]["function_name"]
         if fold(name) not in _TABLE_FUNCTIONS:
@@ -248,7 +250,7 @@ def _refuse_table(
     """Refuse a table that is neither in the warehouse nor a CTE."""
     kind, show = node.get("type"), node.get("show_type", "")
     if "class" in node or kind not in ("BASE_TABLE", "SHOW_REF") or show in ("DESCRIBE", "SUMMARY"):
-        return  # DESCRIBE and SUMMARIZE hold a query, which is looked at by itself
+        return  # DESCRIBE and SUMMARIZE hold a query, whose nodes come by themselves
     name, path = node["table_name"], [node["catalog_name"], node["schema_name"]]
     path = node.get("qualified_name", {}).get("path", [])[:-1] or [part for part in path if part]
     if show and show != "SHOW":
@@ -256,12 +258,12 @@ def _refuse_table(
             raise QueryRefused(f"SHOW {name.strip(chr(34))} is refused; write SHOW TABLES or DESCRIBE name")
     elif any(path) and path != ["main"]:
         whole = ".".join([*path, name])
-        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {there_is(name, names)}")
+        raise QueryRefused(f"{whole} is refused: it is outside of this warehouse; {choices(name, sorted(names))}")
     elif fold(name) not in {fold(known) for known in names} and (path or show or fold(name) not in ctes):
         owners = [table for table, found in columns.items() if fold(name) in map(fold, found)]
         if owners and not nearest(name, [*names, *ctes]):
             raise QueryRefused(f"no table or view named {name}; it is a column of {', '.join(owners)}")
-        raise QueryRefused(f"no table or view named {name}; {there_is(name, [*names, *ctes])}")
+        raise QueryRefused(f"no table or view named {name}; {choices(name, sorted({*names, *ctes}))}")
 
 
 def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], query: str = "") -> str:
@@ -285,7 +287,7 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
 
 
 def _tables_read(query: str) -> set[str]:
-    """Names after FROM and JOIN anywhere in a query, in lower case; none where it cannot be read."""
+    """Names after FROM and JOIN anywhere in a query, in lower case; none if it cannot be parsed."""
     try:
         found = [node for node, _ in _nodes(_tree(_trim(query)))]
     except (QueryRefused, RecursionError):
@@ -298,7 +300,7 @@ def _one_line(text: str) -> str:
 
 
 def _place(statement: str, position: str | None) -> str:
-    """Where a syntax error is, for people: lines and columns from 1; DuckDB counts bytes from 0."""
+    """The position of a syntax error as line and column, from 1; DuckDB counts bytes from 0."""
     if position is None:
         return ""
     before = statement.encode()[: int(position)].decode(errors="ignore")

@@ -1,31 +1,28 @@
-"""The file of a warehouse, and who may have it when.
+"""The file of a warehouse, and who may open it when.
 
 file = HeldFile(path, write=True, wait=10)
-with file.use(write=True) as connection:   # opened if it is not; no other process can open it meanwhile
+with file.use(write=True) as connection:   # opens the file if it is closed; no other process can open it meanwhile
     …
 file.close()
 
-DuckDB shuts every other process out of a file that is open for writing. A job computes for hours and writes for
-seconds, so it has the file open for writing only while it uses it: it is closed when it was not used for LINGER, and
-for a moment (PAUSE) at the end of a use after it was open for BUSY. Between, others can read. What they must not do
-is write, since a job knows what is there: each holds the lock on `warehouse.duckdb.lock` from its start to its end.
-The kernel takes that lock from a process that dies, so none is ever stale.
+While one process has a DuckDB file open for writing, no other process can open it. A job computes for hours and writes
+for seconds, so it opens the file for writing only while it uses it. It closes the file when nothing has used it for
+LINGER seconds, and for PAUSE seconds after a use if the file was open for BUSY seconds. In these gaps others can read.
+They must not write, because a job relies on what it has read. So each job holds the lock on `warehouse.duckdb.lock`
+from its start to its end. The kernel frees the lock of a process that dies: no lock is ever stale.
 
-    file.attempt(work)   # work(connection); again with a place to spill and fewer threads where memory runs out
+    file.attempt(work)   # work(connection); if memory runs out, again with a spill folder, then with fewer threads
 
-Settings are locked once a file is open, so that fewer threads mean opening it again.
+Settings are locked once a file is open, so a change of the threads means opening it again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import logging
 import os
 import re
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,8 +31,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
+from filelock import FileLock, Timeout
 
 from dissectdb.warehouse import guard
+from dissectdb.warehouse.errors import OutOfMemory, WarehouseUnavailable, is_out_of_memory, refuse_a_full_disk
+from dissectdb.warehouse.spill import SpillFolder
 
 if TYPE_CHECKING:
     from dissectdb.warehouse.resources import Resources
@@ -44,36 +44,25 @@ STORAGE = "v1.2.0"  # DuckDB from this version on can open what is written; it c
 LINGER = 0.25  # seconds; opening and closing take 25 ms
 BUSY = 1.0
 PAUSE = 0.05
-POLL = 0.01  # well below PAUSE, so that who waits gets in
-PATIENCE = 1.0  # after which it is said what is waited for
+POLL = 0.01  # well below PAUSE, so that a waiting process finds the gap
+PATIENCE = 1.0  # after which a message names the process that is waited for
 
 T = TypeVar("T")
+Config = dict[str, str | bool | int | float | list[str]]  # as duckdb.connect has it
 
 log = logging.getLogger("dissectdb")
 
 
-class WarehouseError(ValueError):
-    """Something asked of the warehouse cannot be done; the warehouse is as it was."""
-
-    exit_code = 1
-
-
-class WarehouseUnavailable(WarehouseError):
-    """The file is locked, unreadable, no warehouse, or made by a newer version."""
-
-    exit_code = 3
-
-
-class OutOfMemory(WarehouseError):
-    """A statement needs more memory than the database may use, even with one thread and in small slices."""
+class _OfThread(threading.local):
+    uses = 0  # in which this thread is
 
 
 class HeldFile:
     """A DuckDB file that is open no longer than it is used.
 
-    write: take the lock of a job, and open it for writing where that is asked. wait: seconds to wait for others at
-    the start; a job that has begun waits as long as it takes. deterministic: the same statements give the same rows to
-    the last bit: the file is closed after every use, and the resources must have one thread. prepare: called with each
+    write: take the lock of a job, and allow uses that write. wait: seconds to wait for other processes at the start; a
+    job that has begun waits as long as it takes. deterministic: the same statements give the same rows to the last
+    bit; for this the file is closed after every use, and the resources must have one thread. prepare: called with each
     new connection. Raises WarehouseUnavailable.
     """
 
@@ -92,27 +81,27 @@ class HeldFile:
         self._prepare = prepare
         self._spill: SpillFolder | None = None
         self._deadline: float | None = time.monotonic() + wait
-        # A reader is locked down by whoever opens it, which goes further and must come after; but to take a file of
-        # SQLite for one that needs an extension, and load that, DuckDB does while it opens the file.
+        # `prepare` locks a reader down further than this, once the file is open. Loading extensions must be forbidden
+        # before: DuckDB loads one while it opens a file that it takes for one of SQLite.
         locked = {"lock_configuration": "true"}
         confined = (
             guard.CONFINED | locked if write else {key: guard.CONFINED[key] for key in guard.CONFINED if "auto" in key}
         )
-        self._config = {"storage_compatibility_version": STORAGE} | confined
-        # How a join is done hangs on statistics, which are others before a file was closed than after it.
+        self._config: Config = {"storage_compatibility_version": STORAGE, **confined}
+        # The join order depends on table statistics, and closing the file changes them.
         self._busy, self._pause = (0.0, 0.0) if deterministic else (BUSY, PAUSE)
         self._write = write
         self._changed = threading.Condition()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._is_writing = False
         self._users = 0
-        self._own = threading.local()  # .uses: of the thread that asks
+        self._own = _OfThread()
         self._writers_waiting = 0
         self._pinned = str(path) == ":memory:"
         self._closed = False
         self._given_up = threading.Event()
         self._opened_at = self._used_at = 0.0
-        self._job: int | None = None
+        self._job: JobLock | None = None
         if write and not self._pinned:
             self._job = self._begin_job()
         try:
@@ -128,7 +117,7 @@ class HeldFile:
         """The connection, while the block lasts. Not within another use of the same thread."""
         with self._changed:
             connection = self._enter(write)
-        self._own.uses = getattr(self._own, "uses", 0) + 1
+        self._own.uses += 1
         try:
             yield connection
         finally:
@@ -143,16 +132,16 @@ class HeldFile:
         return connection
 
     def attempt(self, work: Callable[[duckdb.DuckDBPyConnection], T], write: bool = True) -> T:
-        """What `work` returns of the connection; where memory runs out, once more as economize() has it.
+        """What `work(connection)` returns. If memory runs out, it runs again after economize().
 
-        Raises OutOfMemory where that is not enough.
+        Raises OutOfMemory if that is not enough.
         """
         while True:
             try:
                 with self.use(write) as connection:
                     return work(connection)
             except Exception as error:
-                if not isinstance(error, OSError):  # of another file, which the work writes
+                if not isinstance(error, OSError):  # an OSError is about another file, which the work writes
                     refuse_a_full_disk(error, self.path)
                 if not is_out_of_memory(error):
                     raise
@@ -160,39 +149,40 @@ class HeldFile:
                     raise OutOfMemory(self.too_little()) from error
 
     def economize(self) -> bool:
-        """Open the file from now on so that less memory is needed; False where nothing is left to be tried.
+        """Open the file from now on with settings that need less memory; False if none are left to try.
 
-        First a reader may spill to disk, then there are fewer threads, down to one.
+        A reader is first given a folder to spill to. Then the threads are reduced, down to one.
         """
         with self._changed:
-            if self._pinned or getattr(self._own, "uses", 0):  # somebody holds on to the connection
+            if self._pinned or self._own.uses:  # the connection is in use
                 return False
             self._changed.wait_for(lambda: not self._users)
             fewer = self.resources.with_fewer_threads()
             may_spill = self._write or self._spill is not None
-            if may_spill and fewer is None:
-                return False
-            self._disconnect()
-            if may_spill:
+            if not may_spill:
+                self._disconnect()
+                self._spill = SpillFolder(self.path)
+            elif fewer is not None:
+                self._disconnect()
                 self.resources = fewer
             else:
-                self._spill = SpillFolder(self.path)
+                return False
             log.debug("%s ran out of memory; now with %s", self.path, self.resources)
             return True
 
     def too_little(self, what: str = "a query") -> str:
-        """One line for a statement that needs more memory than there is."""
+        """The message for a statement that needs more memory than it may use."""
         fewer = ", or fewer threads with --threads N" if self.resources.threads > 1 else ""
         return f"{self.path}: {what} needs more memory than {self.resources}; give it more with --memory SIZE{fewer}"
 
     def rest(self, unused: float = LINGER) -> None:
-        """Let others have the file if it was not used for so many seconds."""
+        """Close the file, so that others can open it, if nothing has used it for `unused` seconds."""
         with self._changed:
             if self._is_idle() and time.monotonic() - self._used_at >= unused:
                 self._disconnect()
 
     def give_up(self) -> None:
-        """Stop waiting for others: who waits gets WarehouseUnavailable."""
+        """Stop waiting for other processes: whatever waits raises WarehouseUnavailable."""
         self._given_up.set()
 
     def close(self) -> None:
@@ -204,13 +194,11 @@ class HeldFile:
                 self._spill.remove()
                 self._spill = None
             if self._job is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(_lock_of(self.path))  # while it is held, so that nobody else's is taken away
-                os.close(self._job)
+                self._job.release()
                 self._job = None
 
     def remove(self) -> None:
-        """Delete the file, and end the job: nobody else can have written to it meanwhile."""
+        """Delete the file and end the job. The lock guarantees that no other process has written to it."""
         with self._changed:
             self._disconnect()
             self.path.unlink(missing_ok=True)
@@ -264,23 +252,24 @@ class HeldFile:
         def attempt() -> duckdb.DuckDBPyConnection | str:
             try:
                 return connect()
-            except duckdb.ConnectionException:  # something of ours still refers to the connection that was closed
+            except duckdb.ConnectionException:  # an object of this process still refers to the closed connection
                 gc.collect()
                 return connect()
             except duckdb.Error as error:
                 text = str(error)
-                if "Could not set lock" in text:  # not "lock" alone: the path is in the text too
+                # On Unix, and on Windows. Not "lock" alone: the path is in the text too.
+                if "Could not set lock" in text or "File is already open in" in text:
                     holder = re.search(r"PID (\d+)", text)
                     return holder[1] if holder else ""
                 if not existed:
-                    self.path.unlink(missing_ok=True)  # half a header, which would be taken for somebody's file
+                    self.path.unlink(missing_ok=True)  # half a header, which the next command would refuse
                 refuse_a_full_disk(error, self.path)
                 if is_out_of_memory(error):
                     raise OutOfMemory(self.too_little("to open it")) from error
                 if "WAL" in text:
                     raise WarehouseUnavailable(
                         f"{self.path}: its log {self.path}.wal is damaged ({text.splitlines()[0][:200]}); move the log "
-                        "away and run the same command again: what only the log held is made anew"
+                        "away and run the same command again; it recomputes what only the log held"
                     ) from error
                 raise WarehouseUnavailable(
                     f"{self.path} cannot be opened as a warehouse: {text.splitlines()[0]}"
@@ -294,119 +283,75 @@ class HeldFile:
             raise
         return connection
 
-    def _begin_job(self) -> int:
-        """Take the lock of a job; returns its file descriptor."""
-        lock = _lock_of(self.path)
-
-        def attempt() -> int | str:
-            try:
-                descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            except OSError as error:
-                refuse_a_full_disk(error, self.path)
-                raise WarehouseUnavailable(f"{self.path} cannot be written to: {error.strerror}: {lock}") from error
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                os.close(descriptor)
-                return holder
-            except OSError as error:  # a file system without locks
-                os.close(descriptor)
-                raise WarehouseUnavailable(
-                    f"{self.path} cannot be locked: {error.strerror}; use a local disk"
-                ) from error
-            if not _is_file(descriptor, lock):  # the one before has just deleted it
-                os.close(descriptor)
-                return ""
-            with contextlib.suppress(OSError):  # a full disk: the number is for messages only
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            return descriptor
-
-        return self._wait_for(attempt)
+    def _begin_job(self) -> JobLock:
+        lock = JobLock(self.path)
+        return self._wait_for(lambda: lock if lock.take() else lock.holder())
 
     def _wait_for(self, attempt: Callable[[], T | str]) -> T:
-        """Attempt until it gives no str, which is the number of the process that is in the way, or empty."""
-        started, said = time.monotonic(), False
-        while isinstance(found := attempt(), str):
-            who = f"process {found}" if found else "another process"
+        """The result of `attempt`, called until it is not a str: the id of the process in the way, "" if unknown."""
+        started, is_announced = time.monotonic(), False
+        while isinstance(result := attempt(), str):
+            holder = f"process {result}" if result else "another process"
             if self._given_up.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline):
                 raise WarehouseUnavailable(
-                    f"{self.path} is held by {who}; wait until it is done (longer: --wait SECONDS), or end it "
+                    f"{self.path} is held by {holder}; wait until it is done (longer: --wait SECONDS), or end it "
                     "(what it has committed stays)"
                 )
-            if not said and time.monotonic() - started > PATIENCE:
-                log.warning("waiting for %s, which holds %s", who, self.path)
-                said = True
+            if not is_announced and time.monotonic() - started > PATIENCE:
+                log.warning("waiting for %s, which holds %s", holder, self.path)
+                is_announced = True
             self._given_up.wait(POLL)
-        return found
+        return result
 
 
-def refuse_a_full_disk(error: BaseException, path: Path) -> None:
-    """What DuckDB and the views say of a disk that is full, of a quota or of a largest file, in one line."""
-    if re.search("No space left|Disk quota exceeded|File too large|max_temp_directory_size", str(error)):
-        raise WarehouseError(
-            f"no space left for {path}: free some and run the same command again; what was committed is kept"
-        ) from error
+class JobLock:
+    """The lock that one job holds on a warehouse: a file beside it, which holds the id of the job's process.
 
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the database needs more memory than it may use; polars makes an error of its own of DuckDB's."""
-    return isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) or bool(
-        re.search("Out of Memory Error|std::bad_alloc", str(error))
-    )
-
-
-class SpillFolder:
-    """A folder that only this user may enter, for what does not fit into memory; gone with remove().
-
-    It lies beside the file, where there is a disk, or among temporary files if nothing can be written there. One that
-    a killed process left is removed by the next that makes one in the same place: the kernel took its lock away.
+    release() deletes the file. A process that was killed leaves the file behind, but not the lock.
     """
 
-    PREFIX = ".dissectdb-spill-"
-
     def __init__(self, path: Path) -> None:
-        beside = path.resolve().parent
-        parent = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
-        for left in parent.glob(f"{self.PREFIX}*"):
-            self._remove_unless_locked(left)
+        self._warehouse = path
+        path = path.resolve()  # two names of one file have one lock
+        self._file = path.with_name(path.name + ".lock")
+        # thread_local: any thread may close a warehouse. fallback_to_soft: where a file system has no locks, a marker
+        # would stand in for the lock, and outlive a process that was killed.
+        self._lock = FileLock(self._file, thread_local=False, fallback_to_soft=False, on_acquired=_write_process_id)
+
+    def take(self) -> bool:
+        """Take the lock; False if another job holds it. Raises WarehouseUnavailable if the file system refuses."""
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=self.PREFIX, dir=parent))
-            self._lock = os.open(self.path, os.O_RDONLY)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
         except OSError as error:
-            refuse_a_full_disk(error, parent)
-            raise OutOfMemory(
-                f"{path}: too little memory, and nothing can be written to {parent}; use --memory SIZE"
+            refuse_a_full_disk(error, self._warehouse)
+            if error.filename is None:  # the file could be opened
+                raise WarehouseUnavailable(
+                    f"{self._warehouse} cannot be locked: {error.strerror}; use a local disk"
+                ) from error
+            raise WarehouseUnavailable(
+                f"{self._warehouse} cannot be written to: {error.strerror}: {self._file}"
             ) from error
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
 
-    def remove(self) -> None:
-        """Delete the folder and what is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+    def holder(self) -> str:
+        """The id of the process that holds the lock; "" if the file does not hold it yet."""
+        for start in (0, 1):  # Windows lets no other process read the byte that is locked, the first
+            with contextlib.suppress(OSError, ValueError), self._file.open("rb") as file:
+                file.seek(start)
+                return str(int(file.read(20)))
+        return ""
 
-    @staticmethod
-    def _remove_unless_locked(folder: Path) -> None:
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            return
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+    def release(self) -> None:
+        """Delete the file and free the lock."""
+        with contextlib.suppress(OSError):  # Windows deletes no open file; there FileLock does it afterwards
+            self._file.unlink()  # while the lock is held: later, the file could be the next job's
+        self._lock.release()
 
 
-def _lock_of(path: Path) -> Path:
-    path = path.resolve()  # two names of one file have one lock
-    return path.with_name(path.name + ".lock")
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(descriptor), found)
+def _write_process_id(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk; the id is for messages only
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f" {os.getpid()}".encode())  # from the second byte on: see holder()

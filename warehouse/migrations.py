@@ -1,6 +1,6 @@
-"""Warehouses of older versions brought to this one's schema: a copy is kept, the rest is one transaction.
+"""Migrate a warehouse of an older schema: keep a copy, then change the file in one transaction.
 
-keep_copy(path, 1)          # warehouse.duckdb.schema1, beside it; nothing may hold the file
+keep_copy(path, 1)          # warehouse.duckdb.schema1, beside it; the file must be closed
 migrate(connection, 1, 2)   # runs sql/migrations/2.sql
 """
 
@@ -18,14 +18,14 @@ FOLDER = views.SQL / "migrations"
 
 
 def is_known(version: int, wanted: int) -> bool:
-    """Whether there is a way from schema `version` to `wanted`."""
+    """Whether there are migrations from schema `version` to `wanted`."""
     return version > 0 and all((FOLDER / f"{step}.sql").exists() for step in range(version + 1, wanted + 1))
 
 
 def keep_copy(path: Path, version: int) -> Path:
-    """Copy a warehouse that nothing holds, with its log, before it is migrated; whole or not at all."""
+    """Copy a closed warehouse and its log before the migration; no half copy is left if this fails."""
     kept = path.with_name(f"{path.name}.schema{version}")
-    for suffix in (".wal", ""):  # the file last: where it is there, the copy is whole
+    for suffix in (".wal", ""):  # the file last: if it exists, the copy is complete
         source = path.with_name(path.name + suffix)
         if source.exists():
             half = kept.with_name(f"{kept.name}{suffix}.part")
@@ -38,7 +38,7 @@ def keep_copy(path: Path, version: int) -> Path:
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, version: int, wanted: int) -> None:
-    """Run the steps between two schemas, all of them or none."""
+    """Run all migrations between two schemas in one transaction."""
     with views.transaction(connection):
         for step in range(version + 1, wanted + 1):
             connection.execute((FOLDER / f"{step}.sql").read_text(encoding="utf-8"))

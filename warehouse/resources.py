@@ -1,10 +1,10 @@
-"""What memory and cores the database gets: what was named, else a share of what this process may use.
+"""How much memory and how many threads the database gets: what the user named, else a share of what is free.
 
 choose(None, None)          # Resources(memory=2_000_000_000, threads=2) on two cores with 16 GB free
 choose("500MB", "16")       # Resources(memory=500_000_000, threads=2): 16 threads would not fit
 
-DuckDB gives every thread buffers, hash tables and heaps of its own, so the memory that a statement needs grows with
-the threads. Measured at FER2013's size (35,887 images × 10,119 neurons, slices of 4,096): with 500 MB 2 threads build
+Each DuckDB thread has its own buffers, hash tables and heaps, so the memory that a statement needs grows with the
+threads. Measured at FER2013's size (35,887 images × 10,119 neurons, slices of 4,096): with 500 MB 2 threads build
 every view, 4 run out of memory in top_activations, 16 in image_concepts too; with 2 GB 16 threads build every view.
 With one thread, 128 MB are enough at that size to extract, build and check; with 100 MB extract and check run out at
 their end. At 300 images × 60 neurons check runs out with 80 MB already. So a smaller limit is refused at once.
@@ -19,30 +19,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dissectdb.warehouse.locking import WarehouseError
+from dissectdb.warehouse.errors import WarehouseError
 
 MB, GB = 10**6, 10**9
-PER_THREAD = 200 * MB  # fewer threads, rather than less
+PER_THREAD = 200 * MB  # with less memory per thread, use fewer threads
 MOST_PER_THREAD = 1 * GB
-SHARE = 4  # one part in so many of what is free: torch, polars and the page cache need the rest
-LEAST = 500 * MB  # on a small machine up to half of what is free goes to the database, as far as this
+SHARE = 4  # the database gets 1/SHARE of what is free: torch, polars and the page cache need the rest
+LEAST = 500 * MB  # on a small machine the database gets more than its share, up to this and to half of what is free
+ASSUMED = 4 * GB  # of free memory, if the system does not report it, as on Windows
 SMALLEST = 128 * MB  # measured; see above
 MOST_THREADS = 1024
-REPRODUCIBLE = 500 * MB  # what fits into memory decides the order of sums
+REPRODUCIBLE = 500 * MB  # a fixed limit, because what fits into memory decides the order of sums
 UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
-SLICE_ROW = 60_000  # bytes a thread takes for a neuron or an image of a slice, at most
+SLICE_ROW = 60_000  # most bytes that a thread needs per neuron or image of a slice
 LARGEST_SLICE, SMALLEST_SLICE = 4096, 64
 
 
 class BadSize(WarehouseError):
-    """Text that should be an amount of memory or a number of threads is none."""
+    """The text is not an amount of memory or a number of threads."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Resources:
-    """memory: bytes that DuckDB may hold before it spills to disk. threads: that it computes with."""
+    """memory: bytes that DuckDB may hold before it spills to disk. threads: the number it computes with."""
 
     memory: int
     threads: int
@@ -53,11 +54,11 @@ class Resources:
         return max(SMALLEST_SLICE, min(LARGEST_SLICE, self.memory // self.threads // SLICE_ROW))
 
     def with_fewer_threads(self) -> Resources | None:
-        """A quarter of the threads; None where there is one already."""
+        """A quarter of the threads; None if there is only one."""
         return Resources(self.memory, max(self.threads // 4, 1)) if self.threads > 1 else None
 
     def __str__(self) -> str:
-        """As a message has it."""
+        """As shown in messages."""
         amount = f"{self.memory / GB:.1f} GB" if self.memory >= GB else f"{self.memory // MB} MB"
         return f"{amount} and {self.threads} thread{'s' if self.threads > 1 else ''}"
 
@@ -65,10 +66,10 @@ class Resources:
 def choose(
     memory: str | None, threads: str | int | None, *, deterministic: bool = False, root: Path = Path("/")
 ) -> Resources:
-    """What was named here, else in $DISSECTDB_MEMORY and $DISSECTDB_THREADS, else what fits this machine.
+    """Memory and threads from the arguments, else from $DISSECTDB_MEMORY and $DISSECTDB_THREADS, else by the machine.
 
-    threads is the most that are used: where the memory does not feed so many, there are fewer. deterministic: one
-    thread, and a limit that does not follow what is free. root: where /proc and /sys are. Raises BadSize.
+    threads: an upper limit; with little memory there are fewer. deterministic: one thread, and a limit that does not
+    depend on what is free. root: where /proc and /sys are. Raises BadSize.
     """
     memory = memory or os.environ.get("DISSECTDB_MEMORY")
     threads = threads or os.environ.get("DISSECTDB_THREADS")
@@ -85,12 +86,12 @@ def choose(
 
 
 def limit_for(available: int, threads: int) -> int:
-    """The memory limit where none is named, in bytes: never more than half of what is available."""
+    """The default memory limit, in bytes: never more than half of what is available."""
     return min(max(available // SHARE, min(available // 2, LEAST)), threads * MOST_PER_THREAD)
 
 
 def threads_for(memory: int, threads: int) -> int:
-    """As many threads as the memory feeds, at least one."""
+    """As many threads as the memory suffices for, at least one."""
     return max(1, min(threads, memory // PER_THREAD))
 
 
@@ -98,7 +99,7 @@ def _size(text: str) -> int:
     """Bytes. Raises BadSize."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT])(i?)B", text.strip(), re.IGNORECASE | re.ASCII)
     if not found:
-        raise BadSize(f"{text!r} is no amount of memory; write it like 500MB or 2GB")
+        raise BadSize(f"{text!r} is not an amount of memory; write it like 500MB or 2GB")
     size = int(float(found[1]) * (1024 if found[3] else 1000) ** UNITS[found[2].upper()])
     if size < SMALLEST:
         raise BadSize(f"{text} of memory is too little for a warehouse; the least is {SMALLEST // MB}MB")
@@ -108,7 +109,7 @@ def _size(text: str) -> int:
 def _count(text: str) -> int:
     """A number of threads. Raises BadSize."""
     if not re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII) or not 1 <= int(text) <= MOST_THREADS:
-        raise BadSize(f"{text!r} is no number of threads; write a whole number from 1 to {MOST_THREADS}")
+        raise BadSize(f"{text!r} is not a number of threads; write a whole number from 1 to {MOST_THREADS}")
     return int(text)
 
 
@@ -116,20 +117,25 @@ def _count(text: str) -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process could take: what is free on the machine, and less where a cgroup allows less."""
+    """Bytes that this process could use: what is free on the machine, or less if a cgroup allows less."""
     machine = re.search(r"^MemAvailable: +(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
-    free = int(machine[1]) * 1024 if machine else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if machine:
+        free = int(machine[1]) * 1024
+    elif hasattr(os, "sysconf"):
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        free = ASSUMED
     return max(min(free, *_left_in_cgroups(root)), 0) if (root / "proc/self/cgroup").exists() else free
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may run on; part of one, where a cgroup gives so much time, counts as one."""
+    """Number of cores that this process may use. A cgroup's share of a core counts as a whole one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def _left_in_cgroups(root: Path) -> list[int]:
-    """What each memory limit above this process leaves; the pages of files in it can be had back."""
+    """Bytes left under each memory limit above this process. Cached file pages count as free: they can be dropped."""
     left = []
     for group in _groups(root, ""):
         limit = _number(group / "memory.max")
@@ -145,7 +151,7 @@ def _left_in_cgroups(root: Path) -> list[int]:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Cores' worth of time that each cgroup above this process allows."""
+    """Number of cores that each cgroup above this process allows, as a fraction."""
     for group in _groups(root, ""):
         if found := re.match(r"(\d+) (\d+)", _text(group / "cpu.max")):
             yield int(found[1]) / int(found[2])
@@ -158,7 +164,7 @@ def _quotas(root: Path) -> Iterator[float]:
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders of this process's cgroup and of all above it; controller: of version 1, or empty for version 2.
 
-    Inside a container the path may be the host's, of which only the top is mounted: what is not there says nothing.
+    Inside a container the path may be the host's, of which only the top is mounted: missing folders are ignored.
     """
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, names, path = [*line.split(":", 2), "", ""][:3]
@@ -173,7 +179,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None for «max», -1 and no file."""
+    """The number in a file; None for «max», -1 or a missing file."""
     text = _text(path).strip()
     return int(text) if text.isdigit() else None
 

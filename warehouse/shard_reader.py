@@ -1,10 +1,10 @@
-"""What the shards of an extraction left in a folder: which are there and whole, and their files for a warehouse.
+"""The folder that the shards of an extraction wrote: which shards are complete, and the files to import.
 
-status("shards/")                     # a line a shard: done, missing, or what is damaged
-files("shards/")                      # (table, path, rows) of a whole set; raises ShardError for one that is not
+status("shards/")                     # one State per shard: done, missing, or what is damaged
+files("shards/")                      # the files of a complete set; raises ShardError if it is not
 
-The small tables are in shards/catalog, as an export has them; the rest in files of a table and shard each, which the
-receipt of the shard names. Nothing of the folder runs, and only names that a shard can write are followed.
+The small tables are in shards/catalog, as in an export. The others have one file per table and shard; the receipt of
+the shard lists them. No code from the folder runs, and only file names that a shard can write are opened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dissectdb.warehouse.locking import WarehouseError
+from dissectdb.warehouse.errors import WarehouseError
 
 CATALOG = "catalog"
 RECEIPTS = "table=extraction_blocks"
@@ -24,12 +24,12 @@ NAME = re.compile(r"table=(\w+)/(?:layer=[^/]+/)?shard=(\d{5}-of-\d{5})\.parquet
 
 
 class ShardError(WarehouseError):
-    """A folder of shards is not whole; the message says which are missing and what to do."""
+    """A folder of shards is incomplete; the message lists what is missing and what to do."""
 
 
 @dataclass(frozen=True)
 class State:
-    """One shard. problem: empty where it is done and whole."""
+    """One shard. problem: empty if it is done and complete."""
 
     shard: str
     files: int
@@ -40,7 +40,7 @@ class State:
 
 @dataclass(frozen=True)
 class File:
-    """A file of a whole set of shards."""
+    """A file of a complete set of shards."""
 
     table: str
     path: Path
@@ -48,12 +48,12 @@ class File:
 
 
 def is_folder_of_shards(folder: Path) -> bool:
-    """Whether a sink wrote there."""
+    """Whether an extraction wrote shards there."""
     return (folder / RECEIPTS).is_dir() or (folder / CATALOG).is_dir()
 
 
 def status(folder: Path) -> list[State]:
-    """The state of every shard that there should be; those of the commonest division where there are several."""
+    """The state of every expected shard. If there are several divisions, the most frequent one counts."""
     receipts = {name: _receipt(folder, name) for name in _names(folder)}
     divisions = [name.partition("-of-")[2] for name in receipts]
     if not divisions:
@@ -66,7 +66,7 @@ def status(folder: Path) -> list[State]:
 
 
 def files(folder: Path) -> list[File]:
-    """The files of all shards, with the receipts. Raises ShardError where one is missing or damaged."""
+    """The files of all shards, with the receipts. Raises ShardError if one is missing or damaged."""
     states = status(folder)
     broken = [f"{state.shard} ({state.problem})" for state in states if state.problem]
     if not states or broken:
@@ -76,7 +76,7 @@ def files(folder: Path) -> list[File]:
     for state in states:
         receipt = _receipt(folder, state.shard)
         for name, rows in receipt["files"].items():
-            found.append(File(NAME.fullmatch(name)[1], folder / name, rows))
+            found.append(File(name.partition("/")[0].removeprefix("table="), folder / name, rows))
         name = f"{RECEIPTS}/shard={state.shard}.parquet"
         found.append(File("extraction_blocks", folder / name, receipt["blocks"]))
     return found
@@ -89,7 +89,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _receipt(folder: Path, shard: str) -> dict[str, Any]:
-    """What a receipt says; empty where it cannot be read."""
+    """The content of a receipt; empty if it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -123,7 +123,7 @@ def _state(folder: Path, shard: str, receipt: dict[str, Any] | None, mark: str) 
 
 
 def _damage(path: Path, rows: int) -> str:
-    """What is wrong with a file, as far as its footer tells."""
+    """What is wrong with a file, judged by its footer; empty if nothing is."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

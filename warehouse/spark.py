@@ -1,4 +1,4 @@
-"""The views on Spark, where one machine is too small: the same files of sql/, in Spark's words.
+"""The views on Spark, for data too large for one machine: the same files of sql/, translated into Spark's SQL.
 
 spark = local_session()                           # or a session of one's own
 for built in build(spark, "tables", "views"):     # tables/<table>.parquet in, views/<view>.parquet out
@@ -6,12 +6,13 @@ for built in build(spark, "tables", "views"):     # tables/<table>.parquet in, v
 spark.sql("select * from layer_summary").show()   # every view is there, by name
 print(*compile(load_views()), sep=";\\n\\n")        # the SQL, for a session with the tables in it
 
-sqlglot translates; the nd_ functions are taken from sql/engines/spark.sql and written out where they are called.
-Only what sqlglot is known to translate faithfully may stand in a view, and the tests compare every one on both engines.
+sqlglot translates them. Each call of an nd_ function is replaced by its body from sql/engines/spark.sql. A view may use
+only what sqlglot translates correctly; the tests compare every view's rows on both engines.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -33,14 +34,16 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from sqlglot import exp
 
+log = logging.getLogger("dissectdb")
+
 
 class SparkError(ViewError):
-    """Spark is not there, or a table that it should read is not as sql/tables.sql says."""
+    """Spark is not installed, or a table differs from what sql/tables.sql declares."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a base table, with its type in Spark's words."""
+    """A column of a base table, with its type in Spark."""
 
     name: str
     type: str
@@ -49,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Macro:
-    """An nd_ function: what stands for a call of it."""
+    """An nd_ function and the expression that replaces a call of it."""
 
     parameters: tuple[str, ...]
     body: str
@@ -58,21 +61,21 @@ class Macro:
 def local_session(
     cores: int | str = "*", memory: str = "4g", settings: Mapping[str, str] = MappingProxyType({})
 ) -> SparkSession:
-    """A Spark of this process alone. settings: more of Spark's own, such as spark.local.dir. Raises SparkError."""
+    """A Spark session in this process. settings: more Spark settings, e.g. spark.local.dir. Raises SparkError."""
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SparkError("Spark is not installed: pip install 'dissectdb[spark]'") from error
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         raise SparkError("Spark needs Java, 17 or newer: apt-get install openjdk-17-jre-headless, or set JAVA_HOME")
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # of the workers; else whatever python3 there is
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # for the workers; Spark would take any python3
     threads = os.cpu_count() if cores == "*" else cores
     session = SparkSession.builder.master(f"local[{cores}]").appName("dissectdb")
     defaults = {
         "spark.driver.memory": memory,
         "spark.sql.shuffle.partitions": str(threads),
         "spark.sql.session.timeZone": "UTC",
-        # Spark makes this folder even where nothing is kept in it.
+        # Spark makes this folder even if nothing is stored in it.
         "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -83,10 +86,10 @@ def local_session(
 
 
 def extract(spark: SparkSession, study: Path | str, sink: str, shards: int) -> list[tuple[int, float, str]]:
-    """Have Spark's workers compute the shards of an extraction; returns (shard, seconds, what was said) of each.
+    """Compute the shards of an extraction on Spark's workers; returns (shard, seconds, last line printed) of each.
 
-    The workers run `dissectdb extract`, so dissectdb is installed there, and study and sink are paths that they see.
-    They write the files and hand back only that they did. Raises SparkError where a shard failed.
+    Each worker runs `dissectdb extract`, so dissectdb must be installed there, and study and sink must be paths that
+    workers can read. Workers write the files; no rows travel through Spark. Raises SparkError if a shard fails.
     """
 
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -104,7 +107,7 @@ def extract(spark: SparkSession, study: Path | str, sink: str, shards: int) -> l
                     [{"shard": shard, "seconds": time.perf_counter() - started, "said": said}]
                 )
 
-    numbers = spark.range(0, shards, 1, shards)  # a task each
+    numbers = spark.range(0, shards, 1, shards)  # one task per shard
     try:
         rows = numbers.mapInArrow(work, "shard bigint, seconds double, said string").collect()
     except _errors() as error:
@@ -114,9 +117,10 @@ def extract(spark: SparkSession, study: Path | str, sink: str, shards: int) -> l
 
 
 def compile(views: Sequence[View], dialect: str = "spark") -> list[str]:
-    """The statements that make all of the views, in order, in a session that has the tables of sql/tables.sql.
+    """The statements that create the views, in order, in a session that has the tables of sql/tables.sql.
 
-    A materialised view is a cached one: it is computed when it is first read, and kept while the session lasts.
+    A materialised view becomes a cached one: Spark computes it when it is first read, and keeps it until the session
+    ends.
     """
     if dialect != "spark":
         raise ViewError(f"views are written for duckdb and compiled for spark, not for {dialect}")
@@ -131,18 +135,22 @@ def compile(views: Sequence[View], dialect: str = "spark") -> list[str]:
 def build(
     spark: SparkSession, source: Path | str, target: Path | str, *, select: Collection[str] = ()
 ) -> Iterator[Built]:
-    """Make every view from the tables in a folder; yields what was computed, which is what is materialised.
+    """Make every view from the tables in a folder; yields one Built per materialised view.
 
     source: of each table <table>.parquet, <table>/ or table=<table>/, a file or a folder that may be partitioned. Also
     an address that Spark knows, as s3a://…: then each is <table>.parquet. target: where <view>.parquet is written;
-    what was there is replaced. select: only these views and what they read. Raises SparkError, ViewError.
+    what was there is replaced. select: only these views and what they read. Logs a warning if labels will have no p
+    and q. Raises SparkError, ViewError.
     """
     views = load_views()
     wanted = with_inputs(views, select) if select else {view.name for view in views}
     views = [view for view in views if view.name in wanted]
     names = {view.name for view in views}
-    for table in sorted({name for view in views for name in view.reads} - names):
+    tables = {name for view in views for name in view.reads} - names
+    for table in sorted(tables):
         _table(spark, str(source), table).createOrReplaceTempView(table)
+    if tables >= {"dissections", "null_quantiles"}:
+        _warn_of_labels_without_p(spark, str(source))
     for statement in _engine()[0]:
         spark.sql(statement)
     for view in views:
@@ -155,8 +163,35 @@ def build(
             yield Built(view.name, rows, time.perf_counter() - started)
 
 
+def _warn_of_labels_without_p(spark: SparkSession, source: str) -> None:
+    """Log a warning if a dissection has no null distribution, as in a folder of shards.
+
+    Without this, a study whose rule is q would get no interpretable label, and nothing would say why.
+    """
+    query = """
+        select dissection_id, rule from dissections
+        where dissection_id not in (select dissection_id from null_quantiles) order by dissection_id
+    """
+    rules = {row.dissection_id: row.rule for row in spark.sql(query).collect()}
+    if not rules:
+        return
+    by_q = [str(dissection) for dissection, rule in rules.items() if rule == "q"]
+    uninterpretable = (
+        f"By the rule q no label counts as interpretable then (dissection {', '.join(by_q)}), and views of "
+        "interpretable labels, such as image_concepts, have no rows. "
+    )
+    log.warning(
+        "%s holds no null distribution for dissection %s, so labels have no p and q. %sA null is drawn when the "
+        "folder is imported and labelled: dissectdb import %s --warehouse FILE, then dissectdb extract STUDY",
+        source,
+        ", ".join(map(str, rules)),
+        uninterpretable if by_q else "",
+        source,
+    )
+
+
 def _make(spark: SparkSession, view: View, target: str) -> int:
-    """Make one view; the rows of a materialised one, which is computed and written."""
+    """Make one view. A materialised one is computed and written; returns its number of rows, else 0."""
     if not view.materialized:
         spark.sql(_create(view))
         return 0
@@ -168,13 +203,13 @@ def _make(spark: SparkSession, view: View, target: str) -> int:
 
 
 def translate(query: str) -> str:
-    """One SELECT of the views in Spark's words. Raises ViewError."""
+    """One SELECT of the views, in Spark's SQL. Raises ViewError."""
     import sqlglot
     from sqlglot import exp
 
     macros = _engine()[1]
     tree = sqlglot.parse_one(query, dialect="duckdb")
-    # The innermost calls first, so that what is put into another is in Spark's words already.
+    # The innermost calls first, so that an argument is translated before its call is replaced.
     for call in reversed([node for node in tree.find_all(exp.Anonymous) if node.name.lower().startswith("nd_")]):
         macro = macros.get(call.name.lower())
         if macro is None or len(macro.parameters) != len(call.expressions):
@@ -183,7 +218,7 @@ def translate(query: str) -> str:
     try:
         return tree.sql(dialect="spark", pretty=True, comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE)
     except sqlglot.UnsupportedError as error:
-        raise ViewError(f"not to be said in Spark's words: {error}") from error
+        raise ViewError(f"cannot be translated to Spark: {error}") from error
 
 
 def _create(view: View) -> str:
@@ -199,7 +234,7 @@ def _expanded(macro: Macro, arguments: list[exp.Expression]) -> str:
 
 @cache
 def _engine() -> tuple[tuple[str, ...], dict[str, Macro]]:
-    """What sql/engines/spark.sql has to be run first, and its macros by name."""
+    """The statements of sql/engines/spark.sql that Spark runs first, and its macros by name."""
     text = (SQL / "engines" / "spark.sql").read_text(encoding="utf-8")
     statements, macros = [], {}
     for statement in re.sub(r"^\s*--.*\n", "", text, flags=re.MULTILINE).split(";"):
@@ -220,15 +255,17 @@ def _columns() -> dict[str, tuple[Column, ...]]:
     tables = {}
     for statement in sqlglot.parse((SQL / "tables.sql").read_text(encoding="utf-8"), dialect="duckdb"):
         if isinstance(statement, exp.Create):
-            tables[statement.find(exp.Table).name] = tuple(
-                Column(column.name, column.kind.sql(dialect="spark"), not column.find(exp.NotNullColumnConstraint))
+            tables[statement.this.this.name] = tuple(
+                Column(
+                    column.name, column.args["kind"].sql(dialect="spark"), not column.find(exp.NotNullColumnConstraint)
+                )
                 for column in statement.find_all(exp.ColumnDef)
             )
     return tables
 
 
 def _table(spark: SparkSession, source: str, table: str) -> DataFrame:
-    """A base table with the columns and types of sql/tables.sql, whatever else its files hold."""
+    """A base table with exactly the columns and types of sql/tables.sql."""
     path = _path(source, table)
     try:
         found = spark.read.parquet(path)
@@ -247,7 +284,7 @@ def _table(spark: SparkSession, source: str, table: str) -> DataFrame:
 def _path(source: str, table: str) -> str:
     if re.match(r"\w+://", source):
         return f"{source.rstrip('/')}/{table}.parquet"
-    # Of a folder of shards the small tables are in a folder of their own, with the large ones empty.
+    # In a folder of shards, the small tables lie in `catalog`.
     names = (f"table={table}", f"{table}.parquet", table, f"catalog/{table}.parquet")
     for name in names:
         if (path := Path(source) / name).exists():
@@ -256,7 +293,7 @@ def _path(source: str, table: str) -> str:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What Spark raises: its own errors, and those of Java that it leaves as they are."""
+    """The errors that Spark raises: its own, and Java errors that it passes on."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
@@ -264,6 +301,6 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what went wrong, without the call that it went wrong in."""
+    """The first line of the error's message, without the Java call."""
     java = getattr(error, "java_exception", None)
     return str(error if java is None else java.getMessage()).splitlines()[0]

@@ -1,13 +1,13 @@
-"""The views in sql/views: found, put in order by what they read, installed, and rebuilt where stale.
+"""The views in sql/views: load them in order, install them, rebuild those that are stale.
 
 for view in load_views():            # every view after all that it reads
     print(view.name, view.grain, view.reads)
 install(connection, load_views())    # views as views; materialised ones as empty tables until they are built
 build(warehouse.use, load_views())   # recompute the materialised ones whose inputs changed
 
-A materialised view is stale when its text, the engine functions, a table that it reads or the *content* of a
-materialised view that it reads has changed. So a new dissection that asks for nothing new of the top images
-leaves everything built on them alone; and a view that is kept by dissection is made for the new one only.
+A materialised view is stale if one of these has changed: its text, the engine functions, a table that it reads, or the
+*content* of a materialised view that it reads. So if a new dissection leaves the top images as they are, what is built
+on them is not stale. A view that is stored by dissection is computed for the new dissection only.
 """
 
 from __future__ import annotations
@@ -26,27 +26,26 @@ from types import MappingProxyType
 
 import duckdb
 
-from dissectdb.warehouse.did_you_mean import there_is
-from dissectdb.warehouse.locking import is_out_of_memory
+from dissectdb.did_you_mean import choices
+from dissectdb.warehouse.errors import is_out_of_memory
+from dissectdb.warehouse.schema import SQL
 
 log = logging.getLogger("dissectdb")
 
-AT_ONCE = 4096  # images or neurons of a slice, at most
-LEAST_AT_ONCE = 64  # below this the activations would be read too often
-SMALLER = 4  # times, after memory ran out
-
-SQL = Path(__file__).resolve().parent.parent / "sql"
+AT_ONCE = 4096  # most images or neurons of a slice
+LEAST_AT_ONCE = 64  # with smaller slices the activations would be read too often
+SMALLER = 4  # a slice is divided by this after memory ran out
 
 
 class ViewError(ValueError):
-    """A view file is not as it must be, or its query failed."""
+    """A view file is malformed, or its query failed."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class View:
-    """One file of sql/views."""
+    """One file of sql/views. title: the first sentence of its header; reads: names of tables and views."""
 
     name: str
     sql: str
@@ -54,13 +53,13 @@ class View:
     grain: tuple[str, ...]
     materialized: bool
     by_dissection: bool
-    slices: str | None  # image or neuron: so many of them at a time, lest memory grow with their number
+    slices: str | None  # image or neuron: computed so many at a time, so that memory does not grow with their number
     reads: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did, or would do, for one materialised view."""
+    """The result of building one materialised view, or what a dry run would build."""
 
     view: str
     rows: int
@@ -68,13 +67,13 @@ class Built:
 
 
 def load_views(folder: Path | None = None) -> list[View]:
-    """Every view under the folder, each after the views that it reads; without one, ours. Raises ViewError."""
+    """Every view under the folder (default: sql/views), each after the views that it reads. Raises ViewError."""
     return list(_our_views() if folder is None else _load_views(folder))
 
 
 @cache
 def _our_views() -> list[View]:
-    """Parsed once: a command opens its warehouse more than once, and parsing takes longest of it."""
+    """The views of sql/views, parsed once: a command opens its warehouse several times, and parsing takes longest."""
     return _load_views(SQL / "views")
 
 
@@ -84,7 +83,9 @@ def _load_views(folder: Path) -> list[View]:
         if path.stem in views:
             raise ViewError(f"{path}: another file has the same name; the name is the view's")
         views[path.stem] = _read(path)
-    graph = {view.name: sorted(view.reads & views.keys()) for view in views.values()}  # the same order each time
+    graph = {
+        view.name: sorted(view.reads & views.keys()) for view in views.values()
+    }  # sorted, so that the order is always the same
     try:
         return [views[name] for name in TopologicalSorter(graph).static_order()]
     except CycleError as error:
@@ -97,7 +98,7 @@ def _read(path: Path) -> View:
 
     text = path.read_text(encoding="utf-8")
     header = [line.removeprefix("--").strip() for line in text.split("\n\n", 1)[0].splitlines()]
-    # The title is the first sentence; it ends where the grain begins.
+    # The title is the first sentence: the lines before the grain.
     title = " ".join(header[: next((i for i, line in enumerate(header) if line.startswith("grain:")), 1)])
     grain = re.search(r"^-- grain: (.+)$", text, re.MULTILINE)
     if not text.startswith("-- ") or grain is None:
@@ -125,7 +126,7 @@ def _read(path: Path) -> View:
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All of the block's changes or none; the first error is the one that is raised."""
+    """All changes of the block or none. If the rollback fails too, the first error is raised."""
     connection.begin()
     try:
         yield
@@ -137,7 +138,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
-    """Make every view queryable, in one transaction; materialised ones whose text changed start empty."""
+    """Create every view, in one transaction. A materialised view whose text changed becomes an empty table."""
     key = _digest(_engine_functions(), *(view.name + view.sql for view in views))
     stored = connection.execute("select value from warehouse_info where key = 'views'").fetchall()
     if stored == [(key,)]:
@@ -171,7 +172,7 @@ def _make(connection: duckdb.DuckDBPyConnection, view: View) -> None:
 
 
 def _drop_views(connection: duckdb.DuckDBPyConnection, keep_tables: Collection[str]) -> None:
-    """Drop our views and the tables of materialised views that are no more; a user's own views stay."""
+    """Drop our views, and the tables of materialised views that no longer exist. A user's own views stay."""
     views = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
     known = connection.execute("select key[6:] from warehouse_info where key like 'view:%'").fetchall()
     tables = connection.execute("select table_name from duckdb_tables()").fetchall()
@@ -193,14 +194,14 @@ def build(
     slice_size: Callable[[], int] = lambda: AT_ONCE,
     economize: Callable[[], bool] = lambda: False,
 ) -> Iterator[Built]:
-    """Recompute the stale materialised views, each in a transaction of its own; yields what was done.
+    """Recompute the stale materialised views, each in its own transaction; yields one Built per view.
 
-    use: gives the connection for a moment, for writing or not; between two views others may have the file.
-    select: only these views and what they read. full_refresh: the stale and the fresh. dry_run: compute nothing,
-    yield what is stale with the rows that it has now; what would only become stale by its inputs' new content is
-    yielded too. given: view → its rows (an Arrow reader) where another engine has computed them. slice_size: how many
-    images or neurons at a time. A view that runs out of memory is built again in smaller slices, then as economize()
-    arranges it (with fewer threads) while that says True. Raises ViewError.
+    use: returns the connection as a context, for writing if True; between two views other processes can open the file.
+    select: only these views and what they read. full_refresh: also the views that are not stale. dry_run: compute
+    nothing, and yield what is stale, or could become so by new content of its inputs, with its present rows. given:
+    view → a function that opens its rows, if another engine has computed them. slice_size: returns how many images or
+    neurons to compute at a time. If a view runs out of memory, it is built again in smaller slices, then after
+    economize() for as long as that returns True. Raises ViewError.
     """
     wanted = with_inputs(views, select) if select else {view.name for view in views}
     with use(False) as connection:
@@ -241,7 +242,7 @@ def _within_memory(
     slice_size: Callable[[], int],
     economize: Callable[[], bool],
 ) -> tuple[Built, str]:
-    """What make(size of a slice) returns; again with less at a time for as long as it runs out of memory."""
+    """What make(slice size) returns. If memory runs out, it is called again: smaller slices first, then economize()."""
     size = min(slice_size(), AT_ONCE)
     while True:
         try:
@@ -257,10 +258,10 @@ def _within_memory(
 
 
 def with_inputs(views: list[View], select: Collection[str]) -> set[str]:
-    """The names of some views and of all that they read. Raises ViewError for a name that is no view's."""
+    """The names of these views and of all views that they read. Raises ViewError for an unknown name."""
     by_name = {view.name: view for view in views}
     if unknown := sorted(set(select) - by_name.keys()):
-        raise ViewError(f"no view named {unknown[0]}; {there_is(unknown[0], by_name)}")
+        raise ViewError(f"no view named {unknown[0]}; {choices(unknown[0], sorted(by_name))}")
     wanted: set[str] = set()
     queue = list(select)
     while queue:
@@ -283,9 +284,9 @@ def _materialize(
 ) -> tuple[Built, str]:
     """Bring the table of a view and its record up to date; returns what was built and a hash of the content.
 
-    parts: dissection → fingerprint of what its rows are made from; only those that changed are made again, unless
-    all is wanted anew. None: the view is made whole. inputs: the tables that are divided like it. size: of a slice.
-    given: its rows.
+    parts: dissection → fingerprint of the inputs of its rows; only parts that changed are computed, or all if `anew`.
+    None: the view is not divided. inputs: the tables that are divided by dissection too. size: of a slice. given: the
+    rows, if they were computed elsewhere.
     """
     started = time.perf_counter()
     try:
@@ -312,7 +313,7 @@ def _materialize(
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, view: View, size: int) -> None:
-    """The table of a view, made whole."""
+    """Compute the whole table of a view."""
     if view.slices:
         _make_empty(connection, view)
         _insert(connection, view, size)
@@ -328,7 +329,7 @@ def _refill(
     anew: bool,
     size: int,
 ) -> None:
-    """The table of a view, made again for the dissections whose parts changed."""
+    """Compute the rows of a view again for the dissections whose parts changed."""
     query = "select dissection_id, fingerprint from view_parts where view = ?"
     known = {} if anew else dict(connection.execute(query, [view.name]).fetchall())
     if not known:
@@ -336,15 +337,15 @@ def _refill(
     stale = sorted(part for part, fingerprint in parts.items() if known.get(part) != fingerprint)
     if gone := sorted({*stale, *(known.keys() - parts.keys())} & known.keys()):
         connection.execute(f"delete from {view.name} where dissection_id in ({', '.join(map(str, gone))})")
-    # One at a time where memory is short, else the activations are read once for all of them.
-    for some in [[part] for part in stale] if view.slices else [stale] if stale else []:
-        with _only(connection, inputs, f"dissection_id in ({', '.join(map(str, some))})"):
+    # One at a time if memory is scarce; else together, so that the activations are read once.
+    for group in [[part] for part in stale] if view.slices else [stale] if stale else []:
+        with _only(connection, inputs, f"dissection_id in ({', '.join(map(str, group))})"):
             _insert(connection, view, size)
     _note_parts(connection, view, parts)
 
 
 def _take(connection: duckdb.DuckDBPyConnection, view: View, given: object, parts: dict[int, str]) -> None:
-    """The table of a view with rows that were computed elsewhere."""
+    """Fill the table of a view with rows that were computed elsewhere."""
     _make_empty(connection, view)
     connection.register("given_rows", given)
     try:
@@ -363,11 +364,11 @@ def _note_parts(connection: duckdb.DuckDBPyConnection, view: View, parts: dict[i
 
 @contextmanager
 def _only(connection: duckdb.DuckDBPyConnection, tables: Collection[str], condition: str) -> Iterator[None]:
-    """Inside the block the tables hold only the rows that meet a condition.
+    """Inside the block, queries see only the rows of the tables that meet the condition.
 
-    A filter on the whole query would not reach the steps that it reads more than once.
+    A filter around the whole query would not be pushed into steps that it reads more than once.
     """
-    [(file,)] = connection.execute("select current_database()").fetchall()  # its name tells the file's tables from ours
+    [(file,)] = connection.execute("select current_database()").fetchall()  # the name of the file's database
     for table in tables:
         connection.execute(f"create temp view {table} as select * from {_name(file)}.main.{table} where {condition}")
     yield
@@ -376,15 +377,15 @@ def _only(connection: duckdb.DuckDBPyConnection, tables: Collection[str], condit
 
 
 def _make_empty(connection: duckdb.DuckDBPyConnection, view: View) -> None:
-    # Not "as select … limit 0": DuckDB 2.0 takes a table that was made so for empty, whatever is inserted into it in
-    # the same transaction, until the file is opened again.
+    # Not "as select … limit 0": DuckDB 2.0 believes such a table to be empty until the file is opened again, even if
+    # rows are inserted in the same transaction.
     columns = connection.execute(f"describe {view.sql}").fetchall()
     names_and_types = ", ".join(f'"{name}" {kind}' for name, kind, *_ in columns)
     connection.execute(f"create or replace table {view.name} ({names_and_types})")
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, view: View, size: int) -> None:
-    """The rows of a view, so many images or neurons at a time where the view is made so."""
+    """Insert the rows of a view; if it has slices, `size` images or neurons at a time."""
     query = f"insert into {view.name} select * from ({view.sql}\n)"
     if view.slices is None:
         connection.execute(query)
@@ -397,7 +398,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, view: View, size: int) -> Non
 
 
 def _divided_inputs(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> list[str]:
-    """The tables with a dissection_id that a view reads, directly or through other views."""
+    """The tables with a dissection_id that a view reads, directly or through views that are not materialised."""
     has_part = "select distinct table_name from duckdb_columns() where column_name = 'dissection_id'"
     divided = {name for (name,) in connection.execute(has_part).fetchall()}
     tables, queue = set(), list(view.reads)
@@ -411,10 +412,10 @@ def _divided_inputs(connection: duckdb.DuckDBPyConnection, view: View, by_name: 
 
 
 def _parts(connection: duckdb.DuckDBPyConnection, view: View, inputs: Collection[str]) -> dict[int, str]:
-    """Dissection → fingerprint of all that its rows are made from: what the inputs say of the dissection.
+    """Dissection → fingerprint of the view's text and of the dissection's rows in the inputs.
 
-    Tables without a dissection_id count for nothing: they are only added to, and what is added is no part of an older
-    dissection unless a table that says so, such as dissected_neurons, changes too.
+    Tables without a dissection_id are not included. Rows are only ever added to them, and an added row belongs to an
+    older dissection only if a table with a dissection_id, such as dissected_neurons, changes too.
     """
     ids = [part for (part,) in connection.execute("select dissection_id from dissections").fetchall()]
     contents: dict[int, list[str]] = {part: [view.sql, _engine_functions()] for part in ids}
@@ -423,7 +424,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, view: View, inputs: Collection
         of_part = dict(connection.execute(query).fetchall())
         for part in ids:
             contents[part].append(f"{table}={of_part.get(part)}")
-    return {part: _digest(*each) for part, each in contents.items()}
+    return {part: _digest(*texts) for part, texts in contents.items()}
 
 
 def _engine_functions() -> str:

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
-from dissectdb.extract.study.values import choices
 
 FOLDER = Path(__file__).parent
 LARGEST = 4 * MEGABYTE  # of a concept file: some 300,000 concepts, each of which CLIP reads

@@ -22,10 +22,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract.concepts import _from_toml, chat, same_word
 from dissectdb.extract.concepts.chat import Endpoint, EndpointError
 from dissectdb.extract.study import StudyError
-from dissectdb.extract.study.values import choices
 
 LONGEST = 100  # letters of a concept; CLIP reads some 70 words
 MOST = 2000  # concepts of an answer

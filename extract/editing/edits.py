@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.editing.cut import Change, Scaling
 from dissectdb.extract.editing.layers import (
@@ -35,7 +36,6 @@ from dissectdb.extract.record import catalog
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
-from dissectdb.extract.study.values import choices
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ takes its classes in turn, because the first files in order of name would all be
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
+from dissectdb.did_you_mean import nearest
 from dissectdb.extract.images.base import Source
 from dissectdb.extract.images.demo_source import Demo
 from dissectdb.extract.images.fer2013_source import Fer2013
@@ -68,6 +68,6 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"nor is there a folder {path.parent}"
     names = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))
-    if close := difflib.get_close_matches(path.name, names, n=1, cutoff=0.5):
-        return f"did you mean {path.parent / close[0]}?"
+    if near := nearest(path.name, names, 1):
+        return f"did you mean {path.parent / near[0]}?"
     return f"{path.parent} holds {', '.join(names[:5]) or 'nothing'}{' …' if len(names) > 5 else ''}"

@@ -17,7 +17,6 @@ else in the file is left out, which the note tells, or refused; unused_tensors.p
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract.models.file_kinds import is_safetensors
 from dissectdb.extract.models.pickles import StandIn, read_pickle, why_unreadable
 from dissectdb.extract.models.tensor_kinds import (
@@ -55,8 +55,7 @@ def read(path: Path) -> list[Entry]:
     if path.is_dir():
         raise StudyError(f"{path}: is a folder, not a checkpoint")
     if not path.is_file():
-        close = difflib.get_close_matches(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [], before="; ")
         raise StudyError(f"{path}: no such checkpoint{hint}")
     try:
         if is_safetensors(path):

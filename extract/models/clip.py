@@ -11,7 +11,6 @@ your own described by a model config as open_clip has them.
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import logging
 import pickle
@@ -26,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.models import fetching, networks, pickles
 from dissectdb.extract.models.memory import run_halving_on_oom
@@ -259,8 +259,7 @@ def _is_file(weights: str) -> bool:
 def _check_names(settings: study.Clip) -> None:
     models = open_clip.list_models()
     if settings.architecture not in models:
-        close = ", ".join(difflib.get_close_matches(settings.architecture, models, n=3))
-        hint = f"did you mean {close}? " if close else ""
+        hint = did_you_mean(settings.architecture, models, 3, after=" ")
         raise StudyError(f"clip.architecture: open_clip has no {settings.architecture!r}; {hint}or give clip.config")
     if _is_file(settings.weights):
         path = Path(settings.weights)
@@ -270,8 +269,7 @@ def _check_names(settings: study.Clip) -> None:
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:
-        nearest = difflib.get_close_matches(settings.weights, tags, n=1)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        hint = did_you_mean(settings.weights, tags, after=" ")
         raise StudyError(
             f"clip.weights: {settings.architecture} has no pretrained tag {settings.weights!r}; {hint}"
             f"it has {', '.join(tags) or 'none'}; or name a file"

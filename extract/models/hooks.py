@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract.study import Layer, StudyError, way, written
-from dissectdb.extract.study.values import choices
 
 log = logging.getLogger("dissectdb")
 

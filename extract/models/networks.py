@@ -9,7 +9,6 @@ architecture: vggnet, torchvision:NAME, timm:NAME, or path/to/file.py:function (
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import logging
 import random
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.models import checkpoints, fetching, rebuilding, repeatability
 from dissectdb.extract.models.answers import PLAIN, Answer
@@ -305,10 +305,10 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
             with fetching.from_hub(what, WAY_OUT) if pretrained else nullcontext():
                 model = timm.create_model(name, pretrained=pretrained, **arguments)
         else:
-            close = difflib.get_close_matches(library, ("vggnet", "torchvision", "timm"), n=1)
+            hint = did_you_mean(library, ("vggnet", "torchvision", "timm"), before="; ")
             raise StudyError(
                 f"network.architecture: {architecture!r} is none of vggnet, torchvision:NAME, timm:NAME, "
-                f"path/to/file.py:function{f'; did you mean {close[0]}?' if close else ''}"
+                f"path/to/file.py:function{hint}"
             )
     except StudyError:
         raise
@@ -321,8 +321,7 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
 
 def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        close = ", ".join(difflib.get_close_matches(name, known, n=3))
-        hint = f"; did you mean {close}?" if close else ""
+        hint = did_you_mean(name, known, 3, before="; ")
         raise StudyError(f"network.architecture: {architecture}: no such network{hint}")
 
 
@@ -335,8 +334,7 @@ def _call_users_function(
         raise StudyError(f"network.architecture: {path}: no such file")
     code = code or UserCode(path)
     if not hasattr(code.main, function):
-        close = difflib.get_close_matches(function, vars(code.main), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(function, vars(code.main), before="; ")
         raise StudyError(f"network.architecture: {path} has no function {function}{hint}")
     model = code.function(function)(**arguments)
     if not isinstance(model, nn.Module):

@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract import fingerprints
 from dissectdb.extract.study import StudyError
-from dissectdb.extract.study.values import choices
 
 LAYER = "layer/"
 IMAGES, CONCEPTS, CLASS, PREDICTED = "image_embedding", "concept_embedding", "class", "predicted"

@@ -10,9 +10,10 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract.study.overrides import dotted
 from dissectdb.extract.study.text_files import one_line
-from dissectdb.extract.study.values import Settings, brief, did_you_mean
+from dissectdb.extract.study.values import Settings, brief
 
 MAX_MISTAKES = 20  # lines of a message
 MAX_LINE = 1000  # characters

@@ -5,23 +5,21 @@ Imports no torch.
 
 from __future__ import annotations
 
-import difflib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
+from dissectdb.did_you_mean import choices
 from dissectdb.extract.study.overrides import Typed
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 
 LONGEST_NAME = 4000  # a path may stand where a name does
 LARGEST_LIST = 4 * MEGABYTE  # of a text file of class names
-NEAREST = 5  # names that an error offers for an unknown one
-FEW = 8  # names that it lists one by one
 
 
 def as_path(value: Any, info: ValidationInfo) -> Path:
@@ -123,23 +121,6 @@ def refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None
     """Raises ValueError where a key names what is not known."""
     if name not in known:
         raise ValueError(f"{key}: there is no {what} {name!r}; {choices(name, known)}")
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """A hint where one of the known names is nearly the given one, else nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}? " if close else ""
-
-
-def choices(name: str, known: Collection[str], verb: str = "there is") -> str:
-    """What there is instead of an unknown name: of few names all; of many the nearest, or else the first few."""
-    names = list(known)
-    if len(names) <= FEW:
-        return f"{did_you_mean(name, names)}{verb} {', '.join(names) or 'none'}"
-    if close := difflib.get_close_matches(name, names, n=NEAREST, cutoff=0.5):
-        meant = close[0] if len(close) == 1 else f"{', '.join(close[:-1])} or {close[-1]}"
-        return f"did you mean {meant}? there are {len(names):,} in all"
-    return f"{verb} {', '.join(names[:NEAREST])} and {len(names) - NEAREST:,} more"
 
 
 def brief(value: Any) -> str:

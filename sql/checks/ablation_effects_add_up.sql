@@ -1,5 +1,5 @@
--- A row is an effect on a class with more images changed than there are, or a loss that is no number; without a class:
--- an ablation whose classes do not hold its images.
+-- A row is an effect with more changed images than its class has, or a change of loss that is not a number; or, without
+-- a class, an ablation whose images are not those of its classes.
 
 select
     ablation_id,

@@ -1,4 +1,4 @@
--- A row is a neuron or an image that activations name and that does not exist.
+-- A row is a neuron or an image that has activations but does not exist.
 -- cheap: no
 
 select 'neuron' as of_what, neuron_id as id, count(*) as activations

@@ -1,4 +1,4 @@
--- A row is a neuron that was summed up over a block of images which the ledger does not know, or with other images.
+-- A row is a neuron with sums over a block of images that is not in the ledger, or has another number of images there.
 
 with
 

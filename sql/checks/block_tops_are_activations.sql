@@ -1,6 +1,6 @@
--- A row is a neuron whose best images of a block are not as many as were summed up there, or above the block's highest.
+-- A row is a neuron with too many or too few best images of its blocks, or whose highest activation is not among them.
 --
--- Without blocks' sums there are no best images; with them there are 256 for each block, or as many as it has images.
+-- A block with sums has 256 best images, or all of its images if it has fewer; a block without sums has none.
 -- cheap: no
 
 with

@@ -1,5 +1,5 @@
--- A row is a control without its edit or an edit that names one, or a control of a control, or of an edit of another
--- network, dissection or layer.
+-- A row is a control without its edit, an edit that is not a control and names one, a control of a control, or a
+-- control of an edit of another network, dissection or layer.
 
 select
     edits.edit_id,

@@ -1,4 +1,4 @@
--- A row is an image with a defect that was looked at all the same.
+-- A row is an image with a defect that has activations, embeddings or predictions all the same.
 -- cheap: no
 
 with

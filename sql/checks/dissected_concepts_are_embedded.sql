@@ -1,4 +1,4 @@
--- A row is a concept that a dissection asks for and its CLIP has no embedding of: no neuron could be called it.
+-- A row is a concept of a dissection without an embedding by its CLIP: no neuron could get it as its label.
 
 select
     dissections.dissection_id,

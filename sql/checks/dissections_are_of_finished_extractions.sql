@@ -1,6 +1,6 @@
--- A row is a dissection of which something is missing: image embeddings, predictions, or every layer.
+-- A row is a dissection whose image embeddings or predictions are not finished, or that has no finished layer.
 --
--- A network without classes was given as arrays that hold no predictions.
+-- A network without classes came from arrays, which may hold no predictions.
 
 with
 

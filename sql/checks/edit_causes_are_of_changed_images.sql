@@ -1,4 +1,4 @@
--- A row is a cause of a change that the edit did not make, or one whose contribution is no number.
+-- A row is a cause for an image whose class the edit did not change, or a contribution that is not a number.
 
 select
     edit_causes.edit_id,

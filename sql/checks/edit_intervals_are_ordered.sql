@@ -1,5 +1,5 @@
--- A row is an interval that ends before it begins, lies outside what accuracy can change by, or has an end that is no
--- number; or one of losses with one end.
+-- A row is an interval whose end lies before its start, beyond what accuracy can change by, or is not a number; or an
+-- interval of losses with one end only.
 
 select edit_id, split_id, low, high, loss_low, loss_high
 from edit_intervals

@@ -1,5 +1,5 @@
--- A row is a layer of which an edit does not scale each neuron exactly once, that the edit scales without naming it, or
--- that is of another network; without a layer: an edit of none.
+-- A row is a layer whose neurons an edit does not scale exactly once each, that the edit does not name, or that is of
+-- another network; or, without a layer, an edit that scales nothing.
 
 with
 

@@ -1,5 +1,5 @@
--- A row is an edited network without its original, of another original than its edit's, or one of several networks of
--- one edit. A network with an original and no edit is fine: it was edited here and then probed as one of its own.
+-- A row is an edited network without its original, with another original than its edit has, or one of several networks
+-- of one edit. A network with an original and no edit is fine: it was edited here and then probed by itself.
 
 select
     networks.network_id,

@@ -1,5 +1,4 @@
--- A row is a choice of a control, of an edit that was not measured over the whole split, or among more edits than there
--- are.
+-- A row is a choice of a control, of an edit that was not measured on the whole split, or among more edits than exist.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is an edit of another network than the one that its dissection looked into.
+-- A row is an edit of another network than its dissection is of.
 
 select
     edits.edit_id,

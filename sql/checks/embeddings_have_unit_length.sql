@@ -1,4 +1,5 @@
--- A row is an embedding that is not of length one, or not of numbers: its cosines would be no cosines.
+-- A row is an embedding whose length is not one, or that holds something other than numbers: its cosines would be
+-- wrong.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is a content that was entered more than once: what exists should have been found by its fingerprint.
+-- A row is a content that was entered more than once, although its fingerprint was known.
 
 select 'datasets' as table_name, fingerprint, count(*) as times
 from datasets

@@ -1,6 +1,6 @@
--- A row is a class of images that is no class of their dataset.
+-- A row is a class of images that their dataset does not have.
 --
--- Classes of concepts are another matter: a concept may stand for one that this dataset does not have.
+-- Classes of concepts are not checked: a concept may describe a class that this dataset does not have.
 
 select
     splits.dataset_id,

@@ -1,4 +1,4 @@
--- A row is an extraction, or an edit, over more images than its split has sound ones: images were marked after it ran.
+-- A row is an extraction, or an edit, over more images than its split has without a defect.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is a step of a null distribution whose p is no probability above 0, or does not fall where z rises.
+-- A row is a step of a null distribution whose p is not a probability above 0, or does not fall as z rises.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is a picture that counts as sound more than once in a dataset: all but its first should be a repeat.
+-- A row is a picture that occurs several times in a dataset without being marked as a repeat.
 
 select
     splits.dataset_id,

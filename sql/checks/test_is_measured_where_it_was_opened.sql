@@ -1,5 +1,5 @@
--- A row is an edit that was measured on test images, itself or as the network that it made, without an opening for it, or
--- for the edit that it is a control of.
+-- A row is an edit, or the network that it made, that was measured on test images without an opening for it; the
+-- controls of an edit need the opening of the edit.
 
 with
 

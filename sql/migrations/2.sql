@@ -1,5 +1,5 @@
--- Schema 1 to 2: every edit keeps its predictions and its ledger, not only the saved networks; an edit may scale several
--- layers and biases, up and down apart, and have controls.
+-- Schema 1 to 2: every edit has predictions and a ledger, not only those whose network was saved. An edit may scale
+-- several layers, scale biases, have separate factors up and down, and have controls.
 
 alter table edits rename to edits_of_1;
 alter table edit_scales rename to edit_scales_of_1;
@@ -81,8 +81,8 @@ create table edit_choices (
     edits_tried integer not null,
     chosen_at timestamp not null
 );
--- Schema 1 knew declared edits only, and measured each on every split: each counts as chosen among all of them on the
--- other splits, so that the tries are counted and the test images are known to have been looked at.
+-- Schema 1 had declared edits only, and measured each on every split. Each counts as chosen among all of them on the
+-- splits other than test, so that the tries are counted and the use of the test images is on record.
 insert into edit_choices
 select
     edit_blocks.edit_id, edit_blocks.split_id, any_value(tried.edits_tried), min(edit_blocks.finished_at)

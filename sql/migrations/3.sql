@@ -1,6 +1,6 @@
 -- Schema 2 to 3.
 
--- Files that were left out are counted; of datasets that were scanned before, nothing is known.
+-- Files that are left out are counted from now on; for datasets that were scanned before, the counts are unknown.
 create table left_out (
     dataset_id integer not null,
     reason varchar not null,
@@ -8,12 +8,11 @@ create table left_out (
     files bigint not null
 );
 
--- A module that runs several times in a pass: which of its runs a layer is.
+-- If a module runs several times in a forward pass, `call` tells which run the layer is.
 alter table layers add column call integer;
-comment on column layers.call is 'Which run of the module in a pass, from 1; NULL: the last';
 
--- Sparse neurons: a dissection has a least number of images, and a null the group of neurons that it is for. Those that
--- are there were drawn for ordinary neurons with the longest lists; `extract` draws what is missing for the others.
+-- Sparse neurons: a dissection gets a lowest number of images, and a null the group of neurons that it is for. The
+-- stored nulls were drawn for ordinary neurons with the longest lists; `extract` draws the missing ones.
 alter table dissections add column min_images integer;
 update dissections set min_images = least(10, top_k);
 alter table null_samples add column null_group integer;
@@ -37,9 +36,9 @@ from longest_lists where null_quantiles.dissection_id = longest_lists.dissection
 drop table longest_lists;
 alter table label_checks alter column split_half_agrees drop not null;
 
--- Labels have a ledger by layer. Neurons that fire on fewer than top_k images counted as dead and had no check, and
--- those with heavy tails shared the null of the others: where a layer has such, its ledger differs from what
--- dissected_neurons says, and extract labels the layer anew.
+-- Labels get a ledger by layer. In schema 2, neurons that fire on fewer than top_k images counted as dead and were not
+-- checked, and neurons with heavy tails shared the null of the others. A layer with such neurons gets a ledger that
+-- differs from dissected_neurons, so that `extract` labels it again.
 create table labelled_layers (
     dissection_id integer not null,
     layer_id integer not null,

@@ -214,7 +214,7 @@ def test_a_selection_builds_what_it_reads_and_leaves_the_rest_stale(tiny):
 
 def test_a_view_that_is_not_stored_can_be_selected_for_what_it_reads(tiny):
     assert built(tiny, select=["neuron_accuracies"], full_refresh=True)[-1] == "judged_neurons"
-    with pytest.raises(ViewError, match=r"no view named nonsense; there is: activation_histograms, .* and \d+ more$"):
+    with pytest.raises(ViewError, match=r"no view named nonsense; there is activation_histograms, .* and \d+ more$"):
         built(tiny, select=["nonsense"])
 
 

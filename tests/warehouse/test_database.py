@@ -264,7 +264,7 @@ def test_a_duckdb_file_of_someone_else_is_refused_and_left_alone(tmp_path, read_
     path = tmp_path / "other.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("create table invoices (id integer)")
-    with pytest.raises(WarehouseUnavailable, match="no warehouse of dissectdb"):
+    with pytest.raises(WarehouseUnavailable, match="not a warehouse of dissectdb"):
         Warehouse(path, read_only=read_only)
     with duckdb.connect(str(path)) as connection:
         assert connection.execute("show tables").fetchall() == [("invoices",)]

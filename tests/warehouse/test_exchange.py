@@ -180,15 +180,15 @@ def test_a_manifest_that_is_not_sound_is_refused(copied: Path, tmp_path: Path, o
 def test_a_missing_file_and_a_link_in_its_place_are_refused(copied: Path, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere.parquet"
     (copied / "concepts.parquet").rename(target)
-    assert "concepts.parquet is missing or no plain file" in bring(copied, tmp_path / "new.duckdb")
+    assert "concepts.parquet is missing or not a plain file" in bring(copied, tmp_path / "new.duckdb")
     (copied / "concepts.parquet").symlink_to(target)
-    assert "concepts.parquet is missing or no plain file" in bring(copied, tmp_path / "new.duckdb")
+    assert "concepts.parquet is missing or not a plain file" in bring(copied, tmp_path / "new.duckdb")
 
 
 def test_a_folder_without_a_manifest_is_no_export(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no export: it has no manifest.json" in bring(tmp_path / "empty", tmp_path / "new.duckdb")
-    assert "is no export" in bring(tmp_path / "nothing", tmp_path / "new.duckdb")
+    assert "is not an export: it has no manifest.json" in bring(tmp_path / "empty", tmp_path / "new.duckdb")
+    assert "is not an export" in bring(tmp_path / "nothing", tmp_path / "new.duckdb")
 
 
 @pytest.mark.parametrize("columns", [["a"], ["dataset_id", "name", "source", "fingerprint"]])

@@ -290,7 +290,7 @@ REFUSED = {
     'with "SECRET.csv" as (from "SECRET.csv") from "SECRET.csv"': "named SECRET.csv",
     'with recursive "SECRET.csv" as (from "SECRET.csv" union all from "SECRET.csv") select 1': "named SECRET.csv",
     'select * from (with "SECRET.csv" as (select 1) select 1) a, "SECRET.csv" b': "named SECRET.csv",
-    "with a as (from b), b as (select 1) from a": "named b; there is: ",
+    "with a as (from b), b as (select 1) from a": "named b; there is ",
     "(with t as (select 1) from t) union all (from t)": "named t",
     "with t as (select 1) from main.t": "named t",
     "with recursive t(i) using key (i) as (select 1 union select i from recurring.t) from t": "recurring.t",
@@ -365,7 +365,7 @@ def test_a_name_that_is_a_file_is_still_a_table_if_the_warehouse_has_it() -> Non
 
 
 def test_without_tables_the_message_says_so() -> None:
-    with pytest.raises(QueryRefused, match="there is: nothing yet"):
+    with pytest.raises(QueryRefused, match="there is none"):
         check("from layers", [])
 
 

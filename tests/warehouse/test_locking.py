@@ -18,7 +18,8 @@ import pytest
 
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, locking
 
-# A job in a process of its own: it writes a row, computes, writes another.
+# A job in a process of its own: it writes a row, computes, writes another. It computes for some seconds, or until it
+# reads a line.
 JOB = """
 import sys, time
 from dissectdb.warehouse import Warehouse
@@ -26,7 +27,7 @@ def units():
     for position in range({units}):
         yield {{"classes": [dict(dataset_id=1, position=position, **{{"class": "a"}})]}}
         print("computing", flush=True)
-        time.sleep({seconds})
+        {compute}
 with Warehouse(sys.argv[1], wait={wait}) as warehouse:
     print("begun", flush=True)
     warehouse.load(units())
@@ -60,8 +61,15 @@ def process(script: str, path: Path) -> Iterator[subprocess.Popen]:
             running.kill()
 
 
-def job(path: Path, *, units: int = 2, seconds: float = 2.0, wait: float = 0.0):
-    return process(JOB.format(units=units, seconds=seconds, wait=wait), path)
+def job(path: Path, *, units: int = 2, seconds: float | None = None, wait: float = 0.0):
+    compute = "sys.stdin.readline()" if seconds is None else f"time.sleep({seconds})"
+    return process(JOB.format(units=units, compute=compute, wait=wait), path)
+
+
+def go_on(running: subprocess.Popen, units: int = 1) -> None:
+    """Let a job that computes until it reads a line go on."""
+    running.stdin.write("\n" * units)
+    running.stdin.flush()
 
 
 def rows(path: Path, wait: float = 0.0) -> int:
@@ -73,7 +81,8 @@ def rows(path: Path, wait: float = 0.0) -> int:
 
 
 def test_a_reader_sees_what_is_committed_while_the_job_computes(path: Path) -> None:
-    with job(path, seconds=3.0) as running:
+    with job(path) as running:
+        go_on(running)
         assert [running.stdout.readline() for _ in range(3)] == ["begun\n", "computing\n", "computing\n"]
         assert rows(path, wait=10.0) >= 1  # the first unit at least, since the second was taken
         assert running.poll() is None
@@ -82,51 +91,50 @@ def test_a_reader_sees_what_is_committed_while_the_job_computes(path: Path) -> N
 
 
 def test_a_job_waits_for_a_reader_as_long_as_it_takes_says_so_and_loses_nothing(path: Path) -> None:
-    with job(path, seconds=1.5) as running:
+    with job(path) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
-        time.sleep(2 * locking.LINGER)
         with process(READER, path) as reader:
             assert reader.stdout.readline() == "reading\n"
-            time.sleep(1.5 + 2 * locking.PATIENCE)
+            go_on(running, 2)
+            assert f"waiting for process {reader.pid}, which holds {path}" in running.stderr.readline()
             assert running.poll() is None
             reader.communicate("\n")
-        out, err = running.communicate("")
-        assert out == "computing\ndone\n"
-        assert f"waiting for process {reader.pid}, which holds {path}" in err
+        assert running.communicate("")[0] == "computing\ndone\n"
     assert rows(path) == 2
 
 
 def test_a_job_that_is_stopped_while_it_waits_for_a_reader_stops_at_once(path: Path) -> None:
-    with job(path, units=5, seconds=0.5) as running:
+    with job(path, units=5) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
         with process(READER, path) as reader:
-            time.sleep(2 * locking.LINGER)
             assert reader.stdout.readline() == "reading\n"
-            time.sleep(2.0)
+            go_on(running, 5)
+            assert "waiting for process" in running.stderr.readline()
             running.send_signal(signal.SIGINT)
-            running.communicate("", timeout=5)
+            running.communicate("", timeout=10)
+            assert reader.poll() is None
         assert running.returncode != 0
     assert 1 <= rows(path) < 5
 
 
 def test_somebody_who_waits_gets_in_between_the_views_of_a_long_build(path: Path) -> None:
-    uses = []
+    is_enough = threading.Event()
 
     def build(warehouse: Warehouse) -> None:
-        for _ in range(40):
+        while not is_enough.is_set():
             with warehouse.use():
                 time.sleep(0.1)
-            uses.append(time.monotonic())
 
     with Warehouse(path) as warehouse, process(READER, path) as reader:
         thread = threading.Thread(target=build, args=(warehouse,))
         thread.start()
-        assert reader.stdout.readline() == "reading\n"
-        got_in = time.monotonic()
-        reader.communicate("\n")
-        thread.join()
-    assert len(uses) == 40
-    assert got_in < uses[-1]
+        try:
+            assert reader.stdout.readline() == "reading\n"
+            assert thread.is_alive()
+            reader.communicate("\n")
+        finally:
+            is_enough.set()
+            thread.join()
 
 
 def test_two_readers_meet_no_wait(path: Path) -> None:
@@ -140,7 +148,7 @@ def test_two_readers_meet_no_wait(path: Path) -> None:
 
 
 def test_a_second_job_is_refused_even_while_the_first_only_computes(path: Path) -> None:
-    with job(path, seconds=2.0) as running:
+    with job(path) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
         time.sleep(2 * locking.LINGER)
         with pytest.raises(WarehouseUnavailable, match=f"is held by process {running.pid}; wait") as refused:
@@ -171,9 +179,9 @@ def test_no_lock_is_left_and_one_that_a_killed_job_left_stops_nobody(path: Path)
         assert running.stdout.readline() == "begun\n"
         running.kill()
         running.wait()
-    assert lock.read_text() == str(running.pid)
+    assert lock.read_text().strip() == str(running.pid)
     with Warehouse(path):
-        assert lock.read_text() == str(os.getpid())
+        assert lock.read_text().strip() == str(os.getpid())
     assert not lock.exists()
 
 
@@ -226,3 +234,22 @@ def test_the_sql_of_a_file_that_a_job_opens_reads_no_other_file(path: Path, tmp_
         somebody.execute(f"create view layer_summary as select * from read_csv('{tmp_path}/secret.csv')")
     with Warehouse(path) as warehouse, pytest.raises(duckdb.Error, match="disabled by configuration"):
         warehouse.rows("select * from layer_summary")
+
+
+# ---------------------------------------------------------------- what Windows does differently
+
+
+def test_the_process_that_holds_the_file_is_read_from_the_message_of_windows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = (
+        f'IO Error: Cannot open file "{path}": The process cannot access the file because it is being used by another '
+        "process.\n\n\nFile is already open in \nC:\\python.exe (PID 8252)"
+    )
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise duckdb.IOException(message)
+
+    monkeypatch.setattr(locking.duckdb, "connect", refuse)
+    with pytest.raises(WarehouseUnavailable, match="is held by process 8252; wait until it is done"):
+        Warehouse(path, read_only=True)

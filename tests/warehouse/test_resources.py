@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissectdb.commands import app
-from dissectdb.warehouse import Warehouse, WarehouseError, guard, locking, resources, views
+from dissectdb.warehouse import Warehouse, WarehouseError, guard, locking, resources, spill, views
+from dissectdb.warehouse.errors import OutOfMemory
 from dissectdb.warehouse.guard import QueryRefused
-from dissectdb.warehouse.locking import OutOfMemory, SpillFolder
 from dissectdb.warehouse.resources import GB, MB, BadSize, choose, limit_for, threads_for
+from dissectdb.warehouse.spill import SpillFolder
 from tests.support.worlds import command
 
 SORT = "select count(*) as n from (select i, random() r from range(5_000_000) t(i) order by r, i)"
@@ -215,8 +216,8 @@ def test_the_named_dissection_is_still_shown_after_memory_ran_out(tiny_file: Pat
 def test_where_nothing_can_be_written_beside_the_file_a_temporary_folder_is_taken(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locking.os, "access", lambda folder, mode: False)
-    monkeypatch.setattr(locking.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(spill.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(spill.tempfile, "gettempdir", lambda: str(tmp_path))
     with Warehouse(tiny_file, read_only=True, memory_limit="128MB") as warehouse:
         warehouse.rows(SORT)
         assert spill_folders(tmp_path / "x") != []

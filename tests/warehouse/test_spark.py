@@ -359,8 +359,32 @@ def test_what_is_missing_is_named(spark, tmp_path):
     (tmp_path / "layers.parquet").write_bytes(b"not a table")
     with pytest.raises(SparkError, match=r"layers\.parquet cannot be read: "):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["named_neurons"]))
-    with pytest.raises(ViewError, match="no view named nonsense; there is: "):
+    with pytest.raises(ViewError, match="no view named nonsense; there is "):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["nonsense"]))
+
+
+def test_labels_without_a_null_are_warned_of(tiny_file, spark, tmp_path, caplog):
+    """As in a folder of shards. By the rule q no label is interpretable then, and views of these stay empty."""
+    with tables_of(tiny_file) as connection:
+        for table in TABLES:
+            connection.execute(f"copy {table} to '{tmp_path / table}.parquet'")
+
+    def warning(rows: list[dict[str, Any]], tested: list[int]) -> str:
+        """What a build logs before its first view, with nulls of the dissections `tested` alone."""
+        nulls = [{"dissection_id": i, "layer_id": 1, "z": 1.0, "p": 0.1, "null_group": 3} for i in [0, *tested]]
+        for table, content in {"dissections": rows, "null_quantiles": nulls}.items():
+            (tmp_path / f"{table}.parquet").unlink()
+            pl.DataFrame(content).write_parquet(tmp_path / f"{table}.parquet")
+        caplog.clear()
+        next(on_spark.build(spark, tmp_path, tmp_path / "built", select=["neuron_labels"]))
+        return caplog.text
+
+    both_rules = [dissection_row(1, rule="tau"), dissection_row(2, rule="q")]
+    text = warning(both_rules, [])
+    assert "no null distribution for dissection 1, 2, so labels have no p and q. By the rule q no label" in text
+    assert f"dissectdb import {tmp_path} --warehouse FILE" in text
+    assert "no null distribution for dissection 1, so labels have no p and q. A null" in warning(both_rules, [2])
+    assert warning(both_rules, [1, 2]) == ""
 
 
 def test_without_pyspark_or_java_it_is_said_how_to_get_them(monkeypatch):
