@@ -9,8 +9,7 @@ theirs. A part that has nothing to compare is a sentence.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,17 @@ import polars as pl
 from dissectdb.output import save
 from dissectdb.reports import charts, page, words
 from dissectdb.reports import compare_sentences as told
-from dissectdb.reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS, WORDS
 from dissectdb.reports.parts import Column, Figure, Row, flips, table, whole
+from dissectdb.reports.questions import Ask, load
 from dissectdb.reports.words import count, loss, name, number, p_value, share, signed
 
 __all__ = ["QUESTIONS", "ask", "chosen", "render", "write"]
 
 Rows = Mapping[str, pl.DataFrame]
 TITLE = "Two dissections compared"
+QUESTIONS = load("compare")
+# The most rows that moves.sql, neurons.sql, words.sql and flips.sql (of either kind) return.
+MOVES, NEURONS, CONCEPTS, FLIPS = 40, 50, 60, 12
 DRAWN_CONCEPTS = 12  # a side of the heat map
 CHOICES = 20  # dissections that an error names
 
@@ -62,23 +64,20 @@ def _names(row: Row) -> list[str]:
     return [row["network"], split, row["clip"], row["concept_set"], row["scorer"]]
 
 
-def ask(rows: Callable[..., pl.DataFrame], a: int | str, b: int | str) -> dict[str, pl.DataFrame]:
-    """What the page needs of two dissections, by id or as `chosen` takes them. rows: Warehouse.rows."""
-    known = rows("select * from dissection_summary")
-    ids = {side: chosen(known, meant) if isinstance(meant, str) else meant for side, meant in (("a", a), ("b", b))}
-    return {name: rows(query, ids) for name, query in QUESTIONS.items()}
+def ask(answer: Ask, a: int | str, b: int | str) -> dict[str, pl.DataFrame]:
+    """The rows that the page needs of two dissections; a, b: ids, or names as chosen() takes them."""
+    summary = answer("select * from dissection_summary")
+    ids = {side: chosen(summary, name) if isinstance(name, str) else name for side, name in (("a", a), ("b", b))}
+    return {name: question.ask(answer, ids) for name, question in QUESTIONS.items()}
 
 
 def render(rows: Rows, *, title: str = TITLE, generated_at: datetime | None = None) -> str:
     """The page as HTML. rows: the answer to every one of QUESTIONS; raises KeyError naming what is missing."""
     if missing := [name for name in QUESTIONS if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the comparison needs {', '.join(QUESTIONS)}")
-    ids = {row["side"].lower(): str(row["dissection_id"]) for row in rows["sides"].to_dicts()}
-    asked = {  # as they can be pasted into dissectdb query
-        name: re.sub(r"\$([ab])\b", lambda found: ids.get(found[1], found[0]), query)
-        for name, query in QUESTIONS.items()
-    }
-    return page.lay_out("compare.html.jinja", content(rows), rows, asked, title=title, generated_at=generated_at)
+    ids = {row["side"].lower(): row["dissection_id"] for row in rows["sides"].to_dicts()}
+    texts = {name: question.with_values(**ids) for name, question in QUESTIONS.items()}  # to paste into dissectdb query
+    return page.lay_out("compare.html.jinja", content(rows), rows, texts, title=title, generated_at=generated_at)
 
 
 def write(rows: Rows, path: Path, *, title: str = TITLE, generated_at: datetime | None = None) -> None:
@@ -142,7 +141,7 @@ def _different_networks(rows: Rows, sides: list[Row]) -> dict[str, Any]:
         "words": {
             "table": table(found, columns) if found else None,
             "concepts": found[0]["num_concepts"] if found else 0,
-            "shown": WORDS,
+            "shown": CONCEPTS,
         },
         "layers": by_unit,
         "moves": by_unit,

@@ -14,11 +14,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import jinja2
@@ -30,6 +29,7 @@ from dissectdb.output import save
 from dissectdb.reports import gallery, questions, sentences, words
 from dissectdb.reports.charts import CONFIG
 from dissectdb.reports.parts import Figure
+from dissectdb.reports.questions import Ask
 from dissectdb.reports.sections import ablations, concepts, edits, overview
 
 __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
@@ -37,12 +37,13 @@ __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
 Rows = Mapping[str, pl.DataFrame]
 HERE = Path(__file__).resolve().parent
 TITLE = "Network dissection"
-QUESTIONS = questions.QUESTIONS | concepts.QUESTIONS | edits.QUESTIONS | ablations.QUESTIONS
+QUESTIONS = questions.load("page")
+NEURONS_PER_LAYER = 3  # of top_neurons.sql
 
 
-def ask(answer: Callable[[str], pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The rows of the page. answer: a query's rows, as Warehouse.rows."""
-    return {name: answer(question) for name, question in QUESTIONS.items()} | gallery.ask(answer)
+def ask(answer: Ask) -> dict[str, pl.DataFrame]:
+    """The rows of every question of the page. answer: returns the rows of a query, as Warehouse.rows does."""
+    return {name: question.ask(answer) for name, question in QUESTIONS.items()} | gallery.ask(answer)
 
 
 def render(
@@ -57,23 +58,24 @@ def render(
 
     Raises KeyError naming what is missing.
     """
-    needed = (*_questions(), "gallery_histograms")
+    needed = (*QUESTIONS, *gallery.QUESTIONS)
     if missing := [name for name in needed if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the report needs {', '.join(needed)}")
-    known = content(rows, budget, layer_pages)
-    return lay_out("page.html.jinja", known, rows, _questions(), title=title, generated_at=generated_at)
+    texts = {name: question.sql for name, question in QUESTIONS.items()} | gallery.texts()
+    parts = content(rows, budget, layer_pages)
+    return lay_out("page.html.jinja", parts, rows, texts, title=title, generated_at=generated_at)
 
 
 def lay_out(
     template: str,
     content: Mapping[str, Any],
     rows: Rows,
-    questions: Mapping[str, str],
+    texts: Mapping[str, str],
     *,
     title: str,
     generated_at: datetime | None = None,
 ) -> str:
-    """A whole page from a template of this folder; rows and questions: what stands behind «data» and «SQL»."""
+    """A whole page from a template of this folder. rows and texts: what «data» and «SQL» show of each question."""
     drawn: dict[str, dict[str, Any]] = {}
     tables: dict[str, str] = {}
 
@@ -91,7 +93,7 @@ def lay_out(
         if keep:
             plain = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind))
             tables[question] = plain.with_columns(pl.col(pl.Float64).round_sig_figs(6)).write_csv()
-        return {"sql": dedent(questions[question]).strip()}
+        return {"sql": texts[question]}
 
     style, script, library = _read("page.css"), _read("page.js") + _read("gallery.js"), _library()
     policy = (
@@ -142,9 +144,7 @@ def write(rows: Rows, path: Path, *, generated_at: datetime | None = None, **opt
     save(render(rows, generated_at=generated_at or datetime.now(), **options).encode(), path)
 
 
-def write_layers(
-    answer: Callable[..., pl.DataFrame], rows: Rows, path: Path, *, budget: int = gallery.BUDGET
-) -> list[tuple[str, Markup]]:
+def write_layers(answer: Ask, rows: Rows, path: Path, *, budget: int = gallery.BUDGET) -> list[tuple[str, Markup]]:
     """Write a page a layer with its neurons' pictures into a folder beside `path`; links to them, for render()."""
     [summary] = rows["summary"].to_dicts()
     folder = path.with_suffix("")
@@ -161,15 +161,18 @@ def write_layers(
             "of_layer": words.name(layer["layer"]),
             "home": f"../{path.name}",
         }
-        html = lay_out("layer.html.jinja", known, of_layer, gallery.OF_LAYER, title=TITLE, generated_at=datetime.now())
+        html = lay_out(
+            "layer.html.jinja",
+            known,
+            of_layer,
+            gallery.texts(layer["layer"]),
+            title=TITLE,
+            generated_at=datetime.now(),
+        )
         name = f"{place:02}-{re.sub('[^A-Za-z0-9_.]+', '-', layer['layer'])[:60]}.html"
         save(html.encode(), folder / name)
         links.append((f"{folder.name}/{name}", words.name(layer["layer"], 40)))
     return links
-
-
-def _questions() -> dict[str, str]:
-    return QUESTIONS | gallery.QUESTIONS
 
 
 def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tuple[str, Markup]] = ()) -> dict[str, Any]:
@@ -187,7 +190,7 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
             sentences.commonest_concept(summary, layers, rows["concepts_by_neuron"].to_dicts()),
         ],
         "hero": overview.hero(cards),
-        "neurons_per_layer": questions.NEURONS_PER_LAYER,
+        "neurons_per_layer": NEURONS_PER_LAYER,
         "analysed": overview.analysed(rows),
         "accuracies": overview.accuracies(rows),
         "layers": overview.layers(rows),

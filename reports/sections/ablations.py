@@ -11,47 +11,6 @@ from dissectdb.reports import charts, words
 from dissectdb.reports.parts import Column, Figure, table, whole
 from dissectdb.reports.words import count, name, number, p_value
 
-EFFECTS = 24  # concepts
-
-QUESTIONS: dict[str, str] = {
-    # How much the loss of a class rises when the neurons of a concept are silent, beside as many random neurons.
-    "concept_effects": f"""
-        with measured as (
-
-            select layer, split, concept, class, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p
-            from concept_effects
-            where
-                class is not null
-                and (layer, split) = (select (layer, split) from concept_effects order by ablation_id desc limit 1)
-
-        ),
-
-        strongest as (
-
-            select concept
-            from measured
-            group by concept
-            order by max(abs(excess)) desc nulls last, concept
-            limit {EFFECTS}
-
-        )
-
-        select *
-        from measured
-        where concept in (select concept from strongest)
-        order by concept, class
-        limit 5000
-    """,
-    "neuron_effects": """
-        select layer, unit, concept, class, split, delta_accuracy, delta_loss, loss_low, loss_high, flips, images
-        from neuron_effects
-        where class is not null and delta_loss > 0
-        qualify row_number() over (partition by layer, split, class order by delta_loss desc, unit) <= 3
-        order by layer, split, class, delta_loss desc
-        limit 200
-    """,
-}
-
 
 def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """What each class needs a concept's neurons, and single neurons, for."""

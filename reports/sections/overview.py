@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from dissectdb.reports import charts, sentences, words
 from dissectdb.reports.parts import Column, Figure, Picture, Row, Table, data_uri, table, whole
-from dissectdb.reports.questions import IMAGES_PER_NEURON
 from dissectdb.reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
@@ -231,14 +230,21 @@ def calibration(rows: Rows) -> dict[str, Any] | None:
 
 
 def provenance(rows: Rows) -> list[tuple[str, str]]:
-    """Versions, device and fingerprints."""
+    """Device, precision and versions of the passes, the seed, and the fingerprint of each input."""
+    passes = rows["passes"]
+    devices, precisions = (", ".join(_different(passes[key])) or "–" for key in ("device", "precision"))
+    versions = re.sub(r'[{}"]', "", "; ".join(_different(passes["versions"])) or "–")
     parts = []
     for row in rows["provenance"].to_dicts():
-        parts += [("Passes", f"{row['devices'] or '–'}, {row['precisions'] or '–'}"), ("Seed", str(row["seed"]))]
-        parts.append(("Versions", words.plain(re.sub(r'[{}"]', "", row["versions"] or "–"))))
+        parts += [("Passes", f"{devices}, {precisions}"), ("Seed", str(row["seed"]))]
+        parts.append(("Versions", words.plain(versions)))
         kinds = ("dataset", "network", "clip", "concept_set", "dissection")
         parts += [(f"Fingerprint of the {words.plain(kind).replace('_', ' ')}", row[kind]) for kind in kinds]
     return parts
+
+
+def _different(column: pl.Series) -> list[str]:
+    return column.drop_nulls().unique().sort().to_list()
 
 
 def neurons(rows: Rows) -> list[Row]:
@@ -246,7 +252,7 @@ def neurons(rows: Rows) -> list[Row]:
     found = rows["top_neurons"].to_dicts()
     cards = []
     for _, group in groupby(found, key=lambda row: (row["layer"], row["unit"])):
-        images = list(group)[:IMAGES_PER_NEURON]
+        images = list(group)
         cards.append(images[0] | {"pictures": [_top_picture(row) for row in images]})
     return cards
 
