@@ -40,6 +40,7 @@ def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Thre
         found = {name: opened.rows(query) for name, query in terminal.STATUS.items()}
         stale = [built.view for built in opened.build(dry_run=True)]
     print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+    terminal.show(terminal.public_views(), title="Views to query")
     for name, rows in found.items():
         terminal.show(rows, title=name, empty="none")
     print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")

@@ -51,6 +51,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def public_views() -> pl.DataFrame:
+    """The views that users query, each with the sentence that says what a row of it is."""
+    from dissectdb.warehouse.views import load_views
+
+    views = sorted((view.name, view.title) for view in load_views() if view.public)
+    return pl.DataFrame(views, schema=["view", "one row is"], orient="row")
+
+
 def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = "") -> None:
     """Print rows (a frame, or dataclasses) as a table with a title; where there are none, print `empty`."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows))

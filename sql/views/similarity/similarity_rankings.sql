@@ -1,5 +1,6 @@
 -- Every concept of every live neuron, best first.
 -- grain: network, layer, unit, rank, dissection_id
+-- public
 
 select
     named_neurons.network,
