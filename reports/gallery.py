@@ -1,6 +1,6 @@
-"""The gallery: every neuron with its label and how far to believe it; the strongest with pictures and histograms.
+"""The gallery: every neuron with its label and the tests of it; the strongest with pictures and histograms.
 
-data(rows, budget) is what gallery.js makes cards of: columns of numbers, names once each, a picture once each.
+data(rows, budget) is what gallery.js turns into cards: columns of numbers, with each name and each picture stored once.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def _values(layer: str | None) -> dict[str, Any]:
 
 
 def data(rows: Mapping[str, pl.DataFrame], budget: int = BUDGET) -> dict[str, Any]:
-    """What gallery.js reads; budget: bytes that the thumbnails of the page may take, as they stand in it."""
+    """The data that gallery.js reads. budget: bytes of the page for thumbnails, in base 64."""
     frame = rows["gallery"]
-    number = {key: place for place, key in enumerate(frame.select("layer", "unit").rows())}
+    number = {neuron: index for index, neuron in enumerate(frame.select("layer", "unit").rows())}
     pictures, images = _pictures(rows["gallery_images"], number, budget)
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "network": plain(frame["network"][0]) if len(frame) else "",
         "unit": frame["unit"].to_list(),
         "pictures": pictures,
@@ -62,24 +62,24 @@ def data(rows: Mapping[str, pl.DataFrame], budget: int = BUDGET) -> dict[str, An
         "histograms": _histograms(rows["gallery_histograms"], number, pictures),
     }
     for column in _NAMES:
-        names, places = _once_each(frame[column])
-        found[column] = {"names": names, "of": places}
+        names, indices = _encoded_names(frame[column])
+        columns[column] = {"names": names, "of": indices}
     for column, digits in _NUMBERS.items():
         values = frame[column].round_sig_figs(digits)
-        if column == "q":  # the page says «< 0.001», so one digit is enough to sort by
+        if column == "q":  # the page writes «< 0.001», so one digit is enough to sort by
             values = pl.select(pl.when(values < 0.001).then(values.round_sig_figs(1)).otherwise(values)).to_series()
-        found[column] = values.to_list() if values.null_count() < len(values) else []
+        columns[column] = values.to_list() if values.null_count() < len(values) else []
     bits = [pl.col(column).fill_null(False).cast(pl.Int64) * 2**bit for bit, column in enumerate(_FLAGS)]
     halved = pl.col("split_half_agrees").is_not_null().cast(pl.Int64) * 2 ** len(_FLAGS)
-    found["flags"] = frame.select(pl.sum_horizontal(*bits, halved)).to_series().to_list()
-    return found
+    columns["flags"] = frame.select(pl.sum_horizontal(*bits, halved)).to_series().to_list()
+    return columns
 
 
-def _once_each(column: pl.Series) -> tuple[list[str], list[int | None]]:
-    """The different texts, and for each row which of them it is."""
+def _encoded_names(column: pl.Series) -> tuple[list[str], list[int | None]]:
+    """The distinct texts, and for each row the index of its text."""
     names = column.drop_nulls().unique(maintain_order=True).to_list()
-    places = {text: place for place, text in enumerate(names)}
-    return [plain(text) for text in names], [places.get(text) for text in column.to_list()]
+    indices = {text: index for index, text in enumerate(names)}
+    return [plain(text) for text in names], [indices.get(text) for text in column.to_list()]
 
 
 def _pictures(

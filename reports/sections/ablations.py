@@ -1,4 +1,4 @@
-"""Causes on the page: what each class needs the neurons of a concept, and single neurons, for."""
+"""The section on causes: how much each class needs the neurons of a concept, and single neurons."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dissectdb.reports.words import count, name, number, p_value
 
 
 def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """What each class needs a concept's neurons, and single neurons, for."""
+    """How much each class needs the neurons of a concept, and which single neurons it needs most."""
     concepts, neurons = rows["concept_effects"], rows["neuron_effects"].to_dicts()
     part: dict[str, Any] = {"concepts": None, "neurons": None}
     if len(concepts):
-        found = concepts.to_dicts()
-        strongest = sorted(found, key=lambda row: row["excess"] or 0, reverse=True)[:6]
-        said = [
+        records = concepts.to_dicts()
+        strongest = sorted(records, key=lambda row: row["excess"] or 0, reverse=True)[:6]
+        phrases = [
             f"{words.plain(row['class'])} without {words.plain(row['concept'])} {row['delta_loss']:+.2f}"
             for row in strongest
         ]
@@ -36,11 +36,11 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         part["concepts"] = {
             "figure": Figure(
                 charts.heat_map(concepts, x="class", y="concept", value="delta_loss", read=_change),
-                f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(said)}.",
+                f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(phrases)}.",
             ),
-            "table": table(found, columns),
-            "layer": name(found[0]["layer"]),
-            "split": name(found[0]["split"]),
+            "table": table(records, columns),
+            "layer": name(records[0]["layer"]),
+            "split": name(records[0]["split"]),
         }
     if neurons:
         columns = [
@@ -59,5 +59,5 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
 
 
 def _change(value: float) -> str:
-    """+0.17, −0.05, and 0 for what would round to nothing."""
+    """A change as +0.17 or −0.05; 0 if it would round to zero."""
     return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"

@@ -1,6 +1,6 @@
-"""The edit on the page: what was scaled, where it lies among other edits, and what it did on which images.
+"""The section on edits: what was scaled, how the edit compares with others, and which images it changed.
 
-Its parts follow the edit that was chosen last, or where none was chosen the one that was measured last.
+It shows the edit that was chosen last. If none was chosen, it shows the newest one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ DRAWN_RESULTS = 24
 
 
 def edits(rows: Rows) -> dict[str, Any]:
-    """What the edits did: in words, as intervals around zero, as a table."""
-    found = rows["edits"].to_dicts()
-    if not found:
+    """What the edits did: in sentences, as intervals around zero, and as a table."""
+    records = rows["edits"].to_dicts()
+    if not records:
         return {"note": "No edit that rests on this dissection has been measured."}
     columns: list[Column] = [
         ("edit", "Edit", whole),
@@ -46,25 +46,25 @@ def edits(rows: Rows) -> dict[str, Any]:
         ("p_mcnemar", "p", p_value),
         ("p_corrected", "p corrected", p_value),
     ]
-    chosen = [row for row in found if row["chosen_on"]]
-    many = len(found) > MANY_RESULTS
-    said = [
+    chosen = [row for row in records if row["chosen_on"]]
+    many = len(records) > MANY_RESULTS
+    paragraphs: list[dict[str, Any]] = [
         {"head": _edit_head(of_edit[0]), "texts": [sentences.edit_change(row) for row in of_edit]}
-        for of_edit in _by_edit(chosen if many else found)
+        for of_edit in _by_edit(chosen if many else records)
     ]
     if many:
-        said.append({"head": None, "texts": sentences.many_edits(found)})
-    more = found[0]["num_results"] - len(found)
+        paragraphs.append({"head": None, "texts": sentences.many_edits(records)})
+    more = records[0]["num_results"] - len(records)
     return {
-        "sentences": said,
-        "figure": _edit_figure(chosen if many and chosen else found),
-        "table": table(found, columns),
+        "sentences": paragraphs,
+        "figure": _edit_figure(chosen if many and chosen else records),
+        "table": table(records, columns),
         "more": more,
     }
 
 
-def _by_edit(found: list[Row]) -> list[list[Row]]:
-    return [list(of_edit) for _, of_edit in groupby(found, key=lambda row: row["edit_id"])]
+def _by_edit(records: list[Row]) -> list[list[Row]]:
+    return [list(of_edit) for _, of_edit in groupby(records, key=lambda row: row["edit_id"])]
 
 
 def _edit_head(row: Row) -> Markup:
@@ -75,9 +75,9 @@ def _edit_head(row: Row) -> Markup:
     return text.format(name(row["edit"]), name(row["layer"]), name(row["rule"]), tau, factor, chosen)
 
 
-def _edit_figure(found: list[Row]) -> Figure:
-    shown = found[:DRAWN_RESULTS]
-    several = len({row["edit_id"] for row in shown}) > 1  # whose names may be alike
+def _edit_figure(records: list[Row]) -> Figure:
+    shown = records[:DRAWN_RESULTS]
+    several = len({row["edit_id"] for row in shown}) > 1  # their names may be the same
     drawn = [
         {
             "row": f"{words.plain(row['edit'])[:60]} · {words.plain(row['split'])[:60]} (edit {row['edit_id']})"
@@ -89,10 +89,11 @@ def _edit_figure(found: list[Row]) -> Figure:
         }
         for row in shown
     ]
-    said = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
+    phrases = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
     return Figure(
         charts.edit_differences(pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64})),
-        f"Differences with their 95 % intervals around zero, {len(shown)} of {len(found)} results: {', '.join(said)}.",
+        f"Differences with their 95 % intervals around zero, {len(shown)} of {len(records)} results: "
+        f"{', '.join(phrases)}.",
     )
 
 
@@ -107,9 +108,9 @@ def edited(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _scaled(found: list[Row]) -> list[Markup]:
-    said = []
-    for row in found:
+def _scaled(records: list[Row]) -> list[Markup]:
+    phrases = []
+    for row in records:
         kept = row["neurons"] - row["up"] - row["down"]
         parts = []
         if row["up"]:
@@ -121,8 +122,8 @@ def _scaled(found: list[Row]) -> list[Markup]:
             parts.append(f"{words.plural(row['down'] - row['silenced'], 'neuron', 'neurons')} {least}")
         if kept:
             parts.append(f"{words.plural(kept, 'neuron', 'neurons')} left as they are")
-        said.append(Markup("Weights of {}: {}.").format(name(row["layer"]), words.several(parts)))
-    return said
+        phrases.append(Markup("Weights of {}: {}.").format(name(row["layer"]), words.several(parts)))
+    return phrases
 
 
 def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
@@ -131,7 +132,7 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
     figures = []
     for of_split in frame.partition_by("split_id", maintain_order=True):
         edit, draws = of_split["difference_of_edit"][0], int(of_split["draws"].sum())
-        said = [
+        phrases = [
             f"{kind}: {count(int(rows['draws'].sum()))} draws from {signed(rows['difference'].min())} to "
             f"{signed(rows['difference'].max())}"
             for (kind,), rows in of_split.group_by("control", maintain_order=True)
@@ -140,7 +141,7 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
             Figure(
                 charts.controls(of_split, edit),
                 f"Dots of {count(draws)} controls by their change of right images; the edit at {signed(edit)}. "
-                f"{'; '.join(said)}.",
+                f"{'; '.join(phrases)}.",
                 name(of_split["split"][0], 40),
                 f"the edit {signed(edit)} images",
             )
@@ -157,12 +158,12 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
 def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:
     if frame.select("tau", "factor").n_unique() < 2:
         return None
-    found = frame.to_dicts()
-    best = max(found, key=lambda row: row["difference"])
-    said = (
-        f"Heat map of {count(len(found))} edits on {words.plain(found[0]['split'])} images by τ and factor: change of "
-        f"right images, from {signed(min(row['difference'] for row in found))} to {signed(best['difference'])} "
-        f"(τ {number(best['tau'])}, factor {number(best['factor'])})."
+    records = frame.to_dicts()
+    best = max(records, key=lambda row: row["difference"])
+    alternative = (
+        f"Heat map of {count(len(records))} edits on {words.plain(records[0]['split'])} images by τ and factor: "
+        f"change of right images, from {signed(min(row['difference'] for row in records))} to "
+        f"{signed(best['difference'])} (τ {number(best['tau'])}, factor {number(best['factor'])})."
     )
     texts = frame.with_columns(
         pl.col("tau").map_elements(number, return_dtype=pl.String).alias("τ"),
@@ -177,7 +178,7 @@ def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:
         ("split", "Split", whole),
         ("difference", "Change of right images", signed),
     ]
-    return {"figure": Figure(chart, said), "table": table(found, columns), "split": name(found[0]["split"])}
+    return {"figure": Figure(chart, alternative), "table": table(records, columns), "split": name(records[0]["split"])}
 
 
 def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:
