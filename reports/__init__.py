@@ -1,6 +1,6 @@
-"""Rows in, HTML out; knows no database.
+"""Reports: rows in, HTML out, without access to a database.
 
-In a notebook, each chart of the report for an open warehouse, or for anything with a method rows(query):
+In a notebook, each chart of the report from an open warehouse, or from anything with its method rows:
 
 with Warehouse("warehouse.duckdb", read_only=True) as warehouse:
     reports.layer_chart(warehouse)
@@ -8,57 +8,59 @@ with Warehouse("warehouse.duckdb", read_only=True) as warehouse:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import altair as alt
 
+    from dissectdb.reports.questions import Store
 
-def layer_chart(warehouse: Any) -> alt.TopLevelMixin:
+
+def layer_chart(warehouse: Store) -> alt.TopLevelMixin:
     """The share of interpretable neurons by both rules, over the layers."""
     return _chart(warehouse, "layers-1")
 
 
-def accuracy_chart(warehouse: Any) -> alt.TopLevelMixin:
+def accuracy_chart(warehouse: Store) -> alt.TopLevelMixin:
     """How often labels are right, over the layers."""
     return _chart(warehouse, "layers-2")
 
 
-def concept_chart(warehouse: Any) -> alt.TopLevelMixin:
+def concept_chart(warehouse: Store) -> alt.TopLevelMixin:
     """How many right neurons carry each concept."""
     return _chart(warehouse, "by-neuron")
 
 
-def concept_matrix_chart(warehouse: Any) -> alt.TopLevelMixin:
+def concept_matrix_chart(warehouse: Store) -> alt.TopLevelMixin:
     """Concepts behind correct predictions, by class."""
     return _chart(warehouse, "concept-matrix")
 
 
-def confusion_chart(warehouse: Any) -> alt.TopLevelMixin:
+def confusion_chart(warehouse: Store) -> alt.TopLevelMixin:
     """The confusion matrix of the network on the probing set."""
     return _chart(warehouse, "confusion")
 
 
-def edit_chart(warehouse: Any) -> alt.TopLevelMixin:
-    """What each edit changed, with intervals."""
+def edit_chart(warehouse: Store) -> alt.TopLevelMixin:
+    """The change of accuracy by each edit, with intervals."""
     return _chart(warehouse, "edits")
 
 
-def sweep_chart(warehouse: Any) -> alt.TopLevelMixin:
-    """The sweep as a heat map, the chosen edit framed."""
+def sweep_chart(warehouse: Store) -> alt.TopLevelMixin:
+    """The sweep over τ and factor as a heat map, with a frame around the chosen edit."""
     return _chart(warehouse, "edited-sweep")
 
 
-def charts_of(warehouse: Any) -> dict[str, alt.TopLevelMixin]:
+def charts_of(warehouse: Store) -> dict[str, alt.TopLevelMixin]:
     """Every chart of the report, by name."""
     from dissectdb.reports import export, page
 
     return {name: export.finished(figure.chart) for name, figure in export.figures(page.ask(warehouse.rows)).items()}
 
 
-def _chart(warehouse: Any, name: str) -> alt.TopLevelMixin:
-    """One chart. Raises ValueError where the warehouse has nothing to draw in it."""
-    found = charts_of(warehouse)
-    if name not in found:
-        raise ValueError(f"this warehouse has nothing for the chart {name}; it has {', '.join(found) or 'none'}")
-    return found[name]
+def _chart(warehouse: Store, name: str) -> alt.TopLevelMixin:
+    """One chart. Raises ValueError if the warehouse holds nothing to draw in it."""
+    charts = charts_of(warehouse)
+    if name not in charts:
+        raise ValueError(f"this warehouse has nothing for the chart {name}; it has {', '.join(charts) or 'none'}")
+    return charts[name]

@@ -1,17 +1,17 @@
 """The charts: frames in, Altair charts out.
 
-layer_depth(layers, RULES)     # one line a measure, over the layers from image to output
-concept_bars(concepts)         # one bar a concept, longest first
+layer_depth(layers, RULES)     # one line per measure, over the layers from the image to the output
+concept_bars(concepts)         # one bar per concept, longest first
 
-A chart takes its colours from the page's style sheet, var(--c1) and so on, so that it follows light and dark mode
-and print; the second value is what a notebook shows. User text stands in data only, never in a field name or an
-expression: order comes from a number beside it.
+Charts take their colours from the page's style sheet, var(--c1) and so on, so that they follow light mode, dark mode
+and print. The second value is for notebooks, which have no such style sheet. Text of users is only ever data, never a
+field name or an expression, so an axis is sorted by a number beside the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import altair as alt
 import polars as pl
@@ -38,7 +38,7 @@ ACCURACIES: Measures = {
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG = {
-    "aria": False,  # the place of a chart says in words what it shows
+    "aria": False,  # the element that holds a chart describes it in words
     "background": "transparent",
     "font": FONT,
     "view": {"stroke": None},
@@ -64,15 +64,15 @@ def layer_depth(layers: pl.DataFrame, measures: Measures) -> alt.LayerChart:
     base = base.encode(color=by_measure(alt.Color, 1))
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=by_measure(alt.StrokeDash, 2))
     marks = base.mark_point(size=52, filled=True, opacity=1).encode(shape=by_measure(alt.Shape, 3))
-    return _styled(alt.layer(lines, marks), height=230)
+    return styled(alt.layer(lines, marks), height=230)
 
 
 def shares_by_layer(
     layers: pl.DataFrame, measures: Mapping[str, tuple[Any, ...]]
 ) -> tuple[alt.Chart, Callable[[Any, int], Any]]:
-    """A chart without marks of shares over the layers, and what makes a channel that tells measures apart.
+    """A chart of shares over the layers without marks, and a function that makes a channel per measure.
 
-    measures: column → its name, and what it is drawn with; by_measure(alt.Color, 1) takes the colour from place 1.
+    measures: column → its name, then how it is drawn. by_measure(alt.Color, 1) takes the colour from position 1.
     """
     names = pl.DataFrame({"measure": list(measures), "name": [measure[0] for measure in measures.values()]})
     points = (
@@ -95,18 +95,20 @@ def shares_by_layer(
         ],
     )
 
-    def by_measure(channel: Any, place: int) -> Any:
-        scale = {"domain": [measure[0] for measure in drawn], "range": [measure[place] for measure in drawn]}
+    def by_measure(channel: Any, position: int) -> Any:
+        scale = {"domain": [measure[0] for measure in drawn], "range": [measure[position] for measure in drawn]}
         return channel("name:N", legend=legend).scale(**scale)
 
     return base, by_measure
 
 
-def concept_bars(concepts: pl.DataFrame) -> alt.Chart:
+def concept_bars(concepts: pl.DataFrame) -> alt.LayerChart:
     """How many right neurons carry each concept: columns concept, neurons, share."""
     labels = [f"{share(part)}  ·  {count(neurons)}" for part, neurons in concepts.select("share", "neurons").rows()]
     rows = _in_order(concepts).with_columns(label=pl.Series(labels, dtype=pl.String))
-    is_long = pl.col("share") >= 0.6 * max(rows["share"])  # its text stands inside, so that a telephone has room
+    is_long = pl.col("share") >= 0.6 * max(
+        rows["share"]
+    )  # its text is inside the bar, because a phone has no space beside it
     base = alt.Chart().encode(
         y=_names_in_order("concept", 165),
         x=alt.X("share:Q")
@@ -123,10 +125,10 @@ def concept_bars(concepts: pl.DataFrame) -> alt.Chart:
     beside = base.mark_text(align="left", dx=5, color=INK, fontSize=11).encode(text="label:N")
     inside = base.mark_text(align="right", dx=-6, color=PAPER, fontSize=11).encode(text="label:N")
     layers = [bars, beside.transform_filter("!datum.is_long"), inside.transform_filter("datum.is_long")]
-    return _styled(alt.layer(*layers, data=rows.with_columns(is_long=is_long)), height=21 * len(rows))
+    return styled(alt.layer(*layers, data=rows.with_columns(is_long=is_long)), height=21 * len(rows))
 
 
-def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.Chart:
+def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.LayerChart:
     """Behind one class's correct predictions: columns concept, images, share, low, high; x ends at `highest`."""
     base = alt.Chart(_in_order(concepts)).encode(
         y=_names_in_order("concept", 150, extent=150),  # as wide in every class, so that the dots compare
@@ -142,24 +144,24 @@ def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.Chart:
     axis = alt.X("low:Q").title(None).axis(format=".0%", tickCount=3).scale(domain=[0, 1.04 * highest], nice=False)
     intervals = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.4).encode(x=axis, x2="high:Q")
     dots = base.mark_circle(color=BLUE, size=55, opacity=1).encode(x=alt.X("share:Q"))
-    return _styled(intervals + dots, height=20 * len(concepts))
+    return styled(intervals + dots, height=20 * len(concepts))
 
 
-def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest: float) -> alt.Chart:
-    """How the neurons of one layer are spread over similarity: columns low, high, neurons; τ is a rule."""
+def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest: float) -> alt.LayerChart:
+    """A histogram of the similarity of one layer's labels, with τ as a line: columns low, high, neurons."""
     span = highest - lowest
-    is_near = lowest - span <= tau <= highest + span  # a τ far away would leave no room for the bars
+    is_near = lowest - span <= tau <= highest + span  # a τ far away would leave no space for the bars
     ends = [min(lowest, tau), max(highest, tau)] if is_near else [lowest, highest]
     colour = alt.condition("datum.above", alt.value(BLUE), alt.value("var(--faint, #a9b3bf)"))
     x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5).scale(domain=ends, nice=False)
     y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
     counts = (
-        alt.Chart(_short(bars.with_columns(above=pl.col("low") >= tau)))
+        alt.Chart(_rounded(bars.with_columns(above=pl.col("low") >= tau)))
         .mark_bar(binSpacing=1)
         .encode(
             x=x,
             x2="high:Q",
-            y=y.scale(domain=[0, 1.25 * max(bars["neurons"])], nice=False),  # room for the word τ
+            y=y.scale(domain=[0, 1.25 * max(bars["neurons"])], nice=False),  # space for the name τ
             color=colour,
             tooltip=[
                 alt.Tooltip("low:Q", title="similarity from", format=".3g"),
@@ -168,24 +170,25 @@ def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest:
             ],
         )
     )
-    return _styled(alt.layer(counts, *_threshold(tau, ends, is_near)), height=110)
+    return styled(alt.layer(counts, *_threshold(tau, ends, is_near)), height=110)
 
 
 def _threshold(tau: float, ends: list[float], is_near: bool) -> list[alt.Chart]:
-    """τ as a rule with its name; only its name, at the end where it lies, when it is far beyond."""
+    """τ as a line with its name. If τ is far outside, only its name, at the end of the axis where it lies."""
     is_right = tau > ends[0] + 0.7 * (ends[1] - ends[0])
     text = f"τ = {number(tau)}"
     if not is_near:
         text = f"{text} →" if is_right else f"← {text}"
-    place = alt.Chart(pl.DataFrame({"tau": [min(max(tau, ends[0]), ends[1])], "text": [text]})).encode(x="tau:Q")
-    align, shift = ("right", -5) if is_right else ("left", 5)
-    word = place.mark_text(align=align, dx=shift, color=ORANGE, baseline="top").encode(y=alt.value(2), text="text:N")
-    return [place.mark_rule(color=ORANGE, strokeWidth=2), word] if is_near else [word]
+    base = alt.Chart(pl.DataFrame({"tau": [min(max(tau, ends[0]), ends[1])], "text": [text]})).encode(x="tau:Q")
+    align: Literal["right", "left"] = "right" if is_right else "left"
+    shift = -5 if is_right else 5
+    label = base.mark_text(align=align, dx=shift, color=ORANGE, baseline="top").encode(y=alt.value(2), text="text:N")
+    return [base.mark_rule(color=ORANGE, strokeWidth=2), label] if is_near else [label]
 
 
-def edit_differences(results: pl.DataFrame) -> alt.Chart:
-    """What each edit changed, per split: columns row, difference, low, high; zero is a rule."""
-    # A run that was stopped has no intervals yet: low and high are NULL.
+def edit_differences(results: pl.DataFrame) -> alt.LayerChart:
+    """The change by each edit, per split, with zero as a line: columns row, difference, low, high."""
+    # If a run was stopped, its intervals are missing: low and high are NULL.
     widest = 1.15 * max(results.select(pl.max_horizontal(pl.col("difference", "low", "high").abs())).to_series())
     base = alt.Chart(_in_order(results)).encode(
         y=_names_in_order("row", 190),
@@ -205,7 +208,7 @@ def edit_differences(results: pl.DataFrame) -> alt.Chart:
     intervals = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.4).encode(x=axis, x2="high:Q")
     dots = base.mark_circle(color=BLUE, size=70, opacity=1).encode(x=alt.X("difference:Q"))
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=ORANGE, strokeWidth=2).encode(x="zero:Q")
-    return _styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10)
+    return styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10)
 
 
 def heat_map(
@@ -218,19 +221,19 @@ def heat_map(
     outlined: str | None = None,
     columns: Sequence[str] = (),
 ) -> alt.LayerChart:
-    """Cells in the order of the rows, the stronger the further from 0, orange below it; `read` writes their values.
+    """A heat map, darker the further a value is from 0, and orange below 0; `read` writes the values.
 
-    Names that stand on both axes come in the same order on both, so that a confusion matrix has its diagonal.
-    outlined: a column of booleans that says which cells get a frame. columns: the names on the x axis in their order,
-    where that of the rows is another.
+    Cells come in the order of the rows. Names on both axes come in the same order on both, so that a confusion matrix
+    has its diagonal. outlined: a column of booleans, true for cells with a frame. columns: the names on the x axis in
+    order, if it differs from the order of the rows.
     """
-    most = max(1e-12, *cells[value].abs().to_list())
+    largest = max(1e-12, *cells[value].abs().to_list())
     rows = cells.select(
         pl.col(x).map_elements(plain, return_dtype=pl.String).alias("x"),
         pl.col(y).map_elements(plain, return_dtype=pl.String).alias("y"),
         pl.col(value).map_elements(read, return_dtype=pl.String).alias("text"),
         pl.col(value).alias("value"),
-        (pl.col(value).abs() / most).alias("strength"),
+        (pl.col(value).abs() / largest).alias("strength"),
         (pl.col(outlined) if outlined else pl.lit(False)).alias("outlined"),
     ).with_row_index("order")
     down, across = rows["y"].n_unique(), rows["x"].n_unique()
@@ -240,7 +243,7 @@ def heat_map(
     both = [*shared, *(name for name in across_names if name not in shared)] if shared else in_order
     if columns:
         both = [plain(column) for column in columns]
-    axis = {"labelLimit": 170, "ticks": False, "domain": False, "grid": False}
+    axis: dict[str, Any] = {"labelLimit": 170, "ticks": False, "domain": False, "grid": False}
     base = alt.Chart(rows).encode(
         x=alt.X("x:N", sort=both).title(words(x)).axis(labelAngle=-40 if across > 4 else 0, **axis),
         y=alt.Y("y:N", sort=in_order).title(words(y)).axis(**axis),
@@ -257,22 +260,23 @@ def heat_map(
         stroke=frame,
     )
     texts = base.mark_text(color=INK, fontSize=11 if across <= 10 else 9).encode(text="text:N")
-    return _styled(alt.layer(boxes, texts), height=max(26 * down, 60))
+    return styled(alt.layer(boxes, texts), height=max(26 * down, 60))
 
 
 def words(column: str) -> str:
-    """A column's name as a title."""
+    """The name of a column as a title."""
     return column.replace("_", " ")
 
 
 def controls(draws: pl.DataFrame, edit: int) -> alt.LayerChart:
-    """Where one edit lies among its controls: columns control, difference, draws; the edit is a rule with its name."""
-    ends = [min(0, edit, draws["difference"].min()), max(0, edit, draws["difference"].max())]
-    room = 0.06 * max(1, ends[1] - ends[0])
+    """The controls of one edit as dots, and the edit as a line: columns control, difference, draws."""
+    differences = draws["difference"].to_list()
+    ends = [min(0, edit, *differences), max(0, edit, *differences)]
+    margin = 0.06 * max(1, ends[1] - ends[0])
     x = alt.X("difference:Q").title("change of right images").axis(format="+,d", tickCount=6, tickMinStep=1)
     base = alt.Chart(_in_order(draws.select("control", "difference", "draws"))).encode(
         y=_names_in_order("control", 90),
-        x=x.scale(domain=[ends[0] - room, ends[1] + room], nice=False),
+        x=x.scale(domain=[ends[0] - margin, ends[1] + margin], nice=False),
         tooltip=[
             alt.Tooltip("control:N"),
             alt.Tooltip("difference:Q", title="change of right images", format="+,d"),
@@ -288,19 +292,19 @@ def controls(draws: pl.DataFrame, edit: int) -> alt.LayerChart:
         align="right" if is_right else "left", dx=-5 if is_right else 5, color=ORANGE, baseline="bottom"
     ).encode(y=alt.value(-2), text="text:N")
     rule = place.mark_rule(color=ORANGE, strokeWidth=2)
-    return _styled(alt.layer(dots, rule, word), height=30 * draws["control"].n_unique(), top=16)
+    return styled(alt.layer(dots, rule, word), height=30 * draws["control"].n_unique(), top=16)
 
 
 def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
-    """The z of a layer's labels as bars, what chance alone would give as a line, the null's quantiles as rules.
+    """The z of a layer's labels as bars, with what chance alone gives and the null's quantiles as lines.
 
     bars: low, high, neurons, expected; limits: z, name.
     """
     x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5, format="~s")
     y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
-    highest = 1.25 * max(bars["neurons"].max(), bars["expected"].max(), 1)
-    found = _short(bars).with_columns(middle=(pl.col("low") + pl.col("high")) / 2)
-    base = alt.Chart(found).encode(
+    highest = 1.25 * max(1, *bars["neurons"].to_list(), *bars["expected"].to_list())
+    rounded = _rounded(bars).with_columns(middle=(pl.col("low") + pl.col("high")) / 2)
+    base = alt.Chart(rounded).encode(
         tooltip=[
             alt.Tooltip("low:Q", title="z from", format=".3g"),
             alt.Tooltip("high:Q", title="to", format=".3g"),
@@ -312,37 +316,40 @@ def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
         x=x, x2="high:Q", y=y.scale(domain=[0, highest], nice=False)
     )
     chance = base.mark_line(color=ORANGE, strokeWidth=2, interpolate="step").encode(x="middle:Q", y="expected:Q")
-    marks = alt.Chart(limits.with_row_index("place")).encode(x="z:Q")  # names below one another: rules may be close
+    marks = alt.Chart(limits.with_row_index("place")).encode(
+        x="z:Q"
+    )  # names below one another, because the lines may be close
     rules = marks.mark_rule(color=MUTED, strokeDash=[3, 3])
     names = marks.mark_text(align="left", dx=3, color=MUTED, baseline="top", fontSize=10).encode(
         y=alt.Y("place:Q", scale=alt.Scale(domain=[0, 9], reverse=True), axis=None), text="name:N"
     )
-    return _styled(alt.layer(alt.layer(counts, chance, rules), names).resolve_scale(y="independent"), height=110)
+    return styled(alt.layer(alt.layer(counts, chance, rules), names).resolve_scale(y="independent"), height=110)
 
 
 def _names_in_order(field: str, limit: int, extent: int = 0) -> alt.Y:
-    """A y axis of names in the order of the rows; limit and least extent in pixels."""
+    """A y axis of names in the order of the rows. limit, extent: the most and the least width in pixels."""
     axis = alt.Axis(labelLimit=limit, minExtent=extent, ticks=False, domain=False, labelPadding=6)
     return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), axis=axis).title(None)
 
 
-def _short(frame: pl.DataFrame) -> pl.DataFrame:
-    """The numbers in six digits, which no eye tells from seventeen, in a third of the room."""
+def _rounded(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with numbers in six digits: a third of the bytes, and no visible difference."""
     return frame.with_columns(pl.col(pl.Float64).round_sig_figs(6))
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows with their number, and user text without characters that turn the text around them."""
+    """The rows with their number, and text without characters that reverse the text around it."""
     texts = pl.col(pl.String).map_elements(plain, return_dtype=pl.String)
     return frame.with_columns(texts).with_row_index("order")
 
 
-def _styled(chart: alt.LayerChart, height: int, top: int = 4) -> alt.LayerChart:
-    """As wide as its place on the page, in the page's font and colours, on no background of its own."""
-    return chart.properties(
+def styled(chart: alt.LayerChart | alt.FacetChart, height: int, top: int = 4) -> alt.LayerChart:
+    """The chart as wide as the element that holds it, with the page's font and colours and no background."""
+    finished = chart.properties(
         width="container",
         height=height,
         autosize={"type": "fit-x", "contains": "padding"},
         padding={"left": 0, "top": top, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
         config=CONFIG,
     )
+    return cast("alt.LayerChart", finished)

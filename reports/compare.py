@@ -1,16 +1,15 @@
-"""Two dissections compared, A and B: which labels moved, which layers changed, and who gained.
+"""The page that compares two dissections, A and B: which labels moved, which layers changed, who is right more often.
 
 write(ask(warehouse.rows, "soft_wpmi", "cos"), Path("compare.html"))    # by id or by name
 
-They may differ in network, probing images, CLIP, concepts or scorer. Neurons of the same network, or of its edits, are
-matched by layer and unit, labels by their text; different networks are compared by the concepts that are labels of
-theirs. A part that has nothing to compare is a sentence.
+They may differ in network, probing images, CLIP, concepts or scorer. Neurons of a network and of its edits are matched
+by layer and unit, labels by their text. Different networks are compared by the concepts that are their labels. A part
+that has nothing to compare is a sentence.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,40 +20,43 @@ import polars as pl
 from dissectdb.output import save
 from dissectdb.reports import charts, page, words
 from dissectdb.reports import compare_sentences as told
-from dissectdb.reports.compare_questions import FLIPS, MOVES, NEURONS, QUESTIONS, WORDS
 from dissectdb.reports.parts import Column, Figure, Row, flips, table, whole
+from dissectdb.reports.questions import Ask, load
 from dissectdb.reports.words import count, loss, name, number, p_value, share, signed
 
 __all__ = ["QUESTIONS", "ask", "chosen", "render", "write"]
 
 Rows = Mapping[str, pl.DataFrame]
 TITLE = "Two dissections compared"
+QUESTIONS = load("compare")
+# The most rows that moves.sql, neurons.sql, words.sql and flips.sql (of either kind) return.
+MOVES, NEURONS, CONCEPTS, FLIPS = 40, 50, 60, 12
 DRAWN_CONCEPTS = 12  # a side of the heat map
-CHOICES = 20  # dissections that an error names
+CHOICES = 20  # dissections that an error message lists
 
 
 class NoSuchDissection(ValueError):
-    """No dissection has this id or name; the message says what there is."""
+    """No dissection has this id or name; the message lists those that exist."""
 
     exit_code = 2
 
 
 def chosen(dissections: pl.DataFrame, name: str) -> int:
-    """The id of the dissection that is meant; dissections: the rows of the view dissection_summary.
+    """The id of the dissection with this id or name; the newest if several have the name.
 
-    name: an id, or the name of a network, CLIP, scorer or concept set, or "dataset split". Of several that fit, the
-    newest. Raises NoSuchDissection that says what there is.
+    dissections: the rows of the view dissection_summary. name: an id, or the name of a network, CLIP, scorer or concept
+    set, or "dataset split". Raises NoSuchDissection.
     """
     rows = dissections.sort("dissection_id").to_dicts()
     if not rows:
         raise NoSuchDissection("there is no dissection to compare; make one with dissectdb extract STUDY")
-    fitting = [row for row in rows if str(row["dissection_id"]) == name]
-    fitting = fitting or [row for row in rows if name in _names(row)]
-    if not fitting:
-        known = [f"{row['dissection_id']} ({', '.join(map(words.plain, _names(row)))})" for row in rows[-CHOICES:]]
+    matches = [row for row in rows if str(row["dissection_id"]) == name]
+    matches = matches or [row for row in rows if name in _names(row)]
+    if not matches:
+        choices = [f"{row['dissection_id']} ({', '.join(map(words.plain, _names(row)))})" for row in rows[-CHOICES:]]
         more = f" and {len(rows) - CHOICES} older ones" if len(rows) > CHOICES else ""
-        raise NoSuchDissection(f"no dissection is {words.plain(name)!r}; there is {', '.join(known)}{more}")
-    return fitting[-1]["dissection_id"]
+        raise NoSuchDissection(f"no dissection is {words.plain(name)!r}; there is {', '.join(choices)}{more}")
+    return matches[-1]["dissection_id"]
 
 
 def _names(row: Row) -> list[str]:
@@ -62,32 +64,29 @@ def _names(row: Row) -> list[str]:
     return [row["network"], split, row["clip"], row["concept_set"], row["scorer"]]
 
 
-def ask(rows: Callable[..., pl.DataFrame], a: int | str, b: int | str) -> dict[str, pl.DataFrame]:
-    """What the page needs of two dissections, by id or as `chosen` takes them. rows: Warehouse.rows."""
-    known = rows("select * from dissection_summary")
-    ids = {side: chosen(known, meant) if isinstance(meant, str) else meant for side, meant in (("a", a), ("b", b))}
-    return {name: rows(query, ids) for name, query in QUESTIONS.items()}
+def ask(answer: Ask, a: int | str, b: int | str) -> dict[str, pl.DataFrame]:
+    """The rows that the page needs of two dissections; a, b: ids, or names as chosen() takes them."""
+    summary = answer("select * from dissection_summary")
+    ids = {side: chosen(summary, name) if isinstance(name, str) else name for side, name in (("a", a), ("b", b))}
+    return {name: question.ask(answer, ids) for name, question in QUESTIONS.items()}
 
 
 def render(rows: Rows, *, title: str = TITLE, generated_at: datetime | None = None) -> str:
-    """The page as HTML. rows: the answer to every one of QUESTIONS; raises KeyError naming what is missing."""
+    """The page as HTML. rows: the answers to QUESTIONS. Raises KeyError naming what is missing."""
     if missing := [name for name in QUESTIONS if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the comparison needs {', '.join(QUESTIONS)}")
-    ids = {row["side"].lower(): str(row["dissection_id"]) for row in rows["sides"].to_dicts()}
-    asked = {  # as they can be pasted into dissectdb query
-        name: re.sub(r"\$([ab])\b", lambda found: ids.get(found[1], found[0]), query)
-        for name, query in QUESTIONS.items()
-    }
-    return page.lay_out("compare.html.jinja", content(rows), rows, asked, title=title, generated_at=generated_at)
+    ids = {row["side"].lower(): row["dissection_id"] for row in rows["sides"].to_dicts()}
+    texts = {name: question.with_values(**ids) for name, question in QUESTIONS.items()}  # to paste into dissectdb query
+    return page.lay_out("compare.html.jinja", content(rows), rows, texts, title=title, generated_at=generated_at)
 
 
 def write(rows: Rows, path: Path, *, title: str = TITLE, generated_at: datetime | None = None) -> None:
-    """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise."""
+    """Write the page to a file, whole or not at all. generated_at: by default now."""
     save(render(rows, title=title, generated_at=generated_at or datetime.now()).encode(), path)
 
 
 def content(rows: Rows) -> dict[str, Any]:
-    """What the template lays out; without two different dissections, nothing but that."""
+    """The variables of the template. Without two different dissections, only a headline that says so."""
     sides = rows["sides"].to_dicts()
     if len(sides) < 2:
         both = "A and B are the same dissection" if sides else "These dissections are not in the warehouse"
@@ -118,8 +117,8 @@ def content(rows: Rows) -> dict[str, Any]:
 
 
 def _different_networks(rows: Rows, sides: list[Row]) -> dict[str, Any]:
-    """What the template lays out for two networks of which neither is an edit of the other: nothing by unit."""
-    found = rows["words"].to_dicts()
+    """The variables of the template for two networks of which neither is an edit of the other: nothing by unit."""
+    records = rows["words"].to_dicts()
     columns: list[Column] = [
         ("concept", "Concept", whole),
         ("neurons", "Neurons in A", count),
@@ -132,17 +131,17 @@ def _different_networks(rows: Rows, sides: list[Row]) -> dict[str, Any]:
     by_unit = {"note": told.NOT_BY_UNIT}
     return {
         "compared": told.compared(*sides),
-        "headline": told.headline_of_words(found),
+        "headline": told.headline_of_words(records),
         "sentences": [
             told.differences(*sides),
-            *told.of_words(found),
+            *told.of_words(records),
             *told.right(sides, rows["accuracies"].to_dicts()),
         ],
         "sides": [told.described(*sides), told.described(*reversed(sides))],
         "words": {
-            "table": table(found, columns) if found else None,
-            "concepts": found[0]["num_concepts"] if found else 0,
-            "shown": WORDS,
+            "table": table(records, columns) if records else None,
+            "concepts": records[0]["num_concepts"] if records else 0,
+            "shown": CONCEPTS,
         },
         "layers": by_unit,
         "moves": by_unit,
@@ -172,18 +171,18 @@ def _layers(frame: pl.DataFrame) -> dict[str, Any]:
         ("num_interpretable", "Interpretable, A", count),
         ("other_num_interpretable", "B", count),
     ]
-    found = frame.to_dicts()
+    records = frame.to_dicts()
     drawn = [column for column in MEASURES if frame[column].null_count() < len(frame)]
     if len(frame) == 1:
-        return {"table": table(found, columns), "note": "One layer is in both, so there is no depth to draw."}
+        return {"table": table(records, columns), "note": "One layer is in both, so there is no depth to draw."}
     if not drawn:
-        return {"table": table(found, columns), "note": "No layer has labels in both, so there is nothing to draw."}
-    said = [
+        return {"table": table(records, columns), "note": "No layer has labels in both, so there is nothing to draw."}
+    phrases = [
         f"{words.plain(row['layer'])} {', '.join(f'{MEASURES[key][0]} {share(row[key])}' for key in drawn)}"
-        for row in found[:60]
+        for row in records[:60]
     ]
-    alternative = f"Shares over {len(found)} layers from the image to the output. {'; '.join(said)}."
-    return {"table": table(found, columns), "figure": Figure(depth(frame), alternative)}
+    alternative = f"Shares over {len(records)} layers from the image to the output. {'; '.join(phrases)}."
+    return {"table": table(records, columns), "figure": Figure(depth(frame), alternative)}
 
 
 # column → name, colour and shape
@@ -198,8 +197,8 @@ def depth(layers: pl.DataFrame) -> alt.LayerChart:
     """Over the layers: the share with the same label as a line, the calibrated share before and after as dots."""
     base, by_measure = charts.shares_by_layer(layers.select("layer", *MEASURES), MEASURES)
     line = base.transform_filter("datum.measure === 'share_same'").mark_line(strokeWidth=2, color=charts.BLUE)
-    # From before to after: a grey stem between the two dots of a layer.
-    stems = (
+    # A grey line joins the two dots of a layer.
+    connections = (
         base.transform_filter("datum.measure !== 'share_same'")
         .mark_line(strokeWidth=1.5, color=charts.LINES)
         .encode(detail="layer:N")
@@ -207,7 +206,7 @@ def depth(layers: pl.DataFrame) -> alt.LayerChart:
     dots = base.mark_point(size=52, filled=True, opacity=1).encode(
         color=by_measure(alt.Color, 1), shape=by_measure(alt.Shape, 2)
     )
-    return charts._styled(alt.layer(stems, line, dots), height=230)
+    return charts.styled(alt.layer(connections, line, dots), height=230)
 
 
 def _moves(frame: pl.DataFrame, a: Row, totals: Row) -> dict[str, Any]:
@@ -223,7 +222,7 @@ def _moves(frame: pl.DataFrame, a: Row, totals: Row) -> dict[str, Any]:
         ("share", "Share of those that moved", share),
         ("num_calibrated", "Calibrated in both", count),
     ]
-    found = frame.to_dicts()
+    records = frame.to_dicts()
     ends = ((key, frame.group_by(key, maintain_order=True).agg(pl.col("neurons").sum())) for key in frame.columns[:2])
     largest = {key: end.sort("neurons", descending=True, maintain_order=True)[key].head(DRAWN_CONCEPTS)
                for key, end in ends}  # fmt: skip
@@ -231,20 +230,21 @@ def _moves(frame: pl.DataFrame, a: Row, totals: Row) -> dict[str, Any]:
     figure = None
     if len(cells) > 1:
         named = cells.rename({"concept": "concept in A", "other_concept": "concept in B"})
-        said = [f"{words.plain(row['concept'])} to {words.plain(row['other_concept'])} {count(row['neurons'])}"
-                for row in found[:8]]  # fmt: skip
+        phrases = [f"{words.plain(row['concept'])} to {words.plain(row['other_concept'])} {count(row['neurons'])}"
+                for row in records[:8]]  # fmt: skip
         figure = Figure(
             charts.heat_map(named, x="concept in B", y="concept in A", value="neurons", read=count),
-            f"Neurons by their concept in A (row) and in B (column). Largest of {len(cells)} cells: {', '.join(said)}.",
+            f"Neurons by their concept in A (row) and in B (column). Largest of {len(cells)} cells: "
+            f"{', '.join(phrases)}.",
         )
     return {
-        "table": table(found, columns), "figure": figure, "shown": MOVES,
-        "neurons": found[0]["num_moved"], "moves": found[0]["num_moves"],
+        "table": table(records, columns), "figure": figure, "shown": MOVES,
+        "neurons": records[0]["num_moved"], "moves": records[0]["num_moves"],
     }  # fmt: skip
 
 
-def _neurons(found: list[Row], a: Row) -> dict[str, Any]:
-    if not found:
+def _neurons(records: list[Row], a: Row) -> dict[str, Any]:
+    if not records:
         if not a["concepts_in_common"]:
             return {"note": told.NO_CONCEPT_IN_COMMON}
         return {"note": "No neuron with a label in both changed it."}
@@ -260,13 +260,13 @@ def _neurons(found: list[Row], a: Row) -> dict[str, Any]:
         ("similarity", "Similarity in A", number),
         ("other_similarity", "in B", number),
     ]
-    return {"table": table(found, columns), "shown": NEURONS, "neurons": found[0]["num_moved"]}
+    return {"table": table(records, columns), "shown": NEURONS, "neurons": records[0]["num_moved"]}
 
 
-def _accuracies(sides: list[Row], found: list[Row]) -> dict[str, Any]:
+def _accuracies(sides: list[Row], records: list[Row]) -> dict[str, Any]:
     if sides[0]["network_id"] == sides[1]["network_id"]:
         return {"note": "Both dissect the same network, so its predictions are the same."}
-    if not found:
+    if not records:
         return {"note": "Who is right is unknown: no image with predictions of both networks is of a class of both."}
     columns: list[Column] = [
         ("dataset", "Dataset", whole),
@@ -284,12 +284,17 @@ def _accuracies(sides: list[Row], found: list[Row]) -> dict[str, Any]:
         ("changed", "Other class", count),
         ("p_mcnemar", "p", p_value),
     ]
-    return {"table": table(found, columns)}
+    return {"table": table(records, columns)}
 
 
-def _flips(found: list[Row]) -> dict[str, Any] | None:
-    """Images that only B gets right, and those that only A does."""
-    if not found:
+def _flips(records: list[Row]) -> dict[str, Any] | None:
+    """The images that only B gets right, and those that only A gets right."""
+    if not records:
         return None
-    groups = flips(found, ("class_of_a", "A says"), ("class_of_b", "B says"))
-    return {"groups": groups, "split": name(found[0]["split"]), "dataset": name(found[0]["dataset"]), "shown": FLIPS}
+    groups = flips(records, ("class_of_a", "A says"), ("class_of_b", "B says"))
+    return {
+        "groups": groups,
+        "split": name(records[0]["split"]),
+        "dataset": name(records[0]["dataset"]),
+        "shown": FLIPS,
+    }

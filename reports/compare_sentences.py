@@ -1,4 +1,4 @@
-"""What a comparison says: the two dissections side by side, and in sentences what changed from A to B.
+"""The sentences of a comparison: the two dissections side by side, and what changed from A to B.
 
 compared(a, b); differences(a, b)           # a, b: the rows of the question "sides"
 headline(a, totals); labels(a, totals)      # totals: the row of the question "totals"
@@ -14,7 +14,7 @@ from dissectdb.reports import words
 from dissectdb.reports.parts import Row, Table, whole
 from dissectdb.reports.words import count, name, number, plural, share
 
-# What makes a dissection: what it is called, the column that says it, and the one that says whether it is the same.
+# What makes a dissection: its heading, the column that names it, and the column that tells whether A and B share it.
 MAKING = [
     ("Network", "network", "network_fingerprint"),
     ("Dataset", "dataset", "dataset_fingerprint"),
@@ -40,7 +40,7 @@ SHOWN_IF_DIFFERENT = {
 
 
 OF_LIKELIHOODS = ("softmax_scale", "prior_weight", "p_first", "p_last", "include_dead")
-READ_BY = {  # settings that only some scorers read; a setting that the scorer does not read is no difference
+READ_BY = {  # settings that only some scorers read; others are not compared
     "soft_wpmi": OF_LIKELIHOODS,
     "wpmi": OF_LIKELIHOODS,
     "pearson": ("softmax_scale",),
@@ -50,7 +50,7 @@ OF_SCORERS = {key for keys in READ_BY.values() for key in keys}
 
 
 def differing_settings(a: Row, b: Row) -> list[str]:
-    """The keys of SHOWN_IF_DIFFERENT that differ, but for settings of the scorer that neither of the two reads."""
+    """The keys of SHOWN_IF_DIFFERENT that differ, except settings that neither of the two scorers reads."""
     read = {key for side in (a, b) for key in READ_BY.get(side["scorer"], ())}
     if "q" not in (a["rule"], b["rule"]) or "tau" in (a["rule"], b["rule"]):
         read.add("tau")
@@ -59,7 +59,7 @@ def differing_settings(a: Row, b: Row) -> list[str]:
 
 
 def compared(a: Row, b: Row) -> Table:
-    """Both side by side; what differs stands out."""
+    """A table of both dissections side by side, with differences in bold."""
     terms = [(heading, key, same) for heading, key, same in MAKING]
     terms += [(heading, key, key) for key, heading in SHOWN.items()]
     terms += [(SHOWN_IF_DIFFERENT[key], key, key) for key in differing_settings(a, b)]
@@ -86,14 +86,14 @@ def _said(key: str, value: Any) -> Markup:
 
 
 def described(row: Row, other: Row) -> Markup:
-    """A dissection, by what the other one has not."""
+    """A dissection by its number and by what differs from the other one."""
     differing = [name(row[key], 40) for _, key, same in MAKING if row[same] != other[same]]
     text = Markup("dissection {}").format(row["dissection_id"])
     return text + Markup(" ({})").format(Markup(", ").join(differing)) if differing else text
 
 
 def differences(a: Row, b: Row) -> str:
-    """In what the two differ, and what is the same."""
+    """A sentence on what differs between the two, and what is the same."""
     differing = [heading for heading, _, same in MAKING if a[same] != b[same]]
     alike = [heading for heading, _, same in MAKING if a[same] == b[same]]
 
@@ -102,7 +102,7 @@ def differences(a: Row, b: Row) -> str:
 
     same_words = a["concepts"] == b["concepts"] == a["concepts_in_common"]
     if "Concept set" in differing and same_words and a["templates"] != b["templates"]:
-        differing[differing.index("Concept set")] = "Prompts"  # the same words, put to CLIP in another way
+        differing[differing.index("Concept set")] = "Prompts"  # the same concepts in other prompts
     if not differing:
         settings = [SHOWN_IF_DIFFERENT[key] for key in differing_settings(a, b)]
         settings += ["Rule of what is interpretable"] if a["rule"] != b["rule"] else []
@@ -126,20 +126,20 @@ NO_CONCEPT_IN_COMMON = (
 )
 
 
-def headline_of_words(found: list[Row]) -> str:
+def headline_of_words(records: list[Row]) -> str:
     """The finding on two different networks, in one line. found: rows of the question "words"."""
-    if not found:
+    if not records:
         return "Neither network has a label that can be believed"
-    both = found[0]["num_of_a"] + found[0]["num_of_b"] - found[0]["num_concepts"]
-    every = plural(found[0]["num_concepts"], "concept is a label", "concepts are labels")
+    both = records[0]["num_of_a"] + records[0]["num_of_b"] - records[0]["num_concepts"]
+    every = plural(records[0]["num_concepts"], "concept is a label", "concepts are labels")
     return f"{count(both)} of {every} in both networks"
 
 
-def of_words(found: list[Row]) -> list[str]:
+def of_words(records: list[Row]) -> list[str]:
     """How many concepts either of two networks has neurons for."""
-    if not found:
+    if not records:
         return [NOT_BY_UNIT]
-    a, b, every = (found[0][key] for key in ("num_of_a", "num_of_b", "num_concepts"))
+    a, b, every = (records[0][key] for key in ("num_of_a", "num_of_b", "num_concepts"))
     return [
         NOT_BY_UNIT,
         f"A has believable labels of {plural(a, 'concept', 'concepts')}, B of {count(b)}: {count(a + b - every)} in "
@@ -159,24 +159,24 @@ def headline(a: Row, totals: Row) -> str:
 
 
 def labels(a: Row, totals: Row) -> list[str]:
-    """How many neurons keep their label, and how many would by chance."""
+    """How many neurons keep their label, and how many would keep it by chance."""
     if not totals["neurons"]:
         return ["No layer of A is a layer of B by name, so no neuron of one is a neuron of the other."]
-    said = f"By layer and unit {plural(totals['neurons'], 'neuron is', 'neurons are')} in both"
+    text = f"By layer and unit {plural(totals['neurons'], 'neuron is', 'neurons are')} in both"
     if not a["concepts_in_common"]:
-        return [f"{said}. {NO_CONCEPT_IN_COMMON}"]
+        return [f"{text}. {NO_CONCEPT_IN_COMMON}"]
     if not totals["num_labelled"]:
-        return [f"{said}; none of them has a label in both."]
-    said += f", {count(totals['num_labelled'])} with a label in both."
+        return [f"{text}; none of them has a label in both."]
+    text += f", {count(totals['num_labelled'])} with a label in both."
     by_chance = f"{number(totals['same_by_chance'])} (standard deviation {number(totals['chance_sd'])})"
     return [
-        f"{said} Of these {count(totals['num_same_label'])} ({share(totals['share_same'])}) keep it. Were the labels "
+        f"{text} Of these {count(totals['num_same_label'])} ({share(totals['share_same'])}) keep it. Were the labels "
         f"of B dealt out anew within each layer, each as often as it is, {by_chance} would.",
     ]
 
 
 def layer_that_changed_most(a: Row, layers: list[Row]) -> list[Markup]:
-    """The layers that changed most and least, where there is a choice."""
+    """The layers that changed most and least, if there are at least two."""
     judged = [row for row in layers if row["share_same"] is not None]
     if len(judged) < 2 or not a["concepts_in_common"]:
         return []
@@ -189,7 +189,7 @@ def layer_that_changed_most(a: Row, layers: list[Row]) -> list[Markup]:
 
 
 def calibrated(a: Row, totals: Row) -> list[str]:
-    """How many labels chance does not explain, in either and in both."""
+    """How many labels chance does not explain, in A, in B and in both."""
     tested = {"A": totals["is_tested"], "B": totals["is_other_tested"]}
     if not totals["neurons"] or not any(tested.values()):
         return []
@@ -204,24 +204,24 @@ def calibrated(a: Row, totals: Row) -> list[str]:
     ]
 
 
-def unmatched(found: list[Row]) -> list[Markup]:
+def unmatched(records: list[Row]) -> list[Markup]:
     """Neurons that only one of the two has."""
-    said = []
+    sentences = []
     for side, other in (("A", "B"), ("B", "A")):
-        layers = [row for row in found if row["side"] == side]
+        layers = [row for row in records if row["side"] == side]
         if layers:
             more = f" and {plural(len(layers) - 5, 'more layer', 'more layers')}" if len(layers) > 5 else ""
             neurons = plural(sum(row["neurons"] for row in layers), "neuron", "neurons")
-            some = Markup(", ").join(name(row["layer"]) for row in layers[:5])
-            said.append(Markup("{} of {}, in {}{}, not in {}.").format(neurons, side, some, more, other))
-    return said
+            first_layers = Markup(", ").join(name(row["layer"]) for row in layers[:5])
+            sentences.append(Markup("{} of {}, in {}{}, not in {}.").format(neurons, side, first_layers, more, other))
+    return sentences
 
 
-def right(sides: list[Row], found: list[Row]) -> list[Markup]:
-    """One sentence a split, the last one first, as far as the network is another one."""
+def right(sides: list[Row], records: list[Row]) -> list[Markup]:
+    """One sentence per split on which the two networks were measured, the last split first."""
     is_edit = any(row["parent"] is not None for row in sides)
-    said = []
-    for row in reversed(found[-3:]):
+    sentences = []
+    for row in reversed(records[-3:]):
         if not row["gained"] + row["lost"]:
             verdict = "no image changed sides"
         elif is_edit:
@@ -231,8 +231,8 @@ def right(sides: list[Row], found: list[Row]) -> list[Markup]:
         else:
             verdict = f"{words.p_is(row['p_mcnemar'])}: no evidence that one is right more often"
         text = Markup("Of {} {} images of {} A gets {} right and B {}: {} gained, {} lost, {}.")
-        said.append(
+        sentences.append(
             text.format(count(row["images"]), name(row["split"]), name(row["dataset"]), count(row["correct"]),
                         count(row["other_correct"]), count(row["gained"]), count(row["lost"]), verdict)
         )  # fmt: skip
-    return said
+    return sentences

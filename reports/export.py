@@ -1,7 +1,7 @@
-"""The charts of the report on their own: as files for papers, and in a notebook.
+"""The charts of the report without the report: as files for papers, and in notebooks.
 
 save_charts(rows, Path("charts"))        # each as SVG, PNG and JSON (Vega-Lite)
-finished(chart)                          # with fixed colours and width, for where there is no page around it
+finished(chart)                          # with fixed colours and width, because no page surrounds it
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _COLOUR = re.compile(r"var\(--[a-z0-9]+, (#[0-9a-f]{6})\)")
 
 
 def finished(chart: alt.TopLevelMixin, width: int = WIDTH) -> alt.TopLevelMixin:
-    """A chart of the page with the colours of its light mode and a width of its own."""
+    """A copy of a chart with the colours of light mode and a fixed width in pixels."""
     specification = json.loads(_COLOUR.sub(r"\1", json.dumps(chart.to_dict())))
     specification |= {"width": width, "background": PAPER}
     return alt.Chart.from_dict(specification)
 
 
 def figures(rows: Mapping[str, pl.DataFrame]) -> dict[str, Figure]:
-    """Every chart of the page by a name made of its section and its place there: layers-1, confusion, edited-sweep."""
+    """Every chart of the page by name: its section, and its number there; layers-1, confusion, edited-sweep."""
     return dict(_figures(content(rows), ()))
 
 
 def save_charts(rows: Mapping[str, pl.DataFrame], folder: Path) -> list[str]:
-    """Write every chart as SVG, PNG (twice the size) and Vega-Lite JSON into a folder; their names."""
+    """Write every chart as SVG, PNG (twice the size) and Vega-Lite JSON into a folder; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
     named = figures(rows)
     for name, figure in named.items():

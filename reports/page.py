@@ -1,12 +1,12 @@
-"""The report: one HTML file that needs no network, from the rows of a few questions.
+"""The report: one HTML file that works without a network, made from the rows of a few questions.
 
 rows = ask(warehouse.rows)
 write(rows, Path("report.html"))                    # or
 html = render(rows, generated_at=datetime.now())
 
-Nothing is fetched: the charts' library, styles and pictures are inside. A content-security policy forbids every
-request and every script but the two that are named in it by their hash, so that a class called </script><script>
-stays a name even if the escaping should fail.
+The file holds the charts' library, the styles and the pictures, so a browser fetches nothing. A content-security policy
+forbids every request, and every script except the two whose hashes it lists. So a class called </script><script> would
+be harmless even if the escaping failed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import jinja2
@@ -30,6 +29,7 @@ from dissectdb.output import save
 from dissectdb.reports import gallery, questions, sentences, words
 from dissectdb.reports.charts import CONFIG
 from dissectdb.reports.parts import Figure
+from dissectdb.reports.questions import Ask
 from dissectdb.reports.sections import ablations, concepts, edits, overview
 
 __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
@@ -37,12 +37,13 @@ __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
 Rows = Mapping[str, pl.DataFrame]
 HERE = Path(__file__).resolve().parent
 TITLE = "Network dissection"
-QUESTIONS = questions.QUESTIONS | concepts.QUESTIONS | edits.QUESTIONS | ablations.QUESTIONS
+QUESTIONS = questions.load("page")
+NEURONS_PER_LAYER = 3  # of top_neurons.sql
 
 
-def ask(answer: Callable[[str], pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The rows of the page. answer: a query's rows, as Warehouse.rows."""
-    return {name: answer(question) for name, question in QUESTIONS.items()} | gallery.ask(answer)
+def ask(answer: Ask) -> dict[str, pl.DataFrame]:
+    """The rows of every question of the page. answer: returns the rows of a query, as Warehouse.rows does."""
+    return {name: question.ask(answer) for name, question in QUESTIONS.items()} | gallery.ask(answer)
 
 
 def render(
@@ -53,45 +54,47 @@ def render(
     budget: int = gallery.BUDGET,
     layer_pages: Sequence[tuple[str, Markup]] = (),
 ) -> str:
-    """The page as HTML. rows: what ask() gives; budget: bytes of the gallery's thumbnails; layer_pages: links.
+    """The page as HTML.
 
-    Raises KeyError naming what is missing.
+    rows: the answers that ask() returns. budget: bytes of the gallery's thumbnails. layer_pages: links to them. Raises
+    KeyError naming the questions that rows lacks.
     """
-    needed = (*_questions(), "gallery_histograms")
+    needed = (*QUESTIONS, *gallery.QUESTIONS)
     if missing := [name for name in needed if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the report needs {', '.join(needed)}")
-    known = content(rows, budget, layer_pages)
-    return lay_out("page.html.jinja", known, rows, _questions(), title=title, generated_at=generated_at)
+    texts = {name: question.sql for name, question in QUESTIONS.items()} | gallery.texts()
+    parts = content(rows, budget, layer_pages)
+    return lay_out("page.html.jinja", parts, rows, texts, title=title, generated_at=generated_at)
 
 
 def lay_out(
     template: str,
     content: Mapping[str, Any],
     rows: Rows,
-    questions: Mapping[str, str],
+    texts: Mapping[str, str],
     *,
     title: str,
     generated_at: datetime | None = None,
 ) -> str:
-    """A whole page from a template of this folder; rows and questions: what stands behind «data» and «SQL»."""
+    """A whole page from a template of this folder. rows and texts: what «data» and «SQL» show of each question."""
     drawn: dict[str, dict[str, Any]] = {}
     tables: dict[str, str] = {}
 
     def place(figure: Figure) -> str:
-        """Keep the chart's specification; the id of the place where it will be drawn."""
+        """Keep the chart's specification; returns the id of the element in which it is drawn."""
         specification = figure.chart.to_dict()
-        del specification["$schema"]  # an address that is never fetched, and so is not needed
-        del specification["config"]  # the same for all, so it stands in the page once
+        del specification["$schema"]  # an address, which is never fetched
+        del specification["config"]  # the same for all charts, so the page holds it once
         drawn[f"chart-{len(drawn)}"] = specification
         return f"chart-{len(drawn) - 1}"
 
     def answer(question: str, keep: bool = True) -> dict[str, str]:
-        """The SQL of a question; its rows are kept as CSV for those who want to save them."""
+        """The SQL of a question. keep: also put its rows into the page as CSV, for the button that saves them."""
         frame = rows[question]
         if keep:
-            plain = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind))
-            tables[question] = plain.with_columns(pl.col(pl.Float64).round_sig_figs(6)).write_csv()
-        return {"sql": dedent(questions[question]).strip()}
+            flat = frame.select(name for name, kind in frame.schema.items() if _is_plain(kind))
+            tables[question] = flat.with_columns(pl.col(pl.Float64).round_sig_figs(6)).write_csv()
+        return {"sql": texts[question]}
 
     style, script, library = _read("page.css"), _read("page.js") + _read("gallery.js"), _library()
     policy = (
@@ -133,27 +136,25 @@ def _environment() -> jinja2.Environment:
 
 
 def _is_plain(kind: pl.DataType) -> bool:
-    """Whether values of this type can stand in a CSV file."""
+    """Whether a CSV file can hold values of this type."""
     return not kind.is_nested() and kind != pl.Binary
 
 
 def write(rows: Rows, path: Path, *, generated_at: datetime | None = None, **options: Any) -> None:
-    """Write the page to a file, whole or not at all. generated_at: now, unless told otherwise; options: of render()."""
+    """Write the page to a file, whole or not at all. generated_at: by default now. options: of render()."""
     save(render(rows, generated_at=generated_at or datetime.now(), **options).encode(), path)
 
 
-def write_layers(
-    answer: Callable[..., pl.DataFrame], rows: Rows, path: Path, *, budget: int = gallery.BUDGET
-) -> list[tuple[str, Markup]]:
-    """Write a page a layer with its neurons' pictures into a folder beside `path`; links to them, for render()."""
+def write_layers(answer: Ask, rows: Rows, path: Path, *, budget: int = gallery.BUDGET) -> list[tuple[str, Markup]]:
+    """Write one page per layer, with its neurons, into a folder beside `path`; returns links for render()."""
     [summary] = rows["summary"].to_dicts()
     folder = path.with_suffix("")
     folder = folder.with_name(folder.name + "_layers")
     folder.mkdir(parents=True, exist_ok=True)
     links = []
-    for place, layer in enumerate(rows["layers"].to_dicts(), start=1):
+    for number, layer in enumerate(rows["layers"].to_dicts(), start=1):
         of_layer = gallery.ask(answer, layer["layer"])
-        known = {
+        parts = {
             "summary": summary,
             "gallery": gallery.data(of_layer, budget),
             "gallery_more": layer["neurons"] > of_layer["gallery"].height,
@@ -161,19 +162,22 @@ def write_layers(
             "of_layer": words.name(layer["layer"]),
             "home": f"../{path.name}",
         }
-        html = lay_out("layer.html.jinja", known, of_layer, gallery.OF_LAYER, title=TITLE, generated_at=datetime.now())
-        name = f"{place:02}-{re.sub('[^A-Za-z0-9_.]+', '-', layer['layer'])[:60]}.html"
+        html = lay_out(
+            "layer.html.jinja",
+            parts,
+            of_layer,
+            gallery.texts(layer["layer"]),
+            title=TITLE,
+            generated_at=datetime.now(),
+        )
+        name = f"{number:02}-{re.sub('[^A-Za-z0-9_.]+', '-', layer['layer'])[:60]}.html"
         save(html.encode(), folder / name)
         links.append((f"{folder.name}/{name}", words.name(layer["layer"], 40)))
     return links
 
 
-def _questions() -> dict[str, str]:
-    return QUESTIONS | gallery.QUESTIONS
-
-
 def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tuple[str, Markup]] = ()) -> dict[str, Any]:
-    """What the template lays out; without a dissection, nothing but that."""
+    """The variables of the template. Without a dissection, only a headline that says so."""
     if rows["summary"].is_empty():
         return {"summary": None, "headline": "Nothing has been dissected yet"}
     [summary] = rows["summary"].to_dicts()
@@ -187,7 +191,7 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
             sentences.commonest_concept(summary, layers, rows["concepts_by_neuron"].to_dicts()),
         ],
         "hero": overview.hero(cards),
-        "neurons_per_layer": questions.NEURONS_PER_LAYER,
+        "neurons_per_layer": NEURONS_PER_LAYER,
         "analysed": overview.analysed(rows),
         "accuracies": overview.accuracies(rows),
         "layers": overview.layers(rows),
@@ -220,10 +224,11 @@ def _read(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; making it takes seconds, so once a process."""
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    """Vega, Vega-Lite and Vega-Embed as one script. Making it takes seconds, so each process does it once."""
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _hash(text: str) -> str:
-    """What a content-security policy calls an inline script or style."""
+    """The hash by which a content-security policy allows an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

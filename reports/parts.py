@@ -1,4 +1,4 @@
-"""What the sections of a page are made of: tables, charts and pictures, ready for the template.
+"""The parts of a page's sections: tables, charts and pictures, ready for the template.
 
 table(rows, [("layer", "Layer", whole), ("neurons", "Neurons", count)])
 """
@@ -16,15 +16,15 @@ from markupsafe import Markup
 from dissectdb.reports.words import name, plain
 
 Row = dict[str, Any]
-Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, how a value reads
+Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, function that writes a value
 
 LARGEST_THUMBNAIL = 64 * 1024  # bytes; 64 × 64 pixels in colour are at most 12 KiB
-WHOLE = 400  # characters of a name in a table: all that anyone should need, not a megabyte
+WHOLE = 400  # characters of a name in a table; a hostile name may have a megabyte
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headings with whether they stand over numbers, and rows of cells that are ready to be shown."""
+    """Headings, each with whether its column holds numbers, and rows of cells as text."""
 
     columns: list[tuple[str, bool]]
     rows: list[list[str]]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, and the sentence that stands for it where it cannot be seen."""
+    """A chart, and the sentence that replaces it for readers who cannot see it."""
 
     chart: alt.LayerChart
     alternative: str
@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail with what is said of it; source is None where the image could not be read."""
+    """A thumbnail with its texts; source is None if the image could not be read."""
 
     source: str | None
     alternative: str
@@ -51,35 +51,38 @@ class Picture:
 
 
 def table(rows: list[Row], columns: list[Column]) -> Table:
-    """Cells as text; columns that hold nothing in any row are left out."""
+    """The rows as a table of texts. A column without a value in any row is left out."""
     used = [column for column in columns if any(row[column[0]] is not None for row in rows)]
     headings = [(heading, read is not whole) for _, heading, read in used]
     return Table(headings, [[read(row[key]) for key, _, read in used] for row in rows])
 
 
 def whole(text: Any) -> Markup:
-    """A user's text in a cell."""
+    """A text of users for a cell."""
     return name(text, WHOLE)
 
 
 def data_uri(thumbnail: bytes | None) -> str | None:
-    """A thumbnail as the address of itself; None where there is none, or one too large for a page."""
+    """A thumbnail as a data URI; None if there is none, or if it is too large for a page."""
     text = encoded(thumbnail)
     return text and f"data:image/png;base64,{text}"
 
 
 def encoded(thumbnail: bytes | None) -> str | None:
-    """A thumbnail in base 64; None where there is none, or one too large for a page."""
+    """A thumbnail in base 64; None if there is none, or if it is too large for a page."""
     if not thumbnail or len(thumbnail) > LARGEST_THUMBNAIL:
         return None
     return base64.b64encode(thumbnail).decode()
 
 
-def flips(found: list[Row], before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:
-    """Images gained and lost, a group each; before, after: the column of a class, and how it reads in a sentence."""
+def flips(flipped: list[Row], before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:
+    """One group of images gained and one of images lost.
+
+    before, after: the column that holds a class, and the words for it in a sentence.
+    """
     groups = []
     for kind in ("gained", "lost"):
-        images = [row for row in found if row["kind"] == kind]
+        images = [row for row in flipped if row["kind"] == kind]
         pictures = [
             Picture(
                 data_uri(row["thumbnail"]),

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences; every number of them is a value of a row."""
+"""The sentences of the report. Every number in them is a value of a row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def headline(summary: Row, layers: list[Row]) -> Markup:
-    """What 17,344 neurons of vggnet respond to."""
+    """The title: What 17,344 neurons of vggnet respond to."""
     neurons = sum(layer["neurons"] for layer in layers)
     if not neurons:
         return Markup("What the neurons of {} respond to").format(name(summary["network"]))
@@ -42,7 +42,7 @@ LABELS_UNKNOWN = "Whether labels are right is unknown: no label stands for a cla
 
 
 def are_labels_unknown(layers: list[Row]) -> bool:
-    """Whether no label could be held against the classes of images."""
+    """Whether no label could be compared with the classes of images."""
     return bool(layers) and all(layer["overall_accuracy"] is None for layer in layers)
 
 
@@ -51,13 +51,13 @@ def _images(summary: Row) -> Markup:
 
 
 def most_interpretable(layers: list[Row]) -> Row | None:
-    """The layer with most interpretable neurons, the deepest of them; None where no neuron is interpretable."""
+    """The deepest of the layers with most interpretable neurons; None if no neuron is interpretable."""
     best = max(layers, key=lambda layer: (layer["num_interpretable"] or 0, layer["position"]), default=None)
     return best if best and best["num_interpretable"] else None
 
 
 def is_tested(layers: list[Row]) -> bool:
-    """Whether labels were held against chance: any of them has a p."""
+    """Whether labels were tested against chance: any of them has a p."""
     return any(layer["num_calibrated"] is not None for layer in layers)
 
 
@@ -73,7 +73,7 @@ def rule(summary: Row) -> Markup:
 
 
 def interpretability(summary: Row, layers: list[Row]) -> list[Markup]:
-    """How many neurons are interpretable, by which rule, and what the other rule says."""
+    """How many neurons are interpretable, by which rule, and how many by the other rule."""
     if not layers:
         return [Markup("No layer has been labelled yet.")]
     if summary["rule"] == "q":
@@ -110,7 +110,7 @@ def _beyond_chance(summary: Row, layers: list[Row]) -> Markup:
     ).format(count(calibrated), neurons, "has" if calibrated == 1 else "have", _percent(summary))
 
 
-# The tests of a label beside chance: the column that holds how many labels pass, and what the test is called.
+# The tests of a label beside chance: the column with the number of labels that pass, and the name of the test.
 TESTS = {"num_agreeing": "split halves", "num_within_class": "within classes"}
 
 
@@ -120,7 +120,7 @@ def tests_run(layers: list[Row]) -> list[str]:
 
 
 def robustness(summary: Row, layers: list[Row]) -> Markup | None:
-    """How many labels pass every test that was run, which these are, and why one was not; None: chance alone."""
+    """How many labels pass every test that was run, and why one was not run; None if only chance was tested."""
     tests = tests_run(layers)
     if not tests:
         return None
@@ -135,7 +135,7 @@ def robustness(summary: Row, layers: list[Row]) -> Markup | None:
 
 
 def _within_classes(summary: Row, layers: list[Row]) -> str:
-    """Why labels were not tested within classes: all of them, or a few."""
+    """Why all labels, or some of them, were not tested within classes; empty if all were."""
     if all(layer["num_within_class"] is None for layer in layers):
         without = summary["images"] - summary["images_with_class"]
         if without == summary["images"]:
@@ -160,7 +160,7 @@ def _percent(summary: Row) -> str:
 
 
 def commonest_concept(summary: Row, layers: list[Row], concepts: list[Row]) -> Markup:
-    """Which label the right neurons carry most often."""
+    """Which label is most frequent among the neurons whose label is right."""
     if summary["concepts"] == 1:
         return Markup("The concept set holds one concept, so every label is the same.")
     if are_labels_unknown(layers):
@@ -180,7 +180,7 @@ def commonest_concept(summary: Row, layers: list[Row], concepts: list[Row]) -> M
 
 
 def edit_change(result: Row) -> Markup:
-    """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; then the rest."""
+    """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; then the details."""
     tries = result["edits_tried"]
     corrected = f", as the best of {count(tries)} edits {p_is(result['p_corrected'])}" if tries > 1 else ""
     return Markup(
@@ -208,7 +208,7 @@ def edit_change(result: Row) -> Markup:
 
 
 def verdict(result: Row) -> str:
-    """What may be concluded from one edit on one split, no more."""
+    """What follows from the result of one edit on one split."""
     if result["gained"] + result["lost"] == 0:
         return "no image changed sides"
     if result["verdict"] == "helped":
@@ -237,7 +237,7 @@ def _loss_change(result: Row) -> str:
 
 
 def many_edits(results: list[Row]) -> list[Markup]:
-    """One sentence a split on all edits together: the best, the worst, and whether any is beyond chance."""
+    """One sentence per split on all edits: the best, the worst, and whether any is beyond chance."""
     by_split: dict[int, list[Row]] = {}
     for result in results:
         by_split.setdefault(result["split_id"], []).append(result)

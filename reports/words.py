@@ -3,7 +3,7 @@
 count(3589), share(0.6942), p_value(0.0004)    # 3,589   69.4 %   < 0.001
 name('a </script> b')                          # markup: escaped, and isolated from the text around it
 
-Class, concept and layer names come from users' files: they may hold markup, be long, or run right to left.
+Names of classes, concepts and layers come from users' files: they may contain markup, be long, or run right to left.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from markupsafe import Markup
 
 NONE = "–"
-UNKNOWN = "unknown"  # of what could be known, were there a class to hold it against
-NAME_LENGTH = 60  # a name in a sentence; the whole name is in its tooltip and in the tables
+UNKNOWN = "unknown"  # for a value that needs a class, where the images have none
+NAME_LENGTH = 60  # characters of a name in a sentence; its tooltip and the tables hold the whole name
 
-# Control characters, and those that turn the direction of all text after them.
+# Control characters, and characters that reverse the direction of the text after them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 
@@ -33,7 +33,7 @@ def signed(value: int) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of one as 69.4 %; never 0.0 % or 100.0 % for what is not quite that."""
+    """A share of one as 69.4 %. Only 0 is written as 0.0 %, and only 1 as 100.0 %."""
     if value is None:
         return NONE
     if 0 < value < 0.0005:
@@ -82,17 +82,17 @@ def loss(value: float | None) -> str:
 
 
 def or_unknown(read: Callable[[Any], str]) -> Callable[[Any], str]:
-    """The same reader, but for UNKNOWN, which stays as it is."""
+    """The same function, except that it returns UNKNOWN unchanged."""
     return lambda value: UNKNOWN if value == UNKNOWN else read(value)
 
 
 def plain(text: Any) -> str:
-    """A user's text without characters that cannot be seen or that reverse what follows."""
+    """A text of users without invisible characters and characters that reverse the text after them."""
     return NONE if text is None else _UNPRINTABLE.sub(" ", str(text))
 
 
 def name(text: Any, length: int = NAME_LENGTH) -> Markup:
-    """A user's text within a sentence; cut at `length`, with the whole of it as its tooltip."""
+    """A text of users for a sentence, cut at `length` characters, with the whole text as its tooltip."""
     whole = plain(text)
     if len(whole) <= length:
         return Markup("<bdi>{}</bdi>").format(whole)

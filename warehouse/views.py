@@ -55,6 +55,7 @@ class View:
     by_dissection: bool
     slices: str | None  # image or neuron: computed so many at a time, so that memory does not grow with their number
     reads: frozenset[str]
+    public: bool  # for users to query: its columns are an interface
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _read(path: Path) -> View:
         by_dissection=kept is not None and kept[1] is not None,
         slices=kept[2] if kept is not None else None,
         reads=frozenset(table.name for table in tree.find_all(exp.Table)) - steps,
+        public=re.search(r"^-- public$", text, re.MULTILINE) is not None,
     )
 
 

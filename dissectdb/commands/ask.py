@@ -98,6 +98,7 @@ def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Thre
         answers = {title: opened.rows(query) for title, query in terminal.STATUS.items()}
         stale = [built.view for built in opened.build(dry_run=True)]
     print(f"{file.path}: {file.path.stat().st_size / 1e6:,.1f} MB")
+    terminal.show(terminal.public_views(), title="Views to query")
     for title, rows in answers.items():
         terminal.show(rows, title=title, empty="none")
     print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")

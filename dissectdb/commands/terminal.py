@@ -14,158 +14,48 @@ from typing import Any, Literal
 import polars as pl
 
 from dissectdb.output import save
+from dissectdb.reports.questions import load
 
 # Columns that are NULL if the images or labels have no true class to compare with; such a NULL is shown as "unknown".
 # The accuracy of a layer's interpretable neurons is not among them: it is also NULL if the layer has none.
 UNKNOWN = ("correct", "accuracy", "loss", "overall_accuracy")
 
+_SQL = {name: question.sql for name, question in load("terminal").items()}
+
+# What commands show at their end: title of the table → query.
 AFTER_EXTRACT = {
-    "Images": """
-        select
-            splits.split,
-            count(*) filter (where defect is null) as images,
-            count(*) filter (where defect like 'blank%') as blank,
-            count(*) filter (where defect like 'repeat%') as repeats,
-            count(*) filter (where defect like 'unreadable%') as unreadable
-        from images
-        inner join splits on images.split_id = splits.split_id
-        where splits.dataset_id in (
-            select probed.dataset_id
-            from shown_dissection
-            inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
-            inner join splits as probed on dissections.split_id = probed.split_id
-        )
-        group by splits.split, splits.split_id
-        order by splits.split_id
-    """,
-    "How often the network is right": """
-        select
-            network_accuracies.split,
-            network_accuracies.images,
-            network_accuracies.num_unknown,
-            network_accuracies.correct,
-            network_accuracies.accuracy
-        from shown_dissection
-        inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
-        inner join splits as probed on dissections.split_id = probed.split_id
-        inner join network_accuracies on dissections.network_id = network_accuracies.network_id
-        inner join splits
-            on network_accuracies.split_id = splits.split_id and probed.dataset_id = splits.dataset_id
-        order by network_accuracies.split_id
-    """,
-    "Layers": """
-        select
-            layer, neurons, num_interpretable, num_above_tau, num_calibrated, overall_accuracy,
-            interpretable_accuracy, uninterpretable_accuracy, num_dead, num_sparse
-        from layer_summary
-        order by position
-    """,
-    "A few neurons": """
-        select layer, unit, concept, similarity, runner_up, margin, z, q
-        from neuron_concepts
-        where calibrated or interpretable
-        qualify
-            row_number() over (
-                partition by layer
-                order by calibrated desc, z desc nulls last, similarity desc, unit
-            ) = 1
-        order by calibrated desc, z desc nulls last, similarity desc, layer
-        limit 8
-    """,
+    "Images": _SQL["images_by_split"],
+    "How often the network is right": _SQL["accuracies_of_shown"],
+    "Layers": _SQL["layers"],
+    "A few neurons": _SQL["strongest_neurons"],
 }
-
-EDIT = {
-    "edit": """
-        select
-            edits.name, coalesce(edited_layers.layer, edits.layer) as layer, edits.rule, networks.name as network,
-            parents.name as parent
-        from edits
-        left join edited_layers on edits.edit_id = edited_layers.edit_id
-        inner join networks on edits.network_id = networks.network_id
-        left join networks as parents on networks.parent_network_id = parents.network_id
-        where edits.edit_id = $edit_id
-    """,
-    "results": """
-        select
-            split, images, correct_before, correct_after, gained, lost, low, high, loss_before, loss_after, ece_before,
-            ece_after, p_mcnemar, percentile, p_corrected, edits_tried, detectable, verdict, is_probing_set
-        from edit_results
-        where edit_id = $edit_id
-        order by split_id
-    """,
-    "controls": """
-        select split, control, draws, lowest, mean, highest, difference, percentile, p
-        from edit_controls
-        where edit_id = $edit_id
-        order by split_id, control
-    """,
-}
-
+EDIT = {"edit": _SQL["edit"], "results": _SQL["edit_results"], "controls": _SQL["edit_controls"]}
 AFTER_EFFECTS = {
-    "Concepts that a class needs most: its loss when their neurons are silent, beside random neurons": """
-        select layer, class, concept, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p, images
-        from concept_effects
-        where delta_loss > 0
-        qualify row_number() over (partition by layer, split, class order by excess desc nulls last, concept) <= 2
-        order by layer, class, excess desc
-    """,
-    "Single neurons that a class needs most": """
-        select layer, unit, concept, class, delta_accuracy, delta_loss, loss_low, loss_high, flips, images
-        from neuron_effects
-        where class is not null
-        qualify row_number() over (partition by layer, split, class order by delta_loss desc, unit) = 1
-        order by layer, class
-    """,
+    "Concepts that a class needs most: its loss when their neurons are silent, beside random neurons": _SQL[
+        "concepts_needed"
+    ],
+    "Single neurons that a class needs most": _SQL["neurons_needed"],
 }
-
 STATUS = {
-    "Tables": "select table_name, estimated_size as rows from duckdb_tables() where estimated_size > 0 order by 2 desc",
-    "Networks": """
-        select network, dataset, split, images, num_unknown, correct, accuracy, loss from network_accuracies
-        order by network_id, split_id
-    """,
-    "Dissections": """
-        select
-            dissection_id, network, dataset, probing_split, images, images_left_out, clip, concept_set, concepts,
-            scorer, rule, shown
-        from dissection_summary
-        order by dissection_id
-    """,
-    "Left out": """
-        with reasons as (
-            select
-                splits.dataset_id,
-                regexp_extract(images.defect, '^\\w+') as reason,
-                splits.split as detail,
-                count(*) as files
-            from images
-            inner join splits on images.split_id = splits.split_id
-            where images.defect is not null
-            group by all
-            union all
-            select dataset_id, reason, detail, files from left_out
-        )
-
-        select named_datasets.dataset, reasons.reason, reasons.detail, reasons.files
-        from reasons
-        inner join named_datasets on reasons.dataset_id = named_datasets.dataset_id
-        order by named_datasets.dataset_id, reasons.files desc, reasons.reason, reasons.detail
-    """,
-    "Unfinished extractions": """
-        select extractions.target, extractions.extraction_id, splits.split, sum(extraction_blocks.images) as images
-        from extractions
-        inner join splits on extractions.split_id = splits.split_id
-        left join extraction_blocks on extractions.extraction_id = extraction_blocks.extraction_id
-        where extractions.extraction_id not in (select extraction_id from finished_extractions)
-        group by all
-        order by 2
-    """,
+    "Tables": _SQL["tables"],
+    "Networks": _SQL["networks"],
+    "Dissections": _SQL["dissections"],
+    "Left out": _SQL["left_out"],
+    "Unfinished extractions": _SQL["unfinished_extractions"],
 }
 
 
 def say(text: str) -> None:
     """A line of progress, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def public_views() -> pl.DataFrame:
+    """The views that users query, each with the sentence that says what a row of it is."""
+    from dissectdb.warehouse.views import load_views
+
+    views = sorted((view.name, view.title) for view in load_views() if view.public)
+    return pl.DataFrame(views, schema=["view", "one row is"], orient="row")
 
 
 def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = "") -> None:

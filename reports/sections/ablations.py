@@ -1,4 +1,4 @@
-"""Causes on the page: what each class needs the neurons of a concept, and single neurons, for."""
+"""The section on causes: how much each class needs the neurons of a concept, and single neurons."""
 
 from __future__ import annotations
 
@@ -11,56 +11,15 @@ from dissectdb.reports import charts, words
 from dissectdb.reports.parts import Column, Figure, table, whole
 from dissectdb.reports.words import count, name, number, p_value
 
-EFFECTS = 24  # concepts
-
-QUESTIONS: dict[str, str] = {
-    # How much the loss of a class rises when the neurons of a concept are silent, beside as many random neurons.
-    "concept_effects": f"""
-        with measured as (
-
-            select layer, split, concept, class, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p
-            from concept_effects
-            where
-                class is not null
-                and (layer, split) = (select (layer, split) from concept_effects order by ablation_id desc limit 1)
-
-        ),
-
-        strongest as (
-
-            select concept
-            from measured
-            group by concept
-            order by max(abs(excess)) desc nulls last, concept
-            limit {EFFECTS}
-
-        )
-
-        select *
-        from measured
-        where concept in (select concept from strongest)
-        order by concept, class
-        limit 5000
-    """,
-    "neuron_effects": """
-        select layer, unit, concept, class, split, delta_accuracy, delta_loss, loss_low, loss_high, flips, images
-        from neuron_effects
-        where class is not null and delta_loss > 0
-        qualify row_number() over (partition by layer, split, class order by delta_loss desc, unit) <= 3
-        order by layer, split, class, delta_loss desc
-        limit 200
-    """,
-}
-
 
 def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """What each class needs a concept's neurons, and single neurons, for."""
+    """How much each class needs the neurons of a concept, and which single neurons it needs most."""
     concepts, neurons = rows["concept_effects"], rows["neuron_effects"].to_dicts()
     part: dict[str, Any] = {"concepts": None, "neurons": None}
     if len(concepts):
-        found = concepts.to_dicts()
-        strongest = sorted(found, key=lambda row: row["excess"] or 0, reverse=True)[:6]
-        said = [
+        records = concepts.to_dicts()
+        strongest = sorted(records, key=lambda row: row["excess"] or 0, reverse=True)[:6]
+        phrases = [
             f"{words.plain(row['class'])} without {words.plain(row['concept'])} {row['delta_loss']:+.2f}"
             for row in strongest
         ]
@@ -77,11 +36,11 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         part["concepts"] = {
             "figure": Figure(
                 charts.heat_map(concepts, x="class", y="concept", value="delta_loss", read=_change),
-                f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(said)}.",
+                f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(phrases)}.",
             ),
-            "table": table(found, columns),
-            "layer": name(found[0]["layer"]),
-            "split": name(found[0]["split"]),
+            "table": table(records, columns),
+            "layer": name(records[0]["layer"]),
+            "split": name(records[0]["split"]),
         }
     if neurons:
         columns = [
@@ -100,5 +59,5 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
 
 
 def _change(value: float) -> str:
-    """+0.17, −0.05, and 0 for what would round to nothing."""
+    """A change as +0.17 or −0.05; 0 if it would round to zero."""
     return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"

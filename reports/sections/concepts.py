@@ -1,4 +1,4 @@
-"""Concepts on the page: among neurons, behind predictions, by class, and which of them say the same."""
+"""The section on concepts: among neurons, behind predictions, by class, and those that mean nearly the same."""
 
 from __future__ import annotations
 
@@ -14,141 +14,27 @@ from dissectdb.reports.words import count, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
 
-CONCEPTS = 30
-CLASSES = 12
-CONCEPTS_PER_CLASS = 8
-
-QUESTIONS: dict[str, str] = {
-    # The figure of the original study: its layer is the one with most interpretable neurons.
-    "concepts_by_neuron": f"""
-        select
-            concept_counts_by_neuron.layer,
-            concept_counts_by_neuron.concept,
-            concept_counts_by_neuron.neurons,
-            concept_counts_by_neuron.share,
-            count(*) over () as num_concepts,
-            cast(sum(concept_counts_by_neuron.neurons) over () as bigint) as num_neurons
-        from concept_counts_by_neuron
-        where concept_counts_by_neuron.layer = (
-            select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
-        )
-        order by concept_counts_by_neuron.neurons desc, concept_counts_by_neuron.concept
-        limit {CONCEPTS}
-    """,
-    "concepts_by_prediction": f"""
-        with largest_classes as (
-
-            select
-                image_predictions.true_class as class,
-                count(*) as images,
-                count(*) filter (where image_predictions.is_correct) as correct
-            from shown_dissection
-            inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
-            inner join image_predictions
-                on
-                    dissections.network_id = image_predictions.network_id
-                    and dissections.split_id = image_predictions.split_id
-            where image_predictions.true_class is not null
-            group by image_predictions.true_class
-            order by images desc, class
-            limit {CLASSES}
-
-        )
-
-        select
-            counts.layer,
-            counts.class,
-            counts.concept,
-            counts.images,
-            largest_classes.correct,
-            counts.share,
-            counts.low,
-            counts.high,
-            counts.lift
-        from concept_counts_by_prediction as counts
-        inner join largest_classes on counts.class = largest_classes.class
-        left join (select class, min(position) as position from classes group by class) as places
-            on counts.class = places.class
-        where counts.layer = (
-            select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
-        )
-        qualify
-            row_number() over (
-                partition by counts.class order by counts.share desc, counts.concept
-            ) <= {CONCEPTS_PER_CLASS}
-        order by places.position nulls last, counts.class, counts.share desc, counts.concept
-    """,
-    # Of the right images of a class, the share for which a concept spoke: all classes side by side.
-    "concept_matrix": f"""
-        with shown as (
-
-            select class, concept, images, share
-            from concept_counts_by_prediction
-            where layer = (
-                select layer from layer_summary order by num_interpretable desc nulls last, position desc, layer limit 1
-            )
-
-        ),
-
-        commonest as (
-
-            select concept, sum(images) as all_images
-            from shown
-            group by concept
-            order by all_images desc, concept
-            limit {CONCEPTS}
-
-        ),
-
-        largest as (
-
-            select class
-            from shown
-            group by class
-            order by max(images / share) desc, class
-            limit {CLASSES}
-
-        )
-
-        select shown.class, shown.concept, shown.images, shown.share, places.position
-        from shown
-        inner join commonest on shown.concept = commonest.concept
-        inner join largest on shown.class = largest.class
-        left join (select class, min(position) as position from classes group by class) as places
-            on shown.class = places.class
-        order by commonest.all_images desc, shown.concept, places.position nulls last, shown.class
-    """,
-    # Concepts that say the same of the images, by the label that most neurons carry.
-    "concept_groups": """
-        select leader, concept, correlation, neurons
-        from concept_groups
-        qualify count(*) over (partition by leader) > 1
-        order by max(neurons) over (partition by leader) desc, leader, correlation desc, concept
-        limit 60
-    """,
-}
-
 
 def concepts_by_neuron(rows: Rows) -> dict[str, Any]:
-    """The concept bars of the layer with most interpretable neurons."""
-    found = rows["concepts_by_neuron"].to_dicts()
+    """The bars of concepts of the layer with most interpretable neurons."""
+    records = rows["concepts_by_neuron"].to_dicts()
     if sentences.are_labels_unknown(rows["layers"].to_dicts()):
         return {"note": sentences.LABELS_UNKNOWN}
-    if not found:
+    if not records:
         return {"note": "No neuron of this layer has a label that the true classes of its best images confirm."}
-    first = found[0]
+    first = records[0]
     columns: list[Column] = [
         ("concept", "Concept", whole),
         ("neurons", "Right neurons", count),
         ("share", "Share", share),
     ]
-    part = {"layer": name(first["layer"]), "num_neurons": first["num_neurons"], "table": table(found, columns)}
-    part["more"] = first["num_concepts"] - len(found)
-    if len(found) == 1:
+    part = {"layer": name(first["layer"]), "num_neurons": first["num_neurons"], "table": table(records, columns)}
+    part["more"] = first["num_concepts"] - len(records)
+    if len(records) == 1:
         text = "All right neurons of this layer ({}) carry one concept, {}."
         return part | {"note": Markup(text).format(count(first["num_neurons"]), name(first["concept"]))}
-    said = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in found]
-    alternative = f"Bars, longest first, of {len(found)} concepts: {', '.join(said)}."
+    phrases = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in records]
+    alternative = f"Bars, longest first, of {len(records)} concepts: {', '.join(phrases)}."
     return part | {"figure": Figure(charts.concept_bars(rows["concepts_by_neuron"]), alternative)}
 
 
@@ -184,24 +70,26 @@ def concepts_by_prediction(rows: Rows) -> dict[str, Any]:
 
 
 def _class_figure(frame: pl.DataFrame, highest: float) -> Figure:
-    found = frame.to_dicts()
-    said = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in found]
+    records = frame.to_dicts()
+    phrases = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in records]
     return Figure(
         charts.class_concepts(frame, highest),
-        f"Dots with intervals, class {words.plain(found[0]['class'])}: {', '.join(said)}.",
-        name(found[0]["class"], 40),
-        f"{words.plural(found[0]['correct'], 'right image', 'right images')}",
+        f"Dots with intervals, class {words.plain(records[0]['class'])}: {', '.join(phrases)}.",
+        name(records[0]["class"], 40),
+        f"{words.plural(records[0]['correct'], 'right image', 'right images')}",
     )
 
 
 def concept_matrix(rows: Rows) -> dict[str, Any] | None:
-    """Concepts against classes; None where either is one, and there is nothing to compare."""
+    """The matrix of concepts and classes; None if there are fewer than two of either."""
     frame = rows["concept_matrix"]
     if frame["class"].n_unique() < 2 or frame["concept"].n_unique() < 2:
         return None
     in_dataset = frame.sort("position", "class", nulls_last=True).unique("class", maintain_order=True)
     strongest = frame.sort("share", descending=True).head(8).to_dicts()
-    said = [f"{words.plain(row['concept'])} for {words.plain(row['class'])} {share(row['share'])}" for row in strongest]
+    phrases = [
+        f"{words.plain(row['concept'])} for {words.plain(row['class'])} {share(row['share'])}" for row in strongest
+    ]
     columns: list[Column] = [
         ("concept", "Concept", whole),
         ("class", "Class", whole),
@@ -213,26 +101,26 @@ def concept_matrix(rows: Rows) -> dict[str, Any] | None:
             charts.heat_map(
                 frame, x="class", y="concept", value="share", read=words.percent, columns=in_dataset["class"].to_list()
             ),
-            f"Heat map of concepts by class. Strongest: {', '.join(said)}.",
+            f"Heat map of concepts by class. Strongest: {', '.join(phrases)}.",
         ),
         "table": table(frame.to_dicts(), columns),
     }
 
 
 def concept_groups(rows: Rows) -> dict[str, Any]:
-    """Which labels say the same of the images, in sentences."""
+    """Which labels mean nearly the same, in sentences."""
     frame = rows["concept_groups"]
     if frame.is_empty():
         return {"note": "No two of the commonest labels say the same of the images (correlation of 0.8 or more)."}
-    said = []
+    phrases = []
     for of_leader in frame.partition_by("leader", maintain_order=True):
         others = [row for row in of_leader.to_dicts() if row["concept"] != row["leader"]]
         parts = [Markup("{} ({})").format(name(row["concept"]), number(row["correlation"])) for row in others]
-        said.append(Markup("{}: {}").format(name(of_leader["leader"][0]), Markup(", ").join(parts)))
+        phrases.append(Markup("{}: {}").format(name(of_leader["leader"][0]), Markup(", ").join(parts)))
     columns: list[Column] = [
         ("leader", "Group", whole),
         ("concept", "Concept", whole),
         ("correlation", "Correlation", number),
         ("neurons", "Neurons", count),
     ]
-    return {"said": said, "table": table(frame.to_dicts(), columns)}
+    return {"said": phrases, "table": table(frame.to_dicts(), columns)}

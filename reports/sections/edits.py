@@ -1,6 +1,6 @@
-"""The edit on the page: what was scaled, where it lies among other edits, and what it did on which images.
+"""The section on edits: what was scaled, how the edit compares with others, and which images it changed.
 
-Its parts follow the edit that was chosen last, or where none was chosen the one that was measured last.
+It shows the edit that was chosen last. If none was chosen, it shows the newest one.
 """
 
 from __future__ import annotations
@@ -18,181 +18,14 @@ from dissectdb.reports.words import count, loss, name, number, p_value, share, s
 
 Rows = Mapping[str, pl.DataFrame]
 
-EDITS = 200
-CLASSES = 12  # of a confusion matrix
-FLIPS = 12  # images gained, and as many lost
-MANY_RESULTS = 6  # from here on a sentence a split, not a sentence an edit
+MANY_RESULTS = 6  # from this many results on, one sentence per split instead of one per edit
 DRAWN_RESULTS = 24
-
-_FOCUS = """
-    focus as (
-
-        select edit_results.edit_id
-        from edit_results
-        inner join shown_dissection on edit_results.dissection_id = shown_dissection.dissection_id
-        left join edit_choices on edit_results.edit_id = edit_choices.edit_id
-        order by edit_choices.chosen_at desc nulls last, edit_results.edit_id desc
-        limit 1
-
-    )
-"""
-# The split that says most: the last on which the edit was measured, so that test comes before validation.
-_LAST_SPLIT = """
-    last_split as (
-
-        select max(edit_results.split_id) as split_id
-        from edit_results
-        inner join focus on edit_results.edit_id = focus.edit_id
-
-    )
-"""
-
-QUESTIONS: dict[str, str] = {
-    # Edits that rest on the shown dissection; edits_tried is what p_corrected corrects for.
-    "edits": f"""
-        select
-            edit_results.*,
-            edits.name as edit,
-            choices.split as chosen_on,
-            count(*) over () as num_results
-        from edit_results
-        inner join shown_dissection on edit_results.dissection_id = shown_dissection.dissection_id
-        inner join edits on edit_results.edit_id = edits.edit_id
-        left join (
-            select edit_choices.edit_id, splits.split
-            from edit_choices
-            inner join splits on edit_choices.split_id = splits.split_id
-        ) as choices on edit_results.edit_id = choices.edit_id
-        order by choices.split is null, edit_results.edit_id desc, edit_results.split_id
-        limit {EDITS}
-    """,
-    "scaled": f"""
-        with {_FOCUS}
-
-        select
-            weight_scales.layer,
-            count(*) as neurons,
-            count(*) filter (where weight_scales.scale > 1) as up,
-            count(*) filter (where weight_scales.scale < 1) as down,
-            count(*) filter (where weight_scales.scale = 0) as silenced,
-            min(weight_scales.scale) as lowest,
-            max(weight_scales.scale) as highest
-        from weight_scales
-        inner join focus on weight_scales.edit_id = focus.edit_id
-        group by weight_scales.layer
-        order by weight_scales.layer
-    """,
-    # Where the edit lies among edits that do as much to the layer without its labels.
-    "controls": f"""
-        with {_FOCUS}
-
-        select split, control, difference, count(*) as draws, max(difference_of_edit) as difference_of_edit, split_id
-        from edit_control_draws
-        inner join focus on edit_control_draws.edit_id = focus.edit_id
-        group by split, control, difference, split_id
-        order by split_id, control, difference
-        limit 5000
-    """,
-    # Every edit by the same rule on the same layers, on the split on which the shown one was chosen.
-    "sweep": f"""
-        with {_FOCUS}
-
-        select
-            edit_results.tau,
-            edit_results.factor,
-            edit_results.split,
-            edit_results.correct_after - edit_results.correct_before as difference,
-            edit_results.edit_id = focus.edit_id as is_chosen
-        from edit_results
-        cross join focus
-        inner join edit_results as shown
-            on
-                focus.edit_id = shown.edit_id
-                and edit_results.split_id = shown.split_id
-                and edit_results.rule = shown.rule
-                and edit_results.layer = shown.layer
-                and edit_results.dissection_id = shown.dissection_id
-        where
-            edit_results.tau is not null
-            and edit_results.factor is not null
-            and edit_results.split_id = coalesce(
-                (select min(split_id) from edit_choices where edit_choices.edit_id = focus.edit_id), shown.split_id
-            )
-        qualify
-            row_number() over (
-                partition by edit_results.tau, edit_results.factor
-                order by is_chosen desc, edit_results.edit_id desc
-            ) = 1
-        order by edit_results.tau, edit_results.factor
-        limit 2000
-    """,
-    "edit_confusion": f"""
-        with {_FOCUS},
-
-        {_LAST_SPLIT},
-
-        largest as (
-
-            select edit_confusions.true_class as class
-            from edit_confusions
-            inner join focus on edit_confusions.edit_id = focus.edit_id
-            inner join last_split on edit_confusions.split_id = last_split.split_id
-            group by edit_confusions.true_class
-            order by sum(edit_confusions.images_before) desc, class
-            limit {CLASSES}
-
-        )
-
-        select
-            edit_confusions.split,
-            edit_confusions.true_class,
-            edit_confusions.predicted_class,
-            edit_confusions.images_before,
-            edit_confusions.images_after,
-            edit_confusions.change
-        from edit_confusions
-        inner join focus on edit_confusions.edit_id = focus.edit_id
-        inner join last_split on edit_confusions.split_id = last_split.split_id
-        where
-            edit_confusions.true_class in (select class from largest)
-            and edit_confusions.predicted_class in (select class from largest)
-        order by edit_confusions.true_class, edit_confusions.predicted_class
-    """,
-    # Of the images that came right and those that came wrong, the ones of which the edited network is surest.
-    "flips": f"""
-        with {_FOCUS},
-
-        {_LAST_SPLIT}
-
-        select
-            edit_flips.split,
-            edit_flips.kind,
-            edit_flips.image_id,
-            edit_flips.true_class,
-            edit_flips.class_before,
-            edit_flips.class_after,
-            edit_flips.confidence_after,
-            images.thumbnail,
-            count(*) over (partition by edit_flips.kind) as num_images
-        from edit_flips
-        inner join focus on edit_flips.edit_id = focus.edit_id
-        inner join last_split on edit_flips.split_id = last_split.split_id
-        inner join images on edit_flips.image_id = images.image_id
-        where edit_flips.kind in ('gained', 'lost')
-        qualify
-            row_number() over (
-                partition by edit_flips.kind
-                order by edit_flips.confidence_after desc, edit_flips.image_id
-            ) <= {FLIPS}
-        order by edit_flips.kind, edit_flips.confidence_after desc, edit_flips.image_id
-    """,
-}
 
 
 def edits(rows: Rows) -> dict[str, Any]:
-    """What the edits did: in words, as intervals around zero, as a table."""
-    found = rows["edits"].to_dicts()
-    if not found:
+    """What the edits did: in sentences, as intervals around zero, and as a table."""
+    records = rows["edits"].to_dicts()
+    if not records:
         return {"note": "No edit that rests on this dissection has been measured."}
     columns: list[Column] = [
         ("edit", "Edit", whole),
@@ -213,25 +46,25 @@ def edits(rows: Rows) -> dict[str, Any]:
         ("p_mcnemar", "p", p_value),
         ("p_corrected", "p corrected", p_value),
     ]
-    chosen = [row for row in found if row["chosen_on"]]
-    many = len(found) > MANY_RESULTS
-    said = [
+    chosen = [row for row in records if row["chosen_on"]]
+    many = len(records) > MANY_RESULTS
+    paragraphs: list[dict[str, Any]] = [
         {"head": _edit_head(of_edit[0]), "texts": [sentences.edit_change(row) for row in of_edit]}
-        for of_edit in _by_edit(chosen if many else found)
+        for of_edit in _by_edit(chosen if many else records)
     ]
     if many:
-        said.append({"head": None, "texts": sentences.many_edits(found)})
-    more = found[0]["num_results"] - len(found)
+        paragraphs.append({"head": None, "texts": sentences.many_edits(records)})
+    more = records[0]["num_results"] - len(records)
     return {
-        "sentences": said,
-        "figure": _edit_figure(chosen if many and chosen else found),
-        "table": table(found, columns),
+        "sentences": paragraphs,
+        "figure": _edit_figure(chosen if many and chosen else records),
+        "table": table(records, columns),
         "more": more,
     }
 
 
-def _by_edit(found: list[Row]) -> list[list[Row]]:
-    return [list(of_edit) for _, of_edit in groupby(found, key=lambda row: row["edit_id"])]
+def _by_edit(records: list[Row]) -> list[list[Row]]:
+    return [list(of_edit) for _, of_edit in groupby(records, key=lambda row: row["edit_id"])]
 
 
 def _edit_head(row: Row) -> Markup:
@@ -242,9 +75,9 @@ def _edit_head(row: Row) -> Markup:
     return text.format(name(row["edit"]), name(row["layer"]), name(row["rule"]), tau, factor, chosen)
 
 
-def _edit_figure(found: list[Row]) -> Figure:
-    shown = found[:DRAWN_RESULTS]
-    several = len({row["edit_id"] for row in shown}) > 1  # whose names may be alike
+def _edit_figure(records: list[Row]) -> Figure:
+    shown = records[:DRAWN_RESULTS]
+    several = len({row["edit_id"] for row in shown}) > 1  # their names may be the same
     drawn = [
         {
             "row": f"{words.plain(row['edit'])[:60]} · {words.plain(row['split'])[:60]} (edit {row['edit_id']})"
@@ -256,10 +89,11 @@ def _edit_figure(found: list[Row]) -> Figure:
         }
         for row in shown
     ]
-    said = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
+    phrases = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
     return Figure(
         charts.edit_differences(pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64})),
-        f"Differences with their 95 % intervals around zero, {len(shown)} of {len(found)} results: {', '.join(said)}.",
+        f"Differences with their 95 % intervals around zero, {len(shown)} of {len(records)} results: "
+        f"{', '.join(phrases)}.",
     )
 
 
@@ -274,9 +108,9 @@ def edited(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _scaled(found: list[Row]) -> list[Markup]:
-    said = []
-    for row in found:
+def _scaled(records: list[Row]) -> list[Markup]:
+    phrases = []
+    for row in records:
         kept = row["neurons"] - row["up"] - row["down"]
         parts = []
         if row["up"]:
@@ -288,8 +122,8 @@ def _scaled(found: list[Row]) -> list[Markup]:
             parts.append(f"{words.plural(row['down'] - row['silenced'], 'neuron', 'neurons')} {least}")
         if kept:
             parts.append(f"{words.plural(kept, 'neuron', 'neurons')} left as they are")
-        said.append(Markup("Weights of {}: {}.").format(name(row["layer"]), words.several(parts)))
-    return said
+        phrases.append(Markup("Weights of {}: {}.").format(name(row["layer"]), words.several(parts)))
+    return phrases
 
 
 def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
@@ -298,7 +132,7 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
     figures = []
     for of_split in frame.partition_by("split_id", maintain_order=True):
         edit, draws = of_split["difference_of_edit"][0], int(of_split["draws"].sum())
-        said = [
+        phrases = [
             f"{kind}: {count(int(rows['draws'].sum()))} draws from {signed(rows['difference'].min())} to "
             f"{signed(rows['difference'].max())}"
             for (kind,), rows in of_split.group_by("control", maintain_order=True)
@@ -307,7 +141,7 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
             Figure(
                 charts.controls(of_split, edit),
                 f"Dots of {count(draws)} controls by their change of right images; the edit at {signed(edit)}. "
-                f"{'; '.join(said)}.",
+                f"{'; '.join(phrases)}.",
                 name(of_split["split"][0], 40),
                 f"the edit {signed(edit)} images",
             )
@@ -324,12 +158,12 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
 def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:
     if frame.select("tau", "factor").n_unique() < 2:
         return None
-    found = frame.to_dicts()
-    best = max(found, key=lambda row: row["difference"])
-    said = (
-        f"Heat map of {count(len(found))} edits on {words.plain(found[0]['split'])} images by τ and factor: change of "
-        f"right images, from {signed(min(row['difference'] for row in found))} to {signed(best['difference'])} "
-        f"(τ {number(best['tau'])}, factor {number(best['factor'])})."
+    records = frame.to_dicts()
+    best = max(records, key=lambda row: row["difference"])
+    alternative = (
+        f"Heat map of {count(len(records))} edits on {words.plain(records[0]['split'])} images by τ and factor: "
+        f"change of right images, from {signed(min(row['difference'] for row in records))} to "
+        f"{signed(best['difference'])} (τ {number(best['tau'])}, factor {number(best['factor'])})."
     )
     texts = frame.with_columns(
         pl.col("tau").map_elements(number, return_dtype=pl.String).alias("τ"),
@@ -344,7 +178,7 @@ def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:
         ("split", "Split", whole),
         ("difference", "Change of right images", signed),
     ]
-    return {"figure": Figure(chart, said), "table": table(found, columns), "split": name(found[0]["split"])}
+    return {"figure": Figure(chart, alternative), "table": table(records, columns), "split": name(records[0]["split"])}
 
 
 def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:

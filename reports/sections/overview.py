@@ -1,6 +1,6 @@
-"""The parts of the page: rows in; out come texts, tables, pictures and charts as the template lays them out.
+"""The main sections of the page: rows in; texts, tables, pictures and charts for the template out.
 
-A part without rows becomes a sentence that says so: the template shows `note` where there is no `figure`.
+A section without rows becomes a sentence that says so: the template shows `note` if there is no `figure`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from dissectdb.reports import charts, sentences, words
 from dissectdb.reports.parts import Column, Figure, Picture, Row, Table, data_uri, table, whole
-from dissectdb.reports.questions import IMAGES_PER_NEURON
 from dissectdb.reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
@@ -23,7 +22,7 @@ HERO_NEURONS, HERO_IMAGES = 3, 4
 
 
 def analysed(rows: Rows) -> list[tuple[str, Markup]]:
-    """What was analysed, term by term."""
+    """What was analysed: pairs of a term and its text."""
     [summary] = rows["summary"].to_dicts()
     reasons = [f"{count(row['images'])} {words.plain(row['reason'])}" for row in rows["left_out"].to_dicts()]
     left_out = f" ({words.several(reasons)})" if reasons else ""
@@ -51,8 +50,8 @@ def analysed(rows: Rows) -> list[tuple[str, Markup]]:
 
 
 def accuracies(rows: Rows) -> Table | None:
-    """How often each network is right, per split."""
-    found = [
+    """The table of how often each network is right, per split; None if there are no predictions."""
+    records = [
         row
         | {key: words.UNKNOWN for key in ("correct", "accuracy") if row[key] is None}
         | {"num_unknown": row["num_unknown"] or None}
@@ -68,12 +67,12 @@ def accuracies(rows: Rows) -> Table | None:
         ("loss", "Mean loss, nats", loss),
         ("num_unknown", "Other images", count),
     ]
-    return table(found, columns) if found else None
+    return table(records, columns) if records else None
 
 
 def layers(rows: Rows) -> dict[str, Any]:
-    """The layer table, and its charts where there is a depth to draw."""
-    found = rows["layers"].to_dicts()
+    """The table of layers, and its charts if there are two layers or more."""
+    records = rows["layers"].to_dicts()
     columns: list[Column] = [
         ("layer", "Layer", whole),
         ("neurons", "Neurons", count),
@@ -89,46 +88,46 @@ def layers(rows: Rows) -> dict[str, Any]:
         ("num_sparse", "Too sparse", count),
     ]
     figures, note = [], None
-    if not found:
+    if not records:
         note = "No layer has been labelled yet."
-    elif len(found) == 1:
+    elif len(records) == 1:
         note = "One layer was looked at, so there is no depth to draw."
     else:
         figures = [
             _depth_figure(rows["layers"], charts.RULES, "Neurons that each rule accepts"),
             _depth_figure(rows["layers"], charts.ACCURACIES, "How often labels are right"),
         ]
-    if sentences.are_labels_unknown(found):
+    if sentences.are_labels_unknown(records):
         note = f"{note} {sentences.LABELS_UNKNOWN}" if note else sentences.LABELS_UNKNOWN
     figures = [figure for figure in figures if figure]
-    return {"table": table(found, columns) if found else None, "figures": figures, "note": note}
+    return {"table": table(records, columns) if records else None, "figures": figures, "note": note}
 
 
 def _depth_figure(frame: pl.DataFrame, measures: charts.Measures, heading: str) -> Figure | None:
-    """Lines over the layers; None where no layer has any of the measures."""
+    """Lines over the layers; None if no layer has any of the measures."""
     drawn = {column: measure[0] for column, measure in measures.items() if frame[column].null_count() < len(frame)}
     if not drawn:
         return None
-    said = [
+    phrases = [
         f"{words.plain(row['layer'])} "
         + ", ".join(f"{called} {share(row[column])}" for column, called in drawn.items())
         for row in frame.head(60).to_dicts()
     ]
     return Figure(
         charts.layer_depth(frame, measures),
-        f"{heading}: lines over {len(frame)} layers from the image to the output. {'; '.join(said)}.",
+        f"{heading}: lines over {len(frame)} layers from the image to the output. {'; '.join(phrases)}.",
         Markup(heading),
     )
 
 
 def trust(rows: Rows) -> dict[str, Any]:
-    """What the labels that chance does not explain withstand, layer by layer."""
-    found = rows["layers"].to_dicts()
-    if not found:
+    """How many labels pass the tests beside chance, layer by layer."""
+    records = rows["layers"].to_dicts()
+    if not records:
         return {"note": "No layer has been labelled yet."}
-    if not sentences.is_tested(found):
+    if not sentences.is_tested(records):
         return {"note": "These labels were held against nothing: no null was drawn for this dissection."}
-    tests = sentences.tests_run(found)
+    tests = sentences.tests_run(records)
     columns: list[Column] = [
         ("layer", "Layer", whole),
         ("neurons", "Neurons", count),
@@ -139,19 +138,19 @@ def trust(rows: Rows) -> dict[str, Any]:
         ("share_robust", "Share", share),
         ("bootstrap_share", "Same label in resamples", share),
     ]
-    # A column of a test that was not run would look like one that nothing passed.
-    columns = [column for column in columns if any(row[column[0]] is not None for row in found)]
+    # Without this, a test that was not run would look like a test that no label passed.
+    columns = [column for column in columns if any(row[column[0]] is not None for row in records)]
     [summary] = rows["summary"].to_dicts()
-    return {"table": table(found, columns), "sentence": sentences.robustness(summary, found), "tests": tests}
+    return {"table": table(records, columns), "sentence": sentences.robustness(summary, records), "tests": tests}
 
 
 def similarities(rows: Rows) -> dict[str, Any]:
-    """One histogram a layer, on one x axis."""
+    """One histogram of similarity per layer, all on the same x axis."""
     frame = rows["similarities"]
     if frame.is_empty():
         return {"note": "No neuron has a label, so there is no similarity to draw."}
     [summary] = rows["summary"].to_dicts()
-    lowest, highest = frame["low"].min(), frame["high"].max()
+    lowest, highest = min(frame["low"].to_list()), max(frame["high"].to_list())
     if highest - lowest < 1e-6:
         return {"note": f"Every label has the same similarity, {number(lowest)}, so there is nothing to draw."}
     figures = []
@@ -174,12 +173,12 @@ def similarities(rows: Rows) -> dict[str, Any]:
 
 
 def confusion(rows: Rows) -> dict[str, Any]:
-    """What the network takes for what, as shares of each true class."""
+    """The confusion matrix, as shares of each true class."""
     frame = rows["confusion"]
     if frame.is_empty():
         return {"note": "No image has both a true class and a prediction, so nothing can be confused."}
     mistakes = frame.filter(~pl.col("is_correct")).sort("share", descending=True)
-    said = [
+    phrases = [
         f"{words.plain(row['true_class'])} taken for {words.plain(row['predicted_class'])} {share(row['share'])}"
         for row in mistakes.head(6).to_dicts()
     ]
@@ -190,7 +189,7 @@ def confusion(rows: Rows) -> dict[str, Any]:
         ("share", "Share of the true class", share),
     ]
     judged = frame["is_correct"].null_count() < len(frame)
-    commonest = (", ".join(said) or "none") if judged else "unknown, since no true class is an output of the network"
+    commonest = (", ".join(phrases) or "none") if judged else "unknown, since no true class is an output of the network"
     return {
         "figure": Figure(
             charts.heat_map(frame, x="predicted_class", y="true_class", value="share", read=words.percent),
@@ -201,7 +200,7 @@ def confusion(rows: Rows) -> dict[str, Any]:
 
 
 def calibration(rows: Rows) -> dict[str, Any] | None:
-    """How far the labels' z lies from what chance alone gives, layer by layer; None where no null was drawn."""
+    """The z of the labels beside what chance alone gives, layer by layer; None if no null was drawn."""
     frame = rows["calibration"]
     if frame.is_empty():
         return None
@@ -213,10 +212,10 @@ def calibration(rows: Rows) -> dict[str, Any] | None:
         ends = bars["low"].min(), bars["high"].max()
         shown = [(z, text) for z, text in limits if z is not None and ends[0] <= z <= ends[1]]
         marks = pl.DataFrame(shown, schema={"z": pl.Float64, "name": pl.String}, orient="row")
-        said = [f"{text} of unrelated neurons reach {number(z)}" for z, text in limits if z is not None]
+        phrases = [f"{text} of unrelated neurons reach {number(z)}" for z, text in limits if z is not None]
         alternative = (
             f"Histogram of the z of {count(neurons)} labels of {words.plain(layer)}, from {number(ends[0])} to "
-            f"{number(ends[1])}, with a line of what chance alone gives; {', '.join(said)}."
+            f"{number(ends[1])}, with a line of what chance alone gives; {', '.join(phrases)}."
         )
         heading = words.plural(neurons, "neuron", "neurons")
         figures.append(Figure(charts.calibration(bars, marks), alternative, name(layer, 40), heading))
@@ -231,28 +230,35 @@ def calibration(rows: Rows) -> dict[str, Any] | None:
 
 
 def provenance(rows: Rows) -> list[tuple[str, str]]:
-    """Versions, device and fingerprints."""
+    """Device, precision and versions of the passes, the seed, and the fingerprint of each input."""
+    passes = rows["passes"]
+    devices, precisions = (", ".join(_different(passes[key])) or "–" for key in ("device", "precision"))
+    versions = re.sub(r'[{}"]', "", "; ".join(_different(passes["versions"])) or "–")
     parts = []
     for row in rows["provenance"].to_dicts():
-        parts += [("Passes", f"{row['devices'] or '–'}, {row['precisions'] or '–'}"), ("Seed", str(row["seed"]))]
-        parts.append(("Versions", words.plain(re.sub(r'[{}"]', "", row["versions"] or "–"))))
+        parts += [("Passes", f"{devices}, {precisions}"), ("Seed", str(row["seed"]))]
+        parts.append(("Versions", words.plain(versions)))
         kinds = ("dataset", "network", "clip", "concept_set", "dissection")
         parts += [(f"Fingerprint of the {words.plain(kind).replace('_', ' ')}", row[kind]) for kind in kinds]
     return parts
 
 
+def _different(column: pl.Series) -> list[str]:
+    return column.drop_nulls().unique().sort().to_list()
+
+
 def neurons(rows: Rows) -> list[Row]:
     """The strongest neurons, each with its best images."""
-    found = rows["top_neurons"].to_dicts()
+    records = rows["top_neurons"].to_dicts()
     cards = []
-    for _, group in groupby(found, key=lambda row: (row["layer"], row["unit"])):
-        images = list(group)[:IMAGES_PER_NEURON]
+    for _, group in groupby(records, key=lambda row: (row["layer"], row["unit"])):
+        images = list(group)
         cards.append(images[0] | {"pictures": [_top_picture(row) for row in images]})
     return cards
 
 
 def hero(cards: list[Row]) -> list[Row]:
-    """A few neurons for the top of the page, of different concepts where there are such."""
+    """A few neurons for the top of the page, of different concepts if possible."""
     firsts = {card["concept"]: card for card in reversed(cards)}  # the strongest of each concept
     chosen = [card for card in cards if firsts[card["concept"]] is card]
     chosen += [card for card in cards if card not in chosen]
@@ -262,10 +268,10 @@ def hero(cards: list[Row]) -> list[Row]:
 def _top_picture(row: Row) -> Picture:
     truth, predicted = row["true_class"], row["predicted_class"]
     caption = words.plain(truth) if truth is not None else f"image {row['image_id']}"
-    said = f"true class {words.plain(truth)}, predicted {words.plain(predicted)}"
+    classes = f"true class {words.plain(truth)}, predicted {words.plain(predicted)}"
     return Picture(
         data_uri(row["thumbnail"]),
-        f"Image {row['image_id']}: {said}, activation {number(row['value'])}",
+        f"Image {row['image_id']}: {classes}, activation {number(row['value'])}",
         caption,
         words.plain(predicted) if row["is_correct"] is False else None,
     )
@@ -273,15 +279,15 @@ def _top_picture(row: Row) -> Picture:
 
 def examples(rows: Rows) -> dict[str, Any]:
     """Predictions with their images, class by class."""
-    found = rows["examples"].to_dicts()
+    records = rows["examples"].to_dicts()
     counts = {row["class"]: row for row in rows["classes"].to_dicts()}
     groups = []
-    for class_name, of_class in groupby(found, key=lambda row: row["class"]):
+    for class_name, of_class in groupby(records, key=lambda row: row["class"]):
         kinds: dict[str, list[Picture]] = {"right": [], "wrong": [], "unknown": []}
         for row in of_class:
             kinds[row["kind"]].append(_example_picture(row))
         groups.append({"class": class_name, "counts": counts.get(class_name), "kinds": kinds})
-    more = found[0]["num_classes"] - len(groups) if found else 0
+    more = records[0]["num_classes"] - len(groups) if records else 0
     all_right = bool(counts) and all(row["correct"] == row["images"] for row in counts.values())
     is_judged = any(row["correct"] is not None for row in counts.values())
     return {
@@ -292,7 +298,7 @@ def examples(rows: Rows) -> dict[str, Any]:
 def _example_picture(row: Row) -> Picture:
     predicted, truth = words.plain(row["predicted_class"]), row["true_class"]
     known = "" if truth is None else f", true class {words.plain(truth)}"
-    is_named = row["kind"] == "unknown" and truth is not None  # else by its group, or as wrong
+    is_named = row["kind"] == "unknown" and truth is not None  # otherwise its group, or the wrong class, names it
     return Picture(
         data_uri(row["thumbnail"]),
         f"Image {row['image_id']}{known}: predicted {predicted} with confidence {share(row['confidence'])}",

@@ -250,8 +250,9 @@ def test_every_pair_makes_a_page_that_says_what_the_views_say(rows_of, a, b):
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_names_both_dissections_and_is_bounded(name):
-    assert {"$a", "$b"} <= set(re.findall(r"\$\w", QUESTIONS[name]))
-    assert name == "totals" or "limit" in QUESTIONS[name] or "qualify" in QUESTIONS[name]
+    question = QUESTIONS[name]
+    assert question.parameters == ("a", "b")
+    assert name == "totals" or "limit" in question.sql or "qualify" in question.sql
 
 
 def test_turning_a_and_b_round_turns_what_is_said_of_them_round(rows_of):

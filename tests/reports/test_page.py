@@ -25,7 +25,7 @@ from PIL import Image
 
 from dissectdb.commands import terminal
 from dissectdb.reports import page as report_page
-from dissectdb.reports import questions, sentences, words
+from dissectdb.reports import sentences, words
 from dissectdb.reports.page import render, write
 from dissectdb.warehouse.database import Warehouse
 from tests.support.rows import dissection_row
@@ -415,8 +415,8 @@ def test_every_chart_is_valid_small_and_told_in_words(whole):
 
 
 def test_pictures_are_inside_and_few(whole):
-    most = questions.NEURONS * questions.IMAGES_PER_NEURON + 12  # the top of the page repeats twelve
-    assert most + 2 * questions.EXAMPLE_CLASSES * questions.EXAMPLES_PER_CLASS <= 150
+    most = 12 * 8 + 12  # top_neurons.sql, and the top of the page repeats twelve
+    assert most + 2 * 7 * 3 <= 150  # examples.sql
     sources = [attrs["src"] or "" for tag, attrs in whole.tags if tag == "img"]
     assert sources
     for source in sources:

@@ -38,14 +38,42 @@ TABLES = set(re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql"
 TABLES_AND_VIEWS = {view.name for view in all_views()} | TABLES
 
 
+# What a question may have beyond a view: it is asked for a reader, so it has an order, limits and parameters.
+ONLY_IN_QUESTIONS = {"Limit", "Placeholder", "function dense_rank"}
+ONLY_IN_QUESTIONS |= {"function regexp_replace"}  # of a pattern that matches once; both engines have it
+ONLY_IN_QUESTIONS |= {"function array_to_string"}  # sqlglot knows Spark's name of it
+ONLY_IN_QUESTIONS |= {"cast to bigint"}  # of a sum of whole numbers, which is a HUGEINT in DuckDB
+
+
 def traps(text: str) -> list[str]:
-    """What in a query would fail or mean another thing on another engine, or is decided by chance."""
+    """What in a view would fail or mean something else on another engine, or is decided by chance."""
     [tree] = sqlglot.parse(text, dialect="duckdb")
-    found = [f"{what}: {node.sql()}" for node in tree.walk() for what in _traps_of(node)]
-    if tree.args.get("order"):
-        found.append("a view has no order")
+    order = ["a view has no order"] if tree.args.get("order") else []
+    return [f"{what}: {node.sql()}" for node, what in _traps_in(tree)] + order + _hidden_tables(tree)
+
+
+def traps_of_question(text: str) -> list[str]:
+    """The same for a question, which may have an order, limits and parameters."""
+    [tree] = sqlglot.parse(text, dialect="duckdb")
+    found = [f"{what}: {node.sql()}" for node, what in _traps_in(tree) if what not in ONLY_IN_QUESTIONS]
+    for select in tree.find_all(exp.Select):
+        if select.args.get("limit") and not select.args.get("order"):
+            found.append("limit in no order")
+        if select.args.get("limit") and select.args.get("qualify"):
+            found.append("limit beside qualify: in Spark the limit comes first")
+    for cast in tree.find_all(exp.Cast):
+        if cast.to.is_type("bigint") and not cast.this.find(exp.Sum):
+            found.append(f"cast to bigint of what is not a sum: {cast.sql()}")
+    return found + _hidden_tables(tree)
+
+
+def _traps_in(tree: exp.Expression) -> list[tuple[exp.Expression, str]]:
+    return [(node, what) for node in tree.walk() for what in _traps_of(node)]
+
+
+def _hidden_tables(tree: exp.Expression) -> list[str]:
     steps = [step.alias for step in tree.find_all(exp.CTE)]
-    return found + [f"step {name} hides a table" for name in steps if name in TABLES_AND_VIEWS]
+    return [f"step {name} hides a table" for name in steps if name in TABLES_AND_VIEWS]
 
 
 def _traps_of(node: exp.Expression) -> list[str]:

@@ -69,6 +69,17 @@ def test_a_public_view_has_the_columns_of_its_interface_in_order(name, tiny):
     assert name in WITHOUT_DISSECTION or columns[-1] == "dissection_id"
 
 
+def test_the_views_of_the_interface_are_marked_public_and_public_views_carry_names(tiny):
+    public = {view.name: view for view in all_views() if view.public}
+    assert PUBLIC.keys() <= public.keys()
+    for view in public.values():
+        columns = tiny.rows(f"select * from {view.name} limit 0").columns
+        assert not all(column.endswith("_id") for column in columns)
+    # The header is part of what makes a stored view stale.
+    stored = views.with_inputs(all_views(), [view.name for view in all_views() if view.materialized])
+    assert not stored & public.keys()
+
+
 def test_a_view_stands_after_all_that_it_reads():
     names = [view.name for view in all_views()]
     for place, view in enumerate(all_views()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +20,12 @@ import duckdb
 import polars as pl
 import pytest
 
-from dissectdb.warehouse import shard_reader, views
+from dissectdb.reports.questions import Question
+from dissectdb.warehouse import Warehouse, shard_reader, views
 from dissectdb.warehouse import spark as on_spark
 from dissectdb.warehouse.spark import SparkError, translate
 from dissectdb.warehouse.views import SQL, ViewError
+from tests.sql.test_questions import QUESTIONS, VALUES, warehouses  # noqa: F401 - a fixture
 from tests.support.rows import all_views, dissection_row
 from tests.support.worlds import World
 
@@ -176,12 +178,12 @@ def both(spark: Any, connection: duckdb.DuckDBPyConnection, folder: Path, shown:
     return found
 
 
-def in_order(frame: pl.DataFrame, view: views.View) -> pl.DataFrame:
+def in_order(frame: pl.DataFrame, view: views.View | Question) -> pl.DataFrame:
     """Sorted by the grain, exact columns first, since the last bits of numbers differ."""
     return frame.sort(sorted(view.grain, key=lambda column: frame[column].dtype.is_float()), nulls_last=True)
 
 
-def differences(view: views.View, expected: pl.DataFrame, found: pl.DataFrame) -> list[str]:
+def differences(view: views.View | Question, expected: pl.DataFrame, found: pl.DataFrame) -> list[str]:
     """Where two engines disagree: numbers within 1e-6 are the same, all else has to be equal."""
     if expected.columns != found.columns or expected.height != found.height:
         return [f"{expected.columns} × {expected.height} but {found.columns} × {found.height}"]
@@ -219,6 +221,49 @@ def test_no_number_is_infinite_or_none(view, hard):
     for frame in (hard.duckdb[view.name], hard.spark[view.name]):
         numbers = frame.select(pl.selectors.float())
         assert [column.name for column in numbers if not column.is_finite().all()] == []
+
+
+# ---------------------------------------------------------------- questions
+
+
+@pytest.fixture(scope="module")
+def answers(
+    spark: Any,
+    warehouses: list[Warehouse],  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """The answer to every question on DuckDB and on Spark, from the first warehouse and dissection that has one.
+
+    Both engines read the rows of DuckDB's views, which the tests above compare, so that Spark computes no view again.
+    """
+    found: dict[str, tuple[pl.DataFrame, pl.DataFrame]] = {}
+    left = {name: question for name, question in QUESTIONS.items() if question.engine is None}
+    for warehouse in warehouses:
+        for shown in ("null", "1"):
+            warehouse.connection.execute(f"set variable dissection = {shown}")
+            expected = {name: warehouse.rows(question.with_values(**VALUES)) for name, question in left.items()}
+            answered = {name: question for name, question in left.items() if len(expected[name])}
+            left = {name: question for name, question in left.items() if name not in answered}
+            register(spark, warehouse, answered.values(), tmp_path_factory.mktemp("answers"))
+            for name, question in answered.items():
+                rows = spark.sql(translate(question.with_values(**VALUES))).toArrow()
+                found[name] = expected[name], pl.from_arrow(rows)
+    assert not left
+    return found
+
+
+def register(spark: Any, warehouse: Warehouse, questions: Iterable[Question], folder: Path) -> None:
+    """Give Spark the rows of each table and view that the questions read."""
+    texts = "\n".join(question.sql for question in questions)
+    for name in (*TABLES, *(view.name for view in all_views())):
+        if re.search(rf"\b{name}\b", texts):
+            warehouse.rows(f"select * from {name}").write_parquet(folder / f"{name}.parquet")
+            spark.read.parquet(f"{folder / name}.parquet").createOrReplaceTempView(name)
+
+
+@pytest.mark.parametrize("name", [name for name, question in QUESTIONS.items() if question.engine is None])
+def test_a_question_has_the_same_answer_on_spark(name, answers):
+    assert differences(QUESTIONS[name], *answers[name]) == []
 
 
 # ---------------------------------------------------------------- each trap by itself

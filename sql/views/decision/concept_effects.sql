@@ -1,5 +1,6 @@
 -- What the network needs the neurons of a concept for: all of them silenced at once, beside as many random ones.
 -- grain: ablation_id, class
+-- public
 --
 -- The neurons are a layer's interpretable ones with that label. delta_accuracy and delta_loss are for the images of a
 -- class, with the neurons silenced less without; random_… are means over random sets of the same size. excess: how many

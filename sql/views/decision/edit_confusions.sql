@@ -1,5 +1,6 @@
 -- What a network takes the images of a class for, before an edit and after it.
 -- grain: edit_id, split_id, true_class, predicted_class
+-- public
 --
 -- Pairs that occur neither before nor after have no row.
 

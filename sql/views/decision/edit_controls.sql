@@ -1,5 +1,6 @@
 -- Where an edit lies among its controls, which do as much to the layer without its labels.
 -- grain: edit_id, split_id, control
+-- public
 --
 -- control: all (every neuron by the factor), random (the same scales on other neurons), matched (on neurons of about
 -- the same weight norm), shuffled (the same rule on labels of shuffled images), bias (biases scaled instead).

@@ -1,5 +1,6 @@
 -- The images whose class an edit changed.
 -- grain: edit_id, image_id
+-- public
 --
 -- kind: gained (came right), lost (came wrong), other (wrong before and after). Where the true class is not
 -- known, or is no output of the network, it is NULL.

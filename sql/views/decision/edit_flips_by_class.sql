@@ -1,5 +1,6 @@
 -- For each true class, how many of its images an edit changed, and which way.
 -- grain: edit_id, split_id, true_class
+-- public
 
 select
     edit_id,

@@ -1,5 +1,6 @@
 -- Behind the images whose class a chosen edit changed: the concepts of the neurons that changed it most.
 -- grain: edit_id, split_id, concept
+-- public
 --
 -- A neuron speaks for an image when it is among the few with the largest contributions to the new class (edit_causes);
 -- an image counts once for each concept that speaks for it. contribution is the mean over these neurons and images.

@@ -1,5 +1,6 @@
 -- The edits that were tried, best first, on each split: the one of rank 1 is what a search on that split chooses.
 -- grain: edit_id, split_id
+-- public
 --
 -- More right images are better; of equals the smaller loss, then the one that was tried first. Controls do not take part.
 

@@ -1,5 +1,6 @@
 -- What each edit did to the network's predictions on a split, and whether to believe it.
 -- grain: edit_id, split_id
+-- public
 --
 -- p_mcnemar: McNemar's exact test on the images gained and lost: has anything changed?
 -- percentile, p_random: where the edit lies among random ones, and how often such a one does as well (edit_controls).

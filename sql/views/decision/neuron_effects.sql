@@ -1,5 +1,6 @@
 -- What the network needs each neuron for: how the images of a class fare when its output is set to 0.
 -- grain: ablation_id, class, dissection_id
+-- public
 --
 -- delta_accuracy and delta_loss are with the neuron silenced less without; low to high and loss_low to loss_high are
 -- normal 95 % intervals over the images. class NULL: over all classes. The newest measurement of a neuron on a split

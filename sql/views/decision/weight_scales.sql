@@ -1,5 +1,6 @@
 -- What an edit multiplies the weight row of each neuron of its layers by.
 -- grain: edit_id, layer, unit
+-- public
 --
 -- paper: neurons whose score is above the edit's tau by factor, all others by 1 / factor_down. calibrated: the same for
 -- labels that chance does not explain. weight_l1: for weight rows with an L1 norm above the mean of the layer.

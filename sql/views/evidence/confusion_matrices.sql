@@ -1,5 +1,6 @@
 -- What each network takes the images of a class for.
 -- grain: network_id, split_id, true_class, predicted_class
+-- public
 --
 -- share is of the images with that true class. Pairs that never occur have no row. is_correct: NULL where the true class
 -- is no output of the network, so that no answer could be right.

@@ -1,5 +1,6 @@
 -- What each dissection looked at, in names and counts.
 -- grain: dissection_id
+-- public
 
 with
 

@@ -1,5 +1,6 @@
 -- How often each network is right, per split, over the images whose class is one of its outputs.
 -- grain: network_id, split_id
+-- public
 --
 -- num_unknown: the other images, which have no class or one that is no output. Where there are only such, it is not
 -- known how many are right.

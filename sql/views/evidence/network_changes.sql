@@ -1,5 +1,6 @@
 -- How often two networks are right about the same images, per split, and whether that differs.
 -- grain: network_id, other_network_id, split_id
+-- public
 --
 -- Over the images with predictions of both whose class is an output of both. gained: images that only the other network gets
 -- right; lost: that only the first does; changed: to which they give different classes, right or wrong.

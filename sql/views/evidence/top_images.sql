@@ -1,5 +1,6 @@
 -- The images that activate each neuron most, with their true and predicted class.
 -- grain: network, layer, unit, rank, dissection_id
+-- public
 --
 -- is_correct: whether the network is right about the image; NULL where that is not known.
 -- Only images that the neuron fires on; all of a dead one are alike.

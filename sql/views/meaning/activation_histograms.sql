@@ -1,5 +1,6 @@
 -- How a neuron's activations are spread over the images of each class, in bars of equal width.
 -- grain: neuron_id, class, low, dissection_id
+-- public
 --
 -- Twenty bars from the neuron's lowest to its highest activation on the probing set; empty ones have no row. class is
 -- the true one, NULL where there is none. A neuron that is constant has one bar, without width. Ask for some neurons,

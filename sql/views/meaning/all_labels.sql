@@ -1,5 +1,6 @@
 -- The label of each neuron in every dissection of the warehouse, not only in the one that the other views show.
 -- grain: network, layer, unit, dissection_id
+-- public
 --
 -- A dissection is told from another by its scorer, concept set, CLIP, images and settings; shown marks that of the other
 -- views. A dead neuron keeps its row, without a label.

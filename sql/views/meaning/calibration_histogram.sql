@@ -1,5 +1,6 @@
 -- How the z of a layer's labels is spread, beside what chance alone would give.
 -- grain: network, layer, low, dissection_id
+-- public
 --
 -- Forty bars of equal width cover the z of the whole dissection; a layer has all of them, empty ones too. expected: of
 -- as many neurons that have nothing to do with the images how many would lie there, by the steps of null_quantiles.

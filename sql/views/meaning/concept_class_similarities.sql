@@ -1,5 +1,6 @@
 -- How near CLIP puts each concept of a set to each class, beside the classes that the set says it stands for.
 -- grain: clip_id, concept_id, class
+-- public
 --
 -- A concept whose rank 1 is not mapped is worth a second look: its text is nearer to a class that it does not
 -- stand for. Similarities are cosines of text embeddings and compare within a concept, not across concepts.

@@ -1,5 +1,6 @@
 -- Among the neurons of a layer that are right, how many carry each concept.
 -- grain: network, layer, concept, dissection_id
+-- public
 --
 -- A neuron is right when more than half of its best images belong to a class of its label.
 

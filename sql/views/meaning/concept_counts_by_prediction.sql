@@ -1,5 +1,6 @@
 -- Behind the correct predictions of each class: in how many images each concept was active.
 -- grain: network, layer, concept, class, dissection_id
+-- public
 --
 -- share is of the correctly classified images of the class, low to high its Wilson 95 % interval; lift is that
 -- share over the share among the wrongly classified images of the class (NULL where that one is zero).

@@ -1,5 +1,6 @@
 -- Labels that say the same of the images: which commoner label each one runs along with.
 -- grain: concept, dissection_id
+-- public
 --
 -- The sixty concepts that most neurons have as their label, by the correlation of their cosines over the first 2,000
 -- sound images. leader: the commonest of them with which the correlation is at least 0.8, the concept itself included.

@@ -1,5 +1,6 @@
 -- The label of each neuron in one dissection beside its label in another, for every two dissections.
 -- grain: dissection_id, other_dissection_id, layer, unit
+-- public
 --
 -- The two are of the same network, or of networks of which one is an edit of the other or both are of a third: unit 7 of
 -- one network has nothing to do with unit 7 of another. Neurons are matched by their module, how it was recorded, and

@@ -1,5 +1,6 @@
 -- How many neurons of a layer keep their label from one dissection to another, and how many chance would keep.
 -- grain: dissection_id, other_dissection_id, layer
+-- public
 --
 -- Of the neurons that both dissections know, num_labelled have labels in both that can be compared; shares of equal
 -- labels are of these, and NULL where there are none, as between concept sets that share no concept.

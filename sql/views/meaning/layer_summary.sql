@@ -1,5 +1,6 @@
 -- How much of each layer CLIP can put a word to, and how often that word is right.
 -- grain: network, layer, dissection_id
+-- public
 --
 -- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without a single
 -- interpretable neuron keeps its row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead and sparse

@@ -1,5 +1,6 @@
 -- Of each neuron's best images, the share whose true class is one that its label stands for.
 -- grain: network, layer, unit, dissection_id
+-- public
 --
 -- NULL where the label stands for no class of the images, or the images have none.
 

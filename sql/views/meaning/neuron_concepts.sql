@@ -1,5 +1,6 @@
 -- What each neuron responds to: its label, the runner-up, and whether the label is to be believed.
 -- grain: network, layer, unit, dissection_id
+-- public
 
 select
     named_neurons.network,

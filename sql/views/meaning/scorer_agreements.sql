@@ -1,5 +1,6 @@
 -- Where two scorers give a neuron different labels, and where the same: pairs of dissections that differ in the scorer.
 -- grain: neuron_id, dissection_id, other_dissection_id
+-- public
 --
 -- The pairs ask the same network, probing images, CLIP and concepts; the scorer whose name comes first stands first. A
 -- dead neuron has no row.

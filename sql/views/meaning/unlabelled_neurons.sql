@@ -1,5 +1,6 @@
 -- The neurons that took no label, and why, in every dissection of the warehouse.
 -- grain: dissection_id, network, layer, unit
+-- public
 --
 -- reason:
 -- dead              the neuron has one value on all images

@@ -1,5 +1,6 @@
 -- Every concept that has a score for a neuron, best first, in the shown dissection.
 -- grain: network, layer, unit, rank, dissection_id
+-- public
 
 select
     named_neurons.network,

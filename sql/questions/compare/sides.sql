@@ -1,0 +1,84 @@
+-- What are the two dissections, A and B, and what were they made from? One row where they are the same.
+-- grain: side
+-- parameters: a, b
+--
+-- Files are named without their folders, because a report is sent to other people. origin_id: the network that both
+-- would have to come from for their neurons to be compared by unit. concepts_in_common: texts that both sets hold.
+
+with
+
+shared_concepts as (
+
+    select concepts.concept
+    from concepts
+    inner join dissections on concepts.concept_set_id = dissections.concept_set_id
+    where dissections.dissection_id in ($a, $b)
+    group by concepts.concept
+    having count(distinct dissections.dissection_id) = 2
+
+),
+
+counted as (
+
+    select count(*) as concepts_in_common
+    from shared_concepts
+
+)
+
+select
+    case when dissection_summary.dissection_id = $a then 'A' else 'B' end as side,
+    dissection_summary.network,
+    dissection_summary.dataset,
+    dissection_summary.probing_split,
+    dissection_summary.images,
+    dissection_summary.images_left_out,
+    dissection_summary.clip,
+    regexp_replace(dissection_summary.clip_weights, '^.*[/\\]', '') as clip_weights,
+    dissection_summary.concept_set,
+    dissection_summary.concepts,
+    dissection_summary.scorer,
+    dissection_summary.engine,
+    dissection_summary.top_k,
+    dissection_summary.rule,
+    dissection_summary.tau,
+    dissection_summary.q_limit,
+    dissection_summary.created_at,
+    dissection_summary.network_id,
+    dissection_summary.dissection_id,
+    regexp_replace(networks.architecture, '^.*[/\\]', '') as architecture,
+    regexp_replace(networks.weights, '^.*[/\\]', '') as weights,
+    parents.name as parent,
+    networks.fingerprint as network_fingerprint,
+    datasets.fingerprint as dataset_fingerprint,
+    clips.fingerprint as clip_fingerprint,
+    concept_sets.fingerprint as concept_set_fingerprint,
+    array_to_string(concept_sets.templates, '; ') as templates,
+    coalesce(parents.parent_network_id, networks.parent_network_id, networks.network_id) as origin_id,
+    dissections.softmax_scale,
+    dissections.prior_weight,
+    dissections.p_first,
+    dissections.p_last,
+    dissections.rank_fraction,
+    dissections.rank_power,
+    dissections.rank_scale,
+    dissections.include_dead,
+    dissections.min_images,
+    dissections.kept_concepts,
+    dissections.null_draws,
+    dissections.bootstraps,
+    dissections.seed,
+    dissections.accuracy_images,
+    dissections.images_neurons,
+    counted.concepts_in_common
+from dissection_summary
+inner join dissections on dissection_summary.dissection_id = dissections.dissection_id
+inner join networks on dissections.network_id = networks.network_id
+inner join splits on dissections.split_id = splits.split_id
+inner join datasets on splits.dataset_id = datasets.dataset_id
+inner join clips on dissections.clip_id = clips.clip_id
+inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id
+left join networks as parents on networks.parent_network_id = parents.network_id
+cross join counted
+where dissection_summary.dissection_id in ($a, $b)
+order by side
+limit 2

@@ -1,0 +1,39 @@
+-- How many neurons of each layer are interpretable by either rule, and how many of their labels pass more tests?
+-- grain: layer
+--
+-- A count of labels is NULL where its test was not run. At most 1,000 layers, five lines of the charts each.
+
+select
+    layer_summary.network,
+    layer_summary.layer,
+    layer_summary.neurons,
+    layer_summary.num_interpretable,
+    layer_summary.num_uninterpretable,
+    layer_summary.overall_accuracy,
+    layer_summary.interpretable_accuracy,
+    layer_summary.uninterpretable_accuracy,
+    layer_summary.proportion_interpretable,
+    layer_summary.num_above_tau,
+    layer_checks.num_calibrated,
+    layer_summary.num_dead,
+    layer_summary.mean_similarity,
+    layer_summary.interpretable_weight_l1,
+    layer_summary.uninterpretable_weight_l1,
+    layer_summary.num_sparse,
+    layer_summary.position,
+    layer_summary.dissection_id,
+    layer_checks.share_above_tau,
+    layer_checks.share_calibrated,
+    layer_checks.num_agreeing,
+    layer_checks.num_within_class,
+    layer_checks.num_unclassed,
+    layer_checks.bootstrap_share,
+    layer_checks.num_robust,
+    layer_checks.share_robust
+from layer_summary
+inner join layer_checks
+    on
+        layer_summary.layer = layer_checks.layer
+        and layer_summary.dissection_id = layer_checks.dissection_id
+order by layer_summary.position, layer_summary.layer
+limit 1000

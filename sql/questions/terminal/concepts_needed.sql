@@ -1,0 +1,8 @@
+-- Which concepts does each class need most: whose silence raises its loss beyond that of random neurons? Two of each class.
+-- grain: layer, class, concept, images
+
+select layer, class, concept, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p, images
+from concept_effects
+where delta_loss > 0
+qualify row_number() over (partition by layer, split, class order by excess desc nulls last, concept) <= 2
+order by layer, class, excess desc

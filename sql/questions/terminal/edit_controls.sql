@@ -1,0 +1,8 @@
+-- How does an edit compare with its controls, on each split and by each kind of control?
+-- grain: split, control
+-- parameters: edit_id
+
+select split, control, draws, lowest, mean, highest, difference, percentile, p
+from edit_controls
+where edit_id = $edit_id
+order by split_id, control

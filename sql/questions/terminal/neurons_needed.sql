@@ -1,0 +1,8 @@
+-- Which single neuron does each class need most: whose silence raises its loss most?
+-- grain: layer, unit, class, images
+
+select layer, unit, concept, class, delta_accuracy, delta_loss, loss_low, loss_high, flips, images
+from neuron_effects
+where class is not null
+qualify row_number() over (partition by layer, split, class order by delta_loss desc, unit) = 1
+order by layer, class

@@ -1,0 +1,23 @@
+-- How many neurons keep their label from one dissection to another, over all layers, and how many chance would keep.
+-- grain: dissection_id, other_dissection_id
+--
+-- The sums of layer_changes. chance_sd: layers are dealt out independently, so their variances add up. num_same_label
+-- and share_same are NULL where no label can be compared.
+
+select
+    nd_total(neurons) as neurons,
+    nd_total(num_labelled) as num_labelled,
+    nd_total(num_same_label) as num_same_label,
+    sum(num_same_label) / nullif(sum(num_labelled), 0) as share_same,
+    sum(same_by_chance) as same_by_chance,
+    sqrt(sum(chance_sd * chance_sd)) as chance_sd,
+    count(share_calibrated) > 0 as is_tested,
+    count(other_share_calibrated) > 0 as is_other_tested,
+    coalesce(nd_total(num_calibrated), 0) as num_calibrated,
+    coalesce(nd_total(other_num_calibrated), 0) as other_num_calibrated,
+    coalesce(nd_total(num_calibrated_in_both), 0) as num_calibrated_in_both,
+    nd_total(num_calibrated_same) as num_calibrated_same,
+    other_dissection_id,
+    dissection_id
+from layer_changes
+group by dissection_id, other_dissection_id

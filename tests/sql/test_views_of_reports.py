@@ -1,0 +1,107 @@
+"""The views that reports read beside the public ones: tests of labels, sums of layers, the edit that is shown."""
+
+# ruff: noqa: C408 - rows read like the tables as dict(layer="conv", …)
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dissectdb.extract.record.blocks import BLOCK
+from dissectdb.extract.record.summaries import KEPT
+from dissectdb.warehouse.views import SQL
+from tests.support.rows import NOON, run_view
+
+
+def label(unit: int, **changes: object) -> dict[str, object]:
+    row = dict(network="net", layer="conv", unit=unit, concept="Smile", similarity=0.5, z=4.0, p=0.001, q=0.01,
+               calibrated=True, z_within_class=None, split_half_agrees=None, bootstrap_share=0.5,
+               dissection_id=1)  # fmt: skip
+    return row | changes
+
+
+LABELS = [
+    label(0, split_half_agrees=True, z_within_class=1.7),
+    label(1, split_half_agrees=True, z_within_class=1.6),
+    label(2, split_half_agrees=False, z_within_class=1.7),
+    label(3, split_half_agrees=True),
+    label(4),
+    label(5, calibrated=False, p=0.9, split_half_agrees=True, z_within_class=3.0),
+    label(6, calibrated=None, p=None, split_half_agrees=True),
+]
+
+
+def test_a_robust_label_passes_chance_and_each_other_test_that_was_run():
+    rows = {row["unit"]: row for row in run_view("label_tests", neuron_concepts=LABELS)}
+    assert [unit for unit, row in sorted(rows.items()) if row["robust"]] == [0, 3]
+    assert [rows[unit]["beats_classes"] for unit in range(4)] == [True, False, True, None]
+    assert [rows[unit]["beats_chance"] for unit in (0, 5, 6)] == [True, False, None]
+    robust = run_view("robust_labels", neuron_concepts=LABELS)
+    assert {row["unit"]: row["tests"] for row in robust} == {0: "q, split_half, within_class", 3: "q, split_half"}
+
+
+def layer(**changes: object) -> dict[str, object]:
+    row = dict(network="net", layer="conv", neurons=8, num_above_tau=2, num_calibrated=5, position=0, dissection_id=1)
+    return row | changes
+
+
+def test_counts_of_a_layer_are_null_where_the_test_was_not_run():
+    [row] = run_view("layer_checks", neuron_concepts=LABELS, layer_summary=[layer()])
+    assert (row["num_agreeing"], row["num_within_class"], row["num_unclassed"]) == (3, 2, 2)
+    assert (row["num_robust"], row["share_robust"], row["share_calibrated"]) == (2, 0.25, 0.625)
+    only_chance = [label(0), label(1, calibrated=False)]
+    [row] = run_view("layer_checks", neuron_concepts=only_chance, layer_summary=[layer()])
+    assert row["num_calibrated"] == 5
+    assert row["num_agreeing"] is row["num_within_class"] is row["num_unclassed"] is row["num_robust"] is None
+    [row] = run_view("layer_checks", neuron_concepts=[label(0, p=None, calibrated=None)], layer_summary=[layer()])
+    assert row["num_calibrated"] is row["share_calibrated"] is None
+
+
+def test_the_changes_of_a_dissection_are_the_sums_of_its_layers():
+    shared = dict(dissection_id=1, other_dissection_id=2, share_calibrated=None,
+                  other_share_calibrated=0.5, num_calibrated=1, other_num_calibrated=2,
+                  num_calibrated_in_both=None, num_calibrated_same=None)  # fmt: skip
+    layers = [
+        shared | dict(layer="a", neurons=4, num_labelled=4, num_same_label=3, same_by_chance=1.5, chance_sd=3.0),
+        shared | dict(layer="b", neurons=6, num_labelled=2, num_same_label=0, same_by_chance=0.5, chance_sd=4.0),
+    ]
+    [row] = run_view("dissection_changes", layer_changes=layers)
+    assert (row["neurons"], row["num_labelled"], row["num_same_label"]) == (10, 6, 3)
+    assert (row["share_same"], row["same_by_chance"]) == (0.5, 2.0)
+    assert math.isclose(row["chance_sd"], 5.0)  # the variances add up
+    assert (row["is_tested"], row["is_other_tested"]) == (False, True)
+    assert (row["num_calibrated_in_both"], row["num_calibrated_same"]) == (0, None)
+
+
+@pytest.mark.parametrize(("choices", "shown"), [([], 2), ([1], 1)])
+def test_the_edit_that_was_chosen_is_shown_else_the_newest(choices, shown):
+    edits = [dict(edit_id=edit, dissection_id=1, control=None) for edit in (1, 2)]
+    edits.append(dict(edit_id=3, dissection_id=1, control="random"))
+    outcomes = [dict(edit_id=edit, split_id=split) for edit in (1, 2, 3) for split in (1, 2)]
+    chosen = [dict(edit_id=edit, split_id=1, edits_tried=2, chosen_at=NOON) for edit in choices]
+    [row] = run_view("latest_edits", edits=edits, edit_outcomes=outcomes, edit_choices=chosen)
+    assert (row["edit_id"], row["last_split_id"]) == (shown, 2)
+
+
+# ---------------------------------------------------------------- what two files repeat
+
+
+def test_mcnemars_test_is_the_same_text_wherever_it_stands():
+    """A function would be part of the engine's text, on which every stored view depends; so two views repeat it."""
+    found = []
+    for name in ("decision/edit_results", "evidence/network_changes"):
+        text = (SQL / "views" / f"{name}.sql").read_text(encoding="utf-8")
+        factorials = text[text.index("factorials as (") : text.index("as numbers")]
+        tail = text[text.index("        least(\n            2 * sum(") : text.index("as p_mcnemar")]
+        start = text.index("    inner join factorials as whole")
+        joins = text[start : text.index("    group by", start)]
+        found.append([part.replace("tried.", "counted.") for part in (factorials, tail, joins)])
+    assert found[0] == found[1]
+
+
+def test_the_views_keep_as_many_best_images_as_are_recorded():
+    text = (SQL / "views" / "evidence" / "top_activations.sql").read_text(encoding="utf-8")
+    assert f"nd_kth_highest(activations.value, {KEPT})" in text
+    assert text.rstrip().endswith(f"desc) <= {KEPT}")
+    assert f"order by image_id) <= {BLOCK}\n" in text
