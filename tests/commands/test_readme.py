@@ -186,7 +186,7 @@ def test_every_section_of_the_methods_that_is_cited_exists() -> None:
     sections = set(re.findall(r"^## (§\d+) ", PAGES["docs/methods.md"], re.MULTILINE))
     files = [path for room in ROOMS for end in ("py", "sql", "toml") for path in (ROOT / room).rglob(f"*.{end}")]
     texts = [*PAGES.values(), *(path.read_text(encoding="utf-8") for path in files)]
-    cited = {section for text in texts for section in re.findall(r"methods\.md\)? (§\d+)", text)}
+    cited = {f"§{n}" for text in texts for n in re.findall(r"methods\.md\)?(?: §|,\s+section )(\d+)", text)}
     assert {"§2", "§3", "§6", "§7"} <= cited
     assert cited - sections == set()
 
