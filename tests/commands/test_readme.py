@@ -7,6 +7,8 @@ a fresh checkout. OFFLINE makes these runs small and takes a CLIP that needs no 
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import shlex
@@ -17,18 +19,19 @@ import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 import typer
 
-from dissectdb import ROOT
+from dissectdb import ROOT, pipeline
 from dissectdb.commands import app
 from dissectdb.warehouse import Warehouse
 from dissectdb.warehouse.views import load_views
 from tests.support import commands_page
-from tests.support.worlds import command
+from tests.support.worlds import World, command
 
 REAL = ROOT.parent / "shared" / "data"
 PAGES = {
@@ -196,7 +199,28 @@ def test_the_readme_fits_on_two_screens_and_pictures_are_small() -> None:
     assert all(path.stat().st_size < 300_000 for path in (ROOT / "docs" / "images").iterdir())
 
 
+def test_the_functions_of_the_page_for_notebooks_exist_and_take_these_arguments() -> None:
+    calls = re.findall(r"^\| `pipeline\.(\w+)\((.*)\)` \|", PAGES["docs/python.md"], re.MULTILINE)
+    for name, arguments in calls:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        inspect.signature(getattr(pipeline, name)).bind(*call.args)
+    own = {name for name, found in vars(pipeline).items() if getattr(found, "__module__", "") == pipeline.__name__}
+    defined = {name for name in own if inspect.isfunction(getattr(pipeline, name)) and not name.startswith("_")}
+    inner = {"build_views", "choose_shard", "label", "refuse_broken_contracts"}
+    assert {name for name, _ in calls} == defined - inner
+
+
 # ---------------------------------------------------------------- the pages, run
+
+
+def test_the_example_for_notebooks_runs(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(new_world.folder)
+    [example] = re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/python.md", "exec"), names)
+    assert names["labels"].columns == ["layer", "unit", "concept", "z", "q"]
+    assert len(names["labels"]) > 0
+    assert Path("report.html").exists()
 
 
 def run_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, **offline: str) -> int:
