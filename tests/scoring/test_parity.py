@@ -1,4 +1,4 @@
-"""Our scorers against what CLIP-Dissect's own functions gave; tests/golden/README.md says how that was recorded."""
+"""Our scorers against what CLIP-Dissect's own functions gave; golden/README.md says how that was recorded."""
 
 from __future__ import annotations
 
