@@ -26,7 +26,7 @@ import typer
 from dissectdb import ROOT
 from dissectdb.commands import app
 from dissectdb.warehouse import Warehouse
-from dissectdb.warehouse.views import load_views
+from dissectdb.warehouse.view_files import load_views
 from tests.support import commands_page
 from tests.support.worlds import command
 
