@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dissectdb.did_you_mean import choices
 from dissectdb.warehouse.schema import SQL
+
+if TYPE_CHECKING:
+    from sqlglot.tokens import Token
 
 
 class ViewError(ValueError):
@@ -69,10 +73,11 @@ def _load_views(folder: Path) -> list[View]:
 
 
 def _read(path: Path) -> View:
-    import sqlglot
     from sqlglot import exp
+    from sqlglot.dialects import DuckDB
+    from sqlglot.errors import SqlglotError
 
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8").strip()
     header = [line.removeprefix("--").strip() for line in text.split("\n\n", 1)[0].splitlines()]
     # The title is the first sentence: the lines before the grain.
     title = " ".join(header[: next((i for i, line in enumerate(header) if line.startswith("grain:")), 1)])
@@ -80,8 +85,8 @@ def _read(path: Path) -> View:
     if not text.startswith("-- ") or grain is None:
         raise ViewError(f"{path}: a view starts with a line that says what a row is, then '-- grain: columns'")
     try:
-        [tree] = sqlglot.parse(text, dialect="duckdb")
-    except (sqlglot.errors.SqlglotError, ValueError) as error:
+        [tree] = DuckDB().parser().parse(_tokens(text), text)
+    except (SqlglotError, ValueError) as error:
         raise ViewError(f"{path}: not one SELECT: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, exp.Query):
         raise ViewError(f"{path}: not one SELECT")
@@ -90,7 +95,7 @@ def _read(path: Path) -> View:
     stored = re.search(rf"^-- materialized: table{by}$", text, re.MULTILINE)
     return View(
         name=path.stem,
-        sql=text.strip(),
+        sql=text,
         title=title,
         grain=tuple(column.strip() for column in grain[1].split(",")),
         materialized=stored is not None,
@@ -121,9 +126,13 @@ def engine_functions() -> str:
     return (SQL / "engines" / "duckdb.sql").read_text(encoding="utf-8")
 
 
-@cache
 def statement(text: str) -> str:
     """Return the SQL without comments and layout: its tokens as they are written, with one space between two."""
-    import sqlglot
+    return " ".join(text[token.start : token.end + 1] for token in _tokens(text))
 
-    return " ".join(text[token.start : token.end + 1] for token in sqlglot.tokenize(text, dialect="duckdb"))
+
+@cache  # parsing a view and comparing its statement need the same tokens, and splitting all views takes 0.1 s
+def _tokens(text: str) -> list[Token]:
+    from sqlglot.dialects import DuckDB
+
+    return DuckDB().tokenize(text)
