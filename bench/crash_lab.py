@@ -39,7 +39,7 @@ from dissectdb.commands import app, terminal  # noqa: F401, for the forks
 from dissectdb.extract.models import batches
 from dissectdb.extract.record import blocks
 from dissectdb.extract.scoring import labels  # noqa: F401, for the forks
-from dissectdb.warehouse import views
+from dissectdb.warehouse.view_files import load_views
 from tests.support import worlds
 
 # When and how long. Everything else must be equal, surrogate ids and counts of commits too.
@@ -286,7 +286,7 @@ class Lab:
         self.folder = folder
         self.references: dict[str, dict[str, str]] = {}
         self.events: dict[str, list[Event]] = {}
-        views.load_views()  # once, for all forks
+        load_views()  # once, for all forks
         made = fork(lambda pipe: make_study(folder / "before extract"), folder / "making")
         assert made.code == 0, made.err
         names = [*COMMANDS, "the end"]

@@ -36,7 +36,7 @@ from dissectdb.extract import study
 from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
 from dissectdb.extract.scoring import labels
 from dissectdb.warehouse import Warehouse, exchange, spark
-from dissectdb.warehouse.views import Built
+from dissectdb.warehouse.view_tables import Built
 
 SMALLEST, DIMENSIONS, CONCEPTS, CLASSES = 25_000, 64, 25, 10
 DEAD = 100  # one neuron in so many is constant

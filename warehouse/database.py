@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from dissectdb.warehouse import contracts, guard, migrations, resources, views
+from dissectdb.warehouse import contracts, guard, migrations, resources, view_files, views
 from dissectdb.warehouse.errors import (
     OutOfMemory,
     WarehouseError,
@@ -34,6 +34,9 @@ from dissectdb.warehouse.errors import (
 )
 from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
 from dissectdb.warehouse.locking import LINGER, HeldFile
+from dissectdb.warehouse.schema import SQL
+from dissectdb.warehouse.transactions import transaction
+from dissectdb.warehouse.view_tables import Built
 
 SCHEMA_VERSION = 3
 
@@ -186,7 +189,7 @@ class Warehouse:
             return polars.DataFrame(Stream(connection.sql(query, params=dict(parameters or {}))))
         except duckdb.CatalogException as error:
             missing = re.search(r"name (\w+) does not exist", str(error))
-            if not missing or missing[1] not in {view.name for view in views.load_views()}:
+            if not missing or missing[1] not in {view.name for view in view_files.load_views()}:
                 raise
             way = f"dissectdb build --warehouse {self.path}"
             raise WarehouseError(f"{self.path} was built without the view {missing[1]}; run {way}") from error
@@ -263,7 +266,7 @@ class Warehouse:
 
         conditions: table → SQL, with $name for a parameter.
         """
-        with self.use() as connection, views.transaction(connection):
+        with self.use() as connection, transaction(connection):
             for table, condition in conditions.items():
                 rows = f"from {table} where {condition}"
                 if connection.execute(f"select 1 {rows} limit 1", dict(parameters)).fetchall():
@@ -329,17 +332,17 @@ class Warehouse:
             except BaseException as error:
                 failures.append(error)
 
-    def build(self, **options: Any) -> Iterator[views.Built]:
+    def build(self, **options: Any) -> Iterator[Built]:
         """Rebuild what is stale; options as in views.build."""
         try:
             yield from views.build(
                 self.use,
-                views.load_views(),
+                view_files.load_views(),
                 slice_size=lambda: self._file.resources.slice_size,
                 economize=self._file.economize,
                 **options,
             )
-        except views.ViewError as error:
+        except view_files.ViewError as error:
             refuse_a_full_disk(error, self.path)
             if is_out_of_memory(error):
                 raise OutOfMemory(self._file.too_little(str(error).partition(" could")[0])) from error
@@ -383,19 +386,19 @@ def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:
     """Create missing tables and changed views; write the schema version into a new file."""
-    with views.transaction(connection):
-        connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8"))
+    with transaction(connection):
+        connection.execute((SQL / "tables.sql").read_text(encoding="utf-8"))
         known = connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall()
         if not known:
             values = ["schema_version", str(SCHEMA_VERSION)]
             connection.execute("insert into warehouse_info values (?, ?)", values)
-    views.install(connection, views.load_views())
+    views.install(connection, view_files.load_views())
 
 
 def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> None:
     written: set[str] = set()
     try:
-        with views.transaction(connection):
+        with transaction(connection):
             for table, rows in _pairs(unit):
                 _insert(connection, table, rows)
                 written.add(table)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dissectdb.warehouse import schema, shard_reader, views
+from dissectdb.warehouse import schema, shard_reader, view_files
 from dissectdb.warehouse.database import SCHEMA_VERSION, Warehouse
 from dissectdb.warehouse.errors import WarehouseError, WarehouseUnavailable, refuse_a_full_disk
 
@@ -156,7 +156,7 @@ def import_folder(
             finish(warehouse)
             list(warehouse.build())
         os.replace(half, path)
-    except views.ViewError as error:  # the error holds the failed statement, in many lines
+    except view_files.ViewError as error:  # the error holds the failed statement, in many lines
         raise ExportError(f"{folder}: {str(error).splitlines()[0]}") from error
     finally:
         _delete(half)
@@ -169,7 +169,7 @@ def _computed(folder: Path) -> dict[str, Callable[[], Any]]:
     def reader(place: Path) -> Callable[[], Any]:
         return lambda: pyarrow.dataset.dataset(place, format="parquet").scanner(batch_size=ROWS_AT_ONCE).to_reader()
 
-    known = [view.name for view in views.load_views() if view.materialized]
+    known = [view.name for view in view_files.load_views() if view.materialized]
     places = {name: folder / f"{name}.parquet" for name in known}
     return {name: reader(place) for name, place in places.items() if place.exists()}
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import duckdb
 
-from dissectdb.warehouse import views
+from dissectdb.warehouse.schema import SQL
+from dissectdb.warehouse.transactions import transaction
 
-FOLDER = views.SQL / "migrations"
+FOLDER = SQL / "migrations"
 
 
 def is_known(version: int, wanted: int) -> bool:
@@ -39,7 +40,7 @@ def keep_copy(path: Path, version: int) -> Path:
 
 def migrate(connection: duckdb.DuckDBPyConnection, version: int, wanted: int) -> None:
     """Run all migrations between two schemas in one transaction."""
-    with views.transaction(connection):
+    with transaction(connection):
         for step in range(version + 1, wanted + 1):
             connection.execute((FOLDER / f"{step}.sql").read_text(encoding="utf-8"))
         connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(wanted)])

@@ -27,7 +27,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from dissectdb.warehouse.views import SQL, Built, View, ViewError, load_views, with_inputs
+from dissectdb.warehouse.schema import SQL
+from dissectdb.warehouse.view_files import View, ViewError, load_views, with_inputs
+from dissectdb.warehouse.view_tables import Built
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -52,7 +52,7 @@ def say(text: str) -> None:
 
 def public_views() -> pl.DataFrame:
     """The views that users query, each with the sentence that says what a row of it is."""
-    from dissectdb.warehouse.views import load_views
+    from dissectdb.warehouse.view_files import load_views
 
     views = sorted((view.name, view.title) for view in load_views() if view.public)
     return pl.DataFrame(views, schema=["view", "one row is"], orient="row")

@@ -82,9 +82,9 @@ def compile_(
 
     Example: dissectdb compile --dialect spark > views.sql
     """
-    from dissectdb.warehouse import spark, views
+    from dissectdb.warehouse import spark, view_files
 
-    all_views = views.load_views()
-    names = views.with_inputs(all_views, select) if select else {view.name for view in all_views}
+    all_views = view_files.load_views()
+    names = view_files.with_inputs(all_views, select) if select else {view.name for view in all_views}
     for statement in spark.compile([view for view in all_views if view.name in names], dialect):
         print(f"{statement};\n")

@@ -1,5 +1,5 @@
--- A row is an effect with more changed images than its class has, or a change of loss that is not a number; or, without
--- a class, an ablation whose images are not those of its classes.
+-- A row is an effect with more changed images than its class has, or with a change of loss that is not a number. A row
+-- without a class is an ablation whose images are not those of its classes.
 
 select
     ablation_id,

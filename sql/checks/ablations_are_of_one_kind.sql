@@ -1,5 +1,5 @@
--- A row is an ablation that is not of exactly one neuron, one concept or random neurons, or is of a layer of another
--- network; or one of a concept or several neurons without the dissection whose labels it used.
+-- A row is an ablation that is not of exactly one neuron, one concept or a set of random neurons, that is of a layer
+-- of another network, or that is of several neurons without the dissection whose labels it used.
 
 select
     ablations.ablation_id,

@@ -1,4 +1,4 @@
--- A row is a neuron with activations that are NULL, NaN or infinite: they would sort to the top of its images.
+-- A row is a neuron with activations that are NULL, NaN or infinite: they would be sorted to the top of its images.
 -- cheap: no
 
 select neuron_id, count(*) as activations

@@ -1,8 +1,8 @@
 -- A row is a layer with neurons whose activations over a split are not exactly one for each image of its blocks.
 --
--- Blocks cover the images without a defect in order of position, so the expected images are the first ones. Their
--- count and the sum and sum of squares of their places are compared, because a list of 290 million pairs would not fit
--- into memory. A neuron with sums may have no activations at all: a run need not store them.
+-- Blocks cover the images without a defect in order of position, so the first images are expected. Their number and
+-- the sum and sum of squares of their positions are compared, because a list of 290 million pairs would not fit into
+-- memory. A neuron with sums may have no activations at all, since a run need not store them.
 -- cheap: no
 
 with

@@ -1,4 +1,4 @@
--- A row is a neuron with sums over a block of images that is not in the ledger, or has another number of images there.
+-- A row is a neuron with sums over a block that is not in the ledger, or whose number of images differs there.
 
 with
 

@@ -1,6 +1,6 @@
--- A row is a neuron with too many or too few best images of its blocks, or whose highest activation is not among them.
+-- A row is a neuron with too many or too few top images of its blocks, or whose highest activation is not among them.
 --
--- A block with sums has 256 best images, or all of its images if it has fewer; a block without sums has none.
+-- A block with sums has 256 top images, or all of its images if it has fewer. A block without sums has none.
 -- cheap: no
 
 with

@@ -1,5 +1,5 @@
--- A row is a control without its edit, an edit that is not a control and names one, a control of a control, or a
--- control of an edit of another network, dissection or layer.
+-- A row is a control without its edit, an edit that names another edit but is not a control, a control of a control,
+-- or a control of an edit of another network, dissection or layer.
 
 select
     edits.edit_id,

@@ -1,4 +1,4 @@
--- A row is an image with a defect that has activations, embeddings or predictions all the same.
+-- A row is an image with a defect that has activations, embeddings or predictions.
 -- cheap: no
 
 with

@@ -1,4 +1,4 @@
--- A row is a concept of a dissection without an embedding by its CLIP: no neuron could get it as its label.
+-- A row is a concept of a dissection without an embedding by its CLIP: it could not become a label.
 
 select
     dissections.dissection_id,

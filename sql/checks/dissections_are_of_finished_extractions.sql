@@ -1,6 +1,6 @@
--- A row is a dissection whose image embeddings or predictions are not finished, or that has no finished layer.
+-- A row is a dissection without a finished layer, or whose image embeddings or predictions are not finished.
 --
--- A network without classes came from arrays, which may hold no predictions.
+-- A network without classes was imported from arrays, which may contain no predictions.
 
 with
 

@@ -1,5 +1,5 @@
--- A row is a dissection whose scores no view computes: it asks the views for a scorer, or it names an engine or a rule,
--- that they do not have. Its results would be empty.
+-- A row is a dissection with a scorer that the views do not compute, or with an unknown engine or rule: its results
+-- would be empty.
 
 select dissection_id, scorer, engine, rule
 from dissections

@@ -1,6 +1,6 @@
--- A row is a dissection that asks for more images or neurons than the views keep, or for fewer than one.
+-- A row is a dissection that needs more images or neurons than the views keep, or fewer than one.
 --
--- top_activations keeps 256 images per neuron, image_concepts 20 neurons per image.
+-- top_activations keeps 256 images per neuron, image_concepts keeps 20 neurons per image.
 
 select dissection_id, top_k, min_images, accuracy_images, images_neurons
 from dissections

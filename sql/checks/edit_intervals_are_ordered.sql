@@ -1,5 +1,5 @@
--- A row is an interval whose end lies before its start, beyond what accuracy can change by, or is not a number; or an
--- interval of losses with one end only.
+-- A row is an interval whose end is before its start, that is outside the possible changes of accuracy, that is not a
+-- number, or that has one end only.
 
 select edit_id, split_id, low, high, loss_low, loss_high
 from edit_intervals

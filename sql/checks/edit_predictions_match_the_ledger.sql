@@ -1,6 +1,6 @@
 -- A row is an edit whose predictions over a split are not exactly one for each image of its blocks in the ledger.
 --
--- Compared as in activations_match_the_ledger, because a search stores millions of predictions.
+-- The comparison is as in activations_match_the_ledger, because a search stores millions of predictions.
 
 with
 

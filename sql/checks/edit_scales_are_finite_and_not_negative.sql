@@ -1,4 +1,4 @@
--- A row is a scale of weights or biases that is negative, NaN or infinite; zero is allowed, it silences a neuron.
+-- A row is a scale of weights or biases that is negative, NaN or infinite. Zero is allowed: it silences a neuron.
 
 select edit_id, neuron_id, scale, bias_scale
 from edit_scales

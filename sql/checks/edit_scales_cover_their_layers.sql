@@ -1,5 +1,5 @@
--- A row is a layer whose neurons an edit does not scale exactly once each, that the edit does not name, or that is of
--- another network; or, without a layer, an edit that scales nothing.
+-- A row is a layer of another network, a layer that the edit does not name, or a layer whose neurons the edit does not
+-- scale exactly once each. A row without a layer is an edit that scales nothing.
 
 with
 

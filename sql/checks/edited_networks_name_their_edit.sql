@@ -1,5 +1,6 @@
 -- A row is an edited network without its original, with another original than its edit has, or one of several networks
--- of one edit. A network with an original and no edit is fine: it was edited here and then probed by itself.
+-- of one edit. A network with an original and without an edit is allowed: it was edited here and later probed by
+-- itself.
 
 select
     networks.network_id,

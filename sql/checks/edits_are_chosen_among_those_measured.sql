@@ -1,4 +1,5 @@
--- A row is a choice of a control, of an edit that was not measured on the whole split, or among more edits than exist.
+-- A row is a chosen edit that is a control, that was not measured on the whole split, or that was chosen among more
+-- edits than exist.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is an edit of another network than its dissection is of.
+-- A row is an edit of a network other than that of its dissection.
 
 select
     edits.edit_id,

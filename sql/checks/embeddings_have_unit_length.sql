@@ -1,4 +1,4 @@
--- A row is an embedding whose length is not one, or that holds something other than numbers: its cosines would be
+-- A row is an embedding whose length is not one, or that contains values that are not numbers: its cosines would be
 -- wrong.
 
 with

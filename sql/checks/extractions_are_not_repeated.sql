@@ -1,4 +1,4 @@
--- A row is something that was computed over a split more than once, so that its rows are stored more than once.
+-- A row is a result that was computed over a split more than once, so that its rows are stored more than once.
 
 select
     target,

@@ -1,4 +1,4 @@
--- A row is a content that was entered more than once, although its fingerprint was known.
+-- A row is a fingerprint that several entries of a table share, so that the same content is stored more than once.
 
 select 'datasets' as table_name, fingerprint, count(*) as times
 from datasets

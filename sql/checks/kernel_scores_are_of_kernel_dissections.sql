@@ -1,4 +1,4 @@
--- A row is a dissection that both the views and a kernel have scored, so that its scores would count twice.
+-- A row is a dissection that both the views and the kernel have scored, so that its scores would count twice.
 
 select distinct kernel_scores.dissection_id, dissections.engine
 from kernel_scores

@@ -1,4 +1,4 @@
--- A row is a layer whose summary does not add up to its neurons, or has a share outside of 0 to 1.
+-- A row is a layer whose summary does not add up to its neurons, or that has a share outside of 0 to 1.
 
 with
 

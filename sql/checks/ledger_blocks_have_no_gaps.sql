@@ -1,4 +1,4 @@
--- A row is an extraction, or an edit over a split, whose blocks are not 0, 1, 2, … or repeat, or lack images.
+-- A row is an extraction, or an edit on a split, whose blocks are not 0, 1, 2, …, are repeated, or are empty.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is an extraction, or an edit, over more images than its split has without a defect.
+-- A row is an extraction, or an edit, with more images than its split has without a defect.
 
 with
 

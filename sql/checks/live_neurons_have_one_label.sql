@@ -1,8 +1,8 @@
--- A row is a live neuron without exactly one label, or a dead or sparse one with a label.
+-- A row is a live neuron without exactly one label, or a dead or sparse neuron with a label.
 --
--- rank_reorder alone may have no score for a live neuron, whose best images are all equally active or unlike all
--- concepts; such a neuron has no label. Nor has one with the same score for every concept, one of a layer that the kernel
--- has not scored yet (unlabelled_layers), or one whose labels are not built.
+-- A live neuron may lack a label in these cases: it has the same score for every concept; its labels are not built;
+-- the kernel has not scored its layer yet (unlabelled_layers); or the scorer is rank_reorder, and its top images are
+-- all equally active or unlike all concepts, so that it has no scores.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is a layer whose neurons are not units 0, 1, 2, … with ids that follow each other.
+-- A row is a layer whose neurons are not units 0, 1, 2, … with consecutive ids.
 
 select
     layer_id,

@@ -1,4 +1,4 @@
--- A row is a step of a null distribution whose p is not a probability above 0, or does not fall as z rises.
+-- A row is a step of a null distribution whose p is not a probability above 0, or is not smaller at a higher z.
 
 with
 

@@ -1,4 +1,5 @@
--- A row is a stored order in which a place is missing or repeated, or a rank_reorder of the views that has no order.
+-- A row is a stored order in which a position is missing or repeated, or a rank_reorder dissection without stored
+-- orders.
 
 with
 

@@ -1,4 +1,4 @@
--- A row is a picture that occurs several times in a dataset without being marked as a repeat.
+-- A row is a picture that occurs several times in a dataset and is not marked as a repeat.
 
 select
     splits.dataset_id,

@@ -1,4 +1,4 @@
--- A row is an opening of a split for a control, or for an edit that was not chosen on another split.
+-- A row is a split that was opened for a control, or for an edit that was not chosen on another split.
 
 select
     split_openings.edit_id,

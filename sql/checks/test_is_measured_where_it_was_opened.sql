@@ -1,5 +1,5 @@
--- A row is an edit, or the network that it made, that was measured on test images without an opening for it; the
--- controls of an edit need the opening of the edit.
+-- A row is an edit, or the network made from it, that was measured on test images although the test split was not
+-- opened for it. The controls of an edit need the opening of the edit.
 
 with
 

@@ -1,31 +1,31 @@
--- The nd_ functions: all that the views need beyond the SQL that every engine shares, once per engine.
+-- The nd_ functions in DuckDB: what the views need beyond the SQL that all engines share.
 
 create or replace macro nd_dot(a, b) as list_dot_product(a, b);
 
--- An aggregate: the x of the k rows of largest key, as a list, largest first; k is a constant. One pass with a small
--- heap a group, where a window sorts.
+-- An aggregate: the x of the k rows with the largest key, as a list, largest first; k is a constant. One pass with a
+-- small heap per group; a window would sort.
 create or replace macro nd_highest_by(x, key, k) as arg_max(x, key, k);
 
--- An aggregate: the kth highest x; NULL where there are fewer.
+-- An aggregate: the kth highest x; NULL if there are fewer.
 create or replace macro nd_kth_highest(x, k) as max(x, k)[k];
 
 -- The first n elements of a list.
 create or replace macro nd_first(elements, n) as elements[1:n];
 
--- The dissection that a session names: set variable dissection = 1; NULL where it names none.
+-- The dissection that the session selects by: set variable dissection = 1; NULL if it selects none.
 create or replace macro nd_named_dissection() as cast(getvariable('dissection') as integer);
 
 -- Whether an element is in a list.
 create or replace macro nd_contains(elements, element) as list_contains(elements, element);
 
--- An aggregate: the sum of whole numbers, as one that programs have a type for.
+-- An aggregate: the sum of whole numbers, as bigint: DuckDB's hugeint has no type in other programs.
 create or replace macro nd_total(x) as cast(sum(x) as bigint);
 
--- An aggregate: the texts x in one line, in the order of the numbers `place`.
+-- An aggregate: the texts x, joined by commas, in the order of the numbers `place`.
 create or replace macro nd_joined(x, place) as string_agg(x, ', ' order by place);
 
 -- A whole number as text.
 create or replace macro nd_digits(n) as cast(n as varchar);
 
--- A name without what people write one way or another: case, spaces, underscores, hyphens.
+-- A name in lower case without spaces, underscores and hyphens, to match names that are spelled differently.
 create or replace macro nd_name_key(x) as lower(replace(replace(replace(x, ' ', ''), '_', ''), '-', ''));

@@ -1,10 +1,10 @@
--- The nd_ functions in Spark's words, Spark 4.2 or newer. A function of Spark's own cannot hold an aggregate, so these
--- are never made: warehouse/spark.py puts each in the place of its calls. What stands before them is run first.
+-- The nd_ functions in Spark 4.2 or newer. A SQL function of Spark cannot contain an aggregate, so these are never
+-- created: warehouse/spark.py replaces each call by the body of its function. It runs the statements before them first.
 
 declare or replace variable dissection int;
 
--- Rounded to a float at every step, from the first element on, as DuckDB does it (a fused multiply-add): a softmax of
--- scaled cosines would make much of other last bits.
+-- Rounded to a float at every step, from the first element on, as in DuckDB (a fused multiply-add): a softmax of scaled
+-- cosines would magnify a difference in the last bits.
 create or replace macro nd_dot(a, b) as
     aggregate(
         zip_with(a, b, (x, y) -> cast(x as double) * cast(y as double)),
@@ -12,16 +12,16 @@ create or replace macro nd_dot(a, b) as
         (total, product) -> cast(total + product as float)
     );
 
--- An aggregate: the x of the k rows of largest key, as a list, largest first; k is a constant.
+-- An aggregate: the x of the k rows with the largest key, as a list, largest first; k is a constant.
 create or replace macro nd_highest_by(x, key, k) as max_by(x, key, k);
 
--- An aggregate: the kth highest x; NULL where there are fewer.
+-- An aggregate: the kth highest x; NULL if there are fewer.
 create or replace macro nd_kth_highest(x, k) as get(max_by(x, x, k), k - 1);
 
 -- The first n elements of a list.
 create or replace macro nd_first(elements, n) as slice(elements, 1, n);
 
--- The dissection that a session names: set variable dissection = 1; NULL where it names none.
+-- The dissection that the session selects by: set variable dissection = 1; NULL if it selects none.
 create or replace macro nd_named_dissection() as session.dissection;
 
 -- Whether an element is in a list.
@@ -30,12 +30,12 @@ create or replace macro nd_contains(elements, element) as array_contains(element
 -- An aggregate: the sum of whole numbers.
 create or replace macro nd_total(x) as sum(x);
 
--- An aggregate: the texts x in one line, in the order of the numbers `place`.
+-- An aggregate: the texts x, joined by commas, in the order of the numbers `place`.
 create or replace macro nd_joined(x, place) as
     array_join(transform(array_sort(collect_list(named_struct('first', place, 'second', x))), each -> each.second), ', ');
 
 -- A whole number as text.
 create or replace macro nd_digits(n) as cast(n as string);
 
--- A name without what people write one way or another: case, spaces, underscores, hyphens.
+-- A name in lower case without spaces, underscores and hyphens, to match names that are spelled differently.
 create or replace macro nd_name_key(x) as lower(replace(replace(replace(x, ' ', ''), '_', ''), '-', ''));

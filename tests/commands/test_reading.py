@@ -18,7 +18,8 @@ import typer
 
 from dissectdb import ROOT
 from dissectdb.commands import app, terminal
-from dissectdb.warehouse import Warehouse, contracts, views
+from dissectdb.warehouse import Warehouse, contracts
+from dissectdb.warehouse.view_files import load_views
 from tests.support.worlds import World, command
 
 COMMANDS = ("demo", "extract", "build", "query", "modify", "effects", "report", "status", "check", "train")
@@ -251,7 +252,7 @@ def built(done: object) -> list[str]:
 
 
 def test_build_rebuilds_what_is_stale_what_is_selected_or_all(world: World) -> None:
-    everything = {view.name for view in views.load_views() if view.materialized}
+    everything = {view.name for view in load_views() if view.materialized}
     assert built(world.run("build")) == []
     with Warehouse(world.warehouse) as opened:
         opened.write({"concept_classes": [{"concept_id": 1, "class": "ring"}]})

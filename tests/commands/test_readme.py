@@ -29,7 +29,7 @@ import typer
 from dissectdb import ROOT, pipeline
 from dissectdb.commands import app
 from dissectdb.warehouse import Warehouse
-from dissectdb.warehouse.views import load_views
+from dissectdb.warehouse.view_files import load_views
 from tests.support import commands_page
 from tests.support.worlds import World, command
 

@@ -25,7 +25,7 @@ from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.study import Study, StudyError
 from dissectdb.warehouse import Warehouse, contracts
-from dissectdb.warehouse.views import load_views
+from dissectdb.warehouse.view_files import load_views
 from tests.support.worlds import STUDY, TO_SCHEMA_2, World, make_images, make_world, save_clip, save_network
 
 FIRST = int(os.environ.get("DISSECTDB_WALKS_FROM") or 0)

@@ -8,7 +8,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from dissectdb.warehouse.views import SQL
+from dissectdb.warehouse.schema import SQL
 from tests.support.rows import all_views, filled
 
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)

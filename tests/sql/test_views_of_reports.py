@@ -10,7 +10,7 @@ import pytest
 
 from dissectdb.extract.record.blocks import BLOCK
 from dissectdb.extract.record.summaries import KEPT
-from dissectdb.warehouse.views import SQL
+from dissectdb.warehouse.schema import SQL
 from tests.support.rows import NOON, run_view
 
 

@@ -21,8 +21,9 @@ import numpy as np
 import polars as pl
 
 from dissectdb.extract.record.summaries import sum_up, summary_tables
-from dissectdb.warehouse import Warehouse, views
-from dissectdb.warehouse.views import load_views
+from dissectdb.warehouse import Warehouse
+from dissectdb.warehouse.schema import SQL
+from dissectdb.warehouse.view_files import View, engine_functions, load_views, with_inputs
 
 NOON = datetime(2026, 1, 1, 12)
 LONG = ("activations", "image_embeddings", "concept_embeddings", "edit_predictions")  # worth an Arrow insert
@@ -30,7 +31,7 @@ LONG = ("activations", "image_embeddings", "concept_embeddings", "edit_predictio
 Tables = dict[str, list[dict[str, Any]]]
 
 
-def all_views() -> list[views.View]:
+def all_views() -> list[View]:
     return load_views()
 
 
@@ -197,9 +198,9 @@ def unit_of(tables: Tables) -> dict[str, Any]:
 def _empty_database() -> tuple[duckdb.DuckDBPyConnection, set[str]]:
     """Every table, without "not null" so that a test writes only the columns that matter, and every view."""
     connection = duckdb.connect(config={"threads": 1})
-    connection.execute((views.SQL / "tables.sql").read_text(encoding="utf-8").replace(" not null", ""))
+    connection.execute((SQL / "tables.sql").read_text(encoding="utf-8").replace(" not null", ""))
     tables = {row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()}
-    connection.execute(views._engine_functions())
+    connection.execute(engine_functions())
     for view in all_views():
         connection.execute(f"create view {view.name} as {view.sql}")
     return connection, tables
@@ -226,7 +227,7 @@ def filled(**inputs: Sequence[Mapping[str, Any]]) -> Iterator[duckdb.DuckDBPyCon
 
 def store(connection: duckdb.DuckDBPyConnection, view: str, given: Collection[str]) -> None:
     """Keep what a view reads in tables, as a warehouse does: a long chain of views is planned for seconds."""
-    needed = views.with_inputs(all_views(), [view])
+    needed = with_inputs(all_views(), [view])
     for each in all_views():
         if each.name in needed and each.materialized and each.name not in given:
             connection.execute(f"create temp table stored_view as {each.sql}")

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from dissectdb.warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, views
+from dissectdb.warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, view_files
 from tests.support.rows import NOON, all_views, sha
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
@@ -329,7 +329,7 @@ def test_a_warehouse_opened_with_a_changed_view_shows_it_empty_until_it_is_built
         else view
         for view in all_views()
     ]
-    monkeypatch.setattr(views, "load_views", lambda: texts)
+    monkeypatch.setattr(view_files, "load_views", lambda: texts)
     with Warehouse(tiny.path) as changed:
         assert changed.rows("select * from neuron_labels").height == 0
         assert changed.rows("select * from layer_summary").height == 0

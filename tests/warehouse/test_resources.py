@@ -16,7 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissectdb.commands import app
-from dissectdb.warehouse import Warehouse, WarehouseError, guard, locking, resources, spill, views
+from dissectdb.warehouse import (
+    Warehouse,
+    WarehouseError,
+    guard,
+    locking,
+    resources,
+    spill,
+    view_files,
+    view_tables,
+    views,
+)
 from dissectdb.warehouse.errors import OutOfMemory
 from dissectdb.warehouse.guard import QueryRefused
 from dissectdb.warehouse.resources import GB, MB, BadSize, choose, limit_for, threads_for
@@ -309,9 +319,9 @@ def test_an_interrupted_reader_is_not_damaged(tiny_file: Path) -> None:
 def test_a_view_that_runs_out_is_built_again_in_smaller_slices_then_with_fewer_threads(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    whole, tried = views._insert, []
+    whole, tried = view_tables._insert, []
 
-    def insert(connection: duckdb.DuckDBPyConnection, view: views.View, size: int) -> None:
+    def insert(connection: duckdb.DuckDBPyConnection, view: view_files.View, size: int) -> None:
         whole(connection, view, size)  # rows are in the table when it fails
         if view.name == "image_concepts":
             threads = connection.execute("select current_setting('threads')").fetchone()[0]
@@ -322,7 +332,7 @@ def test_a_view_that_runs_out_is_built_again_in_smaller_slices_then_with_fewer_t
     with Warehouse(shutil.copy(tiny_file, tmp_path), memory_limit="4GB", threads=16) as warehouse:
         expected = sorted(warehouse.rows("select * from image_concepts").rows())
         assert expected
-        monkeypatch.setattr(views, "_insert", insert)
+        monkeypatch.setattr(view_tables, "_insert", insert)
         [built] = [built for built in warehouse.build(full_refresh=True) if built.view == "image_concepts"]
         assert built.rows == len(expected)
         assert sorted(warehouse.rows("select * from image_concepts").rows()) == expected
@@ -334,13 +344,13 @@ def test_a_view_that_runs_out_is_built_again_in_smaller_slices_then_with_fewer_t
 def test_a_view_that_never_fits_is_one_line_and_leaves_the_warehouse_as_it_was(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def insert(connection: duckdb.DuckDBPyConnection, view: views.View, size: int) -> None:
+    def insert(connection: duckdb.DuckDBPyConnection, view: view_files.View, size: int) -> None:
         raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate\n\nLINE 1")
 
     file = Path(shutil.copy(tiny_file, tmp_path))
     with Warehouse(file, memory_limit="4GB", threads=16) as warehouse:
         expected = sorted(warehouse.rows("select * from top_activations").rows())
-        monkeypatch.setattr(views, "_insert", insert)
+        monkeypatch.setattr(view_tables, "_insert", insert)
         with pytest.raises(OutOfMemory) as refused:
             list(warehouse.build(full_refresh=True))
         assert str(refused.value) == (

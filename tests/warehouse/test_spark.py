@@ -21,10 +21,11 @@ import polars as pl
 import pytest
 
 from dissectdb.reports.questions import Question
-from dissectdb.warehouse import Warehouse, shard_reader, views
+from dissectdb.warehouse import Warehouse, shard_reader
 from dissectdb.warehouse import spark as on_spark
+from dissectdb.warehouse.schema import SQL
 from dissectdb.warehouse.spark import SparkError, translate
-from dissectdb.warehouse.views import SQL, ViewError
+from dissectdb.warehouse.view_files import View, ViewError, engine_functions
 from tests.sql.test_questions import QUESTIONS, VALUES, warehouses  # noqa: F401 - a fixture
 from tests.support.rows import all_views, dissection_row
 from tests.support.worlds import World
@@ -156,7 +157,7 @@ def tables_of(file: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
 def both(spark: Any, connection: duckdb.DuckDBPyConnection, folder: Path, shown: int | None) -> Both:
     for table in TABLES:
         connection.execute(f"copy {table} to '{folder / table}.parquet'")
-    connection.execute(views._engine_functions())
+    connection.execute(engine_functions())
     if shown is not None:
         connection.execute(f"set variable dissection = {shown}")
     for view in all_views():
@@ -178,12 +179,12 @@ def both(spark: Any, connection: duckdb.DuckDBPyConnection, folder: Path, shown:
     return found
 
 
-def in_order(frame: pl.DataFrame, view: views.View | Question) -> pl.DataFrame:
+def in_order(frame: pl.DataFrame, view: View | Question) -> pl.DataFrame:
     """Sorted by the grain, exact columns first, since the last bits of numbers differ."""
     return frame.sort(sorted(view.grain, key=lambda column: frame[column].dtype.is_float()), nulls_last=True)
 
 
-def differences(view: views.View | Question, expected: pl.DataFrame, found: pl.DataFrame) -> list[str]:
+def differences(view: View | Question, expected: pl.DataFrame, found: pl.DataFrame) -> list[str]:
     """Where two engines disagree: numbers within 1e-6 are the same, all else has to be equal."""
     if expected.columns != found.columns or expected.height != found.height:
         return [f"{expected.columns} × {expected.height} but {found.columns} × {found.height}"]
@@ -290,7 +291,7 @@ def numbers(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[du
     for statement in on_spark.compile([]):
         spark.sql(statement)
     with duckdb.connect() as connection:
-        connection.execute(views._engine_functions())
+        connection.execute(engine_functions())
         connection.execute(NUMBERS)
         for table in ("t", "nothing"):
             connection.execute(f"copy {table} to '{folder / table}.parquet'")

@@ -1,11 +1,14 @@
--- What the network needs the neurons of a concept for: all of them silenced at once, beside as many random ones.
+-- How predictions change if all neurons of a concept are silenced, compared with as many random neurons.
 -- grain: ablation_id, class
 -- public
 --
--- The neurons are a layer's interpretable ones with that label. delta_accuracy and delta_loss are for the images of a
--- class, with the neurons silenced less without; random_… are means over random sets of the same size. excess: how many
--- standard deviations of these the loss rises above them; p: how often a random set would raise it as much,
--- (1 + as many as did) / (1 + draws). The newest measurement on a split counts; images says on how many it was made.
+-- The neurons are the interpretable neurons of a layer with this label. delta_accuracy, delta_loss: for the images of
+-- a class, the value with the neurons silenced minus the value without. random_…: means over random sets of the same
+-- size.
+-- excess: how many standard deviations of the random sets the loss rises above their mean. p: how often a random set
+-- raises the loss as much, (1 + number that did) / (1 + draws).
+-- images: the number of images of the measurement. If a split was measured several times, the newest measurement is
+-- shown.
 
 with
 

@@ -1,10 +1,11 @@
--- How far confidence lies from accuracy, before and after an edit: the expected calibration error.
+-- How much confidence and accuracy differ before and after an edit: the expected calibration error.
 -- grain: edit_id, split_id
 --
--- Images fall into fifteen equal ranges of confidence; the error is the mean, over images, of how far accuracy and mean
--- confidence of their range are apart (Guo et al. 2017, arXiv 1706.04599). Over the images whose class is an output of
--- the network; for edits, not for controls.
--- Fifteen times a float is kept a float, on every engine: in double precision the ranges would begin elsewhere.
+-- Images fall into fifteen equal ranges of confidence. The error is the mean over images of the difference between the
+-- accuracy and the mean confidence of their range (Guo et al. 2017, arXiv 1706.04599). Only images count whose class
+-- is an output of the network. Controls have no row.
+-- The product of confidence and fifteen stays a float on every engine: in double precision the ranges would begin
+-- elsewhere.
 
 with
 

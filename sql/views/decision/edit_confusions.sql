@@ -1,8 +1,8 @@
--- What a network takes the images of a class for, before an edit and after it.
+-- For each true class, how often a network predicts each class before and after an edit.
 -- grain: edit_id, split_id, true_class, predicted_class
 -- public
 --
--- Pairs that occur neither before nor after have no row.
+-- A pair of classes that occurs neither before nor after has no row.
 
 with
 

@@ -1,4 +1,4 @@
--- Each control of an edit beside the edit itself, for a chart of where it lies.
+-- Each control of an edit beside the edit itself, for a chart that compares them.
 -- grain: control_id, split_id
 
 select

@@ -1,11 +1,12 @@
--- Where an edit lies among its controls, which do as much to the layer without its labels.
+-- How an edit compares with its controls, which change the layer as much without using its labels.
 -- grain: edit_id, split_id, control
 -- public
 --
--- control: all (every neuron by the factor), random (the same scales on other neurons), matched (on neurons of about
--- the same weight norm), shuffled (the same rule on labels of shuffled images), bias (biases scaled instead).
--- percentile: share of the draws that the edit beats, ties counting half; p: how often one at least as good would come
--- by chance, (1 + as many as did) / (1 + draws).
+-- control: all (every neuron scaled by the factor), random (the same scales on other neurons), matched (on neurons of
+-- about the same weight norm), shuffled (the same rule with labels from shuffled images), bias (biases scaled instead
+-- of weights).
+-- percentile: the share of the draws that the edit beats; a tie counts half. p: how often a draw is at least as good
+-- by chance, (1 + number that are) / (1 + draws).
 
 select
     edit_id,

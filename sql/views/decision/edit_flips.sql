@@ -1,9 +1,9 @@
--- The images whose class an edit changed.
+-- The images whose predicted class an edit changed.
 -- grain: edit_id, image_id
 -- public
 --
--- kind: gained (came right), lost (came wrong), other (wrong before and after). Where the true class is not
--- known, or is no output of the network, it is NULL.
+-- kind: gained (right only after), lost (right only before), other (wrong before and after); NULL if the true class is
+-- unknown or is not an output of the network.
 
 select
     edits.edit_id,

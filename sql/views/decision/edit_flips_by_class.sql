@@ -1,4 +1,4 @@
--- For each true class, how many of its images an edit changed, and which way.
+-- For each true class, how many of its images an edit changed to right, to wrong or to another wrong class.
 -- grain: edit_id, split_id, true_class
 -- public
 

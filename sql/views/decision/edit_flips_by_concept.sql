@@ -1,9 +1,9 @@
--- Behind the images whose class a chosen edit changed: the concepts of the neurons that changed it most.
+-- The concepts of the neurons that contributed most to the changed predictions of a chosen edit.
 -- grain: edit_id, split_id, concept
 -- public
 --
--- A neuron speaks for an image when it is among the few with the largest contributions to the new class (edit_causes);
--- an image counts once for each concept that speaks for it. contribution is the mean over these neurons and images.
+-- A neuron counts for an image if it is among the few with the largest contributions to the new class (edit_causes).
+-- An image counts once for each concept of these neurons. contribution: the mean over these neurons and images.
 
 with
 

@@ -1,8 +1,9 @@
--- How sure the network was of the images whose class an edit changed, in steps of a tenth.
+-- The confidence of the network in the images whose class an edit changed, in steps of a tenth.
 -- grain: edit_id, split_id, confidence
 -- public
 --
--- Ten times a float is kept a float, on every engine: in double precision a confidence of 0.7 would fall short of 7.
+-- The product of confidence and ten stays a float on every engine: in double precision a confidence of 0.7 would give
+-- less than 7.
 
 select
     edit_id,

@@ -1,8 +1,9 @@
--- What each edit, and each control, did to the network's predictions, counted per split.
+-- How each edit and each control changed the network's predictions, counted per split.
 -- grain: edit_id, split_id
 -- materialized: table
 --
--- Over the images whose class is an output of the network. gained: images that came right; lost: that came wrong; changed: whose class is another one, right or wrong.
+-- Only images count whose class is an output of the network. gained: images that are right only after. lost: images
+-- that are right only before. changed: images with another predicted class, right or wrong.
 
 select
     edits.edit_id,

@@ -1,8 +1,9 @@
--- The edits that were tried, best first, on each split: the one of rank 1 is what a search on that split chooses.
+-- The edits that were tried on each split, best first; a search on the split chooses rank 1.
 -- grain: edit_id, split_id
 -- public
 --
--- More right images are better; of equals the smaller loss, then the one that was tried first. Controls do not take part.
+-- More right images are better. Among equals the smaller loss is better, then the edit that was tried first. Controls
+-- are not ranked.
 
 select
     edits.edit_id,

@@ -1,22 +1,25 @@
--- What each edit did to the network's predictions on a split, and whether to believe it.
+-- How each edit changed the network's predictions on a split, and whether the change is significant.
 -- grain: edit_id, split_id
 -- public
 --
--- p_mcnemar: McNemar's exact test on the images gained and lost: has anything changed?
--- percentile, p_random: where the edit lies among random ones, and how often such a one does as well (edit_controls).
--- p_corrected: the chance that the best of as many random edits as were tried on this split does as well,
--- 1 - (1 - p) ^ edits_tried; p is p_random, or p_mcnemar where there are no random controls. On the test split
--- edits_tried counts the edits that it was opened for.
--- low to high: paired bootstrap 95 % interval of the difference in accuracy; loss_low to loss_high of that in loss.
--- detectable: the smallest difference in accuracy that McNemar's test at 5 % finds four times in five on so many images,
--- when as many change as did.
--- verdict: helped or harmed where p_mcnemar and, to have helped, p_corrected are at most 5 %; else no evidence.
+-- p_mcnemar: McNemar's exact test on the images gained and lost; small if something changed.
+-- percentile, p_random: the rank of the edit among random edits, and how often a random edit is as good
+-- (edit_controls).
+-- p_corrected: the chance that the best of as many random edits as were tried on this split is as good, 1 - (1 - p) ^
+-- edits_tried. p is p_random, or p_mcnemar if there are no random controls. On the test split, edits_tried counts the
+-- edits for which the split was opened.
+-- low, high: paired bootstrap 95 % interval of the difference in accuracy. loss_low, loss_high: of the difference in
+-- loss.
+-- detectable: the smallest difference in accuracy that McNemar's test at 5 % finds four times in five on this number
+-- of images, if as many images change as did.
+-- verdict: harmed if p_mcnemar is at most 5 % and more images were lost than gained; helped if more were gained and
+-- p_corrected is at most 5 % too; otherwise no evidence.
 
 with
 
 factorials as (
 
-    -- ln n!, for as many n as there are images that could change.
+    -- ln n! for every n up to the number of images, since all of them could change.
     select
         0 as n,
         cast(0 as double) as ln_factorial
@@ -39,7 +42,7 @@ tried as (
 
 tails as (
 
-    -- The chance that the smaller of gained and lost is this small when each is as likely as the other.
+    -- The chance that the smaller of gained and lost is this small if both are equally likely.
     select
         tried.edit_id,
         tried.split_id,

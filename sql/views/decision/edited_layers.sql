@@ -1,4 +1,4 @@
--- The layers that each edit scales, by the names that views show, nearest the image first.
+-- The layers that each edit scales, by their shown names, nearest to the image first.
 -- grain: edit_id
 
 select

@@ -1,7 +1,8 @@
--- The edit of each dissection that a report shows: the one that was chosen last, or the newest where none was chosen.
+-- The edit of each dissection that a report shows: the one chosen last, or the newest if none was chosen.
 -- grain: dissection_id
 --
--- last_split_id: the last split on which it was measured, so that the test split comes before validation.
+-- last_split_id: the split with the highest id on which the edit was measured, so that the test split is preferred to
+-- validation.
 
 with
 

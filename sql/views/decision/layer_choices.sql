@@ -1,5 +1,7 @@
--- Which layer an edit should touch: of those with weights, the one with the most interpretable neurons first.
+-- The layers that an edit could scale, those with the most interpretable neurons first.
 -- grain: dissection_id, layer_id
+--
+-- Only layers with weights have a row.
 
 with
 

@@ -1,10 +1,11 @@
--- What the network needs each neuron for: how the images of a class fare when its output is set to 0.
+-- How predictions for the images of a class change if the output of a neuron is set to 0.
 -- grain: ablation_id, class, dissection_id
 -- public
 --
--- delta_accuracy and delta_loss are with the neuron silenced less without; low to high and loss_low to loss_high are
--- normal 95 % intervals over the images. class NULL: over all classes. The newest measurement of a neuron on a split
--- counts; images says on how many it was made.
+-- delta_accuracy, delta_loss: the value with the neuron silenced minus the value without. low, high and loss_low,
+-- loss_high: normal 95 % intervals over the images. class NULL: over all classes.
+-- images: the number of images of the measurement. If a neuron was measured several times on a split, the newest
+-- measurement is shown.
 
 with
 

@@ -1,12 +1,16 @@
--- What an edit multiplies the weight row of each neuron of its layers by.
+-- The factor by which an edit multiplies the weight row of each neuron of its layers.
 -- grain: edit_id, layer, unit
 -- public
 --
--- paper: neurons whose score is above the edit's tau by factor, all others by 1 / factor_down. calibrated: the same for
--- labels that chance does not explain. weight_l1: for weight rows with an L1 norm above the mean of the layer.
--- proportional: factor times where the score lies between the layer's lowest, 0, and highest, 1; a neuron without a
--- score is left as it is. ablate: 0 for interpretable neurons with one of the edit's concepts, or any if it names none.
--- sql, and controls: what was kept when the edit was made. The scale of the bias follows where scale_bias says so.
+-- The rule of the edit decides:
+-- paper: factor for neurons with a score above the edit's tau, 1 / factor_down for all others. calibrated: the same
+-- for labels that are unlikely by chance. weight_l1: the same for weight rows whose L1 norm is above the mean of the
+-- layer.
+-- proportional: factor times the score, rescaled so that the lowest score of the layer is 0 and the highest is 1. A
+-- neuron without a score is not changed.
+-- ablate: 0 for interpretable neurons with one of the edit's concepts, or with any concept if the edit names none.
+-- sql, and all controls: the scales that were stored when the edit was made.
+-- The bias is scaled like the weights if scale_bias is set.
 
 with
 
@@ -66,7 +70,7 @@ by_rule as (
         case
             when rule = 'proportional'
                 then coalesce(factor * (similarity - lowest) / nullif(highest - lowest, 0), 1)
-            when is_chosen is null then null  -- the rule asks for q, and no null was drawn
+            when is_chosen is null then null  -- the rule needs q, and no null was drawn
             when rule = 'ablate' then case when is_chosen then 0 else 1 end
             when is_chosen then factor
             else 1 / factor_down

@@ -1,9 +1,9 @@
--- What each network takes the images of a class for.
+-- For each network and true class, how often the network predicts each class.
 -- grain: network_id, split_id, true_class, predicted_class
 -- public
 --
--- share is of the images with that true class. Pairs that never occur have no row. is_correct: NULL where the true class
--- is no output of the network, so that no answer could be right.
+-- share: of the images with this true class. A pair of classes that never occurs has no row.
+-- is_correct: NULL if the true class is not an output of the network, because then no prediction can be right.
 
 select
     network,

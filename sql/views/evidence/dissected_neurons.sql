@@ -1,24 +1,27 @@
--- The neurons that each dissection looks at, which of them are dead or too sparse, and how many images score each.
+-- The neurons of each dissection: which are dead or sparse, and how many images are used to score each.
 -- grain: dissection_id, neuron_id
 -- materialized: table
 --
--- A dead neuron is constant over the probing set. A sparse one varies, but fewer than min_images images can score it.
--- Both are kept, marked, and take no label.
--- A neuron fires on an image where its value is above its lowest. images_fired says 256 for "that many or more".
--- list_images: soft_wpmi and wpmi look at this many best images, rank_reorder too where it is below 256. It is at most
--- images_fired; one below the scorer's limit is rounded down to four binary digits (…, 14, 15, 16, 18, …, 30, 32,
--- 36, …), so that neurons share their nulls. The other scorers look at all images, whatever it says.
--- A neuron of fewer different values than top_k may tie at the end of its list: an order by image id would pick among
--- the equal images, so that none of them is taken. tied: a sparse neuron that fires on enough images, and is sparse for
--- such equal ones alone.
--- null_group: the neurons of a layer that have the same one share a null. For soft_wpmi and wpmi it is list_images. The
--- other nulls depend on how the values are spread, too. A neuron is ordinary where it fires on 256 images (or all) and
--- where its kurtosis is below 6 or its effective number of images, N / kurtosis, is 512 or more; its group is the
--- longest list. Others are grouped by the rounded effective number of what is multiplied (values; cubes for cos_cubed),
--- and for rank_reorder by list_images and by that of the cubes of the listed values: 1000 times it + list_images.
--- The fourth moment is from the 256 best images. The others count as two-valued, with their known mean and variance and
--- the 256th value as the higher one; that is exact where a neuron fires on fewer images, or has two values.
--- A module that was recorded with several poolings is several layers, and all of them count.
+-- A dead neuron has the same value on all images of the probing set. A sparse neuron varies, but fewer than min_images
+-- images can be used to score it. Both keep their row, are marked, and get no label.
+-- A neuron fires on an image if its value there is above its lowest value. images_fired: counted up to 256; 256 means
+-- 256 or more.
+-- list_images: soft_wpmi and wpmi score a neuron by this many top images; rank_reorder does too if it is below 256.
+-- The other scorers use all images. It is at most images_fired. If it is below the scorer's limit, it is rounded down
+-- to four binary digits (…, 14, 15, 16, 18, …, 30, 32, 36, …), so that neurons share their nulls.
+-- If a neuron has fewer different values than top_k, the images at the end of its list may be equal. Only the image id
+-- would then decide which of them are used, so none of them is. tied: the neuron fires on enough images and is sparse
+-- only because equal images were left out.
+-- null_group: neurons of a layer with the same null_group share a null. For soft_wpmi and wpmi it is list_images. The
+-- other nulls also depend on how the values are distributed. A neuron is ordinary if it fires on at least 256 images
+-- (or on all) and if its kurtosis is below 6 or its effective number of images, N / kurtosis, is 512 or more. The
+-- group of ordinary neurons is the longest list. Other neurons are grouped by 1000 times the rounded effective number
+-- of the values that are multiplied (for cos_cubed, of their cubes). For rank_reorder this is the effective number of
+-- the cubes of the listed values, and list_images is added.
+-- The fourth moment is computed from the 256 top images. The remaining images count as two-valued, with their exact
+-- mean and variance and the 256th value as the higher one. This is exact if a neuron fires on fewer images or has only
+-- two values.
+-- A module that was recorded with several poolings is several layers, and each of them is dissected.
 
 with
 
@@ -36,7 +39,7 @@ recorded as (
 
 limits as (
 
-    -- The longest list that the scorer asks for, as far as the best images are known.
+    -- The longest list that the scorer uses; only the 256 top images are stored.
     select
         dissections.dissection_id,
         case
@@ -92,7 +95,7 @@ few_valued_neurons as (
 
 ties as (
 
-    -- Of each best image of such a neuron: how many are better, and how many as good, itself included.
+    -- For each top image of such a neuron: how many have a higher value, and how many the same, itself included.
     select
         split_id,
         neuron_id,
@@ -106,7 +109,7 @@ ties as (
 
 untied as (
 
-    -- 256 known images that tie may have more like them.
+    -- If the 256th stored image is in a tie, images beyond the stored ones may be in it too.
     select
         looked_at.split_id,
         looked_at.images,
@@ -188,7 +191,7 @@ best as (
 
 others as (
 
-    -- The images that are not among the best: how many, and their mean and variance.
+    -- The images that are not among the top images: their number, mean and variance.
     select
         best.*,
         neuron_statistics.images,
@@ -210,7 +213,7 @@ others as (
 
 two_valued as (
 
-    -- high: how many of them have the value of the last known image; low: the value of the rest.
+    -- high: how many of them count with the value of the last stored image; low: the value of the rest.
     select
         *,
         coalesce(
@@ -239,7 +242,7 @@ spread as (
 
 listed_cubes as (
 
-    -- For rank_reorder, which compares distances to the third power.
+    -- For rank_reorder, whose score is a sum of cubed distances.
     select
         rounded.dissection_id,
         rounded.neuron_id,

@@ -1,4 +1,4 @@
--- What each dissection looked at, in names and counts.
+-- The network, images, CLIP, concepts and settings of each dissection, by name and in counts.
 -- grain: dissection_id
 -- public
 

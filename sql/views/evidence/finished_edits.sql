@@ -1,4 +1,4 @@
--- Edits whose every block of a split is there, so that what they predict can be counted.
+-- The edits and splits of which every block is stored, so that their predictions are complete.
 -- grain: edit_id, split_id
 
 with

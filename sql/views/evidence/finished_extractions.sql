@@ -1,4 +1,4 @@
--- Extractions whose every block is there, so that what they computed can be counted on.
+-- The extractions of which every block is stored, so that their results are complete.
 -- grain: extraction_id
 
 with

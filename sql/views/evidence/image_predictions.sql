@@ -1,7 +1,7 @@
--- What each network says of each image, beside the truth.
+-- The prediction of each network for each image, beside the true class.
 -- grain: network_id, image_id
 --
--- is_correct: NULL where the image has no class, or one that is no output of the network: then it is not known.
+-- is_correct: NULL if the image has no class, or if its class is not an output of the network.
 
 select
     networks.name as network,

@@ -1,8 +1,9 @@
--- Every dataset with the name that views and reports show it by: the one place where that name is made.
+-- Each dataset with the name that views and reports show. No other query makes this name.
 -- grain: dataset_id
 --
--- The name is the study's while it stands for one content. Once images were added, removed or chosen otherwise, each
--- content shows the beginning of its fingerprint too: faces (3f2a9c1b). A number would depend on which came first.
+-- The name is the study's, as long as all datasets of that name have the same content. If images were added, removed
+-- or selected differently, there are several contents, and each shows the start of its fingerprint too: faces
+-- (3f2a9c1b). A number instead would depend on the order in which the contents were stored.
 
 with
 

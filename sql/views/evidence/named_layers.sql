@@ -1,10 +1,11 @@
--- Every layer with the name that views and reports show it by: the one place where that name is made.
+-- Each layer with the name that views and reports show. No other query makes this name.
 -- grain: layer_id
 --
--- The name is the path of the module while the network has that module recorded in one way only. Where it is recorded
--- in several, each of them is a layer of its own and shows its way too: conv1 (avg), conv1 (max), relu (avg, call 2).
--- way is what stands in the parentheses, shown or not. Two layers that differ in neither module nor way read different
--- axes of the module's output.
+-- The name is the path of the module if the network has this module recorded in one way only. If it is recorded in
+-- several ways, each way is a layer of its own, and its name shows the way: conv1 (avg), conv1 (max), relu (avg, call
+-- 2).
+-- way: the text in the parentheses, also if the name does not show it. If two layers have the same module and the same
+-- pooling and call, they read different axes of the module's output; the later one has a layout number.
 
 with
 

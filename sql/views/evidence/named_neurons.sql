@@ -1,4 +1,4 @@
--- Every neuron with the names that people know it by.
+-- Each neuron with the names of its network and layer.
 -- grain: neuron_id
 
 select

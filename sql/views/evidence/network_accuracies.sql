@@ -1,9 +1,9 @@
--- How often each network is right, per split, over the images whose class is one of its outputs.
+-- How often each network is right on each split, over the images whose class is one of its outputs.
 -- grain: network_id, split_id
 -- public
 --
--- num_unknown: the other images, which have no class or one that is no output. Where there are only such, it is not
--- known how many are right.
+-- num_unknown: the images that have no class, or one that is not an output. If all images are of this kind, correct
+-- and accuracy are NULL.
 
 select
     image_predictions.network,

@@ -1,11 +1,12 @@
--- How often two networks are right about the same images, per split, and whether that differs.
+-- How often two networks are right about the same images of a split, and whether they differ.
 -- grain: network_id, other_network_id, split_id
 -- public
 --
--- Over the images with predictions of both whose class is an output of both. gained: images that only the other network gets
--- right; lost: that only the first does; changed: to which they give different classes, right or wrong.
--- p_mcnemar: McNemar's exact test on the images gained and lost. It is of one comparison: where the other network is
--- an edit, the best of many that were tried, edit_results corrects for that.
+-- Only images count that both networks have predicted and whose class is an output of both.
+-- gained: images that only the other network gets right. lost: images that only the first network gets right. changed:
+-- images to which the two give different classes, right or wrong.
+-- p_mcnemar: McNemar's exact test on gained and lost, for this comparison alone. If the other network is an edit that
+-- was the best of many, use edit_results, which corrects for their number.
 
 with
 
@@ -38,7 +39,7 @@ counted as (
 
 factorials as (
 
-    -- ln n!, for as many n as there are images that could change.
+    -- ln n! for every n up to the number of images, since all of them could change.
     select
         0 as n,
         cast(0 as double) as ln_factorial
@@ -52,7 +53,7 @@ factorials as (
 
 tails as (
 
-    -- The chance that the smaller of gained and lost is this small when each is as likely as the other.
+    -- The chance that the smaller of gained and lost is this small if both are equally likely.
     select
         counted.network_id,
         counted.other_network_id,

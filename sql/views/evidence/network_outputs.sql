@@ -1,7 +1,7 @@
--- The classes that each network can answer with: the names of its outputs.
+-- The classes that each network can predict: the names of its outputs.
 -- grain: network_id, class
 --
--- Whether an image of another class is right is not known: it is neither right nor wrong.
+-- If the class of an image is not here, the prediction counts as neither right nor wrong.
 
 with
 

@@ -1,17 +1,19 @@
--- How each neuron's activations are spread over a probing set.
+-- How the activations of each neuron are distributed over a probing set.
 -- grain: split_id, neuron_id
 -- materialized: table
 --
--- distinct_values is exact below 256 and says 256 for "that many or more": only a neuron whose best images
--- share values can have fewer, and only those few neurons are counted in full. images_fired counts the images above the
--- lowest value, and also says 256 for "that many or more"; a lowest value that only one image has counts as well. sd is from the mean of the squares: in
--- double precision that loses nothing which float values had, and it takes half the time of a running variance.
+-- distinct_values: counted up to 256; 256 means 256 or more. Only a neuron whose top images share values can have
+-- fewer, and only the values of such neurons are counted.
+-- images_fired: images with a value above the lowest one, counted up to 256; 256 means 256 or more. A lowest value
+-- that only one image has counts as well.
+-- sd: from the mean of the squares. In double precision this loses nothing that float values had, and it takes half
+-- the time of a running variance.
 
 with
 
 of_activations as (
 
-    -- The neurons are picked first: a join might pair every image with every neuron.
+    -- The neurons are selected first, because a join might pair every image with every neuron.
     select
         images.split_id,
         activations.neuron_id,
@@ -102,7 +104,7 @@ tied_neurons as (
 
 many_valued as (
 
-    -- In one block alone there are 256 different values or more.
+    -- These have 256 or more different values in a single block.
     select distinct split_id, neuron_id
     from block_sums
     where distinct_values >= 256
@@ -122,7 +124,7 @@ tied_unsummed as (
 
 tied_activations as (
 
-    -- By itself, lest a join keeps all activations in memory.
+    -- A separate step, because a join might keep all activations in memory.
     select neuron_id, image_id, value
     from activations
     where neuron_id in (select neuron_id from tied_unsummed)

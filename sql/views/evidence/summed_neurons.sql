@@ -1,4 +1,4 @@
--- Neurons whose every block of a probing set was summed up when it was written, so that nobody needs its activations.
+-- The neurons that have sums for every block of a probing set, so that their activations need not be read.
 -- grain: split_id, neuron_id
 -- materialized: table
 

@@ -1,11 +1,11 @@
--- The images of a probing set that activate each neuron most, best first, as far as any scorer may look.
+-- The images of a probing set that activate each neuron most, best first, up to 256.
 -- grain: split_id, neuron_id, rank
 -- materialized: table by neuron
 --
--- 256 is the largest top_k that a study may ask for. It is a constant because DuckDB then keeps a heap per
--- neuron instead of sorting everything; the pair (value, -image_id) breaks ties by the smaller image.
--- The best of all are among the best of each block. Where those were not kept, the 256th best of the first 4,096
--- images is a floor under which no other image can be among the best: only what reaches it is ranked.
+-- 256 is the largest top_k that a study may set. It is a constant because DuckDB then keeps a heap per neuron and does
+-- not sort everything. The pair (value, -image_id) breaks ties in favour of the smaller image id.
+-- The top images of a neuron are among the top images of its blocks. If those were not stored, the 256th highest value
+-- of the first 4,096 images is a lower bound: only images that reach it are ranked.
 
 with
 
@@ -20,7 +20,7 @@ first_images as (
 
 floors as (
 
-    -- NULL where there are fewer: then every image may be among the best.
+    -- NULL if there are fewer: then every image may be a top image.
     select
         first_images.split_id,
         activations.neuron_id,

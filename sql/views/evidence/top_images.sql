@@ -2,8 +2,8 @@
 -- grain: network, layer, unit, rank, dissection_id
 -- public
 --
--- is_correct: whether the network is right about the image; NULL where that is not known.
--- Only images that the neuron fires on; all of a dead one are alike.
+-- is_correct: whether the network is right about the image; NULL if that is unknown.
+-- Only images that the neuron fires on have a row; a dead neuron has none.
 
 select
     named_neurons.network,

@@ -1,9 +1,8 @@
--- Layers that a dissection looks at and that are recorded, but have no null and no checks of all their labels yet.
+-- The recorded layers of a dissection whose null and label checks are missing or out of date.
 -- grain: dissection_id, layer_id
 --
--- extract computes what is here. A run that was stopped between the two leaves rows, and so does a layer that another
--- study has recorded since, or one of which other neurons take a label, or share a null,
--- than did when it was labelled.
+-- extract computes what is missing. A layer has a row if a run was stopped before it was labelled, if another study
+-- has recorded it since, or if other neurons get a label or share a null than when it was labelled.
 
 with
 

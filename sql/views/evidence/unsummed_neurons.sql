@@ -1,6 +1,8 @@
--- Neurons of a probing set of which only the activations are known: half extracted, or by a version that summed nothing.
+-- The neurons of a probing set that lack sums for some block, so that only their activations can be read.
 -- grain: split_id, neuron_id
 -- materialized: table
+--
+-- The layer is extracted in part, or its activations were stored without sums.
 
 select distinct extractions.split_id, neurons.neuron_id
 from extractions

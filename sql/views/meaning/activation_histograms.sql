@@ -1,10 +1,12 @@
--- How a neuron's activations are spread over the images of each class, in bars of equal width.
+-- How the activations of a neuron are distributed over the images of each class, in bars of equal width.
 -- grain: neuron_id, class, low, dissection_id
 -- public
 --
--- Twenty bars from the neuron's lowest to its highest activation on the probing set; empty ones have no row. class is
--- the true one, NULL where there is none. A neuron that is constant has one bar, without width. Ask for some neurons,
--- by neuron_id or by layer and unit, which are grouped by so that the rest is not read: all of them take a minute.
+-- Twenty bars reach from the lowest to the highest activation on the probing set. Empty bars have no row. A neuron
+-- with one value has one bar of width 0.
+-- class: the true class; NULL if there is none.
+-- Select neurons by neuron_id, or by layer and unit: then only their activations are read. All neurons together take a
+-- minute.
 
 with
 

@@ -1,9 +1,10 @@
--- The label of each neuron in every dissection of the warehouse, not only in the one that the other views show.
+-- The label of each neuron in every dissection of the warehouse; most views show one dissection only.
 -- grain: network, layer, unit, dissection_id
 -- public
 --
--- A dissection is told from another by its scorer, concept set, CLIP, images and settings; shown marks that of the other
--- views. A dead neuron keeps its row, without a label.
+-- Scorer, concept set, CLIP, images and settings identify a dissection. shown: it is the one that the other views
+-- show.
+-- A dead neuron keeps its row, without a label.
 
 select
     named_neurons.network,

@@ -1,10 +1,10 @@
--- How the z of a layer's labels is spread, beside what chance alone would give.
+-- How the z of a layer's labels is distributed, beside the distribution that chance alone would give.
 -- grain: network, layer, low, dissection_id
 -- public
 --
--- Forty bars of equal width cover the z of the whole dissection; a layer has all of them, empty ones too. expected: of
--- as many neurons that have nothing to do with the images how many would lie there, by the steps of null_quantiles.
--- Where no null was drawn there are no rows.
+-- Forty bars of equal width cover the z of the whole dissection. Each layer has all of them, also the empty ones.
+-- expected: how many of as many neurons that are unrelated to the images would lie in this bar, by null_quantiles. A
+-- layer without a null has no rows.
 
 with
 
@@ -137,7 +137,7 @@ placed as (
 
 ),
 
--- How often chance reaches the lower end of a bar: p of the largest step that this end reaches, as for a label.
+-- How often chance reaches the lower end of a bar: p of the largest step that is not above this end, as for a label.
 reached as (
 
     select

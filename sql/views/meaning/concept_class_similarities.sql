@@ -1,14 +1,16 @@
--- How near CLIP puts each concept of a set to each class, beside the classes that the set says it stands for.
+-- How near each concept is to each class in CLIP, beside the classes that the concept set maps it to.
 -- grain: clip_id, concept_id, class
 -- public
 --
--- A concept whose rank 1 is not mapped is worth a second look: its text is nearer to a class that it does not
--- stand for. Similarities are cosines of text embeddings and compare within a concept, not across concepts.
--- The classes are those that the set names. Their texts are the concepts of that name of one set that the same CLIP
--- has embedded (as the shipped emotions are): the one that holds most of the classes, of several the set itself, else
--- the newest, so that all classes of a concept come from the same prompts, and a set that is added later changes nothing
--- for one that holds its own classes. A class that the chosen set does not hold has no row. Names are equal, or the only
--- ones that differ just in case, spaces, underscores and hyphens: a dataset may spell its classes otherwise.
+-- Check a concept whose rank 1 is not mapped: its text is nearer to a class to which it is not mapped. Similarities
+-- are cosines of text embeddings. Compare them within a concept, not across concepts.
+-- The classes are those that the concept set names. Their embeddings come from concepts of the same name in one
+-- concept set that the same CLIP has embedded, such as the shipped emotions. This is the set that holds most of the
+-- classes; among equals the set itself, else the newest. So all classes of a concept have the same prompts, and a set
+-- that is added later changes nothing for a set that holds its own classes. A class that the chosen set lacks has no
+-- row.
+-- Names match if they are equal, or if they are the only two that differ just in case, spaces, underscores and
+-- hyphens, because a dataset may spell its classes differently.
 
 with
 

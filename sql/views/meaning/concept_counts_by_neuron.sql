@@ -1,8 +1,8 @@
--- Among the neurons of a layer that are right, how many carry each concept.
+-- How many of a layer's correct neurons have each concept as their label.
 -- grain: network, layer, concept, dissection_id
 -- public
 --
--- A neuron is right when more than half of its best images belong to a class of its label.
+-- A neuron is correct if more than half of its top images belong to a class of its label.
 
 with
 

@@ -1,10 +1,10 @@
--- Behind the correct predictions of each class: in how many images each concept was active.
+-- In how many correctly predicted images of a class each concept was active.
 -- grain: network, layer, concept, class, dissection_id
 -- public
 --
--- share is of the correctly classified images of the class, low to high its Wilson 95 % interval; lift is that
--- share over the share among the wrongly classified images of the class (NULL where that one is zero).
--- A class that is no output of the network has no rows.
+-- share: of the correctly predicted images of the class. low, high: its Wilson 95 % interval. lift: share divided by
+-- the share among the wrongly predicted images of the class; NULL if that is zero.
+-- A class that is not an output of the network has no rows.
 
 with
 

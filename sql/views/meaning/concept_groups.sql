@@ -1,10 +1,11 @@
--- Labels that say the same of the images: which commoner label each one runs along with.
+-- Which concepts tend to occur together in images: each with the commonest concept it correlates with.
 -- grain: concept, dissection_id
 -- public
 --
--- The sixty concepts that most neurons have as their label, by the correlation of their cosines over the first 2,000
--- sound images. leader: the commonest of them with which the correlation is at least 0.8, the concept itself included.
--- A concept that is equally near to all images has no correlation, and leads itself.
+-- Only the sixty concepts that label most neurons have a row. Their cosines over the first 2,000 sound images are
+-- correlated.
+-- leader: the commonest of these concepts, itself included, with a correlation of at least 0.8. A concept that is
+-- equally near to all images has no correlation and is its own leader.
 
 with
 
@@ -79,7 +80,7 @@ cosines as (
 
 varied as (
 
-    -- Rounding alone is no variance.
+    -- A variance that is only rounding error does not count.
     select concept_id
     from cosines
     group by concept_id

@@ -1,8 +1,8 @@
--- How many neurons keep their label from one dissection to another, over all layers, and how many chance would keep.
+-- How many neurons have the same label in two dissections over all layers, and how many would by chance.
 -- grain: dissection_id, other_dissection_id
 --
--- The sums of layer_changes. chance_sd: layers are dealt out independently, so their variances add up. num_same_label
--- and share_same are NULL where no label can be compared.
+-- Sums of layer_changes. chance_sd: layers are shuffled independently, so their variances add up.
+-- num_same_label, share_same: NULL if no label can be compared.
 
 select
     nd_total(neurons) as neurons,

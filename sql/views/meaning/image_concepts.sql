@@ -1,10 +1,12 @@
--- Which concepts stand behind an image: the labels of its most active interpretable neurons in each layer.
+-- The concepts of an image: the labels of its most active interpretable neurons in each layer.
 -- grain: dissection_id, layer_id, image_id, concept_id
 -- materialized: table by dissection and image
 --
--- Active means far above the neuron's own mean, in its standard deviations; of neurons that are equally active to
--- about nine digits the one of smaller id counts. A neuron does not speak for an image that it does not fire on. 20 is the largest images_neurons that a study may ask for.
--- Images of other splits are ranked too and dropped at the end: asking sooner costs a join as large as the data.
+-- Activity is measured in a neuron's own standard deviations above its own mean. Of neurons that are equally active to
+-- about nine digits, the smaller id comes first. A neuron gives no concept for an image on which it does not fire. 20
+-- is the largest images_neurons that a study may set.
+-- Images of other splits are ranked too and dropped at the end. Dropping them earlier would cost a join as large as
+-- the data.
 
 with
 

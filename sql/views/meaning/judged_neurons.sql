@@ -1,11 +1,11 @@
--- Each labelled neuron held against the truth: of its best images, how many belong to a class of its label.
+-- How many of each labelled neuron's top images belong to a class of its label.
 -- grain: dissection_id, neuron_id
 -- materialized: table
 --
--- Where no class of the label has an image in the probing set, or none of the best images has a class, nothing can be
--- right or wrong, and accuracy is NULL. An image that a neuron does not fire on counts for nothing. Chance differs by
--- concept, which stands for one to three classes of unequal size: lift divides by the share of those classes among the
--- sound images of the probing set.
+-- accuracy: NULL if no class of the label has an image in the probing set, or if none of the top images has a class.
+-- Images on which the neuron does not fire do not count.
+-- lift: accuracy divided by the share of the label's classes among the sound images of the probing set. Chance differs
+-- by concept, because a concept is mapped to one or more classes of unequal size.
 
 with
 

@@ -2,13 +2,14 @@
 -- grain: dissection_id, other_dissection_id, layer, unit
 -- public
 --
--- The two are of the same network, or of networks of which one is an edit of the other or both are of a third: unit 7 of
--- one network has nothing to do with unit 7 of another. Neurons are matched by their module, how it was recorded, and
--- their unit. Where each network has the module recorded in one way only, the two ways may differ. Labels are equal by
--- text: the two may differ in probing images, CLIP, concepts or scorer. same is NULL where either neuron has no label, and
--- where the two concept sets share no concept: whether different words mean the same is then unknown.
--- kind: kept, moved (to another concept), vanished (labelled in the first only), appeared (in the other only), none, or
--- unknown (labelled in both, of sets that share no concept).
+-- The two dissections are of the same network, or one network is an edit of the other, or both are edits of a third.
+-- Units of unrelated networks cannot be compared.
+-- Neurons are matched by their module, how it was recorded, and their unit. If each network has the module recorded in
+-- one way only, the two ways may differ.
+-- same: whether the labels are the same text; images, CLIP, concepts and scorer may differ. NULL if either neuron has
+-- no label, or if the two concept sets share no concept, because different words may mean the same.
+-- kind: kept, moved (to another concept), vanished (label only in the first), appeared (label only in the other),
+-- none, or unknown (labels in both, from sets that share no concept).
 
 with
 

@@ -1,10 +1,10 @@
--- Which tests each label passes: chance, split halves and classes; NULL where a test was not run.
+-- Which of the tests chance, split halves and classes each label passes; NULL if a test was not run.
 -- grain: network, layer, unit, dissection_id
 --
 -- beats_chance: q is within the dissection's limit. halves_agree: the even and the odd images give the same label.
 -- beats_classes: z_within_class is above 1.645, which one in twenty unrelated neurons would reach; it cannot be tested
--- where images have no classes. robust: the label beats chance and passes the other tests that were run, of which
--- there is at least one.
+-- if images have no classes.
+-- robust: the label beats chance and passes every other test that was run, and at least one other test was run.
 
 with
 

@@ -1,13 +1,13 @@
--- How many neurons of a layer keep their label from one dissection to another, and how many chance would keep.
+-- How many neurons of a layer have the same label in two dissections, and how many would by chance.
 -- grain: dissection_id, other_dissection_id, layer
 -- public
 --
--- Of the neurons that both dissections know, num_labelled have labels in both that can be compared; shares of equal
--- labels are of these, and NULL where there are none, as between concept sets that share no concept.
--- same_by_chance: how many labels would be equal if the other dissection's were dealt out anew among them, each as
--- often as it is; chance_sd: the standard deviation of that, exact for all orders being equally likely.
--- kappa: the part of what chance leaves open that is equal: 1 all, 0 as by chance (Cohen 1960).
--- Shares of calibrated neurons, and what is calibrated in both, are NULL where labels were not held against chance.
+-- Only neurons that are in both dissections count. num_labelled: those with labels in both that can be compared.
+-- Shares of equal labels are of these, and NULL if there are none, as between concept sets that share no concept.
+-- same_by_chance: how many labels would be equal on average if the other dissection's labels were shuffled among these
+-- neurons. chance_sd: the standard deviation of that number over all orders, exact.
+-- kappa: the share of what chance leaves open that is equal; 1 means all, 0 as many as by chance (Cohen 1960).
+-- Counts and shares of calibrated neurons are NULL if the labels were not compared with chance.
 
 with
 

@@ -1,9 +1,10 @@
--- How many labels of each layer chance does not explain, and how many of those pass the other tests.
+-- How many labels of each layer are unlikely by chance, and how many of those pass the other tests.
 -- grain: network, layer, dissection_id
 --
--- Counts and shares are NULL where the test was not run in the layer. num_unclassed: calibrated labels that could not be
+-- Counts and shares are NULL if the test was not run in the layer. num_unclassed: calibrated labels that could not be
 -- tested within classes. bootstrap_share: the mean over the calibrated labels. num_robust: labels that pass every test
--- that was run (label_tests). share_above_tau and share_calibrated are the two rules of what is interpretable.
+-- that was run (label_tests).
+-- share_above_tau, share_calibrated: the share of neurons that are interpretable by the rule tau and by the rule q.
 
 with
 

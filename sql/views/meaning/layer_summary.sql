@@ -1,11 +1,12 @@
--- How much of each layer CLIP can put a word to, and how often that word is right.
+-- How many neurons of each layer have an interpretable label, and how often these labels are right.
 -- grain: network, layer, dissection_id
 -- public
 --
--- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without a single
--- interpretable neuron keeps its row: in a chart, "0 %" is a finding and a missing bar is a riddle. Dead and sparse
--- neurons count as uninterpretable. What could not be decided is NULL: num_calibrated, and under the rule q all that
--- counts interpretable neurons, where no null was drawn for the layer.
+-- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without interpretable
+-- neurons keeps its row, so that a chart shows 0 % instead of no bar. Dead and sparse neurons count as
+-- uninterpretable.
+-- If no null was drawn for the layer, num_calibrated is NULL; under the rule q, so is everything that counts
+-- interpretable neurons.
 
 with
 

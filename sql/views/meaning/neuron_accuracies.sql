@@ -1,8 +1,8 @@
--- Of each neuron's best images, the share whose true class is one that its label stands for.
+-- The share of each neuron's top images whose true class is a class of its label.
 -- grain: network, layer, unit, dissection_id
 -- public
 --
--- NULL where the label stands for no class of the images, or the images have none.
+-- NULL if the label is not mapped to a class of the images, or if the images have no classes.
 
 select
     named_neurons.network,

@@ -1,4 +1,4 @@
--- What each neuron responds to: its label, the runner-up, and whether the label is to be believed.
+-- What each neuron responds to: its label, the runner-up, and whether the label is interpretable.
 -- grain: network, layer, unit, dissection_id
 -- public
 

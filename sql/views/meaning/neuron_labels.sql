@@ -1,13 +1,14 @@
--- The label of each neuron in each dissection: its best concept, the next one, and whether to believe it.
+-- The label of each neuron in each dissection: its best concept, the runner-up, and whether it is interpretable.
 -- grain: dissection_id, neuron_id
 -- materialized: table by dissection
 --
--- Equal scores go to the concept that stands first in its set; those that float32 cannot tell apart are equal, since
--- the last bits of a sum differ from build to build. A dead or sparse neuron keeps its row, without a label, and so does
--- a neuron with the same score for every concept: soft_wpmi compares neurons of a layer, and one alone is like itself.
--- p is how often a neuron that has nothing to do with the images gets a label with at least this z; q is the share
--- of false labels among all of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
--- Where no null was drawn for the layer, p, q and calibrated are NULL, and so is interpretable under the rule q.
+-- If scores are equal, the concept that comes first in its set is the label. Scores that are equal as float32 count as
+-- equal, because the last bits of a sum differ from build to build.
+-- A dead or sparse neuron keeps its row, without a label. So does a neuron with the same score for every concept:
+-- soft_wpmi compares the neurons of a layer, and a layer with one neuron has nothing to compare.
+-- p: how often a neuron that is unrelated to the images gets a label with at least this z. q: the share of false
+-- labels among all labels of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
+-- If no null was drawn for the layer, p, q and calibrated are NULL; under the rule q, so is interpretable.
 
 with
 
@@ -117,7 +118,7 @@ select
     corrected.p,
     corrected.q,
     coalesce(best_two.similarity > dissections.tau, false) as above_tau,
-    -- A neuron without a label has nothing that could be believed.
+    -- A neuron without a label has nothing to calibrate.
     case when best_two.neuron_id is null then false else corrected.q <= dissections.q_limit end as calibrated,
     case
         when best_two.neuron_id is null then false

@@ -1,9 +1,9 @@
--- The labels that pass every test that was run: chance, and one or both of split halves and classes; tests names them.
+-- The labels that pass every test that was run: chance, and split halves, classes or both.
 -- grain: network, layer, unit, dissection_id
 -- public
 --
--- label_tests holds the tests of every label. A label that was tested against chance alone is calibrated, but not
--- robust.
+-- tests: the names of the tests that were run. A label that was tested against chance alone is calibrated but not
+-- robust, and has no row. label_tests has the tests of every label.
 
 select
     network,

@@ -1,9 +1,9 @@
--- Where two scorers give a neuron different labels, and where the same: pairs of dissections that differ in the scorer.
+-- The label of each neuron by one scorer beside its label by another, and whether they are the same.
 -- grain: neuron_id, dissection_id, other_dissection_id
 -- public
 --
--- The pairs ask the same network, probing images, CLIP and concepts; the scorer whose name comes first stands first. A
--- dead neuron has no row.
+-- The two dissections differ in the scorer and have the same network, probing images, CLIP and concepts. The scorer
+-- whose name comes first in the alphabet stands first. A dead neuron has no row.
 
 select
     named_neurons.network,

@@ -1,7 +1,7 @@
--- How the neurons of a layer are spread over the similarity to their label, in bars of equal width.
+-- How the similarities of a layer's neurons to their labels are distributed, in bars of equal width.
 -- grain: network, layer, low, dissection_id
 --
--- Forty bars cover the range of the whole dissection, so that layers can be laid over each other.
+-- Forty bars cover the range of the whole dissection, so that the histograms of its layers can be compared.
 
 with
 

@@ -1,13 +1,13 @@
--- The neurons that took no label, and why, in every dissection of the warehouse.
+-- The neurons without a label, and the reason, in every dissection of the warehouse.
 -- grain: dissection_id, network, layer, unit
 -- public
 --
 -- reason:
--- dead              the neuron has one value on all images
--- too few images    it fires on fewer images than the dissection's min_images, or than the scorer looks at
--- ties              its highest values are equal on more images than the scorer looks at, so that nothing but the order
---                   of the images would decide which of them count; cos, cos_cubed and pearson look at all images
--- no best concept   the scores of all concepts are the same, or it has none
+--   dead              the neuron has one value on all images
+--   too few images    it fires on fewer images than the dissection's min_images, or than the scorer needs
+--   ties              its highest values are equal on more images than the scorer uses, so that only the order of the
+--                     images would decide which of them count; cos, cos_cubed and pearson use all images
+--   no best concept   the scores of all concepts are the same, or it has no score
 -- A layer that extract has not labelled yet is in unlabelled_layers instead.
 
 select

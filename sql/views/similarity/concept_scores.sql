@@ -1,4 +1,4 @@
--- Every score of every dissection, from the views and from the kernel.
+-- The score of each neuron and concept in each dissection, computed by the views or by the kernel.
 -- grain: dissection_id, neuron_id, concept_id
 
 select dissection_id, neuron_id, concept_id, similarity, z from soft_wpmi

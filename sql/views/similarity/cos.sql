@@ -1,16 +1,16 @@
--- Cosine (CLIP-Dissect, arXiv 2204.10965) of a neuron's activations and a concept's similarities over all images,
--- not centred.
+-- Cosine (CLIP-Dissect, arXiv 2204.10965) of a neuron's activations and a concept's similarities.
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- z is from the exact mean and variance of the sum of products over all orders of the images. It is NULL for a concept
--- that is equally similar to all images, because the sum then has no variance.
+-- Over all images; the values are not centred.
+-- z: from the exact mean and variance of the sum of products over all orders of the images; NULL for a concept that is
+-- equally similar to all images, because the sum then has no variance.
 
 with
 
 scored_activations as (
 
-    -- Selected before the joins: an engine cannot see how few these are, and would join all activations to find none.
+    -- Selected before the joins: the engine does not know how few these are, and would join all activations first.
     select neuron_id, image_id, value
     from activations
     where

@@ -1,17 +1,17 @@
--- Cosine cubed (CLIP-Dissect, arXiv 2204.10965): activations and similarities are centred over the images, cubed and
--- compared by their cosine.
+-- Cosine cubed (CLIP-Dissect, arXiv 2204.10965) of a neuron's activations and a concept's similarities.
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- Because of the cubes, the extremes decide. Lengths count as at least 0.001. z is from the exact mean and variance of
--- the sum over all orders of the images. It is NULL for a concept that is equally similar to all images, because the
--- sum then has no variance.
+-- Both are centred over the images and cubed, then compared by their cosine. Because of the cubes, the extreme values
+-- decide. A length below 0.001 counts as 0.001.
+-- z: from the exact mean and variance of the sum over all orders of the images; NULL for a concept that is equally
+-- similar to all images, because the sum then has no variance.
 
 with
 
 scored_activations as (
 
-    -- Selected before the joins: an engine cannot see how few these are, and would join all activations to find none.
+    -- Selected before the joins: the engine does not know how few these are, and would join all activations first.
     select neuron_id, image_id, value
     from activations
     where

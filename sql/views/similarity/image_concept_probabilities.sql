@@ -1,7 +1,7 @@
--- For each probing image, a probability for each concept of the set: the softmax of CLIP's scaled cosines.
+-- The probability of each concept for each probing image: the softmax of CLIP's scaled cosines.
 -- grain: dissection_id, image_id, concept_id
 --
--- Only for dissections whose scorer reads probabilities.
+-- Only dissections whose scorer reads probabilities have rows.
 
 with
 
@@ -28,7 +28,7 @@ logits as (
 
 shifted as (
 
-    -- The shift keeps exp from overflowing at a large scale, and cancels out of the quotient.
+    -- The shift prevents an overflow of exp at a large scale; it cancels out in the quotient.
     select
         dissection_id,
         image_id,

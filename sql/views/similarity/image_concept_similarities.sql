@@ -2,7 +2,7 @@
 -- grain: clip_id, image_id, concept_id
 -- materialized: table
 --
--- Only for dissections that views score. For those that a kernel scores, there are too many pairs to store.
+-- Only for dissections that the views score. A dissection that the kernel scores has too many pairs to store.
 
 with
 

@@ -1,13 +1,13 @@
--- Mean and variance of the log-likelihood of soft-WPMI or WPMI for a neuron that is unrelated to the images.
+-- Mean and variance of the log-likelihood of soft_wpmi or wpmi for a neuron unrelated to the images.
 -- grain: dissection_id, list_images, concept_id
 -- materialized: table by dissection
 --
--- The top images of such a neuron are a random ordered sample of list_images different ones of all N images. There is
--- a row for lists of top_k images, and for each shorter length that a neuron of the dissection has. With the gain
+-- The top images of such a neuron are a random ordered sample of list_images of all N images, without repeats. There
+-- is a row for lists of top_k images, and for each shorter length that a neuron of the dissection has. With the gain
 -- g_r(i) = ln(1 + p_r (P - 1) + 1e-7) of image i at rank r,
--- mean = sum over r of mean g_r;
--- variance = sum over r of var g_r - (var of sum over r of g_r - sum over r of var g_r) / (N - 1).
--- A variance that is only rounding, as for the only concept of a set, counts as 0.
+--   mean = sum over r of mean g_r;
+--   variance = sum over r of var g_r - (var of sum over r of g_r - sum over r of var g_r) / (N - 1).
+-- A variance that is only rounding error, as for the only concept of a set, is set to 0.
 
 with
 

@@ -2,14 +2,14 @@
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- z = r √N, because the standard deviation of r is 1 / √N for a neuron that is unrelated to the images. A concept with
+-- z = r √N, because r has the standard deviation 1 / √N for a neuron that is unrelated to the images. A concept with
 -- the same probability for all images, such as the only one of its set, has r = 0 and no z.
 
 with
 
 scored_activations as (
 
-    -- Selected before the joins: an engine cannot see how few these are, and would join all activations to find none.
+    -- Selected before the joins: the engine does not know how few these are, and would join all activations first.
     select neuron_id, image_id, value
     from activations
     where

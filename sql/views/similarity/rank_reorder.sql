@@ -1,19 +1,19 @@
--- Rank reorder (CLIP-Dissect, arXiv 2204.10965): how little a neuron's highest activations change places when its
--- top images are sorted by their similarity to a concept.
+-- Rank reorder (CLIP-Dissect, arXiv 2204.10965) of a neuron and a concept, over the neuron's top images.
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- error = mean of |v - v reordered|^p over the n top images; chance = the same for random orders;
--- similarity = -error / chance / (mean cosine)^q. If the mean cosine of a concept is not above 0, it has no score (the
--- original gives NaN). A neuron whose top images are all equally active has no scores.
+-- It measures how little the activations change if the top images are reordered by their similarity to the concept.
+-- error = mean of |v - v reordered|^p over the n top images; chance = the same for random orders; similarity = -error
+-- / chance / (mean cosine)^q. If the mean cosine of a concept is not above 0, it has no score (the original gives
+-- NaN). A neuron whose top images are all equally active has no scores.
 -- A neuron that fires on fewer than n images is scored over list_images of dissected_neurons, which is at most 256.
--- z is from the scores of random images, which are sampled for each layer and null_group.
+-- z: from the scores of random images, which are sampled for each layer and null_group.
 
 with
 
 scored_activations as (
 
-    -- Selected before the joins: an engine cannot see how few these are, and would join all activations to find none.
+    -- Selected before the joins: the engine does not know how few these are, and would join all activations first.
     select neuron_id, image_id, value
     from activations
     where
@@ -81,7 +81,7 @@ ranked as (
 
 lengths as (
 
-    -- list_images is at most 256, but a neuron that fires on the n-th top image has all n.
+    -- list_images is at most 256, but a neuron that fires on its n-th top image uses all n.
     select
         ranked.dissection_id,
         ranked.neuron_id,
@@ -102,7 +102,8 @@ lengths as (
 
 best as (
 
-    -- Place 0 is the least active of the n. On a scale from 0 to 1 no power overflows, and error / chance is the same.
+    -- Position 0 is the least active of the n images. On a scale from 0 to 1
+    -- no power overflows, and error / chance is the same.
     select
         ranked.dissection_id,
         ranked.neuron_id,
@@ -126,7 +127,7 @@ best as (
 
 permutations as (
 
-    -- The stored orders are of the longest list. A shorter list takes the places that it has, in the same order.
+    -- The stored orders are for the longest list. A shorter list uses the positions that it has, in the same order.
     select
         rank_permutations.dissection_id,
         different_lengths.n,
@@ -146,7 +147,7 @@ permutations as (
 
 chances as (
 
-    -- The mean error of a random order, over the stored permutations and places.
+    -- The mean error of a random order, over the stored permutations and positions.
     select
         best.dissection_id,
         best.neuron_id,
@@ -175,7 +176,7 @@ by_concept as (
         concepts.concept_id,
         best.value,
         image_concept_similarities.similarity,
-        -- The least similar image takes the lowest activation; among equally similar ones, the most active image.
+        -- The least similar image gets the lowest activation. Among equally similar ones, the most active gets it.
         row_number() over (
             partition by best.dissection_id, best.neuron_id, concepts.concept_id
             order by image_concept_similarities.similarity, best.place desc
@@ -212,7 +213,7 @@ errors as (
 
 scored as (
 
-    -- With a power of 0 the mean cosine does not count, whatever its sign.
+    -- With a power of 0 the mean cosine has no effect, whatever its sign.
     select
         errors.dissection_id,
         errors.neuron_id,

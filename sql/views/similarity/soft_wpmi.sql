@@ -1,22 +1,23 @@
--- Soft-WPMI and WPMI (CLIP-Dissect, arXiv 2204.10965): how well a concept explains a neuron's top images, beyond how
--- well it explains those of the layer's neurons.
+-- Soft-WPMI and WPMI (CLIP-Dissect, arXiv 2204.10965) of a neuron's top images and a concept.
 -- grain: dissection_id, neuron_id, concept_id
 -- materialized: table by dissection
 --
--- L = sum over ranks r of ln(1 + p_r (P - 1) + 1e-7), p_r falling from p_first towards p_last; WPMI is the case
--- p_first = p_last = 1. similarity = L - prior_weight * ln(mean over the layer's neurons of exp L): the mean is over the
--- scored neurons of the whole layer, so that no score depends on which neurons are scored together.
--- z is L less its mean for a neuron that is unrelated to the images, in standard deviations.
--- A neuron that fires on fewer than top_k images has a shorter list. L of lists of different lengths do not compare: a
--- sum over ten images lies far above one over a hundred. So the prior is computed for each length. In it, a neuron with
--- a list of another length counts with the L of the same z at this length, but with no more per image than it has,
--- because the z of a selective neuron over a long list is beyond what a short list can reach.
+-- They measure how much better the concept explains the top images of the neuron than those of the layer's neurons.
+-- L = sum over ranks r of ln(1 + p_r (P - 1) + 1e-7), where p_r falls from p_first towards p_last; WPMI is the case
+-- p_first = p_last = 1. similarity = L - prior_weight * ln(mean over the layer's neurons of exp L). The mean is over
+-- all scored neurons of the layer, so that a score does not depend on which neurons are computed together.
+-- z: L minus its mean for a neuron that is unrelated to the images, in standard deviations.
+-- A neuron that fires on fewer than top_k images has a shorter list. L of lists of different lengths cannot be
+-- compared, because a sum over ten images is far above a sum over a hundred. So the prior is computed for each length.
+-- In the prior of a length, a neuron with a list of another length counts with the L that has the same z at this
+-- length, but with at most its own L per image, because a short list cannot reach the z of a selective neuron over a
+-- long list.
 
 with
 
 lists as (
 
-    -- A neuron that takes no label counts in the prior only if include_dead is set, with top_k images.
+    -- A neuron that gets no label counts in the prior only if include_dead is set, and then with top_k images.
     select
         dissections.dissection_id,
         dissections.split_id,
@@ -148,7 +149,7 @@ carried as (
 
 highest as (
 
-    -- exp(L) of a hundred images underflows; relative to the layer's largest L it does not.
+    -- exp(L) of a hundred images underflows; exp of L minus the layer's largest L does not.
     select
         *,
         max(log_likelihood) over (partition by dissection_id, layer_id, list_images, concept_id) as ceiling
