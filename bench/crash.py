@@ -306,7 +306,8 @@ def main() -> None:
         LAB = Lab(Path(folder))
         asked = plan(options.kills, options.seed)
         asked = [each for each in asked if options.only is None or options.only in str(each)]
-        tried, failed = Counter(), Counter()
+        tried: Counter[tuple[str, str]] = Counter()
+        failed: Counter[tuple[str, str]] = Counter()
         with (
             multiprocessing.get_context("fork").Pool(options.processes) as pool,
             contextlib.suppress(KeyboardInterrupt),  # the table is of what was tried until then

@@ -181,7 +181,7 @@ class Watch:
             os.write(self.pipe, struct.pack("d", due.share * due.seconds))
         started = time.perf_counter()
         try:
-            yield due and due.share
+            yield due.share if due else None
         finally:
             self.events.append(Event(kind, number, time.perf_counter() - started))
             if due and due.share == 1:
@@ -211,7 +211,7 @@ class Watch:
         self.put(app, "app", "run")
         save = torch.save
 
-        def half(state: Any, path: Any) -> None:
+        def half(state: object, path: str | os.PathLike[str]) -> None:
             with self.event("save") as share:
                 if share is None or not 0 < share < 1:
                     return save(state, path)
@@ -220,7 +220,7 @@ class Watch:
                 Path(path).write_bytes(whole.getvalue()[: int(share * whole.tell())])
                 os.kill(os.getpid(), self.sign)
 
-        torch.save = half
+        torch.save = half  # type: ignore[assignment]  # checkpoints.py passes no more than these two
 
 
 def writes(query: str) -> str | None:

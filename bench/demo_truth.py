@@ -12,7 +12,7 @@ What a scorer cannot pass is CLIP: where CLIP does not see a concept, no scorer 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +93,9 @@ def summary(rows: pl.DataFrame) -> Iterator[tuple[object, ...]]:
             )  # fmt: skip
 
 
-def _mean(values: pl.Series, how: object = "{:.3f}".format) -> str:
+def _mean(values: pl.Series, how: Callable[[float], str] = "{:.3f}".format) -> str:
     known = values.cast(pl.Float64).drop_nans()
-    return how(known.mean()) if len(known) else "–"
+    return how(float(known.to_numpy().mean())) if len(known) else "–"
 
 
 def by_chance(areas: np.ndarray) -> str:

@@ -35,6 +35,7 @@ from bench.stored import BLOCK, NOON, ask, embedding_tables, small_tables
 from dissectdb.extract import study
 from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
 from dissectdb.extract.scoring import labels
+from dissectdb.extract.study.file import Engine
 from dissectdb.warehouse import Warehouse, exchange, spark
 from dissectdb.warehouse.views import Built
 
@@ -53,12 +54,15 @@ class Size:
 
     images: int
     neurons: int
-    engine: str
+    engine: Engine
     keep: bool
 
     @property
     def rows(self) -> int:
         return self.images * self.neurons
+
+
+Measure = Callable[[Size, Path], dict[str, Any]]  # the columns of a table's row
 
 
 class Made:
@@ -121,7 +125,7 @@ class Made:
 
 def peak(process: int | str = "self") -> float:
     """The most memory that a process has held since it was asked last, MB."""
-    kilobytes = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
     Path(f"/proc/{process}/clear_refs").write_text("5")
     return int(kilobytes) / 1e3
 
@@ -161,7 +165,9 @@ def on_spark(path: Path, memory: str) -> dict[str, Any]:
     built: list[Built] = []
     views = spark.build(session, tables, path.with_name("views"), select=SPARK_VIEWS)
     took["spark"] = timed(lambda: built.extend(views))
-    java = session.sparkContext._jvm.java.lang.ProcessHandle.current()
+    jvm = session.sparkContext._jvm
+    assert jvm is not None  # there is one as long as the session is
+    java = jvm.java.lang.ProcessHandle.current()
     took["spark cpu"] = java.info().totalCpuDuration().get().toMillis() / 1e3
     executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
     took["shuffled"] = executors.apply(0).totalShuffleWrite() / 1e6
@@ -194,7 +200,7 @@ def doubling(sizes: Sequence[Size], measure: Callable[[Size], dict[str, Any]]) -
         yield row
 
 
-def in_folder(measure: Callable[[Size, Path], dict[str, Any]], size: Size, parent: Path) -> dict[str, Any]:
+def in_folder(measure: Measure, size: Size, parent: Path) -> dict[str, Any]:
     """Measure with a folder that is gone afterwards. Raises SystemExit where the disk is too small."""
     needed, free = BYTES * size.rows, shutil.disk_usage(parent).free
     if size.keep and needed > free:
@@ -226,10 +232,12 @@ def main() -> None:
     parser.add_argument("--memory", default="4g", help="of Spark")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     options = parser.parse_args()
-    for name, most, head, engine, measure in (
+    on_spark_too: Measure = functools.partial(both_engines, options.memory)
+    tables: list[tuple[str, int, Sequence[str], Engine, Measure]] = [
         ("DuckDB", options.most, HEAD, options.engine, duckdb_alone),
-        ("Spark", options.spark_most, SPARK_HEAD, "sql", functools.partial(both_engines, options.memory)),
-    ):
+        ("Spark", options.spark_most, SPARK_HEAD, "sql", on_spark_too),
+    ]
+    for name, most, head, engine, measure in tables:
         sizes, images = [], options.least
         while images <= most:
             sizes.append(Size(images, options.neurons, engine, options.activations == "all"))

@@ -25,6 +25,7 @@ from dissectdb.extract.scoring import labels
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.extract.study.file import Engine
 from dissectdb.warehouse import Warehouse
 
 BLOCK = 4096  # images that an extraction writes at a time
@@ -108,7 +109,7 @@ def ask(warehouse: Warehouse, asked: study.Dissection) -> None:
     warehouse.write(dissections.rows(warehouse, question, {"made": 1}, network_id=1, split_id=1, clip_id=1))
 
 
-def measure(path: Path, scorer: str, engine: str) -> dict[str, float]:
+def measure(path: Path, scorer: str, engine: Engine) -> dict[str, float]:
     """Seconds to build what labels.READS names, and from there to a label for every neuron."""
     with duckdb.connect(str(path)) as connection:
         connection.execute("delete from dissections; delete from rank_permutations; delete from view_builds")

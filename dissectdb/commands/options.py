@@ -49,7 +49,10 @@ def _checked(option: typer.CallbackParam, value: str | None) -> str | None:
     if value is not None:
         from dissectdb.warehouse import resources
 
-        resources.choose(**{"memory": None, "threads": None, option.name: value})
+        if option.name == "memory":
+            resources.choose(value, None)
+        else:
+            resources.choose(None, value)
     return value
 
 

@@ -175,7 +175,7 @@ class Progress:
     On a terminal it is a bar with rate and time left; elsewhere one line every ten seconds and one at the end.
     """
 
-    def __init__(self, what: str, every: float = 10.0, unit: str = "images") -> None:
+    def __init__(self, what: str, unit: str = "images", every: float = 10.0) -> None:
         self.what, self.every, self.unit = what, every, unit
         self.started = self.last = time.monotonic()
         self.bar: Any = None

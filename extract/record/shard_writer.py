@@ -32,6 +32,7 @@ from dissectdb.extract.record.blocks import ModelIds
 from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.store import Rows, Store, TableRows, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.progress import Progress, unshown
 
 KEY = b"dissectdb"  # of the footer
 RECEIPTS = "extraction_blocks"
@@ -93,7 +94,7 @@ def run(
     sink: str,
     shard: Shard,
     export: Callable[[Path], object],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unshown,
 ) -> bool:
     """Compute a shard and write its files, unless they are there; returns whether there was anything to do.
 

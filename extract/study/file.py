@@ -36,6 +36,8 @@ from dissectdb.extract.study.values import (
     refuse_unknown,
 )
 
+Engine = Literal["auto", "sql", "kernel"]  # what scores the neurons: the views or torch; auto is the faster one
+
 
 class ConceptSet(Settings):
     """The words that a neuron's label is chosen from, and the prompts that they are put in."""
@@ -64,7 +66,7 @@ class Dissection(Settings):
 
     concepts: str
     scorer: Annotated[str, BeforeValidator(known_scorer)] = "soft_wpmi"
-    engine: Literal["auto", "sql", "kernel"] = "auto"
+    engine: Engine = "auto"
     top_k: int = Field(100, ge=1, le=256)
     min_images: int = Field(LEAST_IMAGES, ge=1, le=256)
     softmax_scale: float = Field(10.0, gt=0, le=1e4)
