@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dissectdb.progress import Say, Watch, silent, unwatched
 from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_file
@@ -225,7 +225,7 @@ def modify(
     return Modification(chosen.edit_id, checkpoint)
 
 
-def plan_edits(study: Study, warehouse: AnyWarehouse, *, edit: str | None = None) -> list[dict[str, Any]]:
+def plan_edits(study: Study, warehouse: AnyWarehouse, *, edit: str | None = None) -> list[dict[str, object]]:
     """What each edit that modify would try changes, one row per edit. Writes nothing. Raises StudyError."""
     from dissectdb.extract.editing import edits, protocol
 

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +93,7 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
             )
 
 
-def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:
+def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, object]]:
     """What each edit would do, a row each, and where its network would be saved if it were chosen."""
     rows = []
     for each in planned:

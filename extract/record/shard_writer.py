@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -139,7 +138,7 @@ class _Files:
         self.system, self.folder, self.shard, self.mark = system, folder, shard, mark
         self.writers: dict[str, pq.ParquetWriter] = {}
         self.rows: dict[str, int] = {}
-        self.receipts: list[Mapping[str, Any]] = []
+        self.receipts: list[Mapping[str, object]] = []
 
     def are_done(self) -> bool:
         """Whether the receipt of this shard is there, and is of this extraction."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -89,7 +89,7 @@ class Dissection(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_scorer(cls, values: Any) -> Any:
+    def _defaults_of_the_scorer(cls, values: object) -> object:
         if isinstance(values, dict) and isinstance(values.get("scorer"), str):
             values = {**(SCORERS[values["scorer"]].defaults if values["scorer"] in SCORERS else {}), **values}
         if isinstance(values, dict) and isinstance(values.get("top_k"), int) and values["top_k"] < LEAST_IMAGES:

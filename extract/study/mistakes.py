@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -86,7 +86,7 @@ def _settings_at(location: Sequence[str | int], study: type[Settings]) -> list[s
     return list(model.model_fields)
 
 
-def _settings_class(annotation: Any) -> type[Settings] | None:
+def _settings_class(annotation: object) -> type[Settings] | None:
     """The table class within an annotation such as tuple[Layer, ...]."""
     if get_origin(annotation) is None:
         return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
