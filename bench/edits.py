@@ -1,11 +1,11 @@
-"""A sweep of edits with its protocol, beside as many full forward passes.
+"""Compare the time of `modify` with that of one full forward pass per edit.
 
 python -m bench.edits STUDY --warehouse COPY
 
-STUDY has been extracted into the warehouse, of which this works on a copy. Times `modify` as a user runs it, a process
-of its own from start to end, with everything that it does: the search, the controls, the test split, intervals, causes
-and the checkpoint. Beside it the time that each edit of the study would take as a full forward pass over the validation
-images, network and preprocessing as in an extraction: measured on a sample of images, extrapolated.
+STUDY has been extracted into the warehouse; this works on a copy of it. `modify` runs as a user runs it, in a new
+process, with everything that it does: the search, the controls, the test split, intervals, causes and the checkpoint.
+A full forward pass runs the preprocessing and the network of an extraction over the validation images. It is measured
+on a sample of the images and scaled up to all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SAMPLE = 1024  # images
 
 
 def full_pass(study: Study, warehouse: Path) -> tuple[float, int, int]:
-    """Seconds of one full forward pass over validation, its images, and the number of edits."""
+    """Seconds of one full forward pass over validation, the number of images in it, and the number of edits."""
     plan = network_plan.make_plan(study.with_network("modify"))
     with Warehouse(warehouse, read_only=True) as opened:
         planned = edits.plan_edits(opened, plan, edits.find_dissection(opened, plan), study.tried())

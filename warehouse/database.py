@@ -247,9 +247,7 @@ class Warehouse:
 
     def write(self, unit: Unit) -> None:
         """Write the rows of a unit to their tables in one transaction."""
-        self._write_unit(unit)
 
-    def _write_unit(self, unit: Unit) -> None:
         def write(connection: duckdb.DuckDBPyConnection) -> None:
             with connection.cursor() as own:
                 _write(own, self.path, unit)
@@ -330,7 +328,7 @@ class Warehouse:
             if failures:
                 continue  # keep emptying the queue, or the computing side would block for ever
             try:
-                self._write_unit(unit)
+                self.write(unit)
             except BaseException as error:
                 failures.append(error)
 
