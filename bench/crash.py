@@ -37,9 +37,10 @@ TRIES = 8  # to find a moment that a run lives to see
 
 @dataclass(frozen=True)
 class Trial:
-    """One disturbance; chance: what it is drawn with; start: where in a run the first of its kind comes, 0 to 1.
+    """One disturbance of a command.
 
-    world: a folder for it alone.
+    chance: draws everything random in it. start: where in a run the first disturbance of this kind comes, 0 to 1.
+    world: the folder that the command runs in; no other trial uses it.
     """
 
     lab: Lab
@@ -50,19 +51,19 @@ class Trial:
     world: Path
 
     def begin(self) -> None:
-        """Put the world as it is before the command."""
+        """Make the world as it is before the command."""
         self.lab.start(self.command, self.world)
 
     def run_plainly(self) -> bool:
-        """Every second build is finished by one that makes only what is stale."""
+        """Whether the command runs again without --full-refresh: every second build does."""
         return self.command == "build" and self.number % 2 == 1
 
     def judge(self) -> str | None:
-        """What is wrong after the same command, or None."""
+        """What is wrong after the same command has run again, or None."""
         return self.lab.judge(self.world, self.command, self.run_plainly())
 
     def look(self) -> str | None:
-        """What readers find wrong with a world that nobody has put right yet."""
+        """What status and check report as wrong before the command runs again, or None."""
         for name in ("status", "check"):
             ended = self.lab.run(self.world, name)
             unmade = any(ended.complaint(3, word) is None for word in ("run: dissectdb extract", "no such warehouse"))
@@ -71,7 +72,10 @@ class Trial:
         return None
 
     def draw(self, *verbs: str, earlier: int = 0) -> Moment:
-        """A moment of chance within, before or after an event of these kinds; earlier: how often it came too late."""
+        """A random moment within, right before or right after an event of these kinds.
+
+        earlier: how many drawn moments came after the end of the run; each brings the next one forward.
+        """
         events = self.lab.events[self.command]
         kind = self.chance.choice(sorted({e.kind for e in events if e.kind.split()[0] in verbs}))
         event = self.chance.choice([event for event in events if event.kind == kind])
@@ -81,17 +85,17 @@ class Trial:
         return Moment(kind, event.number, share, event.seconds)
 
     def share(self) -> float:
-        """Of the whole run: chance, but spread over its length as the numbers of the trials go by (golden ratio)."""
+        """Where in the whole run, 0 to 1. The golden ratio spreads successive trials over its length."""
         return (0.618034 * self.number + self.start) % 1
 
 
-# ---------------------------------------------------------------- disturbances; each returns (moments, what is wrong)
+# ---------------------------------------------------------------- disturbances
 
-Outcome = tuple[str, str | None]
+Outcome = tuple[str, str | None]  # the moments of the disturbance, and what is wrong
 
 
 def kill(*verbs: str, often: tuple[int, ...] = (1,)) -> Callable[[Trial], Outcome]:
-    """Killed in such an event; often: how many times in a row, one of these."""
+    """Kill the command in an event of these kinds. often: how many times in a row; one of these numbers is drawn."""
 
     def disturb(trial: Trial) -> Outcome:
         trial.begin()
@@ -106,7 +110,7 @@ def kill(*verbs: str, often: tuple[int, ...] = (1,)) -> Callable[[Trial], Outcom
                 if wrong := ended.complaint(0):
                     return "; ".join([*moments, str(moment)]), f"before it was killed: {wrong}"
                 if not moments:
-                    trial.begin()  # it was done before the moment came
+                    trial.begin()  # the run ended before the moment came
         if not moments:
             return "", "was never killed"
         wrong = trial.look() if trial.chance.random() < 0.5 else None
@@ -116,7 +120,7 @@ def kill(*verbs: str, often: tuple[int, ...] = (1,)) -> Callable[[Trial], Outcom
 
 
 def interrupt(name: str) -> Callable[[Trial], Outcome]:
-    """Stopped by a signal that asks: exit code 130, and one line."""
+    """Stop the command by a signal that it handles. It must exit with 130 and print one line."""
 
     def disturb(trial: Trial) -> Outcome:
         for place in range(TRIES):
@@ -124,7 +128,7 @@ def interrupt(name: str) -> Callable[[Trial], Outcome]:
             moment = trial.draw("run", earlier=place)
             ended = trial.lab.run(trial.world, trial.command, moment, SIGNALS[name])
             if ended.code != 0:
-                wrong = ended.complaint(130, "the same command goes on") or trial.look() or trial.judge()
+                wrong = ended.complaint(130, "the same command continues") or trial.look() or trial.judge()
                 return str(moment), wrong
             if wrong := trial.lab.judge_end(trial.world, trial.command):
                 return str(moment), f"went on to its end, and {wrong}"
@@ -134,7 +138,7 @@ def interrupt(name: str) -> Callable[[Trial], Outcome]:
 
 
 def damage(how: str) -> Callable[[Trial], Outcome]:
-    """The log of a killed run cut or changed: it says so and what to do, or what it had is made again."""
+    """Cut or change the log of a killed run. The next run must either repeat the lost work or tell what to do."""
 
     def disturb(trial: Trial) -> Outcome:
         for _ in range(8 * TRIES):
@@ -162,14 +166,17 @@ def damage(how: str) -> Callable[[Trial], Outcome]:
             return what, wrong or trial.lab.judge_end(trial.world, trial.command)
         if wrong := ended.complaint(3, ".wal", ";"):
             return what, wrong
-        log.unlink()  # as the line says
+        log.unlink()  # as the message asks
         return what, trial.judge()
 
     return disturb
 
 
 def fill_the_disk(trial: Trial) -> Outcome:
-    """No space in the middle of a run: one line, what is there can be read, and with more space the run goes on."""
+    """Let the disk run full during a run.
+
+    The run must print one line, what is stored must stay readable, and with more space the run must continue.
+    """
     need = most_on_disk(trial)
     share = 0.05 + 0.9 * trial.share()
     for _ in range(TRIES):
@@ -184,7 +191,7 @@ def fill_the_disk(trial: Trial) -> Outcome:
 
 
 def most_on_disk(trial: Trial) -> int:
-    """The bytes that an undisturbed run takes beyond those that it begins with, at most, in about."""
+    """About how many bytes an undisturbed run adds to the folder at its largest."""
     trial.begin()
     done = [event for event in trial.lab.events[trial.command] if event.kind == "commit"]
     before = size(trial.world)
@@ -193,14 +200,16 @@ def most_on_disk(trial: Trial) -> int:
 
 
 def size(folder: Path) -> int:
-    """The bytes of all files."""
+    """The bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager
 def small_disk(trial: Trial, more: int) -> Iterator[tuple[int | None, Callable[[], object]]]:
-    """The trial's folder on a disk with so many bytes more than it begins with: the largest size of a file where it
-    is that which is bounded, and how to lift the bound."""
+    """Put the trial's folder on a disk with `more` free bytes.
+
+    Yields a limit on the size of a file, None if the disk itself is small, and a function that lifts the limit.
+    """
     parent = trial.world.parent
     if not CAN_MOUNT:
         warehouse = trial.lab.folder / f"before {trial.command}" / "warehouse.duckdb"
@@ -234,7 +243,7 @@ def can_mount() -> bool:
 
 CAN_MOUNT = can_mount()
 
-# Disturbance → how, and how often for each command at --kills 60.
+# Disturbance → the function that makes it, and how many trials of it each command gets at --kills 60.
 KINDS: dict[str, tuple[Callable[[Trial], Outcome], int]] = {
     "at any time": (kill("run"), 24),
     "two or three times in a row": (kill("run", "commit", "insert", often=(2, 3)), 10),
@@ -255,7 +264,7 @@ NEEDS = {"while a view is made": {"make"}, "while the network is saved": {"save"
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial by what names it."""
+    """What identifies a trial."""
 
     kind: str
     command: str
@@ -266,11 +275,11 @@ class Asked:
         return f"{self.kind}:{self.command}:{self.number}"
 
 
-LAB: Lab  # main sets it before it forks the processes that make the trials
+LAB: Lab  # main sets it before it forks the processes that run the trials
 
 
 def attempt(asked: Asked) -> tuple[Asked, str, str | None]:
-    """Make a trial in a folder of this process; returns its moments, and what is wrong."""
+    """Run a trial in a folder of this process; returns its moments, and what is wrong or None."""
     place = LAB.folder / f"process {os.getpid()}"
     place.mkdir(exist_ok=True)
     start = random.Random(f"{asked.seed} {asked.kind} {asked.command}").random()
@@ -294,10 +303,12 @@ def plan(kills: int, seed: int) -> list[Asked]:
 def main() -> None:
     """Print the table; exits 1 if a trial failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.crash", description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=60, help="for each command, in about; the rest in proportion")
+    parser.add_argument(
+        "--kills", type=int, default=60, help="about how many kills per command; other disturbances in proportion"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", help="kind:command:number, as it is printed for a failure, or a part of it")
+    parser.add_argument("--only", help="only trials whose kind:command:number, printed for a failure, contains this")
     parser.add_argument("--progress", action="store_true", help="name each trial on stderr when it is done")
     options = parser.parse_args()
     started = time.perf_counter()
@@ -306,10 +317,11 @@ def main() -> None:
         LAB = Lab(Path(folder))
         asked = plan(options.kills, options.seed)
         asked = [each for each in asked if options.only is None or options.only in str(each)]
-        tried, failed = Counter(), Counter()
+        tried: Counter[tuple[str, str]] = Counter()
+        failed: Counter[tuple[str, str]] = Counter()
         with (
             multiprocessing.get_context("fork").Pool(options.processes) as pool,
-            contextlib.suppress(KeyboardInterrupt),  # the table is of what was tried until then
+            contextlib.suppress(KeyboardInterrupt),  # then the table holds the trials until Ctrl-C
         ):
             for each, moments, wrong in pool.imap_unordered(attempt, random.Random(0).sample(asked, len(asked))):
                 tried[each.kind, each.command] += 1
@@ -320,7 +332,7 @@ def main() -> None:
                 if wrong or options.only:
                     print(f'--seed {each.seed} --only "{each}"  at {moments}: {wrong or "as it should be"}', flush=True)
         for place in LAB.folder.glob("process *"):
-            if place.is_mount():  # its process was ended with the pool
+            if place.is_mount():  # the pool ended its process before it could unmount
                 subprocess.run(["umount", place], check=True)
     rows = [
         (*row, tried[row], tried[row] - failed[row], failed[row])

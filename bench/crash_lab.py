@@ -1,11 +1,12 @@
-"""Run commands in forks, send a signal at a chosen moment, and judge what they left behind.
+"""Run commands in forked processes, send a signal at a chosen moment, and check what they left behind.
 
-lab = Lab(folder)                      # runs every command on a small study undisturbed, for reference
-world = lab.start("modify", folder)    # a copy of the study, as before the command
+lab = Lab(folder)                      # runs every command undisturbed on a small study, as the reference
+world = lab.start("modify", folder)    # a copy of the study as it is before the command
 ended = lab.run(world, "modify", Moment("commit", 3, 0.5))    # killed half way through the third commit
 wrong = lab.judge(world, "modify")     # None if the rerun ends like the undisturbed run
 
-The forking process has imported torch and the models' code but used neither, so that each run starts at once.
+The process that forks has imported torch and the models' code, so that each run starts at once. It has used neither,
+because their threads would not survive a fork.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ from dissectdb.extract.scoring import labels  # noqa: F401, for the forks
 from dissectdb.warehouse.view_files import load_views
 from tests.support import worlds
 
-# When and how long. Everything else must be equal, surrogate ids and counts of commits too.
+# Columns of times, which differ from run to run. Everything else must be equal, including ids and counts of commits.
 LEFT_OUT = {"seconds", "started_at", "finished_at", "created_at", "chosen_at", "opened_at", "built_at"}
-LEFT_OUT_OF = {"view_parts": {"fingerprint"}}  # it is also of the times in the rows that it is of
-LONGEST = 120.0  # seconds, after which a run hangs
+LEFT_OUT_OF = {"view_parts": {"fingerprint"}}  # it also depends on the times in the rows
+LONGEST = 120.0  # seconds without a request, after which a run counts as hung
 
-# Each starts from what the one before it left.
+# In this order: each command starts from what the one before it left.
 COMMANDS = {
     "extract": ("extract", "study.toml", "--deterministic"),
     "modify": ("modify", "study.toml", "--deterministic"),
@@ -93,12 +94,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a signal comes: that far into an event; 0 is right before it and 1 right after it."""
+    """When a signal comes. share: how far into the event, 0 for right before it, 1 for right after it."""
 
     kind: str
     number: int
     share: float
-    seconds: float = 0.0  # that the event takes undisturbed
+    seconds: float = 0.0  # how long the event takes undisturbed
 
     def __str__(self) -> str:
         return f"{self.share:.2f} of {self.kind} {self.number}"
@@ -106,14 +107,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Ended:
-    """code: negative for the signal that ended it."""
+    """How a run ended, and what it printed. code: negative if a signal ended it."""
 
     code: int
     out: str
     err: str
 
     def complaint(self, code: int, *words: str) -> str | None:
-        """What is wrong, unless it ended with this code and, if there are words, one line that has them all."""
+        """What is wrong; None if it ended with this code and, if words are given, with one line that holds them all."""
         lines = self.err.strip().splitlines()
         ours = [line for line in lines if line.startswith("dissectdb: ")]
         if self.code != code:
@@ -129,7 +130,10 @@ class Ended:
 
 
 def fork(body: Callable[[int], int], log: Path, sign: int = signal.SIGKILL) -> Ended:
-    """Run body in a child. It is given a pipe: a number of seconds written into it brings the signal after them."""
+    """Run `body` in a forked process; returns how it ended.
+
+    body gets the writing end of a pipe. After it writes a number of seconds, the signal comes when they have passed.
+    """
     sys.stdout.flush()
     reader, writer = os.pipe()
     child = os.fork()
@@ -159,8 +163,8 @@ def fork(body: Callable[[int], int], log: Path, sign: int = signal.SIGKILL) -> E
     return Ended(os.waitstatus_to_exitcode(status), *(log.with_suffix(f".{end}").read_text() for end in ("out", "err")))
 
 
-class Watch:
-    """Counts what a run does, and sends the signal when the moment has come."""
+class Observer:
+    """Counts the events of a run, and has the signal sent at its moment."""
 
     def __init__(self, pipe: int, moment: Moment | None, sign: int) -> None:
         self.pipe, self.moment, self.sign = pipe, moment, sign
@@ -170,7 +174,7 @@ class Watch:
 
     @contextmanager
     def event(self, kind: str) -> Iterator[float | None]:
-        """The value is how far into the event the signal is to come, if it is in this one."""
+        """Count the block as one event. The value is the share of the moment if it is in this event, else None."""
         with self.lock:
             self.counts[kind] += 1
             number = self.counts[kind]
@@ -181,14 +185,14 @@ class Watch:
             os.write(self.pipe, struct.pack("d", due.share * due.seconds))
         started = time.perf_counter()
         try:
-            yield due and due.share
+            yield due.share if due else None
         finally:
             self.events.append(Event(kind, number, time.perf_counter() - started))
             if due and due.share == 1:
                 os.kill(os.getpid(), self.sign)
 
     def put(self, owner: Any, name: str, kind: str | Callable[..., str | None]) -> None:
-        """Make the calls of a function events."""
+        """Count every call of a function as an event of this kind."""
         call = getattr(owner, name)
 
         def watched(*arguments: Any, **options: Any) -> Any:
@@ -201,7 +205,7 @@ class Watch:
         setattr(owner, name, watched)
 
     def put_all(self) -> None:
-        """What happens to the warehouse and the edited network's file; the run as a whole."""
+        """Observe the writes to the warehouse, those to the edited network's file, and the run as a whole."""
         connection = duckdb.DuckDBPyConnection
         self.put(connection, "execute", lambda self, query, *rest: writes(query))
         for name in ("begin", "commit", "close"):
@@ -211,7 +215,7 @@ class Watch:
         self.put(app, "app", "run")
         save = torch.save
 
-        def half(state: Any, path: Any) -> None:
+        def half(state: object, path: str | os.PathLike[str]) -> None:
             with self.event("save") as share:
                 if share is None or not 0 < share < 1:
                     return save(state, path)
@@ -220,28 +224,28 @@ class Watch:
                 Path(path).write_bytes(whole.getvalue()[: int(share * whole.tell())])
                 os.kill(os.getpid(), self.sign)
 
-        torch.save = half
+        torch.save = half  # type: ignore[assignment]  # checkpoints.py passes no more than these two
 
 
 def writes(query: str) -> str | None:
-    """The kind of a statement that writes."""
+    """The kind of event that a statement is, None if it does not write."""
     if found := WRITES.match(query):
         return f"{'make' if found[1].startswith('create') else found[1].split()[0]} {found[2]}"
     return None
 
 
-def command(arguments: tuple[str, ...], folder: Path, watch: Watch | None, largest: int | None) -> int:
-    """The exit code of a command, run in a folder as the shell would."""
+def command(arguments: tuple[str, ...], folder: Path, observer: Observer | None, largest: int | None) -> int:
+    """Run a command in a folder as the shell would; returns its exit code. largest: bytes, of any file."""
     os.chdir(folder)
     sys.argv = ["dissectdb", *arguments]
     sys.dont_write_bytecode = True
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the background job of a shell ignores it
     torch.set_num_threads(1)
     blocks.BLOCK, batches.batch_size = worlds.BLOCK, lambda device: worlds.BATCH
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    if watch:
-        watch.put_all()
+    if observer:
+        observer.put_all()
     try:
         app.main()
     except SystemExit as end:
@@ -258,7 +262,7 @@ def left_out(table: str) -> set[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every table and file of a world, each with the count of its rows and a hash of what is in it."""
+    """Table, view or file → the number of its rows and a hash of its content."""
     found = {}
     with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
         columns = connection.execute(
@@ -280,25 +284,25 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 class Lab:
-    """A study in which nothing was run, and what each command leaves when it is not disturbed."""
+    """A small study, and what each command leaves if it is not disturbed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.references: dict[str, dict[str, str]] = {}
         self.events: dict[str, list[Event]] = {}
-        load_views()  # once, for all forks
+        load_views()  # here, so that the forks need not load them
         made = fork(lambda pipe: make_study(folder / "before extract"), folder / "making")
         assert made.code == 0, made.err
         names = [*COMMANDS, "the end"]
         for name, after in pairwise(names):
             world = self.start(name, folder / f"before {after}")
-            for _ in range(2):  # once more elsewhere, to have times that are not those of a first run
+            for _ in range(2):  # twice, because a first run is slower
                 ended, self.events[name] = self.record(self.start(name, folder / "recorded"), name)
                 assert ended.code == 0, ended.err
             assert (ended := self.run(world, name)).code == 0, ended.err
             self.references[name] = self.contents(world)
             if differences := compare(self.contents(folder / "recorded"), self.references[name]):
-                raise SystemExit(f"{name}, undisturbed, comes to something else the second time: {differences}")
+                raise SystemExit(f"{name} differs between two undisturbed runs: {differences}")
 
     def start(self, name: str, folder: Path) -> Path:
         """A copy of the world before a command."""
@@ -314,23 +318,23 @@ class Lab:
         largest: int | None = None,
         plain: bool = False,
     ) -> Ended:
-        """Run a command. largest: no file grows beyond so many bytes. plain: build only what is stale."""
+        """Run a command. largest: the most bytes that a file may grow to. plain: build only what is stale."""
         arguments = (COMMANDS | LOOKS)[name]
         if plain:
             arguments = tuple(each for each in arguments if each != "--full-refresh")
 
         def body(pipe: int) -> int:
-            return command(arguments, world, Watch(pipe, moment, sign) if moment else None, largest)
+            return command(arguments, world, Observer(pipe, moment, sign) if moment else None, largest)
 
         return fork(body, self.log(world), sign)
 
     def record(self, world: Path, name: str) -> tuple[Ended, list[Event]]:
-        """Run a command undisturbed and say what it did."""
+        """Run a command undisturbed; returns how it ended, and its events."""
 
         def body(pipe: int) -> int:
-            watch = Watch(pipe, None, signal.SIGKILL)
-            code = command(COMMANDS[name], world, watch, None)
-            self.log(world).with_suffix(".json").write_text(json.dumps([vars(event) for event in watch.events]))
+            observer = Observer(pipe, None, signal.SIGKILL)
+            code = command(COMMANDS[name], world, observer, None)
+            self.log(world).with_suffix(".json").write_text(json.dumps([vars(event) for event in observer.events]))
             return code
 
         ended = fork(body, self.log(world))
@@ -339,7 +343,7 @@ class Lab:
         return ended, [Event(**each) for each in json.loads(self.log(world).with_suffix(".json").read_text())]
 
     def contents(self, world: Path) -> dict[str, str]:
-        """The function contents, in a fork, because DuckDB must not be used in the process that forks."""
+        """What contents() returns, called in a fork, because the process that forks must not use DuckDB."""
 
         def body(pipe: int) -> int:
             self.log(world).with_suffix(".json").write_text(json.dumps(contents(world)))
@@ -354,7 +358,7 @@ class Lab:
         return (f"rerun: {wrong}" if wrong else None) or self.judge_end(world, name)
 
     def judge_end(self, world: Path, name: str) -> str | None:
-        """What is wrong with a world that should be as the undisturbed command leaves it."""
+        """What differs from the world that the undisturbed command leaves, or None."""
         if differences := compare(self.contents(world), self.references[name]):
             return f"differs: {differences}"
         wrong = self.run(world, "check").complaint(0)
@@ -362,18 +366,18 @@ class Lab:
 
     @staticmethod
     def log(world: Path) -> Path:
-        """Where the output of its runs goes: outside, because the world is compared and may be on a full disk."""
+        """The file for the output of its runs; outside, because the world is compared and its disk may be full."""
         return world.parent.with_name(f"{world.parent.name} {world.name}.log")
 
 
 def compare(found: dict[str, str], expected: dict[str, str]) -> str:
-    """What differs, or nothing."""
+    """What differs, in one line; empty if nothing does."""
     names = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     return "; ".join(f"{name}: {found.get(name)}, not {expected.get(name)}" for name in names[:6])
 
 
 def make_study(folder: Path) -> int:
-    """A study of 111 images in blocks of 32, with edits, effects and every way to score; returns an exit code."""
+    """Make a study of 111 images in blocks of 32, with edits, effects and three scorers; returns an exit code."""
     world = worlds.make_world(folder)
     text = world.study.read_text(encoding="utf-8").replace("top_k = 5\n", "top_k = 5\nnull_draws = 1000\n")
     world.study.write_text(text, encoding="utf-8")

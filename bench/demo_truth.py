@@ -1,18 +1,19 @@
-"""How often is a label the concept that the neuron separates best, where the truth of every image is known?
+"""How often is a neuron's label the concept that its activation separates best? Uses faces whose concepts are known.
 
 python -m bench.demo_truth demo/warehouse.duckdb     # of `dissectdb extract studies/demo.toml`
 python -m bench.demo_truth warehouse.duckdb --seed 0 --images 6000
 
-The demo's faces come with the truth of 25 concepts. For every live neuron and concept: the area under the ROC curve
-(AUC) of the neuron's activation for the concept being there. A label is right where its AUC is the highest of all
-concepts. Every dissection of the warehouse gives rows, so that a study with more [[dissections]] compares scorers.
-What a scorer cannot pass is CLIP: where CLIP does not see a concept, no scorer can name it.
+For each of the demo's faces it is known which of 25 concepts are present. For every live neuron and concept, the area
+under the ROC curve (AUC) measures how well the neuron's activation tells images with the concept from images without.
+A label is right if its AUC is the highest of all concepts. Every dissection in the warehouse gets its rows, so that a
+study with several [[dissections]] compares scorers. CLIP limits them all: if CLIP does not see a concept, no scorer can
+name it.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def concept_aucs(activations: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def average_ranks(column: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values get the mean of their ranks."""
     _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return ((last - counts + 1 + last) / 2)[inverse]
@@ -74,7 +75,7 @@ def labelled(warehouse: Warehouse) -> pl.DataFrame:
 
 
 def judge_labels(rows: pl.DataFrame, neurons: np.ndarray, areas: np.ndarray) -> pl.DataFrame:
-    """Adds to each label its AUC, the highest AUC of its neuron, and whether they are the same."""
+    """The rows with three more columns: the label's AUC, the neuron's highest AUC, and whether they are equal."""
     place = np.searchsorted(neurons, rows["neuron_id"].to_numpy())
     concept = np.array([faces.CONCEPTS.index(name) for name in rows["concept"]])
     mine, best = areas[place, concept], np.nanmax(areas[place], axis=1)
@@ -82,7 +83,7 @@ def judge_labels(rows: pl.DataFrame, neurons: np.ndarray, areas: np.ndarray) -> 
 
 
 def summary(rows: pl.DataFrame) -> Iterator[tuple[object, ...]]:
-    """A row a scorer and layer, and one for all its layers."""
+    """One row per scorer and layer, and one per scorer for all layers."""
     for (_, scorer), of_scorer in rows.group_by(["dissection_id", "scorer"], maintain_order=True):
         groups = [*of_scorer.group_by("layer", maintain_order=True), (("all",), of_scorer)]
         for (layer,), group in groups:
@@ -93,13 +94,13 @@ def summary(rows: pl.DataFrame) -> Iterator[tuple[object, ...]]:
             )  # fmt: skip
 
 
-def _mean(values: pl.Series, how: object = "{:.3f}".format) -> str:
+def _mean(values: pl.Series, how: Callable[[float], str] = "{:.3f}".format) -> str:
     known = values.cast(pl.Float64).drop_nans()
-    return how(known.mean()) if len(known) else "–"
+    return how(float(known.to_numpy().mean())) if len(known) else "–"
 
 
 def by_chance(areas: np.ndarray) -> str:
-    """What two naive ways of labelling would reach."""
+    """A sentence on how many labels would be right if they were random, or all the same."""
     known = ~np.isnan(areas).all(axis=0)
     commonest = np.bincount(np.nanargmax(areas, axis=1)).max() / len(areas)
     return f"A random label is right for {percent(1 / known.sum())}, the commonest concept for {percent(commonest)}."

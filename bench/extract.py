@@ -32,10 +32,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.made import show
 from bench.scorers import peak_memory
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dissectdb.extract.models.clip import Clip
 
 FER_IMAGES, FER_NEURONS = 28_709, 10_112
 HERE = Path(__file__).resolve().parent.parent
@@ -125,8 +130,12 @@ def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[floa
         text = json.dumps(columns, default=float)
         return types.SimpleNamespace(to_csv=lambda path, index: Path(path).write_text(text, "utf-8"))
 
-    packages = {"pandas": {"DataFrame": frame}, "scipy": {"stats": None}, "matplotlib": {"pyplot": None},
-                "pkg_resources": {"packaging": __import__("packaging.version")}}  # fmt: skip
+    packages: dict[str, dict[str, Any]] = {
+        "pandas": {"DataFrame": frame},
+        "scipy": {"stats": None},
+        "matplotlib": {"pyplot": None},
+        "pkg_resources": {"packaging": __import__("packaging.version")},
+    }
     for name, parts in packages.items():
         sys.modules[name] = types.ModuleType(name)
         vars(sys.modules[name]).update(parts)
@@ -150,14 +159,14 @@ def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[floa
     return end - start, after - before
 
 
-def load_models(folder: Path, device: str) -> tuple[Any, Any]:
-    """The study's network, on the device, and its CLIP (a Clip)."""
+def load_models(folder: Path, device: str) -> tuple[nn.Module, Clip]:
+    """The study's network, on the device, and its CLIP."""
     import torch
 
     from dissectdb.extract.models import clip, networks
     from dissectdb.extract.study import Study
 
-    study = Study.load(folder / "study.toml")
+    study = Study.load(folder / "study.toml").with_network("bench.extract")
     loaded = clip.load(study.clip, torch.device(device))
     if device == "cuda":  # where the original's CLIP is in half precision too
         loaded.model.encode_image = torch.autocast("cuda", torch.float16)(loaded.model.encode_image)

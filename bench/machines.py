@@ -1,11 +1,12 @@
 """Build the views and check the contracts with every combination of threads and memory, each in a new process.
 
     python -m bench.machines                                       # FER2013's size, 15 machines
-    python -m bench.machines --images 500 --neurons 100 --threads 2 16 --memories 500MB default   # sooner
+    python -m bench.machines --images 500 --neurons 100 --threads 2 16 --memories 500MB default   # faster
 
-Synthetic activations of 11 layers (the VGGNet's, scaled to the number of neurons) are imported like arrays. Then `build
---full-refresh` and `check` run on the same file with every number of threads and every limit. More threads than cores
-are slower, but need as much memory as on a machine with that many cores. Peak memory is the resident size.
+Synthetic activations of 11 layers (sizes in proportion to the VGGNet's) are extracted as a study with [arrays]. Then
+`build --full-refresh` and `check` run on the same file with every number of threads and every limit of memory. More
+threads than cores are slower, but need as much memory as on a machine with that many cores. Peak memory is the largest
+resident size.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 CLI = Path(__file__).resolve().parent.parent / "cli.py"
 IMAGES, NEURONS = 35_887, 10_119
-SHARES = (64, 64, 128, 128, 256, 256, 512, 512, 4096, 4096, 7)  # of the neurons, a layer each
+SHARES = (64, 64, 128, 128, 256, 256, 512, 512, 4096, 4096, 7)  # one number per layer: its part of the neurons
 CONCEPTS, CLASSES, DIMENSIONS = 25, 7, 64
 INTERPRETABLE = 0.3  # share of the neurons
 THREADS, MEMORIES = (2, 8, 16, 64, 128), ("500MB", "2GB", "default")
@@ -59,7 +60,7 @@ class Run:
 
 
 def make(folder: Path, images: int, neurons: int) -> None:
-    """Write a study of made arrays: noise, neurons that prefer a concept's images, and in each layer a dead one."""
+    """Write a study of synthetic arrays: noise, neurons that prefer a concept's images, and a dead one per layer."""
     import numpy as np
     import torch
     from safetensors.torch import save_file
@@ -104,7 +105,7 @@ def run(arguments: Sequence[str], environment: dict[str, str] | None = None) -> 
 
 
 def measure(warehouse: Path, threads: int, memory: str) -> Iterator[Run]:
-    """`build --full-refresh`, then `check`."""
+    """Run `build --full-refresh`, then `check`."""
     flags = ["--warehouse", str(warehouse), "--threads", str(threads)]
     flags += [] if memory == "default" else ["--memory", memory]
     yield run(["build", "--full-refresh", *flags])
@@ -112,7 +113,7 @@ def measure(warehouse: Path, threads: int, memory: str) -> Iterator[Run]:
 
 
 def row(warehouse: Path, threads: int, memory: str) -> list[object]:
-    """A row of the table; what a failed command said goes to stderr."""
+    """A row of the table. The last line of a failed command is printed to stderr."""
     cells: list[object] = [threads, memory]
     for done in measure(warehouse, threads, memory):
         cells += [f"{done.seconds:.1f}", f"{done.peak:,.0f}", done.exit_code]
@@ -122,19 +123,19 @@ def row(warehouse: Path, threads: int, memory: str) -> list[object]:
 
 
 def main() -> int:
-    """Print the table; 1 if a run failed."""
+    """Print the table; returns 1 if a run failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.machines", description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--neurons", type=int, default=NEURONS)
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--memories", nargs="+", default=MEMORIES, help="500MB, 2GB, …, or default")
-    parser.add_argument("--folder", type=Path, help="keep what is made here, and use what is there")
+    parser.add_argument("--folder", type=Path, help="keep the files here, and use those of an earlier run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         warehouse = folder / "warehouse.duckdb"
         if not warehouse.exists():
-            # In a process of its own, because a child's peak is at least its parent's size when it starts.
+            # In a new process, because a child's peak is at least its parent's size when it starts.
             code = f"from bench.machines import *; make(Path({str(folder)!r}), {options.images}, {options.neurons})"
             subprocess.run([sys.executable, "-c", code], check=True, cwd=CLI.parent)
             made = run(["extract", str(folder / "study.toml")])

@@ -1,10 +1,10 @@
-"""Made-up probing sets whose truth is known, and how the labels of their neurons are judged.
+"""Synthetic probing sets whose truth is known, and labels of their neurons with p and q.
 
 world = embeddings(5000, 25, seed=0)  # unit vectors of images and concepts, with cosines like CLIP's
 judged = judge(settings, activations, world, draws=100_000, seed=0)  # label, score, z, p and q of every neuron
 
-The same code as in a dissection computes labels, nulls and scores (dissectdb.extract.scoring), with arrays in place of
-rows; p is looked up and q computed as in the view neuron_labels.
+Labels, null distributions and scores are computed by the code of a dissection (dissectdb.extract.scoring), from arrays
+in place of rows. p is looked up and q computed as in the view neuron_labels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Q_LIMIT, P_LIMIT = 0.05, 0.05
 
 @dataclass(frozen=True)
 class World:
-    """images (N, D), concepts (C, D), of unit length; shown (N, C): which image shows what."""
+    """Embeddings of unit length: images (N, D), concepts (C, D). shown (N, C): which image shows which concept."""
 
     images: np.ndarray
     concepts: np.ndarray
@@ -50,10 +50,10 @@ def embeddings(
     shares: Sequence[float] | np.ndarray | None = None,
     lean: float = 0.0,
 ) -> World:
-    """Images around a few dozen centres, concepts anywhere, and a direction that all share.
+    """Embeddings of images around a few dozen centres and of random concepts. All share one direction, as CLIP's do.
 
-    shares: the part of all images that shows each concept; by default no image shows any. lean: by about how much the
-    cosine of an image and a concept rises if the image shows it.
+    shares: the share of the images that shows each concept. Default: no image shows any. lean: about how much higher
+    the cosine of an image and a concept is if the image shows it.
     """
     random = np.random.default_rng((seed, 1))
     words = unit(random.standard_normal((concepts, dimensions), dtype=np.float32))
@@ -72,7 +72,7 @@ def embeddings(
 
 
 class Layer(Array):
-    """A layer in memory in the form of a stored one: dead, lengths and groups as in the view dissected_neurons."""
+    """A layer in memory with the attributes of a stored one: dead, lengths, groups as in the view dissected_neurons."""
 
     def __init__(self, activations: np.ndarray, settings: Settings) -> None:
         images, list_images = len(activations), settings.declaration.list_images
@@ -87,7 +87,7 @@ class Layer(Array):
 
 
 def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
-    """How many top images score a neuron (image,): it fires on them, and no tie decides which they are."""
+    """How many top images score a neuron (image,): it fires on all of them, and no tie decides which they are."""
     falling = np.sort(column)[::-1]
     fired = (falling > falling[-1]).sum()
     count = min(most, fired + (fired == len(falling) - 1))
@@ -100,7 +100,7 @@ def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
 def null_groups(
     settings: Settings, activations: np.ndarray, usable: np.ndarray, lengths: np.ndarray, most: int
 ) -> np.ndarray:
-    """Which neurons (K,) share a null: null_group of the view dissected_neurons, by the same approximations."""
+    """(K,) which neurons share a null distribution: null_group of the view dissected_neurons, approximated alike."""
     if not settings.declaration.reads_activations:
         return lengths
     lists_matter = settings.declaration.list_images is not None
@@ -137,7 +137,7 @@ def _effective_cubes(listed: np.ndarray) -> float:
 
 
 def _power_mean(top: np.ndarray, images: int, power: int) -> float:
-    """Mean of a power of standardised values, of which the highest are given; the others count as two-valued."""
+    """The mean of a power of standardised values. Only the highest are given; the rest is taken to have two values."""
     others = images - len(top)
     if not others:
         return (top**power).mean()
@@ -151,7 +151,7 @@ def _power_mean(top: np.ndarray, images: int, power: int) -> float:
 
 @dataclass(frozen=True)
 class Judged:
-    """One entry per neuron; a dead one has label -1 and p = q = 1."""
+    """The labels of a layer: one entry per neuron. A dead neuron has label -1 and p = q = 1."""
 
     label: np.ndarray
     score: np.ndarray
@@ -184,13 +184,13 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
 
 
 def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """As in neuron_labels: the p of the largest step that z reaches; 1 if it reaches none, or is unknown."""
+    """The p of the largest step that z reaches, as in neuron_labels; 1 if z reaches none or is NaN."""
     reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
     return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """q of each p."""
+    """The q of each p, by Benjamini and Hochberg."""
     order = np.argsort(p, kind="stable")
     steps = p[order] * len(p) / np.arange(1, len(p) + 1)
     q = np.empty(len(p))
@@ -199,7 +199,7 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 
 def show(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table in Markdown, row by row as they come."""
+    """Print a table in Markdown, each row as soon as it is computed."""
     print(f"\n{title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for row in rows:
         print(f"| {' | '.join(map(text, row))} |")

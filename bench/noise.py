@@ -1,12 +1,12 @@
-"""Is a label of pure noise believed as often as p and q state?
+"""How often do p and q accept a label of a neuron that is pure noise?
 
 python -m bench.noise
 python -m bench.noise --neurons 1024 --concepts 25 --scorers soft_wpmi cos
 python -m bench.noise --shape sparse --concepts 25   # neurons that fire on 10 to 500 images, in one layer
 python -m bench.noise --shape few --concepts 25      # neurons that fire on 3 to 40 images of one concept
 
-4,096 neurons of independent Gaussian noise over 5,000 images. Required: 4 to 6 % have p ≤ 0.05, at most 1 % q ≤ 0.05.
-The share with score > 0 is what the paper's rule, τ = 0, would call interpretable.
+4,096 neurons of independent Gaussian noise over 5,000 images. Required: 4 to 6 % of them have p ≤ 0.05, and at most 1 %
+have q ≤ 0.05. The paper's rule, τ = 0, would call every neuron with score > 0 interpretable.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.study.scorers import SCORERS
 
 SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, as rare strong activations are
-FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on; below each, the same with one value
+FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on, with random values or with one value
 FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on, all of which show its concept
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
 
 
 def noise(images: int, neurons: int, shape: str, seed: int) -> np.ndarray:
-    """Activations (image, neuron) that have nothing to do with the images."""
+    """Activations (image, neuron) that do not depend on the images."""
     values = np.random.default_rng((seed, 2)).standard_normal((images, neurons), dtype=np.float32)
     return np.exp(values) if shape == "skewed" else values
 
@@ -67,7 +67,7 @@ def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     concepts, random = options.concepts[0], np.random.default_rng((options.seed, 4))
     world = embeddings(options.images, concepts, options.seed, shares=[0.03] * concepts, lean=0.05)
     planted = random.integers(concepts, size=options.neurons * len(FEW))
-    values = np.zeros((options.images, 2 * len(planted)), np.float32)  # the other half fires anywhere
+    values = np.zeros((options.images, 2 * len(planted)), np.float32)  # the second half fires on random images
     for k, concept in enumerate([*planted, *[None] * len(planted)]):
         candidates = options.images if concept is None else np.flatnonzero(world.shown[:, concept])
         count = FEW[k // options.neurons % len(FEW)]
@@ -114,7 +114,9 @@ def main() -> None:
         title = f"{options.neurons:,} noise neurons of each kind, {options.images:,} images, share with p ≤ 0.05"
         show(title, ("fires on", *options.scorers), measure_sparse(options))
     elif options.shape == "few":
-        title = f"{options.neurons:,} neurons of each kind that fire on images of one concept, as many elsewhere"
+        title = (
+            f"{options.neurons:,} neurons of each kind, which fire on images of one concept, and as many on random ones"
+        )
         head = [f"{scorer}, {what}" for scorer in options.scorers for what in ("right", "right with q ≤ 0.05")]
         show(title, ("fires on", *head), measure_few(options))
     else:

@@ -1,13 +1,14 @@
-"""How often is a planted concept found, and how many believed labels are false?
+"""How often is a planted concept found, and how many labels with q ≤ 0.05 ("believed") are false?
 
 python -m bench.planted
 python -m bench.planted --boost 2 --lean 0.03 --scorers soft_wpmi
 
 100 concepts, each shown by 0.3, 1, 3 or 10 % of 10,000 images; an image's embedding leans towards what it shows.
-A planted neuron is Gaussian noise plus `boost` standard deviations on the images that show its concept, a mixed one
-has two concepts (either label is right), noise neurons have none, dead ones are constant.
-False labels are counted in two ways: believed noise neurons, and with them believed neurons whose label is wrong.
-Required: at most 5 % of the believed labels are false; at 3 %, at least 70 % are found with the right label.
+A planted neuron is Gaussian noise plus `boost` standard deviations on the images that show its concept. A mixed neuron
+has two concepts, and either label is right. Noise neurons have no concept; dead neurons are constant.
+False labels are counted in two ways: believed labels of noise neurons, and all believed labels that are wrong.
+Required: at most 5 % of the believed labels are false, and of the neurons whose concept 3 % of the images show, at
+least 70 % are found with the right label.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ BELIEVED = ("scorer", *(f"found at {each}" for each in SHOWN), "believed", "nois
 
 @dataclass(frozen=True)
 class Plan:
-    """truth (K, 2): concepts of each neuron, -1: none. frequency (K,): position in FREQUENCIES, -1: not planted.
+    """What each of K neurons is.
 
-    mixed, dead (K,) bool.
+    truth (K, 2): its concepts, -1: none. frequency (K,): position in FREQUENCIES, -1: not planted. mixed, dead:
+    (K,) bool.
     """
 
     truth: np.ndarray
@@ -48,7 +50,7 @@ def shares(concepts: int) -> np.ndarray:
 
 
 def plan(concepts: int, each: int, noise: int, seed: int) -> Plan:
-    """`each` planted neurons per frequency, `each` mixed ones, `noise` of noise, and one dead per hundred of these."""
+    """`each` planted neurons per frequency, `each` mixed ones, `noise` noise neurons, and one dead per 100 of those."""
     random = np.random.default_rng((seed, 3))
     kinds = len(FREQUENCIES)
     dead = max(1, noise // 100)
@@ -86,7 +88,7 @@ def false_shares(asked: Plan, judged: Judged) -> tuple[float, float]:
 
 
 def is_right(asked: Plan, judged: Judged) -> np.ndarray:
-    """Whether the label of each neuron is a concept that was planted in it."""
+    """(K,) whether the label of each neuron is a concept that was planted in it."""
     return (judged.label[:, None] == asked.truth).any(axis=1) & (asked.truth[:, 0] >= 0)
 
 

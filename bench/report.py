@@ -2,7 +2,7 @@
 
 python -m bench.report WAREHOUSE
 
-Each row is `dissectdb report` as a user runs it, a process of its own from start to end.
+Each row is one run of `dissectdb report` in a new process, as a user runs it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ THUMBNAIL = re.compile(r"(?:data:image/png;base64,|(?<=\")iVBOR)[A-Za-z0-9+/=]+"
 
 
 def measure(warehouse: Path) -> Iterator[tuple[str, ...]]:
-    """A row for each way to ask for the report."""
+    """One row per set of options of the report."""
     for name, options in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "dissectdb", "report", "--warehouse", str(warehouse.resolve()), *options]

@@ -1,12 +1,12 @@
-"""What twice as many images cost: synthetic activations from 25,000 images up, each size in a process of its own.
+"""What twice as many images cost: synthetic activations from 25,000 images up, each size in a new process.
 
     python -m bench.scale                                          # DuckDB to 800,000 images, Spark to 200,000
-    python -m bench.scale --most 100000 --spark-most 0             # sooner
-    python -m bench.scale --activations none --engine kernel       # as a run that keeps best images and sums only
+    python -m bench.scale --most 100000 --spark-most 0             # faster
+    python -m bench.scale --activations none --engine kernel       # keeps top images and sums only
 
-Blocks of 4,096 images enter as an extraction writes them (extract/record/blocks.py, Warehouse.load).
-«×»: of half the images.
-Needs 8 bytes of disk a number: 13 GB at 800,000 × 2,000; each warehouse is deleted once it is measured.
+Blocks of 4,096 images are written as an extraction writes them (extract/record/blocks.py, Warehouse.load).
+A column "×" holds the ratio to the value at half as many images.
+Needs 8 bytes of disk per activation: 13 GB at 800,000 × 2,000. Each warehouse is deleted after it is measured.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from bench.stored import BLOCK, NOON, ask, embedding_tables, small_tables
 from dissectdb.extract import study
 from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
 from dissectdb.extract.scoring import labels
+from dissectdb.extract.study.file import Engine
 from dissectdb.warehouse import Warehouse, exchange, spark
 from dissectdb.warehouse.view_tables import Built
 
 SMALLEST, DIMENSIONS, CONCEPTS, CLASSES = 25_000, 64, 25, 10
-DEAD = 100  # one neuron in so many is constant
-BYTES = 8.0  # of disk that a number may take: 4 to 5 in the file, and as much again as Parquet
+DEAD = 100  # one neuron in 100 is constant
+BYTES = 8.0  # of disk per activation: 4 to 5 in the file, and as much again as Parquet
 SPARK_VIEWS = ("top_activations", "neuron_statistics", "dissected_neurons", "soft_wpmi", "neuron_labels")
 HEAD = ("write, s", "best images and sums, s", "scores and null, s", "labels, s", "CPU, s", "file, MB",
         "peak to write, MB", "peak after, MB")  # fmt: skip
@@ -49,11 +50,11 @@ SPARK_HEAD = ("Parquet, MB", "DuckDB, s", "DuckDB CPU, s", "Spark, s", "Spark CP
 
 @dataclass(frozen=True)
 class Size:
-    """What is made: so many images and neurons, and whether their activations are kept."""
+    """How much is made: images and neurons, and whether their activations are kept."""
 
     images: int
     neurons: int
-    engine: str
+    engine: Engine
     keep: bool
 
     @property
@@ -61,8 +62,11 @@ class Size:
         return self.images * self.neurons
 
 
+Measure = Callable[[Size, Path], dict[str, Any]]  # the columns of a table's row
+
+
 class Made:
-    """Images and neurons block by block: the same numbers however many images there are."""
+    """Makes activations block by block. A block has the same numbers whatever the number of images."""
 
     def __init__(self, size: Size) -> None:
         random = np.random.default_rng(0)
@@ -72,7 +76,7 @@ class Made:
         self.leanings = 4 * unit(random.standard_normal((size.neurons, DIMENSIONS), dtype=np.float32))
 
     def catalog(self) -> dict[str, Any]:
-        """Every small table but the ledger."""
+        """The small tables without the ledger."""
         nobody = World(np.empty((0, DIMENSIONS), np.float32), self.concepts, np.empty((0, CONCEPTS), bool))
         tables = small_tables(self.size.images, self.size.neurons, CONCEPTS)
         ids = pl.col("image_id")
@@ -120,21 +124,21 @@ class Made:
 
 
 def peak(process: int | str = "self") -> float:
-    """The most memory that a process has held since it was asked last, MB."""
-    kilobytes = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]
+    """The most memory, in MB, that a process has held since the last call."""
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
     Path(f"/proc/{process}/clear_refs").write_text("5")
     return int(kilobytes) / 1e3
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds that it takes."""
+    """How many seconds a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def on_duckdb(size: Size, path: Path) -> dict[str, float]:
-    """Write a warehouse, build and label it, and leave it there."""
+    """Write, build and label a warehouse; returns seconds and megabytes. The file stays."""
     made, took = Made(size), {}
     with Warehouse(path) as warehouse:
         warehouse.write(made.catalog())
@@ -149,7 +153,7 @@ def on_duckdb(size: Size, path: Path) -> dict[str, float]:
 
 
 def on_spark(path: Path, memory: str) -> dict[str, Any]:
-    """The views of a warehouse once more, by both engines; on Spark from its tables as Parquet."""
+    """Build the views of a warehouse again with both engines, with Spark from Parquet files; returns the measures."""
     tables, scratch = path.with_name("tables"), path.with_name("scratch")
     with Warehouse(path) as warehouse:
         took = {"parquet": sum(each.megabytes for each in exchange.export(warehouse, tables))}
@@ -161,7 +165,9 @@ def on_spark(path: Path, memory: str) -> dict[str, Any]:
     built: list[Built] = []
     views = spark.build(session, tables, path.with_name("views"), select=SPARK_VIEWS)
     took["spark"] = timed(lambda: built.extend(views))
-    java = session.sparkContext._jvm.java.lang.ProcessHandle.current()
+    jvm = session.sparkContext._jvm
+    assert jvm is not None  # a running session has one
+    java = jvm.java.lang.ProcessHandle.current()
     took["spark cpu"] = java.info().totalCpuDuration().get().toMillis() / 1e3
     executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
     took["shuffled"] = executors.apply(0).totalShuffleWrite() / 1e6
@@ -172,14 +178,14 @@ def on_spark(path: Path, memory: str) -> dict[str, Any]:
 
 
 def alone(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a function returns in a new process, whose memory is its own."""
-    # Progress bars, which DuckDB draws in such a process, go where no table is.
+    """What a function returns in a new process, so that its peak memory is its own."""
+    # stdout becomes stderr there, or DuckDB would draw its progress bars into the table.
     with ProcessPoolExecutor(1, get_context("spawn"), os.dup2, (2, 1)) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def doubling(sizes: Sequence[Size], measure: Callable[[Size], dict[str, Any]]) -> Iterator[list[object]]:
-    """A row a size: every number with its ratio to that of the size before."""
+    """One row per size: every number with its ratio to that of the size before."""
     before: dict[str, Any] = {}
     for size in sizes:
         found = measure(size)
@@ -194,11 +200,14 @@ def doubling(sizes: Sequence[Size], measure: Callable[[Size], dict[str, Any]]) -
         yield row
 
 
-def in_folder(measure: Callable[[Size, Path], dict[str, Any]], size: Size, parent: Path) -> dict[str, Any]:
-    """Measure with a folder that is gone afterwards. Raises SystemExit where the disk is too small."""
+def in_folder(measure: Measure, size: Size, parent: Path) -> dict[str, Any]:
+    """Measure in a temporary folder. Raises SystemExit if the disk is too small."""
     needed, free = BYTES * size.rows, shutil.disk_usage(parent).free
     if size.keep and needed > free:
-        raise SystemExit(f"{size.images:,} images need {needed / 1e9:.0f} GB in {parent}, which has {free / 1e9:.0f}")
+        raise SystemExit(
+            f"{size.images:,} images need {needed / 1e9:.0f} GB in {parent}, and {free / 1e9:.0f} GB are free; "
+            "name another --folder or a smaller --most"
+        )
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         return measure(size, Path(folder) / "warehouse.duckdb")
 
@@ -221,15 +230,17 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=800_000, help="images of the last size on DuckDB; 0: none")
     parser.add_argument("--spark-most", type=int, default=200_000, help="the same on Spark")
     parser.add_argument("--neurons", type=int, default=2000)
-    parser.add_argument("--engine", choices=("auto", "sql", "kernel"), default="auto", help="who scores on DuckDB")
+    parser.add_argument("--engine", choices=("auto", "sql", "kernel"), default="auto", help="what scores on DuckDB")
     parser.add_argument("--activations", choices=("all", "none"), default="all")
     parser.add_argument("--memory", default="4g", help="of Spark")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="a folder with enough space")
     options = parser.parse_args()
-    for name, most, head, engine, measure in (
+    on_spark_too: Measure = functools.partial(both_engines, options.memory)
+    tables: list[tuple[str, int, Sequence[str], Engine, Measure]] = [
         ("DuckDB", options.most, HEAD, options.engine, duckdb_alone),
-        ("Spark", options.spark_most, SPARK_HEAD, "sql", functools.partial(both_engines, options.memory)),
-    ):
+        ("Spark", options.spark_most, SPARK_HEAD, "sql", on_spark_too),
+    ]
+    for name, most, head, engine, measure in tables:
         sizes, images = [], options.least
         while images <= most:
             sizes.append(Size(images, options.neurons, engine, options.activations == "all"))

@@ -1,4 +1,4 @@
-"""A warehouse with one large layer, and how long its labels take from there; scorers.py runs it.
+"""Make a warehouse with one large layer, and measure how long its labels take. bench.scorers runs it.
 
 fill(path, activations, world)
 measure(path, "soft_wpmi", "sql")  # seconds: built (top images, statistics) and labelled (scores and labels)
@@ -25,6 +25,7 @@ from dissectdb.extract.scoring import labels
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.extract.study.file import Engine
 from dissectdb.warehouse import Warehouse
 
 BLOCK = 4096  # images that an extraction writes at a time
@@ -32,7 +33,7 @@ NOON = datetime(2026, 1, 1, 12)
 
 
 def fill(path: Path, activations: np.ndarray, world: World) -> None:
-    """Everything that a dissection reads, with one network, layer, CLIP and concept set; ids from 1."""
+    """Write all that a dissection reads: one network, layer, CLIP and concept set; ids count from 1."""
     images, neurons = activations.shape
     with Warehouse(path) as warehouse:
         for unit in (small_tables(images, neurons, len(world.concepts)), embedding_tables(world)):
@@ -42,7 +43,7 @@ def fill(path: Path, activations: np.ndarray, world: World) -> None:
 
 
 def small_tables(images: int, neurons: int, concepts: int) -> dict[str, Any]:
-    """What there is one row of, or one row an image, neuron or concept."""
+    """Tables of one row, and those of one row per image, neuron or concept."""
     counts = {name: np.arange(1, count + 1, dtype=np.int32) for name, count in
               (("image", images), ("neuron", neurons), ("concept", concepts))}  # fmt: skip
     network = {"network_id": 1, "name": "net", "architecture": "net", "preprocessing": "{}", "classes": [],
@@ -85,7 +86,7 @@ def embedding_tables(world: World) -> dict[str, Any]:
 
 
 def activation_blocks(activations: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Blocks of images, neuron-major inside, as an extraction writes them."""
+    """Blocks of images as an extraction writes them: inside a block, the rows are sorted by neuron."""
     images, neurons = activations.shape
     for first in range(0, images, BLOCK):
         block = activations[first : first + BLOCK]
@@ -102,14 +103,14 @@ def activation_blocks(activations: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def ask(warehouse: Warehouse, asked: study.Dissection) -> None:
-    """Enter a dissection of what fill() left."""
+    """Enter a dissection of what fill() wrote."""
     counts = [warehouse.rows(f"select count(*) from {name}").item() for name in ("images", "neurons", "concepts")]
     question = [(asked, asked.model_dump_json(), dissections.Size(*counts))]
     warehouse.write(dissections.rows(warehouse, question, {"made": 1}, network_id=1, split_id=1, clip_id=1))
 
 
-def measure(path: Path, scorer: str, engine: str) -> dict[str, float]:
-    """Seconds to build what labels.READS names, and from there to a label for every neuron."""
+def measure(path: Path, scorer: str, engine: Engine) -> dict[str, float]:
+    """Seconds to build the views of labels.READS, and from then to a label for every neuron."""
     with duckdb.connect(str(path)) as connection:
         connection.execute("delete from dissections; delete from rank_permutations; delete from view_builds")
     with Warehouse(path) as warehouse:

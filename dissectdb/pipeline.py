@@ -25,9 +25,8 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dissectdb.progress import Say, Watch, silent, unwatched
 from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_file
@@ -79,12 +78,11 @@ def extract(
                 waited = opened.load(passes.run(plan, opened, entered, progress))
             say(f"waited for the database {waited:.0%} of the time")
         label(opened, study.device, say=say, watch=watch)
-        dissection_id = plan.dissection_id(opened)
-    with file.to_read(dissection_id) as opened:
+        dissection_ids = plan.dissection_ids(opened)
+    with file.to_read(dissection_ids[-1]) as opened:
         class_checks.warn_of_order(opened, plan)
-        ids = [opened.find("dissections", fingerprint) for _, fingerprint in plan.dissections()]
-        labels.tell_unlabelled(opened, ids)
-    return Extraction(computed, dissection_id)
+        labels.tell_unlabelled(opened, dissection_ids)
+    return Extraction(computed, dissection_ids[-1])
 
 
 def plan_extraction(
@@ -222,13 +220,12 @@ def modify(
     with file.to_read(dissection_id) as opened:
         planned = edits.plan_edits(opened, plan, dissection_id, tried)
     with file.to_write(deterministic=study.deterministic) as opened:
-        folder, watch_edits = _checkpoints(file), partial(watch, unit="predictions")
-        chosen, checkpoint = protocol.run(opened, plan, planned, folder, watch_edits, say)
+        chosen, checkpoint = protocol.run(opened, plan, planned, _checkpoints(file), watch, say)
         build_views(opened, say=say, watch=watch)
     return Modification(chosen.edit_id, checkpoint)
 
 
-def plan_edits(study: Study, warehouse: AnyWarehouse, *, edit: str | None = None) -> list[dict[str, Any]]:
+def plan_edits(study: Study, warehouse: AnyWarehouse, *, edit: str | None = None) -> list[dict[str, object]]:
     """What each edit that modify would try changes, one row per edit. Writes nothing. Raises StudyError."""
     from dissectdb.extract.editing import edits, protocol
 
@@ -255,7 +252,7 @@ def effects(study: Study, warehouse: AnyWarehouse, *, say: Say = silent, watch: 
     plan, dissection_id = _find_dissection(study, file, splits, "effects")
     with file.to_write(deterministic=study.deterministic) as opened:
         build_views(opened, say=say, watch=watch)
-        opened.load(ablations.run(opened, plan, dissection_id, partial(watch, unit="ablations"), say))
+        opened.load(ablations.run(opened, plan, dissection_id, watch, say))
         build_views(opened, say=say, watch=watch)
     return dissection_id
 

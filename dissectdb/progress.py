@@ -26,6 +26,10 @@ def silent(text: str) -> None:
     """A `say` that prints nothing."""
 
 
+def unshown(done: int, total: int | None) -> None:
+    """A Progress that prints nothing."""
+
+
 def unwatched(what: str, unit: str = "images") -> AbstractContextManager[Progress]:
     """A `watch` that prints nothing."""
-    return nullcontext(lambda done, total: None)
+    return nullcontext(unshown)

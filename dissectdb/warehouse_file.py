@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dissectdb.warehouse import Warehouse
@@ -37,25 +37,38 @@ class WarehouseFile:
         """The warehouse, locked down for reading. dissection: the one that views show. Default: the newest."""
         from dissectdb.warehouse import Warehouse
 
-        return Warehouse(self.path, read_only=True, dissection=dissection, wait=self.wait, **self._limits())
+        return Warehouse(
+            self.path,
+            read_only=True,
+            dissection=dissection,
+            wait=self.wait,
+            memory_limit=self.memory,
+            threads=self.threads,
+        )
 
     def to_write(self, *, deterministic: bool = False) -> Warehouse:
         """The warehouse, opened for writing; made if there is no such file."""
         from dissectdb.warehouse import Warehouse
 
-        return Warehouse(self.path, wait=self.wait, deterministic=deterministic, **self._limits())
+        return Warehouse(
+            self.path,
+            wait=self.wait,
+            memory_limit=self.memory,
+            threads=self.threads,
+            deterministic=deterministic,
+        )
 
     def import_folder(self, folder: Path, finish: Callable[[Warehouse], None]) -> Counter[str]:
         """Make the file from a folder of Parquet files; returns table → rows. finish: what else is computed."""
         from dissectdb.warehouse import exchange
 
         rows: Counter[str] = Counter()
-        for part in exchange.import_folder(folder, self.path, self.wait, finish, **self._limits()):
+        parts = exchange.import_folder(
+            folder, self.path, self.wait, finish, memory_limit=self.memory, threads=self.threads
+        )
+        for part in parts:
             rows[part.table] += part.rows
         return rows
-
-    def _limits(self) -> dict[str, Any]:
-        return {"memory_limit": self.memory, "threads": self.threads}
 
 
 AnyWarehouse = Path | str | WarehouseFile

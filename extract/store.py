@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | Sequence[Mapping[str, Any]]"
+Row: TypeAlias = "dict[str, Any]"  # of an answer, by column; polars does not tell the types of the values
+Rows: TypeAlias = "pa.Table | pa.RecordBatchReader | Sequence[Mapping[str, object]]"
 TableRows: TypeAlias = "tuple[str, Rows]"  # a table's name and its new rows
 Unit: TypeAlias = "Mapping[str, Rows] | Iterable[TableRows]"  # written in one transaction
 
@@ -17,13 +18,13 @@ Unit: TypeAlias = "Mapping[str, Rows] | Iterable[TableRows]"  # written in one t
 class Store(Protocol):
     """An open warehouse. A query is SQL; its parameters are the values of $name in it."""
 
-    def rows(self, query: str, parameters: Mapping[str, Any] | None = None, /) -> pl.DataFrame:
+    def rows(self, query: str, parameters: Mapping[str, object] | None = None, /) -> pl.DataFrame:
         """The rows of a query of dissectdb itself."""
 
     def ask(self, query: str, /) -> pl.DataFrame:
         """The rows of a user's query. Raises ValueError unless it is one statement that only reads."""
 
-    def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None, /) -> pl.DataFrame:
+    def preview(self, unit: Unit, query: str, parameters: Mapping[str, object] | None = None, /) -> pl.DataFrame:
         """The rows of a query as if the unit had been written; nothing is written."""
 
     def find(self, table: str, fingerprint: str, /) -> int | None:
@@ -38,7 +39,7 @@ class Store(Protocol):
     def load(self, units: Iterable[Unit], /) -> float:
         """Write units in order while the next one is computed; returns the share of time spent waiting, 0 to 1."""
 
-    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, Any], /) -> None:
+    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, object], /) -> None:
         """Delete the rows of each table that meet its SQL condition, in one transaction."""
 
     def build(self, *, select: Sequence[str]) -> Iterator[object]:

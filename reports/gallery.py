@@ -89,7 +89,7 @@ def _pictures(
     pictures: dict[int, list[list[Any]]] = {}
     images: dict[int, list[Any]] = {}
     for of_neuron in frame.partition_by("layer", "unit", maintain_order=True):
-        new = {}
+        new: dict[int, list[Any]] = {}
         for row in of_neuron.to_dicts():
             if row["image_id"] not in images:
                 classes = [None if row[key] is None else plain(row[key]) for key in ("true_class", "predicted_class")]

@@ -16,11 +16,11 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
@@ -38,10 +38,13 @@ from dissectdb.warehouse.schema import SQL
 from dissectdb.warehouse.transactions import transaction
 from dissectdb.warehouse.view_tables import Built
 
+if TYPE_CHECKING:
+    import polars as pl
+
 SCHEMA_VERSION = 3
 
 T = TypeVar("T")
-Unit = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 
 
 class Warehouse:
@@ -166,7 +169,7 @@ class Warehouse:
             self._dissection = int(dissection)
             connection.execute(f"set variable dissection = {self._dissection}")
 
-    def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    def rows(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """The rows of a trusted query as a polars frame. For a user's query, see ask().
 
         parameters: values for $name in the query. Raises WarehouseError if the file lacks a view that this version
@@ -182,7 +185,9 @@ class Warehouse:
             what = f"{self.path} is damaged, or not as dissectdb makes it: {str(error).splitlines()[0]}"
             raise WarehouseError(f"{what}; run dissectdb build, or extract again") from error
 
-    def _frame(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any] | None) -> Any:
+    def _frame(
+        self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object] | None
+    ) -> pl.DataFrame:
         import polars  # here, because commands without a query should not wait for it
 
         try:
@@ -194,7 +199,7 @@ class Warehouse:
             way = f"dissectdb build --warehouse {self.path}"
             raise WarehouseError(f"{self.path} was built without the view {missing[1]}; run {way}") from error
 
-    def ask(self, query: str, timeout: float | None = None) -> Any:
+    def ask(self, query: str, timeout: float | None = None) -> pl.DataFrame:
         """The rows of a user's query as a polars frame. Raises guard.QueryRefused unless it only reads.
 
         timeout: seconds after which the query is stopped, with a QueryRefused too. Only for a warehouse that was
@@ -203,7 +208,7 @@ class Warehouse:
         columns = self.columns()
         statement = guard.check(query, columns, columns)
 
-        def answer(connection: duckdb.DuckDBPyConnection) -> Any:
+        def answer(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             if statement.startswith("explain "):  # reading its columns would run it, without the timeout
                 return interruptible(connection, timeout, lambda: plan(connection, statement))
             refuse_what_frames_cannot_hold(connection.sql(statement))
@@ -245,9 +250,7 @@ class Warehouse:
 
     def write(self, unit: Unit) -> None:
         """Write the rows of a unit to their tables in one transaction."""
-        self._write_unit(unit)
 
-    def _write_unit(self, unit: Unit) -> None:
         def write(connection: duckdb.DuckDBPyConnection) -> None:
             with connection.cursor() as own:
                 _write(own, self.path, unit)
@@ -261,7 +264,7 @@ class Warehouse:
         except duckdb.OutOfMemoryException as error:
             raise OutOfMemory(self._file.too_little("to write a block")) from error
 
-    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
+    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, object]) -> None:
         """Delete the rows of each table that meet its condition, in one transaction.
 
         conditions: table → SQL, with $name for a parameter.
@@ -273,7 +276,7 @@ class Warehouse:
                     connection.execute(f"delete {rows}", dict(parameters))
                     _count_up(connection, table)
 
-    def preview(self, unit: Unit, query: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    def preview(self, unit: Unit, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """The rows of a query as if the unit had been written. Nothing is written, so it works read_only too."""
         with self.use(write=False) as connection:
             connection.begin()
@@ -328,19 +331,29 @@ class Warehouse:
             if failures:
                 continue  # keep emptying the queue, or the computing side would block for ever
             try:
-                self._write_unit(unit)
+                self.write(unit)
             except BaseException as error:
                 failures.append(error)
 
-    def build(self, **options: Any) -> Iterator[Built]:
-        """Rebuild what is stale; options as in views.build."""
+    def build(
+        self,
+        *,
+        select: Collection[str] = (),
+        full_refresh: bool = False,
+        dry_run: bool = False,
+        given: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+    ) -> Iterator[Built]:
+        """Rebuild the views that are stale; yields one Built per view. Arguments and errors: as of views.build."""
         try:
             yield from views.build(
                 self.use,
                 view_files.load_views(),
                 slice_size=lambda: self._file.resources.slice_size,
                 economize=self._file.economize,
-                **options,
+                select=select,
+                full_refresh=full_refresh,
+                dry_run=dry_run,
+                given=given,
             )
         except view_files.ViewError as error:
             refuse_a_full_disk(error, self.path)
@@ -421,11 +434,11 @@ def _can_be_read_again(unit: Unit) -> bool:
     return isinstance(unit, Mapping) and not any(hasattr(rows, "read_next_batch") for rows in unit.values())
 
 
-def _pairs(unit: Unit) -> Iterable[tuple[str, Any]]:
+def _pairs(unit: Unit) -> Iterable[tuple[str, object]]:
     return unit.items() if isinstance(unit, Mapping) else unit
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Any) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: object) -> None:
     if isinstance(rows, list):
         for row in rows:
             columns, marks = ", ".join(row), ", ".join("?" * len(row))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dissectdb.warehouse import schema, shard_reader, view_files
 from dissectdb.warehouse.database import SCHEMA_VERSION, Warehouse
@@ -126,13 +126,15 @@ def import_folder(
     path: Path | str,
     wait: float = 0.0,
     finish: Callable[[Warehouse], object] = lambda warehouse: None,
-    **options: Any,
+    *,
+    memory_limit: str | None = None,
+    threads: str | int | None = None,
 ) -> Iterator[Exchanged]:
     """Make a warehouse from an export or a folder of shards; yields what was read.
 
     The file appears once it is complete. Views that Spark computed, in the folder's `views`, are imported; the others
-    are built. finish: called before that, to compute more from the tables. options: memory_limit and threads, as for
-    Warehouse. Raises ExportError or ShardError if a file is missing, damaged or differs from this version's tables.
+    are built. finish: called before that, to compute more from the tables. memory_limit, threads: as of Warehouse.
+    Raises ExportError or ShardError if a file is missing, damaged or differs from this version's tables.
     """
     folder, path = Path(folder), Path(path)
     if path.exists():
@@ -145,8 +147,8 @@ def import_folder(
     half = path.with_name(path.name + ".part")
     _delete(half)  # left by a run that was killed
     try:
-        with Warehouse(half, wait=wait, **options) as warehouse:
-            parts = [(table, source / f"{table}.parquet", facts["rows"]) for table, facts in described.items()]
+        with Warehouse(half, wait=wait, memory_limit=memory_limit, threads=threads) as warehouse:
+            parts = [(table, source / f"{table}.parquet", rows) for table, rows in described.items()]
             parts += [(each.table, each.path, each.rows) for each in sharded]
             for table, file, rows in parts:
                 _read(warehouse, table, file, rows)
@@ -162,11 +164,11 @@ def import_folder(
         _delete(half)
 
 
-def _computed(folder: Path) -> dict[str, Callable[[], Any]]:
+def _computed(folder: Path) -> dict[str, Callable[[], object]]:
     """View → a function that opens its rows, for each view that was computed elsewhere."""
     import pyarrow.dataset
 
-    def reader(place: Path) -> Callable[[], Any]:
+    def reader(place: Path) -> Callable[[], object]:
         return lambda: pyarrow.dataset.dataset(place, format="parquet").scanner(batch_size=ROWS_AT_ONCE).to_reader()
 
     known = [view.name for view in view_files.load_views() if view.materialized]
@@ -179,7 +181,7 @@ def _delete(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _checked_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def _checked_manifest(folder: Path) -> dict[str, int]:
     """Table → number of rows. Raises ExportError unless every file is there with the exported bytes."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -204,7 +206,7 @@ def _checked_manifest(folder: Path) -> dict[str, dict[str, Any]]:
             raise ExportError(f"{path} is missing or not a plain file; export again")
         if _sha256(path) != wanted:
             raise ExportError(f"{path} is damaged: its bytes are not those that were exported; copy it again")
-    return {table: {"rows": rows} for table, (rows, _) in facts.items()}
+    return {table: rows for table, (rows, _) in facts.items()}
 
 
 def _read(warehouse: Warehouse, table: str, path: Path, expected: int) -> None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
 from dissectdb.warehouse import guard
 
+if TYPE_CHECKING:
+    import polars as pl
 
-def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], Any]) -> Any:
+T = TypeVar("T")
+
+
+def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, ask: Callable[[], T]) -> T:
     """What `ask` returns. Raises QueryRefused after `seconds`.
 
     `ask` runs in a thread of its own, so that Ctrl-C is handled at once.
@@ -34,7 +39,7 @@ def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, 
                 wait([answer], timeout=0.05)
 
 
-def plan(connection: duckdb.DuckDBPyConnection, statement: str) -> Any:
+def plan(connection: duckdb.DuckDBPyConnection, statement: str) -> pl.DataFrame:
     """The plan that EXPLAIN draws, one row per line of the drawing."""
     import polars
 

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dissectdb.warehouse.errors import WarehouseError
 
@@ -47,6 +46,15 @@ class File:
     rows: int
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """What a shard wrote: the rows of each file by its name, and how many blocks. fingerprint: of the extraction."""
+
+    fingerprint: str
+    files: dict[str, int]
+    blocks: int
+
+
 def is_folder_of_shards(folder: Path) -> bool:
     """Whether an extraction wrote shards there."""
     return (folder / RECEIPTS).is_dir() or (folder / CATALOG).is_dir()
@@ -59,10 +67,13 @@ def status(folder: Path) -> list[State]:
     if not divisions:
         return []
     of = max(sorted(set(divisions)), key=divisions.count)
-    marks = [about.get("fingerprint") for about in receipts.values()]
-    mark = max(sorted(set(map(str, marks))), key=marks.count)
+    fingerprints = [receipt.fingerprint for receipt in receipts.values() if receipt]
+    fingerprint = max(sorted(set(fingerprints)), key=fingerprints.count, default="")
     names = [f"{number:05}-of-{of}" for number in range(int(of))]
-    return [_state(folder, name, receipts.get(name), mark) for name in names]
+    return [
+        _state(folder, name, receipts[name], fingerprint) if name in receipts else State(name, 0, 0, 0.0, "missing")
+        for name in names
+    ]
 
 
 def files(folder: Path) -> list[File]:
@@ -75,10 +86,12 @@ def files(folder: Path) -> list[File]:
     found = []
     for state in states:
         receipt = _receipt(folder, state.shard)
-        for name, rows in receipt["files"].items():
+        if receipt is None:
+            raise ShardError(f"the receipt of shard {state.shard} was changed or deleted while it was read")
+        for name, rows in receipt.files.items():
             found.append(File(name.partition("/")[0].removeprefix("table="), folder / name, rows))
         name = f"{RECEIPTS}/shard={state.shard}.parquet"
-        found.append(File("extraction_blocks", folder / name, receipt["blocks"]))
+        found.append(File("extraction_blocks", folder / name, receipt.blocks))
     return found
 
 
@@ -88,8 +101,8 @@ def _names(folder: Path) -> Iterator[str]:
             yield name
 
 
-def _receipt(folder: Path, shard: str) -> dict[str, Any]:
-    """The content of a receipt; empty if it cannot be read."""
+def _receipt(folder: Path, shard: str) -> Receipt | None:
+    """The receipt of a shard; None if it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -98,10 +111,10 @@ def _receipt(folder: Path, shard: str) -> dict[str, Any]:
         said = json.loads((about.metadata or {})[b"dissectdb"])
         rows = {str(name): int(count) for name, count in said["files"].items()}
         if said["shard"] != shard or not all(_is_of(name, shard) for name in rows):
-            return {}
-        return {"fingerprint": str(said["fingerprint"]), "files": rows, "blocks": about.num_rows}
+            return None
+        return Receipt(str(said["fingerprint"]), rows, about.num_rows)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
+        return None
 
 
 def _is_of(name: str, shard: str) -> bool:
@@ -109,17 +122,15 @@ def _is_of(name: str, shard: str) -> bool:
     return found is not None and found[2] == shard
 
 
-def _state(folder: Path, shard: str, receipt: dict[str, Any] | None, mark: str) -> State:
+def _state(folder: Path, shard: str, receipt: Receipt | None, fingerprint: str) -> State:
     if receipt is None:
-        return State(shard, 0, 0, 0.0, "missing")
-    if not receipt:
         return State(shard, 0, 0, 0.0, "its receipt is damaged")
-    problem = "" if receipt["fingerprint"] == mark else "of another study or division"
+    problem = "" if receipt.fingerprint == fingerprint else "of another study or division"
     size = 0
-    for name, rows in receipt["files"].items():
+    for name, rows in receipt.files.items():
         problem = problem or _damage(folder / name, rows)
         size += (folder / name).stat().st_size if (folder / name).exists() else 0
-    return State(shard, len(receipt["files"]), sum(receipt["files"].values()), size / 1e6, problem)
+    return State(shard, len(receipt.files), sum(receipt.files.values()), size / 1e6, problem)
 
 
 def _damage(path: Path, rows: int) -> str:

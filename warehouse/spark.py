@@ -61,9 +61,13 @@ class Macro:
 
 
 def local_session(
-    cores: int | str = "*", memory: str = "4g", settings: Mapping[str, str] = MappingProxyType({})
+    cores: int | None = None, memory: str | None = None, settings: Mapping[str, str] = MappingProxyType({})
 ) -> SparkSession:
-    """A Spark session in this process. settings: more Spark settings, e.g. spark.local.dir. Raises SparkError."""
+    """A Spark session in this process. Raises SparkError if Spark or Java is not installed.
+
+    cores: Default: all. memory: of the Java process, e.g. "2g". Default: 4g. settings: more Spark settings, e.g.
+    spark.local.dir.
+    """
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
@@ -71,11 +75,10 @@ def local_session(
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         raise SparkError("Spark needs Java, 17 or newer: apt-get install openjdk-17-jre-headless, or set JAVA_HOME")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # for the workers; Spark would take any python3
-    threads = os.cpu_count() if cores == "*" else cores
-    session = SparkSession.builder.master(f"local[{cores}]").appName("dissectdb")
+    session = SparkSession.builder.master(f"local[{cores or '*'}]").appName("dissectdb")
     defaults = {
-        "spark.driver.memory": memory,
-        "spark.sql.shuffle.partitions": str(threads),
+        "spark.driver.memory": memory or "4g",
+        "spark.sql.shuffle.partitions": str(cores or os.cpu_count()),
         "spark.sql.session.timeZone": "UTC",
         # Spark makes this folder even if nothing is stored in it.
         "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir()) / "spark-warehouse"),

@@ -137,7 +137,8 @@ def check(
     from dissectdb.commands import terminal
 
     study = None if deep is None else load_study(deep, overrides, device)
-    file = warehouse_file(warehouse or (study and study.warehouse), wait, memory, threads)
+    of_study = None if study is None else study.warehouse
+    file = warehouse_file(warehouse or of_study, wait, memory, threads)
     results = pipeline.check(file)
     broken = [(contract, rows) for contract, rows in results if len(rows)]
     for contract, rows in broken:

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, e.g. studies/demo.toml")]
 
 
-def _warehouse_option(default: str) -> Any:
+def _warehouse_option(default: str) -> object:
     return typer.Option("--warehouse", "-w", metavar="PATH", help=f"Default: {default}")
 
 
@@ -49,7 +49,10 @@ def _checked(option: typer.CallbackParam, value: str | None) -> str | None:
     if value is not None:
         from dissectdb.warehouse import resources
 
-        resources.choose(**{"memory": None, "threads": None, option.name: value})
+        if option.name == "memory":
+            resources.choose(value, None)
+        else:
+            resources.choose(None, value)
     return value
 
 

@@ -82,13 +82,15 @@ def extract(
         steps = pipeline.plan_extraction(study, file, keep_activations=keep_activations, say=terminal.say)
         terminal.show(steps, title=title, empty="nothing is stale")
         return
-    options = {"keep_activations": keep_activations, "say": terminal.say, "watch": terminal.Progress}
+    say, watch = terminal.say, terminal.Progress
     if sink is not None:
-        done = pipeline.extract_shard(study, sink, shard, memory=memory, threads=threads, **options)
-        name = f"shard {done.shard}"
-        print(f"{name}: {sink}" if done.computed else f"nothing is stale: {name} is in {sink}")
+        written = pipeline.extract_shard(
+            study, sink, shard, keep_activations=keep_activations, memory=memory, threads=threads, say=say, watch=watch
+        )
+        name = f"shard {written.shard}"
+        print(f"{name}: {sink}" if written.computed else f"nothing is stale: {name} is in {sink}")
         return
-    done = pipeline.extract(study, file, **options)
+    done = pipeline.extract(study, file, keep_activations=keep_activations, say=say, watch=watch)
     if not done.computed:
         print("nothing is stale: every block of this study is in the warehouse")
     _show_answers(file, terminal.AFTER_EXTRACT, done.dissection_id)

@@ -9,12 +9,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
 from dissectdb.output import save
 from dissectdb.reports.questions import load
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 # Columns that are NULL if the images or labels have no true class to compare with; such a NULL is shown as "unknown".
 # The accuracy of a layer's interpretable neurons is not among them: it is also NULL if the layer has none.
@@ -58,7 +61,7 @@ def public_views() -> pl.DataFrame:
     return pl.DataFrame(views, schema=["view", "one row is"], orient="row")
 
 
-def show(rows: pl.DataFrame | Sequence[Any], *, title: str = "", empty: str = "") -> None:
+def show(rows: pl.DataFrame | Sequence[object], *, title: str = "", empty: str = "") -> None:
     """Print rows (a frame, dicts or dataclasses) as a table with a title, or `empty` if there are none."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows))
     if title:
@@ -175,10 +178,10 @@ class Progress:
     On a terminal it is a bar with rate and time left; elsewhere one line every ten seconds and one at the end.
     """
 
-    def __init__(self, what: str, every: float = 10.0, unit: str = "images") -> None:
+    def __init__(self, what: str, unit: str = "images", every: float = 10.0) -> None:
         self.what, self.every, self.unit = what, every, unit
         self.started = self.last = time.monotonic()
-        self.bar: Any = None
+        self.bar: Bar | None = None
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():

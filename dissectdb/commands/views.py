@@ -59,13 +59,10 @@ def _build_on_spark(source: Path, select: list[str], memory: str | None, threads
     from dissectdb.commands import terminal
     from dissectdb.warehouse import resources, spark
 
-    options: dict[str, str | int] = {}
     chosen = resources.choose(memory, threads)
-    if memory:
-        options["memory"] = f"{chosen.memory >> 20}m"
-    if threads:
-        options["cores"] = chosen.threads
-    session = spark.local_session(**options)
+    session = spark.local_session(
+        cores=chosen.threads if threads else None, memory=f"{chosen.memory >> 20}m" if memory else None
+    )
     try:
         for built in spark.build(session, source, source / "views", select=select):
             terminal.say(f"built {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")

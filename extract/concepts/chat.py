@@ -83,7 +83,7 @@ def connect(model: str, address: str | None = None, timeout: float = 120.0) -> E
     return Endpoint(client, model, host or _host(str(client.base_url)))
 
 
-def ask(endpoint: Endpoint, prompt: str, schema: Mapping[str, Any], answer: type[T]) -> T:
+def ask(endpoint: Endpoint, prompt: str, schema: Mapping[str, object], answer: type[T]) -> T:
     """What the model answers, asked for in a JSON schema and validated as `answer`. Raises EndpointError."""
     import openai
 
@@ -191,7 +191,7 @@ def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
     return f"{host} {'failed' if code >= 500 else 'did not take the request'}{said}"
 
 
-def _safe(endpoint: Endpoint, said: Any) -> str:
+def _safe(endpoint: Endpoint, said: object) -> str:
     """The message of an endpoint's error, without the key."""
     message = said.get("message") if isinstance(said, Mapping) else said
     text = str(message or said)

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -128,7 +127,7 @@ def label_prompt(concepts: Sequence[str], classes: Sequence[str], about: str) ->
     )
 
 
-def schema(classes: Sequence[str]) -> dict[str, Any]:
+def schema(classes: Sequence[str]) -> dict[str, object]:
     """The JSON schema of an Answer about these classes, in the subset that strict endpoints take."""
     concept = {
         "type": "object",

@@ -10,8 +10,7 @@ images are sampled; the rows hold the sizes of the samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +26,7 @@ from dissectdb.extract.record.blocks import Block
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import Effects, StudyError
+from dissectdb.progress import Progress, Say, Watch, silent, unwatched
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
 SAMPLED_DRAWS = 20  # random sets of each size where every one takes a forward pass
@@ -91,8 +91,8 @@ def run(
     warehouse: Store,
     plan: NetworkPlan,
     dissection_id: int,
-    watch: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
-    say: Callable[[str], None] = lambda text: None,
+    watch: Watch = unwatched,
+    say: Say = silent,
 ) -> Iterator[Unit]:
     """Yield what is missing, for each layer that the study names: its neurons one by one, then its concepts."""
     asked, search = plan.study.effects, Search(plan, say)
@@ -113,7 +113,7 @@ def run(
             group = layer.fingerprint(ablations)
             if not ablations or warehouse.find("ablations", fingerprints.of_values(group, 0)) is not None:
                 continue
-            with watch(f"silencing {name}") as progress:
+            with watch(f"silencing {name}", unit="ablations") as progress:
                 parts = layer.measured(ablations, progress)
                 yield layer.rows(warehouse, free, ablations, parts, group, of)
             free += len(ablations)
@@ -187,7 +187,7 @@ class Layer:
             plan.network.fingerprint, plan.probing_set.fingerprint, self.known.mark or self.known.layer, images, units
         )
 
-    def measured(self, ablations: Sequence[Ablation], progress: Callable[[int, int], None]) -> list[Outcomes]:
+    def measured(self, ablations: Sequence[Ablation], progress: Progress) -> list[Outcomes]:
         """The outcomes of the ablations for the images with a known class, AT_ONCE ablations at a time."""
         known = self.truth >= 0
         if not known.any():

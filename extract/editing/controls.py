@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +21,10 @@ from dissectdb.extract.editing.layers import EditedLayer, KnownLayer
 from dissectdb.extract.editing.scales import scales_of_rules
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.scoring import labels
+from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.problem import Scores
 from dissectdb.extract.scoring.scorers import score_layer
-from dissectdb.extract.scoring.stored_layers import read_layers
+from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
 from dissectdb.extract.store import Store
 from dissectdb.extract.study import Protocol
 
@@ -132,7 +132,7 @@ def _shuffled(warehouse: Store, planned: PlannedEdit, protocol: Protocol) -> Ite
         yield _control(planned, "shuffled", draw, layers)
 
 
-def _labels(dissection_id: int, layer: Any, evidence: Any, scores: Scores) -> pa.Table:
+def _labels(dissection_id: int, layer: StoredLayer, evidence: Evidence, scores: Scores) -> pa.Table:
     """Rows of neuron_labels, as far as rules read them."""
     there = scores.concepts[:, 0] >= 0
     return pa.table(

@@ -10,10 +10,9 @@ measured by search.py; protocol.py decides which of them is believed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +33,7 @@ from dissectdb.extract.editing.layers import (
 from dissectdb.extract.editing.scales import check_scales, scales_of_query, scales_of_rules
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Store
+from dissectdb.extract.store import Row, Store
 from dissectdb.extract.study import StudyError
 
 
@@ -42,7 +41,7 @@ from dissectdb.extract.study import StudyError
 class PlannedEdit:
     """An edit with its scales. row: as in `edits`; edit_id is what the edit has, or will be entered with."""
 
-    row: dict[str, Any]
+    row: Row
     layers: tuple[EditedLayer, ...]
 
     @property
@@ -117,7 +116,7 @@ def plan_edits(
     return with_ids(warehouse, planned)
 
 
-def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdit:
+def finish(row: Row, parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdit:
     """The planned edit with its fingerprint, which the scales are part of: a query may yield others later."""
     asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
                                   "control", "draw")]  # fmt: skip
@@ -151,7 +150,7 @@ def edit_row(
     asked: study.Edit,
     layers: Sequence[KnownLayer],
     edit_id: int,
-) -> dict[str, Any]:
+) -> Row:
     """A row of `edits`, but for its fingerprint; keys that the rule does not read are NULL."""
     reads = study.READS[asked.rule]
     down = asked.factor if asked.factor_down is None else asked.factor_down
@@ -203,7 +202,7 @@ def enter_edits(warehouse: Store, planned: Sequence[PlannedEdit]) -> None:
     )
 
 
-def _edits_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _edits_table(rows: Sequence[Row]) -> pa.Table:
     types = {
         "tau": pa.float64(), "factor": pa.float64(), "factor_down": pa.float64(), "sql": pa.string(),
         "concepts": pa.list_(pa.string()), "control": pa.string(), "control_of": pa.int32(), "draw": pa.int32(),

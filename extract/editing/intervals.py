@@ -6,8 +6,6 @@ unit = intervals(warehouse, split_id, protocol)    # rows of edit_intervals that
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
@@ -37,7 +35,7 @@ def bootstrap(differences: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
     return low, high
 
 
-def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, Any]:
+def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, object]:
     """A unit with the intervals of edits, controls aside, that were measured over a split and have none; or empty."""
     rows = warehouse.rows(
         """

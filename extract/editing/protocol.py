@@ -13,11 +13,9 @@ What is done already is not repeated, so that a run that was stopped goes on whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +32,10 @@ from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.record.targets import Target
 from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.progress import Say, Watch, silent, unwatched
 
 SEARCHED, OPENED = "validation", "test"
 TOLERANCE = 1e-3  # of the largest logit, for two ways to the same
-
-# What is being done → a context whose value is called with the images times edits that are done, and all of them.
-Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 def run(
@@ -47,8 +43,8 @@ def run(
     plan: NetworkPlan,
     planned: Sequence[PlannedEdit],
     folder: Path,
-    watch: Watch,
-    say: Callable[[str], None] = lambda text: None,
+    watch: Watch = unwatched,
+    say: Say = silent,
 ) -> tuple[PlannedEdit, Path]:
     """Choose one of the planned edits and judge it; returns it and the checkpoint of its network. Raises StudyError."""
     search = Search(plan, say)
@@ -56,15 +52,15 @@ def run(
     opened, _ = search.blocks(warehouse, OPENED)
     refuse_unlike_scaled_weights(search, planned)
     enter_edits(warehouse, planned)
-    with watch(f"measuring {len(planned)} edits on {SEARCHED}") as progress:
+    with watch(f"measuring {len(planned)} edits on {SEARCHED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, planned, SEARCHED, progress))
     chosen = choose(warehouse, planned, searched)
     others = controls.plan_controls(warehouse, plan, chosen, plan.study.protocol)
     enter_edits(warehouse, others)
-    with watch(f"measuring {len(others)} controls on {SEARCHED}") as progress:
+    with watch(f"measuring {len(others)} controls on {SEARCHED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, others, SEARCHED, progress))
     enter_once(warehouse, "split_openings", chosen.edit_id, opened, opened_at=catalog.now())
-    with watch(f"measuring the chosen edit and its controls on {OPENED}") as progress:
+    with watch(f"measuring the chosen edit and its controls on {OPENED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, [chosen, *others], OPENED, progress))
     build(warehouse)
     for split, split_id in ((SEARCHED, searched), (OPENED, opened)):
@@ -97,7 +93,7 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
             )
 
 
-def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:
+def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, object]]:
     """What each edit would do, a row each, and where its network would be saved if it were chosen."""
     rows = []
     for each in planned:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from dissectdb.extract import study
 from dissectdb.extract.editing.layers import EditedLayer, KnownLayer, edit_layers_table
-from dissectdb.extract.store import Store
+from dissectdb.extract.store import Row, Store
 from dissectdb.extract.study import StudyError
 
 
@@ -26,9 +26,9 @@ class UnitScale(NamedTuple):
 
 def scales_of_rules(
     warehouse: Store,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     layers: Mapping[int, Sequence[KnownLayer]],
-    others: Mapping[str, Any] | None = None,
+    others: Mapping[str, object] | None = None,
 ) -> dict[int, dict[str, list[UnitScale]]]:
     """The scales of edit_id → layer, as weight_scales has them for edits that are not there yet.
 

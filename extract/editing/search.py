@@ -12,7 +12,7 @@ its ledger entry, so that a run that was stopped goes on with the first missing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from dissectdb.extract.record.blocks import Block, in_blocks, outcomes
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.progress import Progress, Say, silent, unshown
 
 BUDGET = 1_500_000_000  # bytes that are kept between questions
 AT_ONCE = 1024  # images whose layers are in memory at a time, at most; fewer where layers are large
@@ -39,7 +40,7 @@ BATCH_BYTES = 300_000_000
 class Search:
     """The network of a plan, cut where edits need it, and what was kept of splits."""
 
-    def __init__(self, plan: NetworkPlan, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, plan: NetworkPlan, say: Say = silent) -> None:
         self.plan, self.say = plan, say
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
@@ -67,7 +68,7 @@ class Search:
         warehouse: Store,
         planned: Sequence[PlannedEdit],
         split: str,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = unshown,
     ) -> Iterator[Unit]:
         """Yield, as units, the blocks of predictions that are missing; progress counts images times edits."""
         split_id, blocks = self.blocks(warehouse, split)

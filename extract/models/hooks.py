@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from dissectdb.extract.study import Layer, StudyError, way, written
 log = logging.getLogger("dissectdb")
 
 
-Hook = Callable[[nn.Module, tuple[Any, ...], object], None]
+Hook = Callable[[nn.Module, tuple[object, ...], object], None]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ There is no batch size to set. If a batch does not fit into memory, it is halved
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 
@@ -20,7 +20,7 @@ class Sliceable(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, part: slice, /) -> Any: ...
+    def __getitem__(self, part: slice, /) -> Self: ...
 
 
 T = TypeVar("T", bound=Sliceable)

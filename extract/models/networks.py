@@ -17,7 +17,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +75,7 @@ class Network(NetworkIdentity):
 
     model: nn.Module
     recipe: Recipe
-    code: Any = None
+    code: object = None
     answer: Answer = PLAIN
 
     def preprocessing(self) -> str:
@@ -117,7 +116,7 @@ def describe(
     weights: str | None,
     name: str | None = None,
     *,
-    code: Any,
+    code: object,
 ) -> Network:
     """The network with its fingerprint. The name is not part of it. code: as of the network that was loaded."""
     return Network(
@@ -159,7 +158,7 @@ def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
         return None
 
 
-def _code(architecture: str, model: nn.Module, code: UserCode | None) -> Any:
+def _code(architecture: str, model: nn.Module, code: UserCode | None) -> object:
     """What represents the code: a name or a hash, then the user's other modules and the versions of packages.
 
     Packages: those that define a module of the network, and those that the user's code imports. Where there is nothing

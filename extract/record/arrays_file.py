@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ class Arrays:
     """An open file of arrays whose keys, types and shapes are right. classes: names of the numbers in it."""
 
     path: Path
-    handle: Any
+    handle: safe_open
     shapes: Mapping[str, tuple[int, ...]]
     classes: tuple[str, ...] = ()
     fingerprint: str = ""

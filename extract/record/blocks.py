@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -272,7 +272,7 @@ def predictions_table(block: Block, network_id: int, classes: Sequence[str], log
     )
 
 
-def outcomes(images: Sequence[ProbingImage], classes: Sequence[str], logits: Tensor) -> dict[str, Any]:
+def outcomes(images: Sequence[ProbingImage], classes: Sequence[str], logits: Tensor) -> dict[str, object]:
     """The columns class, confidence and loss of logits (row, class). The rows are the images, once or several times.
 
     class: of the largest logit; confidence: its probability; loss: cross-entropy in nats, NULL if the true class is

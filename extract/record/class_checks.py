@@ -7,7 +7,7 @@ warn_of_order(warehouse, plan)
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def counts_by_split(warehouse: Store, dataset_id: int) -> dict[tuple[str, str | 
     return {(split, name): images for split, name, images in rows.iter_rows()}
 
 
-def refuse_unjudged(warehouse: Store, plan: Plan, splits: Sequence[str], command: str) -> None:
+def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], command: str) -> None:
     """Raises StudyError if no image of a split has a class that is an output; warns if only some have one."""
     dataset_id = warehouse.find("datasets", plan.probing_set.fingerprint)
     counts = {} if dataset_id is None else counts_by_split(warehouse, dataset_id)

@@ -10,7 +10,6 @@ kernel_scores; `engine` in a study forces either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +54,7 @@ def rows(
     network_id: int,
     split_id: int,
     clip_id: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A unit with the dissections (settings, fingerprint, size) that are not there yet; empty if all are."""
     new = [dissection for dissection in asked if warehouse.find("dissections", dissection[1]) is None]
     first = warehouse.next_id("dissections")
@@ -73,7 +72,7 @@ def rows(
         }
         for place, (settings, fingerprint, size) in enumerate(new)
     ]
-    unit: dict[str, Any] = {"dissections": entered} if entered else {}
+    unit: dict[str, object] = {"dissections": entered} if entered else {}
     orders = [
         _permutations(row["dissection_id"], declared.list_images(settings, size.images), settings.seed)
         for row, (settings, _, size) in zip(entered, new, strict=True)

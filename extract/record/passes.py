@@ -13,11 +13,9 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import open_clip
 import torch
@@ -32,6 +30,7 @@ from dissectdb.extract.record.plan import Plan, labelling, refuse_too_few
 from dissectdb.extract.record.targets import EXTRACTION_VERSION, Target
 from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import ArraysStudy, Study
+from dissectdb.progress import Progress, Watch, unshown, unwatched
 
 log = logging.getLogger("dissectdb")
 
@@ -53,17 +52,6 @@ class Entered:
     dataset_id: int
     models: ModelIds
     set_ids: dict[str, int]
-
-
-class Watch(Protocol):
-    """Shows the progress of a piece of work: a context whose value is called with how much is done, and of how much."""
-
-    def __call__(self, what: str, /, *, unit: str) -> AbstractContextManager[Callable[[int, int | None], None]]: ...
-
-
-def unwatched(what: str, /, *, unit: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
-    """A progress reporter that does nothing."""
-    return nullcontext(lambda done, total: None)
 
 
 def enter(plan: Plan, warehouse: Store, watch: Watch = unwatched) -> Entered:
@@ -139,7 +127,7 @@ def run(
     plan: Plan,
     warehouse: Store,
     entered: Entered,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unshown,
 ) -> Iterator[Unit]:
     """Yield the missing blocks of what was entered, and then the new dissections, as units.
 
@@ -151,7 +139,7 @@ def run(
         yield new
 
 
-def new_blocks(plan: Plan, warehouse: Store, entered: Entered, progress: Callable[[int, int], None]) -> Iterator[Unit]:
+def new_blocks(plan: Plan, warehouse: Store, entered: Entered, progress: Progress) -> Iterator[Unit]:
     """Yield the missing blocks of all targets, split by split, as units."""
     by_split = missing_blocks(plan, warehouse, entered)
     total = sum(len(block.images) for missing in by_split for block, *_ in missing)

@@ -120,6 +120,11 @@ class Plan:
         """The id of the study's last dissection, which its reports and edits are about."""
         return warehouse.find("dissections", self.dissections()[-1].fingerprint)
 
+    def dissection_ids(self, warehouse: Store) -> list[int]:
+        """The ids of those of the study's dissections that the warehouse has, in the order of the study."""
+        ids = (warehouse.find("dissections", fingerprint) for _, fingerprint in self.dissections())
+        return [dissection_id for dissection_id in ids if dissection_id is not None]
+
     def is_done(self, warehouse: Store) -> bool:
         """Whether nothing is stale. Images that the warehouse does not have are not read for that."""
         return warehouse.find("datasets", self.probing_set.fingerprint) is not None and not self.steps(warehouse)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from dissectdb.extract.record import blocks, catalog, ledger
@@ -72,9 +72,9 @@ def _draw(random: np.random.Generator, images: int, wanted: int, plan: Plan) -> 
 
 def _again(
     plan: Plan, images: Sequence[ProbingImage], targets: Sequence[Target], ids: ModelIds
-) -> dict[str, list[Any]]:
+) -> dict[str, list[pa.Table]]:
     """The rows of the targets over some images, as an extraction would write them, by table."""
-    tables: dict[str, list[Any]] = {}
+    tables: dict[str, list[pa.Table]] = {}
     for unit in plan.block_tables([MissingBlock(Block(0, images), targets, ())], ids, lambda done: None):
         for table, rows in unit:
             tables.setdefault(table, []).append(rows)
@@ -190,7 +190,7 @@ def _compare_concepts(plan: Plan, warehouse: Store) -> Iterator[Finding]:
         yield _finding(what, torch.as_tensor(again).numpy().ravel(), _flat(stored["embedding"].to_arrow()), FULL)
 
 
-def _flat(column: Any) -> np.ndarray:
+def _flat(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """The numbers of a column of lists."""
     column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     return np.asarray(column.flatten())

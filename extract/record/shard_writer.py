@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -32,6 +31,7 @@ from dissectdb.extract.record.blocks import ModelIds
 from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.store import Rows, Store, TableRows, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.progress import Progress, unshown
 
 KEY = b"dissectdb"  # of the footer
 RECEIPTS = "extraction_blocks"
@@ -93,7 +93,7 @@ def run(
     sink: str,
     shard: Shard,
     export: Callable[[Path], object],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unshown,
 ) -> bool:
     """Compute a shard and write its files, unless they are there; returns whether there was anything to do.
 
@@ -138,7 +138,7 @@ class _Files:
         self.system, self.folder, self.shard, self.mark = system, folder, shard, mark
         self.writers: dict[str, pq.ParquetWriter] = {}
         self.rows: dict[str, int] = {}
-        self.receipts: list[Mapping[str, Any]] = []
+        self.receipts: list[Mapping[str, object]] = []
 
     def are_done(self) -> bool:
         """Whether the receipt of this shard is there, and is of this extraction."""

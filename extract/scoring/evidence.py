@@ -6,7 +6,7 @@ evidence = read_evidence(warehouse, dissection_row)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from torch import Tensor
 from dissectdb.extract.scoring.chunks import slices
 
 if TYPE_CHECKING:
-    from dissectdb.extract.store import Store
+    from dissectdb.extract.store import Row, Store
 
 IMAGES_AT_ONCE = 16384  # whose embeddings are read at a time
 
@@ -32,7 +32,7 @@ class Evidence:
     classes: np.ndarray | None  # (N,) numbers; None: an image has no class
 
 
-def read_evidence(warehouse: Store, row: dict[str, Any]) -> Evidence:
+def read_evidence(warehouse: Store, row: Row) -> Evidence:
     """The embeddings of the probing images and of the concepts of a row of `dissections`, and the images' classes."""
     images = warehouse.rows(
         "select image_id, class from images where split_id = $split and defect is null order by image_id",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,7 @@ from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
 from dissectdb.extract.scoring.within_class import ImageClasses
 
 if TYPE_CHECKING:
-    from dissectdb.extract.store import Store
+    from dissectdb.extract.store import Row, Store
 
 log = logging.getLogger("dissectdb")
 
@@ -64,7 +64,7 @@ def outstanding(warehouse: Store) -> pl.DataFrame:
     )
 
 
-def run(warehouse: Store, device: torch.device) -> Iterator[dict[str, Any]]:
+def run(warehouse: Store, device: torch.device) -> Iterator[dict[str, object]]:
     """Yield the missing rows of each outstanding dissection, as one unit.
 
     A layer is labelled as a whole. If the neurons that count are not those that were labelled, the layer is labelled
@@ -110,9 +110,7 @@ def unlabelled_layers(warehouse: Store, dissection_id: int) -> list[int]:
     return warehouse.rows(query, {"id": dissection_id})["layer_id"].to_list()
 
 
-def label(
-    row: dict[str, Any], evidence: Evidence, layers: Sequence[StoredLayer], device: torch.device
-) -> dict[str, Any]:
+def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: torch.device) -> dict[str, object]:
     """A unit for one row of `dissections`: its null, and its scores if its engine is the kernel."""
     settings, kernel = settings_of(row), row["engine"] == "kernel"
     null = draw_null(settings, evidence, layers, row["null_draws"], row["seed"])
@@ -132,7 +130,7 @@ def label(
     return unit | ({"kernel_scores": pa.concat_tables(scored)} if kernel else {})
 
 
-def settings_of(row: dict[str, Any]) -> Settings:
+def settings_of(row: Row) -> Settings:
     """The scorer's hyper-parameters in a row of `dissections`."""
     names = {field.name for field in fields(Settings)}
     return Settings(**{name: value for name, value in row.items() if name in names})
@@ -160,7 +158,7 @@ def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None
 # ---------------------------------------------------------------- rows
 
 
-def quantile_table(row: dict[str, Any], layers: Sequence[StoredLayer], null: Null) -> pa.Table:
+def quantile_table(row: Row, layers: Sequence[StoredLayer], null: Null) -> pa.Table:
     """Rows of null_quantiles."""
     tables = []
     for layer, of_layer in zip(layers, null.labels, strict=True):
@@ -177,7 +175,7 @@ def _group_columns(count: int, layer: StoredLayer, group: int) -> dict[str, np.n
     }
 
 
-def sample_table(row: dict[str, Any], layers: Sequence[StoredLayer], evidence: Evidence, null: Null) -> pa.Table:
+def sample_table(row: Row, layers: Sequence[StoredLayer], evidence: Evidence, null: Null) -> pa.Table:
     """Rows of null_samples."""
     tables = []
     for layer, of_layer in zip(layers, null.moments, strict=True):
@@ -190,7 +188,7 @@ def sample_table(row: dict[str, Any], layers: Sequence[StoredLayer], evidence: E
     return pa.concat_tables(tables)
 
 
-def score_table(row: dict[str, Any], layer: StoredLayer, evidence: Evidence, scores: Scores, z: np.ndarray) -> pa.Table:
+def score_table(row: Row, layer: StoredLayer, evidence: Evidence, scores: Scores, z: np.ndarray) -> pa.Table:
     """Rows of kernel_scores for one layer."""
     neurons = np.repeat(np.arange(layer.neurons, dtype=np.int32) + layer.first_neuron, scores.concepts.shape[1])
     scored = scores.concepts.ravel() >= 0
@@ -205,7 +203,7 @@ def score_table(row: dict[str, Any], layer: StoredLayer, evidence: Evidence, sco
 
 
 def check_table(
-    row: dict[str, Any],
+    row: Row,
     layer: StoredLayer,
     evidence: Evidence,
     settings: Settings,
@@ -231,7 +229,7 @@ def check_table(
     )
 
 
-def _ledger(row: dict[str, Any], layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:
+def _ledger(row: Row, layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:
     """Rows of labelled_layers; also for layers without a neuron that takes a label, which get no other rows."""
     counts = {layer.layer_id: int((~layer.dead).sum()) for layer in layers}
     groups = {layer.layer_id: sum(scored_groups(layer)) for layer in layers}
@@ -244,5 +242,5 @@ def _ledger(row: dict[str, Any], layers: Sequence[StoredLayer], ids: Sequence[in
     )
 
 
-def _table(row: dict[str, Any], count: int, **columns: Any) -> pa.Table:
+def _table(row: Row, count: int, **columns: object) -> pa.Table:
     return pa.table({"dissection_id": np.full(count, row["dissection_id"], np.int32), **columns})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from dissectdb.extract.scoring.problem import Spread
 from dissectdb.extract.scoring.topk import STORED_IMAGES
 
 if TYPE_CHECKING:
-    from dissectdb.extract.store import Store
+    from dissectdb.extract.store import Row, Store
 
 NEURONS_AT_ONCE = 256  # whose cubes are computed at a time
 
@@ -142,7 +142,7 @@ class StoredLayer:
         return Spread(means, sds)
 
 
-def read_layers(warehouse: Store, row: dict[str, Any]) -> list[StoredLayer]:
+def read_layers(warehouse: Store, row: Row) -> list[StoredLayer]:
     """The layers of a dissection that have a neuron which takes a label, nearest the image first."""
     neurons = warehouse.rows(
         """

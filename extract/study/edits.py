@@ -50,7 +50,7 @@ class Edit(Settings):
 
     @field_validator("sql", mode="before")
     @classmethod
-    def _text_or_file(cls, sql: Any, info: ValidationInfo) -> Any:
+    def _text_or_file(cls, sql: object, info: ValidationInfo) -> object:
         """A query, or a file that holds one."""
         if not isinstance(sql, str) or not sql.strip().endswith(".sql"):
             return sql

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -35,6 +35,8 @@ from dissectdb.extract.study.values import (
     refuse_twice,
     refuse_unknown,
 )
+
+Engine = Literal["auto", "sql", "kernel"]  # what scores the neurons: the views or torch; auto is the faster one
 
 
 class ConceptSet(Settings):
@@ -64,7 +66,7 @@ class Dissection(Settings):
 
     concepts: str
     scorer: Annotated[str, BeforeValidator(known_scorer)] = "soft_wpmi"
-    engine: Literal["auto", "sql", "kernel"] = "auto"
+    engine: Engine = "auto"
     top_k: int = Field(100, ge=1, le=256)
     min_images: int = Field(LEAST_IMAGES, ge=1, le=256)
     softmax_scale: float = Field(10.0, gt=0, le=1e4)
@@ -87,7 +89,7 @@ class Dissection(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_scorer(cls, values: Any) -> Any:
+    def _defaults_of_the_scorer(cls, values: object) -> object:
         if isinstance(values, dict) and isinstance(values.get("scorer"), str):
             values = {**(SCORERS[values["scorer"]].defaults if values["scorer"] in SCORERS else {}), **values}
         if isinstance(values, dict) and isinstance(values.get("top_k"), int) and values["top_k"] < LEAST_IMAGES:

@@ -95,7 +95,7 @@ class Network(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _layers_by_name(cls, values: Any) -> Any:
+    def _layers_by_name(cls, values: object) -> object:
         """A layer may be just its name; it then takes the pooling of the network."""
         if isinstance(values, dict) and isinstance(values.get("layers"), list):
             pooling = values.get("pooling", "avg")
@@ -122,16 +122,17 @@ class Network(Settings):
 
     @field_validator("output", mode="plain")
     @classmethod
-    def _key_or_place(cls, output: Any) -> str | int | None:
+    def _key_or_place(cls, output: object) -> str | int | None:
         """Of the part with the logits, in what the network returns."""
-        fits = isinstance(output, str | int) and not isinstance(output, bool) and output != ""
-        if output is not None and (not fits or (isinstance(output, int) and output < 0)):
-            raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
-        return output
+        if output is None or (isinstance(output, str) and output):
+            return output
+        if isinstance(output, int) and not isinstance(output, bool) and output >= 0:
+            return output
+        raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
 
     @field_validator("weights", mode="plain")
     @classmethod
-    def _pretrained_or_file(cls, weights: Any, info: ValidationInfo) -> Path | str | None:
+    def _pretrained_or_file(cls, weights: object, info: ValidationInfo) -> Path | str | None:
         if weights is None or weights in ("pretrained", "random"):
             return weights
         if not isinstance(weights, str | Path):
@@ -149,8 +150,10 @@ class Network(Settings):
 
     @field_validator("architecture", mode="before")
     @classmethod
-    def _path_of_its_file(cls, architecture: Any, info: ValidationInfo) -> Any:
-        file, colon, function = architecture.rpartition(":") if isinstance(architecture, str) else ("", "", "")
+    def _path_of_its_file(cls, architecture: object, info: ValidationInfo) -> object:
+        if not isinstance(architecture, str):
+            return architecture
+        file, colon, function = architecture.rpartition(":")
         if colon and file.endswith(".py"):
             return f"{as_path(type(architecture)(file), info)}:{function}"
         return architecture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -49,7 +49,7 @@ def _line(error: ErrorDetails, study: type[Settings], path: Path, overrides: Col
     where = f"{path} with {flag} from the command line" if flag else str(path)
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(location[:-1], study))
-        hint = did_you_mean(str(location[-1]), allowed)
+        hint = did_you_mean(str(location[-1]), allowed, after=" ")
         return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{where}: {key} is missing"
@@ -68,9 +68,8 @@ def _message(error: ErrorDetails) -> str:
         return f"must be {WRONG_TYPES[kind]}, not {brief(given)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return (
-            f"{brief(given)} is none of the allowed; {did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
-        )
+        hint = did_you_mean(str(given), allowed, after=" ")
+        return f"{brief(given)} is none of the allowed; {hint}allowed: {', '.join(allowed)}"
     if kind == "string_too_short":
         return "must not be empty"
     message = error["msg"].removeprefix("Value error, ")
@@ -86,7 +85,7 @@ def _settings_at(location: Sequence[str | int], study: type[Settings]) -> list[s
     return list(model.model_fields)
 
 
-def _settings_class(annotation: Any) -> type[Settings] | None:
+def _settings_class(annotation: object) -> type[Settings] | None:
     """The table class within an annotation such as tuple[Layer, ...]."""
     if get_origin(annotation) is None:
         return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None

@@ -39,7 +39,7 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def override(values: dict[str, Any], key: str, text: str) -> None:
+def override(values: dict[str, object], key: str, text: str) -> None:
     """Set a key such as edits[0].factor. The text is read as TOML where it is TOML, and as a plain string elsewhere."""
     if not _KEY.fullmatch(key):
         raise StudyError(f"--set {key!r}: no key; write it like network.weights or edits[0].factor")
@@ -55,7 +55,7 @@ def override(values: dict[str, Any], key: str, text: str) -> None:
             inside = inside[part]
 
 
-def _refuse_no_place(inside: Any, part: str | int, key: str, name: str) -> None:
+def _refuse_no_place(inside: object, part: str | int, key: str, name: str) -> None:
     if isinstance(part, int):
         if not isinstance(inside, list):
             raise StudyError(f"--set {key}: {name} is no list")
@@ -67,7 +67,7 @@ def _refuse_no_place(inside: Any, part: str | int, key: str, name: str) -> None:
         raise StudyError(f"--set {key}: {name} is no table")
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     try:
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -75,7 +75,7 @@ def _value(text: str) -> Any:
     return _typed(table["value"]) if len(table) == 1 else Typed(text)
 
 
-def _typed(value: Any) -> Any:
+def _typed(value: object) -> object:
     """The same value with every text in it marked as Typed."""
     if isinstance(value, str):
         return Typed(value)

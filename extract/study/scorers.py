@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic_core import PydanticKnownError
 
@@ -59,7 +59,7 @@ class ScorerDeclaration:
 
     description: str
     settings: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
     why_fixed: str = ""
     list_images: ListImages | None = None
@@ -67,14 +67,14 @@ class ScorerDeclaration:
     permutes: bool = False
     view_seconds: ViewSeconds | None = None
 
-    def refuse_changes(self, scorer: str, settings: Any) -> None:
+    def refuse_changes(self, scorer: str, settings: object) -> None:
         """Raise ValueError if `settings` change a setting that the scorer fixes."""
         if any(getattr(settings, name) != self.defaults[name] for name in self.fixed):
             values = " and ".join(f"{name} = {self.defaults[name]}" for name in self.fixed)
             raise ValueError(f"{scorer} needs {values}: {self.why_fixed}")
 
 
-def known_scorer(name: Any) -> Any:
+def known_scorer(name: object) -> object:
     """`name` itself. Raises the same error as a Literal of the scorers' names if there is no such scorer."""
     names = list(SCORERS)
     if name not in names:

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
@@ -22,7 +22,7 @@ LONGEST_NAME = 4000  # a path may stand where a name does
 LARGEST_LIST = 4 * MEGABYTE  # of a text file of class names
 
 
-def as_path(value: Any, info: ValidationInfo) -> Path:
+def as_path(value: object, info: ValidationInfo) -> Path:
     """A path, relative to where it is written: to the study file's folder, or to the current one if Typed."""
     if not isinstance(value, str | Path):
         raise ValueError(f"must be text, the path of a file or folder, not {brief(value)}")
@@ -38,12 +38,12 @@ def as_path(value: Any, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(path if isinstance(value, Typed) else info.context["folder"] / path))
 
 
-def _path_if_file(value: Any, info: ValidationInfo) -> Any:
+def _path_if_file(value: object, info: ValidationInfo) -> object:
     """A name has no dot and no slash; anything else is a file."""
     return str(as_path(value, info)) if isinstance(value, str) and ("/" in value or "." in value) else value
 
 
-def _lines_of_file(value: Any, info: ValidationInfo) -> Any:
+def _lines_of_file(value: object, info: ValidationInfo) -> object:
     """The lines of a text file, if the value names one; a list as it is.
 
     A name that is there twice, as in lists of ImageNet's classes, gets its place beside it.
@@ -123,7 +123,7 @@ def refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None
         raise ValueError(f"{key}: there is no {what} {name!r}; {choices(name, known)}")
 
 
-def brief(value: Any) -> str:
+def brief(value: object) -> str:
     """A value as it is shown in an error: not longer than a line."""
     try:
         text = repr(value)

@@ -133,8 +133,8 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
     for of_split in frame.partition_by("split_id", maintain_order=True):
         edit, draws = of_split["difference_of_edit"][0], int(of_split["draws"].sum())
         phrases = [
-            f"{kind}: {count(int(rows['draws'].sum()))} draws from {signed(rows['difference'].min())} to "
-            f"{signed(rows['difference'].max())}"
+            f"{kind}: {count(int(rows['draws'].sum()))} draws from {signed(min(rows['difference'].to_list()))} to "
+            f"{signed(max(rows['difference'].to_list()))}"
             for (kind,), rows in of_split.group_by("control", maintain_order=True)
         ]
         figures.append(

@@ -150,15 +150,16 @@ def similarities(rows: Rows) -> dict[str, Any]:
     if frame.is_empty():
         return {"note": "No neuron has a label, so there is no similarity to draw."}
     [summary] = rows["summary"].to_dicts()
-    lowest, highest = min(frame["low"].to_list()), max(frame["high"].to_list())
+    lowest, highest = _ends(frame)
     if highest - lowest < 1e-6:
         return {"note": f"Every label has the same similarity, {number(lowest)}, so there is nothing to draw."}
     figures = []
     for bars in frame.partition_by("position", "layer", maintain_order=True):
         layer, neurons = bars["layer"][0], int(bars["neurons"].sum())
+        first, last = _ends(bars)
         alternative = (
             f"Histogram of {count(neurons)} neurons of {words.plain(layer)} over similarity, "
-            f"from {number(bars['low'].min())} to {number(bars['high'].max())}; τ is {number(summary['tau'])}."
+            f"from {number(first)} to {number(last)}; τ is {number(summary['tau'])}."
         )
         chart = charts.similarity_histogram(bars, summary["tau"], lowest, highest)
         figures.append(Figure(chart, alternative, name(layer, 40), words.plural(neurons, "neuron", "neurons")))
@@ -170,6 +171,12 @@ def similarities(rows: Rows) -> dict[str, Any]:
     ]
     more = rows["layers"].height - len(figures)
     return {"figures": figures, "table": table(frame.to_dicts(), columns), "more": more}
+
+
+def _ends(bars: pl.DataFrame) -> tuple[float, float]:
+    """Where the first bar of a histogram starts and the last one ends."""
+    first, last = bars.select(pl.min("low"), pl.max("high")).row(0)
+    return first, last
 
 
 def confusion(rows: Rows) -> dict[str, Any]:
@@ -209,13 +216,13 @@ def calibration(rows: Rows) -> dict[str, Any] | None:
     for bars in frame.partition_by("position", "layer", maintain_order=True):
         layer, neurons = bars["layer"][0], int(bars["neurons"].sum())
         limits = [(quantiles[layer][key], text) for key, text in (("z_05", "5 %"), ("z_01", "1 %"))]
-        ends = bars["low"].min(), bars["high"].max()
-        shown = [(z, text) for z, text in limits if z is not None and ends[0] <= z <= ends[1]]
+        first, last = _ends(bars)
+        shown = [(z, text) for z, text in limits if z is not None and first <= z <= last]
         marks = pl.DataFrame(shown, schema={"z": pl.Float64, "name": pl.String}, orient="row")
         phrases = [f"{text} of unrelated neurons reach {number(z)}" for z, text in limits if z is not None]
         alternative = (
-            f"Histogram of the z of {count(neurons)} labels of {words.plain(layer)}, from {number(ends[0])} to "
-            f"{number(ends[1])}, with a line of what chance alone gives; {', '.join(phrases)}."
+            f"Histogram of the z of {count(neurons)} labels of {words.plain(layer)}, from {number(first)} to "
+            f"{number(last)}, with a line of what chance alone gives; {', '.join(phrases)}."
         )
         heading = words.plural(neurons, "neuron", "neurons")
         figures.append(Figure(charts.calibration(bars, marks), alternative, name(layer, 40), heading))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from dissectdb.extract import fingerprints
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.store import Store
 from dissectdb.extract.study import ConceptSet
+from dissectdb.progress import Progress, unshown
 
 CONCEPTS_AT_ONCE = 1024  # embedded in one transaction
 
@@ -85,7 +86,7 @@ def embed_concept_set(
     clip_id: int,
     set_id: int,
     templates: Sequence[str],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unshown,
 ) -> None:
     """Embed what is not embedded yet, many concepts a transaction; what another set has of the same texts is taken.
 

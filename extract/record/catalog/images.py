@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dissectdb.extract.images.base import ALL, Image, Source
 from dissectdb.extract.store import Store
+from dissectdb.progress import Progress, unshown
 
 IMAGES = pa.schema(
     [
@@ -50,7 +51,7 @@ def enter_dataset(
     probing_set: ProbingSet,
     source: Source,
     accept: Callable[[Counter[str]], None],
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    progress: Progress = unshown,
 ) -> int:
     """The id of a dataset. If the warehouse has none with this content, the images are scanned and entered.
 
@@ -99,7 +100,7 @@ def _scan(
     first_image: int,
     split_ids: Mapping[str, int],
     kept: BinaryIO,
-    progress: Callable[[int, int | None], None],
+    progress: Progress,
 ) -> Counter[str]:
     """Write the rows of all images to a file; returns the number of sound images of each split."""
     counts: Counter[str] = Counter()
@@ -111,9 +112,7 @@ def _scan(
     return counts
 
 
-def _counted(
-    images: Iterator[Image], total: int | None, progress: Callable[[int, int | None], None]
-) -> Iterator[Image]:
+def _counted(images: Iterator[Image], total: int | None, progress: Progress) -> Iterator[Image]:
     for done, image in enumerate(images, start=1):
         yield image
         if done % 100 == 0 or done == total:

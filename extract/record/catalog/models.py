@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 from torch import nn
@@ -15,7 +14,7 @@ from dissectdb.extract.models import hooks
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.models.hooks import Tap
 from dissectdb.extract.models.networks import NetworkIdentity
-from dissectdb.extract.store import Store
+from dissectdb.extract.store import Row, Store
 
 NO_NORMS = (None, None, None)  # of a neuron without a weight row
 NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")
@@ -52,7 +51,7 @@ def edited_fingerprint(network: str, edit: str) -> str:
 
 def network_row(
     warehouse: Store, network: NetworkIdentity, *, parent_network_id: int | None = None, edit_id: int | None = None
-) -> dict[str, Any]:
+) -> Row:
     """The row of `networks` for a network that is not there yet."""
     return {
         "network_id": warehouse.next_id("networks"),
