@@ -50,7 +50,7 @@ HIDDEN, ENDING, NO_FILE, OUTSIDE = "hidden", "ending", "not a file", "outside a 
 
 
 class File(NamedTuple):
-    """An image file. path: from the dataset's folder, with "/". split, class_name: None if no folder names it."""
+    """An image file. path: from the dataset's folder, with "/". split, class_name: None if not named."""
 
     path: str
     split: str | None
@@ -60,8 +60,8 @@ class File(NamedTuple):
 class Found(NamedTuple):
     """What find() found in a folder.
 
-    left_out: (reason, detail) → number of files. assumed: sentences on what was concluded from names. unlabelled: splits
-    with images that were left out because they have no class and other images do.
+    left_out: (reason, detail) → number of files. assumed: sentences on what was concluded from names.
+    unlabelled: splits with images that were left out because they have no class and other images do.
     """
 
     files: list[File]
