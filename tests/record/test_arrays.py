@@ -250,7 +250,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
     "strange": (lambda: features() | {"labels": torch.zeros(N)}, "labels is none of image_embedding"),
     "rows": (
         lambda: features() | {"layer/block.2": torch.zeros(90, K)},
-        f"layer/block.2 is 90 × {K}, image_embedding is {N} × {D}: both have a row an image",
+        f"layer/block.2 is 90 × {K}, image_embedding is {N} × {D}: both must have one row per image",
     ),
     "width": (
         lambda: features() | {"concept_embedding": torch.ones(C, 7)},
