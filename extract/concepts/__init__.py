@@ -75,7 +75,7 @@ def load(source: str) -> ConceptList:
         path = FOLDER / f"{source}.toml"
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".toml"):
-        raise StudyError(f"{path}: a concept file ends in .txt (one a line) or .toml (with their classes)")
+        raise StudyError(f"{path}: a concept file ends in .txt (one per line) or .toml (with their classes)")
     try:
         text = read_text(path, MAX_BYTES)
         concept_list = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)

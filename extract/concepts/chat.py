@@ -73,7 +73,7 @@ def connect(model: str, address: str | None = None, timeout: float = 120.0) -> E
         raise StudyError("asking a model needs the openai package: pip install 'dissectdb[generate]'") from None
     address = address or os.environ.get("OPENAI_BASE_URL") or None
     if not model.strip() or not model.isprintable():
-        raise StudyError(f"--model {model!r} is no name of a model")
+        raise StudyError(f"--model {model!r} is not a name of a model")
     # A local server often needs no key, but the openai package does.
     key = _key() or (None if address is None else "none")
     if key is None:
@@ -128,7 +128,7 @@ def _host(address: str) -> str:
     except ValueError:
         parts, host, port = None, None, None
     if parts is None or not host or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", address):
-        raise StudyError("--endpoint, or $OPENAI_BASE_URL, is no address such as http://localhost:11434/v1")
+        raise StudyError("--endpoint, or $OPENAI_BASE_URL, is not an address such as http://localhost:11434/v1")
     return host if port is None else f"{host}:{port}"
 
 
@@ -165,8 +165,8 @@ def _without_fence(text: str) -> str:
 def _first(error: ValidationError) -> str:
     """Where the answer first breaks the schema, and how."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return brief(f"{place}: {first['msg']}" if place else first["msg"])
+    location = ".".join(map(str, first["loc"]))
+    return brief(f"{location}: {first['msg']}" if location else first["msg"])
 
 
 def _explain(endpoint: Endpoint, error: OpenAIError) -> str:

@@ -104,7 +104,7 @@ def class_names(text: str) -> tuple[str, ...]:
     """The classes of --classes angry,happy. Raises StudyError."""
     names = [name.strip() for name in text.split(",")]
     if bad := [name for name in names if not _is_plain(name)]:
-        raise StudyError(f"--classes: {bad[0]!r} is no name of a class; write them as angry,happy,sad")
+        raise StudyError(f"--classes: {bad[0]!r} is not a class name; write them as angry,happy,sad")
     if twice := {name for name in names if list(map(same_word, names)).count(same_word(name)) > 1}:
         raise StudyError(f"--classes: {', '.join(sorted(twice))} is there twice")
     if len(names) < 2:
@@ -156,7 +156,7 @@ def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tu
         concept = labelled.concept.strip()
         if not _is_plain(concept):
             shown = ascii(concept if len(concept) <= MAX_CHARACTERS else f"{concept[:MAX_CHARACTERS]}…")
-            raise EndpointError(f"{model} answered {shown}, which is no concept: empty, too long, or not plain text")
+            raise EndpointError(f"{model} answered {shown}, which is not a concept: empty, too long, or not plain text")
         if same_word(concept) in seen:
             raise EndpointError(f"{model} answered the same concept twice: {concept!r}")
         if unknown := [name for name in labelled.classes if meant(name) is None]:

@@ -142,7 +142,7 @@ class Layer:
         images = [image for block in blocks for image in block.images]
         if self.asked.images < len(images):
             chosen = np.random.default_rng([self.asked.seed, 0]).choice(len(images), self.asked.images, replace=False)
-            images = [images[place] for place in np.sort(chosen)]
+            images = [images[index] for index in np.sort(chosen)]
         return Block(-1, images)  # not a number of the split's blocks, so the search caches it separately
 
     def alone(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
@@ -157,7 +157,9 @@ class Layer:
         neurons = rows["neuron_id"].to_numpy()
         if not self.is_exact and self.asked.neurons < len(neurons):
             neurons = np.sort(self.random.choice(neurons, self.asked.neurons, replace=False))
-        return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
+        return [
+            Ablation(np.array([neuron_id - self.known.first_neuron]), neuron_id=int(neuron_id)) for neuron_id in neurons
+        ]
 
     def together(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
         """Ablations of the interpretable neurons of each concept, and of equally many random neurons of the layer."""
@@ -177,7 +179,7 @@ class Layer:
             order = self.random.permutation(self.known.neurons)
             ablations += [
                 Ablation(order[:size], draw=draw)
-                for size in sorted({len(each.units) for each in ablations if each.draw is None})
+                for size in sorted({len(ablation.units) for ablation in ablations if ablation.draw is None})
             ]
         return ablations
 
@@ -185,7 +187,10 @@ class Layer:
         """The fingerprint of what is silenced in which network, over which images."""
         plan = self.search.plan
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
-        units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
+        units = [
+            (ablation.neuron_id, ablation.concept_id, ablation.draw, fingerprints.of_array(ablation.units))
+            for ablation in ablations
+        ]
         return fingerprints.of_values(
             plan.network.fingerprint, plan.probing_set.fingerprint, self.known.mark or self.known.layer, images, units
         )
@@ -195,13 +200,15 @@ class Layer:
         has_class = self.truth >= 0
         if not has_class.any():
             raise StudyError("effects: no image that it looks at has a class that is an output; raise effects.images")
-        pieces = [each for block in self.blocks for each in self.search.pieces(self.known.layer, self.split_id, block)]
+        pieces = [
+            piece for block in self.blocks for piece in self.search.pieces(self.known.layer, self.split_id, block)
+        ]
         parts = []
         with torch.no_grad():
-            before = torch.cat([self.cut.after(each, {}) for each in pieces]).cpu()
+            before = torch.cat([self.cut.after(piece, {}) for piece in pieces]).cpu()
             for first in range(0, len(ablations), AT_ONCE):
                 ablation_chunk = ablations[first : first + AT_ONCE]
-                after = torch.cat([self._after(each, ablation_chunk) for each in pieces], dim=1).cpu()
+                after = torch.cat([self._after(piece, ablation_chunk) for piece in pieces], dim=1).cpu()
                 parts.append(measure(before[has_class], after[:, has_class], self.truth[has_class]))
                 progress(first + len(ablation_chunk), len(ablations))
         return parts
@@ -209,10 +216,10 @@ class Layer:
     def _after(self, kept: Kept, ablations: Sequence[Ablation]) -> Tensor:
         """Logits (ablation, image, class) with the units silenced."""
         last = self.cut.last
-        if last is None or any(len(each.units) > 1 for each in ablations):
-            return self.cut.after_all(kept, [self._silence(each) for each in ablations])
+        if last is None or any(len(ablation.units) > 1 for ablation in ablations):
+            return self.cut.after_all(kept, [self._silence(ablation) for ablation in ablations])
         hidden = last.hidden(kept[0].clone())
-        units = torch.from_numpy(np.concatenate([each.units for each in ablations])).to(hidden.device)
+        units = torch.from_numpy(np.concatenate([ablation.units for ablation in ablations])).to(hidden.device)
         taken = last.hidden(torch.zeros_like(kept[0][:1]))[:, units] - hidden[:, units]  # (image, ablation)
         return self.cut.answer.as_logits(last.head(hidden)[None] + taken.T[..., None] * last.head.weight.T[units, None])
 
@@ -241,16 +248,16 @@ class Layer:
                 "network_id": network_id,
                 "split_id": self.split_id,
                 "layer_id": self.known.layer_id,
-                "neuron_id": each.neuron_id,
+                "neuron_id": ablation.neuron_id,
                 "dissection_id": dissection_id,
-                "concept_id": each.concept_id,
-                "draw": each.draw,
-                "neurons": len(each.units),
+                "concept_id": ablation.concept_id,
+                "draw": ablation.draw,
+                "neurons": len(ablation.units),
                 "images": images,
                 "seed": self.asked.seed,
                 "fingerprint": fingerprints.of_values(group, index),
             }
-            for index, each in enumerate(ablations)
+            for index, ablation in enumerate(ablations)
         ]
         ints = [(name, pa.int32()) for name in list(ablation_rows[0])[:-1]]
         counts = parts[0].images

@@ -30,12 +30,14 @@ AT_ONCE = 64  # images
 def contributions(cut: Cut, kept: Kept, change: Change, new: Tensor, old: Tensor) -> dict[str, Tensor]:
     """Layer → (image, unit): each unit's share in the change of logit new - logit old. new, old: (image,)."""
     images = len(kept[0])
-    shares = {layer: torch.zeros(images, len(each.weight), device=kept[0].device) for layer, each in change.items()}
+    shares = {
+        layer: torch.zeros(images, len(scaling.weight), device=kept[0].device) for layer, scaling in change.items()
+    }
     with torch.enable_grad():
         for step in range(STEPS):
             part = (step + 0.5) / STEPS
             amounts = {layer: torch.full_like(share, part, requires_grad=True) for layer, share in shares.items()}
-            logits = cut.after(tuple(each.detach() for each in kept), change, amounts)
+            logits = cut.after(tuple(tensor.detach() for tensor in kept), change, amounts)
             margin = (logits.gather(1, new[:, None]) - logits.gather(1, old[:, None])).sum()
             for share, gradient in zip(
                 shares.values(), torch.autograd.grad(margin, list(amounts.values())), strict=True
@@ -69,10 +71,10 @@ def causes(warehouse: Store, search: Search, planned: PlannedEdit, split: str) -
             for chunk in np.array_split(flipped, range(AT_ONCE, len(flipped), AT_ONCE)) if len(flipped) else ():
                 chosen = torch.from_numpy(chunk).to(kept[0].device)
                 pairs = torch.tensor([flips[image] for image in ids[chunk]], device=kept[0].device)
-                kept_chunk = tuple(each[chosen] for each in kept)
+                kept_chunk = tuple(tensor[chosen] for tensor in kept)
                 shares = contributions(search.cut(layer), kept_chunk, change, pairs[:, 0], pairs[:, 1])
                 tables.append(
-                    _strongest(planned, ids[chunk], {name: each.cpu().numpy() for name, each in shares.items()})
+                    _strongest(planned, ids[chunk], {name: share.cpu().numpy() for name, share in shares.items()})
                 )
         if tables:
             yield {"edit_causes": pa.concat_tables(tables)}
@@ -80,8 +82,8 @@ def causes(warehouse: Store, search: Search, planned: PlannedEdit, split: str) -
 
 def _strongest(planned: PlannedEdit, image_ids: np.ndarray, shares: dict[str, np.ndarray]) -> pa.Table:
     """Rows of edit_causes: for each image the units with the largest shares, over all layers."""
-    neurons = np.concatenate([each.first_neuron + np.arange(len(each.scales)) for each in planned.layers])
-    values = np.concatenate([shares[each.layer] for each in planned.layers], axis=1)
+    neurons = np.concatenate([layer.first_neuron + np.arange(len(layer.scales)) for layer in planned.layers])
+    values = np.concatenate([shares[layer.layer] for layer in planned.layers], axis=1)
     count = min(NEURONS, values.shape[1])
     best = np.argsort(-values, axis=1, kind="stable")[:, :count]
     return pa.table(

@@ -65,7 +65,7 @@ class Cut:
         """The layer's output for prepared images, and all else that the rest of the network reads."""
         if self.start is None:
             return (images,)
-        return tuple(each[: len(images)] for each in self.start(self.answer.padded(images)))
+        return tuple(tensor[: len(images)] for tensor in self.start(self.answer.padded(images)))
 
     def after(self, kept: Kept, change: Change, amounts: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits (image, class) of the changed network.
@@ -79,9 +79,9 @@ class Cut:
             with self._hooked(self.model, change, amounts):
                 return self.answer.logits(self.model(kept[0]))[:images]
         output = self._scaled(self.first, kept[0], change, amounts)
-        others = {layer: scaling for layer, scaling in change.items() if layer != self.first}
-        with self._hooked(self.rest, others, amounts):
-            return self.answer.logits(self.rest(output, *(each.clone() for each in kept[1:])))[:images]
+        later_change = {layer: scaling for layer, scaling in change.items() if layer != self.first}
+        with self._hooked(self.rest, later_change, amounts):
+            return self.answer.logits(self.rest(output, *(tensor.clone() for tensor in kept[1:])))[:images]
 
     def after_all(self, kept: Kept, changes: Sequence[Change]) -> Tensor:
         """Logits (edit, image, class) of each change."""
@@ -208,7 +208,7 @@ def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLay
         return None
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes[:-1]:
-        copies[node] = graph.node_copy(node, lambda each: copies[each])
+        copies[node] = graph.node_copy(node, lambda input_node: copies[input_node])
     graph.output(copies[head.all_input_nodes[0]])
     return LastLayer(fx.GraphModule(rest, graph), module)
 
@@ -244,13 +244,13 @@ def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int], an
             weighted = [tap.layer for tap in taps if hasattr(model.get_submodule(tap.layer), "weight")]
             start, rest = _parts(model, first, {*weighted, first})
             kept = start(images)
-            if not all(isinstance(each, Tensor) and each.ndim and len(each) == 2 for each in kept):
+            if not all(isinstance(tensor, Tensor) and tensor.ndim and len(tensor) == 2 for tensor in kept):
                 return uncut
             cut = Cut(model, by_name, first, start, rest, _last_layer(rest, kept[0], answer), answer)
             logits = [cut.after(kept, {}), *cut.after_all(kept, [{}])]
         except Exception:  # torch.fx and networks may raise anything; the whole network is used then
             return uncut
-    is_close = all(torch.allclose(each, expected, rtol=TOLERANCE, atol=TOLERANCE) for each in logits)
+    is_close = all(torch.allclose(tensor, expected, rtol=TOLERANCE, atol=TOLERANCE) for tensor in logits)
     return cut if is_close and by_name[first].image_axis == 0 else uncut
 
 
@@ -278,7 +278,7 @@ def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.Gr
     calls.sort(key=lambda node: node.target != layer)
     later = set(calls[1:])
     for node in nodes:
-        if any(each is calls[0] or each in later for each in node.all_input_nodes):
+        if any(input_node is calls[0] or input_node in later for input_node in node.all_input_nodes):
             later.add(node)
     if calls[0] in later:
         raise ValueError(f"{layer} needs a layer that runs after it")
@@ -291,7 +291,7 @@ def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.Gr
     start, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes:
         if node not in later and node.op != "output":
-            copies[node] = start.node_copy(node, lambda each: copies[each])
+            copies[node] = start.node_copy(node, lambda input_node: copies[input_node])
     start.output(tuple(copies[node] for node in crossing))
     start.eliminate_dead_code(_has_effects)
     first = _fused(fx.GraphModule(traced, start))
@@ -300,10 +300,10 @@ def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.Gr
         copies[node] = rest.placeholder(f"kept_{index}")
     for node in nodes:
         if node.op == "get_attr" and any(user in later for user in node.users):
-            copies[node] = rest.node_copy(node, lambda each: copies[each])
+            copies[node] = rest.node_copy(node, lambda input_node: copies[input_node])
     for node in nodes:
         if node in later:
-            copies[node] = rest.node_copy(node, lambda each: copies[each])
+            copies[node] = rest.node_copy(node, lambda input_node: copies[input_node])
     return first, fx.GraphModule(traced, rest)
 
 

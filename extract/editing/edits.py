@@ -53,10 +53,11 @@ class PlannedEdit:
     def change(self, device: torch.device) -> Change:
         """The edit as a Change for a Cut."""
         return {
-            each.layer: Scaling(
-                torch.from_numpy(each.scales).float().to(device), torch.from_numpy(each.bias_scales).float().to(device)
+            layer.layer: Scaling(
+                torch.from_numpy(layer.scales).float().to(device),
+                torch.from_numpy(layer.bias_scales).float().to(device),
             )
-            for each in self.layers
+            for layer in self.layers
         }
 
 
@@ -64,12 +65,12 @@ def scaled_copy(model: nn.Module, planned: PlannedEdit) -> nn.Module:
     """A copy of `model` with the weight rows and biases of the edit's layers multiplied; `model` is unchanged."""
     edited = deepcopy(model)
     with torch.no_grad():
-        for each in planned.layers:
-            module = edited.get_submodule(each.layer)
+        for layer in planned.layers:
+            module = edited.get_submodule(layer.layer)
             weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
-            weight.mul_(torch.from_numpy(each.scales).to(weight).view([-1, *[1] * (weight.ndim - 1)]))
+            weight.mul_(torch.from_numpy(layer.scales).to(weight).view([-1, *[1] * (weight.ndim - 1)]))
             if bias is not None:
-                bias.mul_(torch.from_numpy(each.bias_scales).to(bias))
+                bias.mul_(torch.from_numpy(layer.bias_scales).to(bias))
     return edited
 
 
@@ -99,22 +100,22 @@ def plan_edits(
 ) -> list[PlannedEdit]:
     """The edits with their ids and scales; writes nothing. The warehouse is open read-only and shows the dissection."""
     layers_by_name = dissected_layers(warehouse, plan, dissection_id)
-    layers = {each.name: edited_layers(warehouse, dissection_id, each, layers_by_name) for each in asked}
+    layers = {edit.name: edited_layers(warehouse, dissection_id, edit, layers_by_name) for edit in asked}
     refuse_without_weights(plan, asked, layers)
     first = warehouse.next_id("edits")
     rows = [
-        edit_row(warehouse, plan, dissection_id, each, layers[each.name], first + index)
-        for index, each in enumerate(asked)
+        edit_row(warehouse, plan, dissection_id, edit, layers[edit.name], first + index)
+        for index, edit in enumerate(asked)
     ]
     by_rule = scales_of_rules(warehouse, rows, {row["edit_id"]: layers[row["name"]] for row in rows})
     dissection = plan.dissections()[-1][1]
     planned = []
-    for row, each in zip(rows, asked, strict=True):
-        layers_of_edit = layers[each.name]
+    for row, edit in zip(rows, asked, strict=True):
+        layers_of_edit = layers[edit.name]
         scales = (
-            scales_of_query(warehouse, each, layers_of_edit) if each.rule == "sql" else by_rule.get(row["edit_id"], {})
+            scales_of_query(warehouse, edit, layers_of_edit) if edit.rule == "sql" else by_rule.get(row["edit_id"], {})
         )
-        edited = tuple(check_scales(layer, each, scales.get(layer.name, [])) for layer in layers_of_edit)
+        edited = tuple(check_scales(layer, edit, scales.get(layer.name, [])) for layer in layers_of_edit)
         planned.append(finish(row, dissection, edited))
     return with_ids(warehouse, planned)
 
@@ -123,21 +124,21 @@ def finish(row: dict[str, Any], parent: str, layers: tuple[EditedLayer, ...]) ->
     """The planned edit with its fingerprint. It includes the scales, because a query may yield different ones later."""
     asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
                                   "control", "draw")]  # fmt: skip
-    scales = [(each.mark or each.layer, fingerprints.of_array(each.scales), fingerprints.of_array(each.bias_scales))
-              for each in layers]  # fmt: skip
+    scales = [(layer.mark or layer.layer, fingerprints.of_array(layer.scales), fingerprints.of_array(layer.bias_scales))
+              for layer in layers]  # fmt: skip
     return PlannedEdit(row | {"fingerprint": fingerprints.of_values(parent, asked, scales)}, layers)
 
 
 def with_ids(warehouse: Store, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
     """The edits without repeats, each with its id in the warehouse or the next free id."""
     stored_ids, free, by_fingerprint = _known(warehouse), warehouse.next_id("edits"), {}
-    for each in planned:
-        fingerprint = each.row["fingerprint"]
+    for edit in planned:
+        fingerprint = edit.row["fingerprint"]
         if fingerprint in by_fingerprint:
             continue
         if (edit_id := stored_ids.get(fingerprint)) is None:
             edit_id, free = free, free + 1
-        by_fingerprint[fingerprint] = replace(each, row=each.row | {"edit_id": edit_id})
+        by_fingerprint[fingerprint] = replace(edit, row=edit.row | {"edit_id": edit_id})
     return list(by_fingerprint.values())
 
 
@@ -184,14 +185,14 @@ def edit_row(
 def enter_edits(warehouse: Store, planned: Sequence[PlannedEdit]) -> None:
     """Write the edits that are new, with their layers and scales, in one transaction."""
     stored_ids = _known(warehouse)
-    new = [each for each in planned if each.row["fingerprint"] not in stored_ids]
+    new = [edit for edit in planned if edit.row["fingerprint"] not in stored_ids]
     if not new:
         return
-    scales = [(each.edit_id, layer) for each in new for layer in each.layers]
+    scales = [(edit.edit_id, layer) for edit in new for layer in edit.layers]
     neurons = [layer.first_neuron + np.arange(len(layer.scales), dtype=np.int32) for _, layer in scales]
     warehouse.write(
         {
-            "edits": _edits_table([each.row for each in new]),
+            "edits": _edits_table([edit.row for edit in new]),
             "edit_layers": edit_layers_table([(edit_id, layer.layer_id) for edit_id, layer in scales]),
             "edit_scales": pa.table(
                 {

@@ -30,7 +30,7 @@ def bootstrap(differences: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
     for first in range(0, count, AT_ONCE):
         resamples = min(AT_ONCE, count - first)
         drawn = random.integers(images, size=(resamples, images))
-        weights = np.stack([np.bincount(each, minlength=images) for each in drawn], axis=1)  # (image, resample)
+        weights = np.stack([np.bincount(draw, minlength=images) for draw in drawn], axis=1)  # (image, resample)
         means[:, first : first + resamples] = differences.astype(np.float32) @ weights.astype(np.float32) / images
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=1)

@@ -77,7 +77,7 @@ def find_layer(name: str, known: Mapping[str, KnownLayer]) -> KnownLayer | None:
     """The layer that a study means by a name: conv1 or conv1 (max); the long form is always allowed."""
     if name in known:
         return known[name]
-    return next((each for each in known.values() if name.startswith(written(each.layer, "")[:-1])), None)
+    return next((layer for layer in known.values() if name.startswith(written(layer.layer, "")[:-1])), None)
 
 
 def edited_layers(
@@ -103,17 +103,17 @@ def refuse_without_weights(
     """Raises StudyError for an edit of a layer that does not have a weight row for each unit."""
     bare_layers = {
         layer
-        for layer in {layer for each in layers.values() for layer in each}
+        for layer in {layer for layers_of_edit in layers.values() for layer in layers_of_edit}
         if not has_weight_rows(plan.network.model.get_submodule(layer.layer), layer.neurons)
     }
-    for each in asked:
-        names = {plan.network.model.get_submodule(layer.layer): layer.layer for layer in layers[each.name]}
-        if twice := [layer.layer for layer in layers[each.name] if layer.layer not in names.values()]:
+    for edit in asked:
+        names = {plan.network.model.get_submodule(layer.layer): layer.layer for layer in layers[edit.name]}
+        if twice := [layer.layer for layer in layers[edit.name] if layer.layer not in names.values()]:
             same = names[plan.network.model.get_submodule(twice[0])]
-            raise StudyError(f"edit {each.name}: {twice[0]} and {same} are one module; its weights are scaled once")
-        if without_weights := [layer.layer for layer in layers[each.name] if layer in bare_layers]:
+            raise StudyError(f"edit {edit.name}: {twice[0]} and {same} are one module; its weights are scaled once")
+        if without_weights := [layer.layer for layer in layers[edit.name] if layer in bare_layers]:
             raise StudyError(
-                f"edit {each.name}: {without_weights[0]} has no weights to scale, a row a unit; choose another layer"
+                f"edit {edit.name}: {without_weights[0]} has no weights to scale, a row a unit; choose another layer"
             )
 
 
@@ -122,7 +122,7 @@ def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping
     rows = warehouse.rows(
         "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
     )
-    by_id = {each.layer_id: each for each in known.values()}
+    by_id = {layer.layer_id: layer for layer in known.values()}
     choices = [by_id[layer_id] for layer_id in rows["layer_id"] if layer_id in by_id]
     if not choices:
         raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")

@@ -80,19 +80,19 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
     For each combination of layers, one edit is compared on noise with a copy of the network whose weights are scaled.
     """
     plan, edit_by_layers = search.plan, {}
-    for each in planned:
-        edit_by_layers[each.row["layer"]] = each
+    for edit in planned:
+        edit_by_layers[edit.row["layer"]] = edit
     images = torch.rand(2, *plan.network.recipe.shape, generator=torch.Generator().manual_seed(1))
     images = images.to(plan.device).contiguous(memory_format=torch.channels_last)
-    for layer, each in edit_by_layers.items():
+    for layer, edit in edit_by_layers.items():
         with torch.no_grad():
-            expected = plan.network.answer.run(scaled_copy(search.model, each), images)
-            cut = search.cut(search.first_layer(each))
-            logits = cut.after(cut.before(images), each.change(plan.device))
+            expected = plan.network.answer.run(scaled_copy(search.model, edit), images)
+            cut = search.cut(search.first_layer(edit))
+            logits = cut.after(cut.before(images), edit.change(plan.device))
         finite = expected.isfinite()  # another check refuses scales that are too large
         if finite.any() and (logits - expected)[finite].abs().max() > TOLERANCE * expected[finite].abs().max():
             raise StudyError(
-                f"edit {each.row['name']}: the output of {layer} is not linear in its weights, which an edit needs; "
+                f"edit {edit.row['name']}: the output of {layer} is not linear in its weights, which an edit needs; "
                 "name a layer that is (a convolution, a linear layer, a plain norm)"
             )
 
@@ -100,17 +100,17 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
 def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, Any]]:
     """One row per edit: what it would scale, and where its network would be saved if it were chosen."""
     rows = []
-    for each in planned:
-        scales = np.concatenate([layer.scales for layer in each.layers])
+    for edit in planned:
+        scales = np.concatenate([layer.scales for layer in edit.layers])
         rows.append(
             {
-                "edit": each.row["name"],
-                "layer": ", ".join(layer.name for layer in each.layers),
-                "rule": each.row["rule"],
+                "edit": edit.row["name"],
+                "layer": ", ".join(layer.name for layer in edit.layers),
+                "rule": edit.row["rule"],
                 "neurons_up": int((scales > 1).sum()),
                 "neurons_down": int((scales < 1).sum()),
                 "neurons_kept": int((scales == 1).sum()),
-                "checkpoint": str(checkpoint_path(folder, plan, each)),
+                "checkpoint": str(checkpoint_path(folder, plan, edit)),
             }
         )
     return rows
@@ -127,7 +127,7 @@ def choose(warehouse: Store, planned: Sequence[PlannedEdit], split_id: int) -> P
     rows = warehouse.rows(
         "select edit_id, edits_tried from edit_rankings where split_id = $split order by rank", {"split": split_id}
     )
-    by_id = {each.edit_id: each for each in planned}
+    by_id = {edit.edit_id: edit for edit in planned}
     edit_id, tried = next((edit_id, tried) for edit_id, tried in rows.iter_rows() if edit_id in by_id)
     enter_once(warehouse, "edit_choices", edit_id, split_id, edits_tried=tried, chosen_at=catalog.now())
     return by_id[edit_id]

@@ -60,7 +60,7 @@ class Search:
     def first_layer(self, planned: PlannedEdit) -> str:
         """Of the layers of an edit, the one that the network runs first."""
         order = [tap.layer for tap in self.plan.taps]
-        return min((each.layer for each in planned.layers), key=order.index)
+        return min((layer.layer for layer in planned.layers), key=order.index)
 
     def run(
         self,
@@ -79,7 +79,7 @@ class Search:
         total, done = sum(len(block.images) * len(missing) for block, _, missing in work), 0
         for block, layer, missing in work:
             started = time.perf_counter()
-            changes = [each.change(self.plan.device) for each in missing]
+            changes = [edit.change(self.plan.device) for edit in missing]
             parts = []
             for kept in self.pieces(layer, split_id, block):
                 with torch.no_grad():
@@ -87,7 +87,7 @@ class Search:
                 progress(done + sum(part.shape[1] for part in parts) * len(missing), total)
             done += len(block.images) * len(missing)
             logits = torch.cat(parts, dim=1)
-            edit_ids = [each.edit_id for each in missing]
+            edit_ids = [edit.edit_id for edit in missing]
             entry = {
                 "split_id": split_id, "block": block.number, "images": len(block.images),
                 "seconds": time.perf_counter() - started, "finished_at": catalog.now(),
@@ -101,8 +101,8 @@ class Search:
         """Layer → the edits for which the network is cut there, in running order."""
         order = [tap.layer for tap in self.plan.taps]
         groups: dict[str, list[PlannedEdit]] = {}
-        for each in planned:
-            groups.setdefault(self.first_layer(each), []).append(each)
+        for edit in planned:
+            groups.setdefault(self.first_layer(edit), []).append(edit)
         return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
 
     def blocks(self, warehouse: Store, split: str) -> tuple[int, list[Block]]:
@@ -119,7 +119,7 @@ class Search:
         """The blocks that are not done, each with the edits that lack it."""
         rows = warehouse.rows("select edit_id, block from edit_blocks where split_id = $split", {"split": split_id})
         done = set(rows.iter_rows())
-        lacking = [(block, [each for each in planned if (each.edit_id, block.number) not in done]) for block in blocks]
+        lacking = [(block, [edit for edit in planned if (edit.edit_id, block.number) not in done]) for block in blocks]
         return [(block, edits) for block, edits in lacking if edits]
 
     def pieces(self, layer: str, split_id: int, block: Block) -> Iterator[Kept]:
@@ -129,7 +129,7 @@ class Search:
         while (split_id, block.number, layer, index) in self.kept:
             pieces_in_memory.append(self.kept[split_id, block.number, layer, index])
             index += 1
-        if sum(len(each[0]) for each in pieces_in_memory) == len(block.images):
+        if sum(len(piece[0]) for piece in pieces_in_memory) == len(block.images):
             yield from pieces_in_memory
             return
         for index, kept in enumerate(self.compute(layer, block)):
@@ -160,7 +160,7 @@ class Search:
             with_one_more = [*collected, collected[-1]]  # the piece as it would be with one more batch
             count = sum(len(kept[0]) for kept in with_one_more)
             if done == images or count > AT_ONCE or sum(map(_bytes, with_one_more)) > BATCH_BYTES:
-                yield tuple(torch.cat(each) for each in zip(*collected, strict=True))
+                yield tuple(torch.cat(tensors) for tensors in zip(*collected, strict=True))
                 collected = []
 
     def replicas(self, layer: str) -> list[Cut]:
@@ -196,4 +196,4 @@ class Search:
 
 
 def _bytes(kept: Kept) -> int:
-    return sum(each.nbytes for each in kept)
+    return sum(tensor.nbytes for tensor in kept)

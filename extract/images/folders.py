@@ -199,13 +199,13 @@ def _without_wrapping(tree: Folder) -> Folder:
 def _parts(folder: Path, top: Folder) -> list[Part]:
     """The splits of a dataset; a single part without a split if the folders are classes."""
     named = [child for child in top.filled if child.split]
-    others = [child for child in top.filled if not child.split]
-    if others and not any(child.filled for child in named):
+    unnamed = [child for child in top.filled if not child.split]
+    if unnamed and not any(child.filled for child in named):
         return [_part(None, top)]  # a class may be called test; unlike a split, it has no sub-folders
-    if named and others:
+    if named and unnamed:
         raise StudyError(
             f"{folder}: holds split folders ({', '.join(child.name for child in named)}) beside others "
-            f"with images ({', '.join(child.name for child in others)}); move one or the other elsewhere"
+            f"with images ({', '.join(child.name for child in unnamed)}); move one or the other elsewhere"
         )
     return [_part(child.split, child) for child in named] or [_part(None, top)]
 
@@ -255,7 +255,7 @@ def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
     for name in names.values():
         by_key.setdefault(loose_key(name), set()).add(name)
     apart = [" and ".join(map(one_line, sorted(found))) for found in by_key.values() if len(found) > 1]
-    lines = [f"class folders that are spelt otherwise in another split are joined to its class: {few(joined)}"]
+    lines = [f"class folders that are spelt differently in another split are joined to its class: {few(joined)}"]
     lines += [f"classes whose names differ only in spelling stay apart: {few(sorted(apart))}"]
     return [line for line, found in zip(lines, (joined, apart), strict=True) if found]
 
@@ -284,9 +284,9 @@ def _why_empty(tree: Folder, left_out: Counter[tuple[str, str]]) -> str:
     if not tree.folders and not left_out:
         return f"is empty; it must hold folders {wanted}"
     inside = f" in its folders ({', '.join(child.name for child in tree.folders[:5])})" if tree.folders else ""
-    others = [f"{files} {reason} {detail}".strip() for (reason, detail), files in left_out.most_common(5)]
-    there = f"; there is {', '.join(others)}" if others else ""
-    return f"no image{inside}; it must hold {wanted}, which end in {', '.join(IMAGE_NAMES)}{there}"
+    counts = [f"{files} {reason} {detail}".strip() for (reason, detail), files in left_out.most_common(5)]
+    instead = f"; there is {', '.join(counts)}" if counts else ""
+    return f"no image{inside}; it must hold {wanted}, which end in {', '.join(IMAGE_NAMES)}{instead}"
 
 
 # ---------------------------------------------------------------- the walk

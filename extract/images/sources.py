@@ -55,7 +55,7 @@ def open_source(dataset: Dataset) -> Source:
             raise StudyError(f"{path}: is a file; kind = 'folder' reads folders of images, 'fer2013' a CSV")
         return Folder(dataset, path)
     if not path.is_dir() and not path.is_file():  # opening a pipe could block for ever
-        raise StudyError(f"{path}: is no file but a pipe or a device; kind = 'fer2013' reads a CSV file")
+        raise StudyError(f"{path}: is not a file but a pipe or a device; kind = 'fer2013' reads a CSV file")
     if path.is_dir():
         files = sorted(file.name for file in path.glob("*.csv*"))
         hint = f"name the file: {path / files[0]}" if files else "kind = 'folder' reads folders of images"

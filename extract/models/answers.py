@@ -153,7 +153,7 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
     repeatability.eval_mode(model)
     images = repeatability.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
-    part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
+    part = _find_part(model, {count: one_pass.output for count, one_pass in passes.items()}, output, classes)
     repeatability.refuse_random(model, passes[IMAGES], _pass(model, images))
     repeatability.refuse_mixing(model, passes[IMAGES], passes[2])
     values = _per_image(tensor_of(passes[IMAGES].output, part), IMAGES).float()
@@ -191,7 +191,7 @@ def _fewest(model: nn.Module, images: Tensor, together: repeatability.Pass, part
         return 1  # not refused here: extraction refuses it and names the layer and the image
     if not torch.allclose(own_values, batch_values, rtol=1e-3, atol=1e-4 + 1e-3 * float(batch_values.abs().max())):
         raise StudyError(
-            f"network: {type(model).__name__} answers an image otherwise alone than after other images of its batch; "
+            f"network: {type(model).__name__} answers an image differently alone than after other images of its batch; "
             "something in it runs along the axis of the images (a recurrent layer without batch_first=True, a cumsum?)"
         )
     return 1
@@ -202,13 +202,13 @@ def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int
     of_three, name = outputs[IMAGES], type(model).__name__
     if named is not None:
         part = str(named)
-        if problem := _unfit([part_of(each, part) for each in outputs.values()]):
+        if problem := _unfit([part_of(value, part) for value in outputs.values()]):
             raise StudyError(f"network.output: {part} of {name} {problem}")
         return part
     if isinstance(getattr(of_three, "logits", None), Tensor) or (
         isinstance(of_three, Mapping) and "logits" in of_three
     ):
-        if problem := _unfit([part_of(each, "logits") for each in outputs.values()]):
+        if problem := _unfit([part_of(value, "logits") for value in outputs.values()]):
             raise StudyError(f"network.output: logits of {name} {problem}")
         log.info(f"network: the part logits of what {name} returns is taken")
         return "logits"

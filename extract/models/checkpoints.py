@@ -140,7 +140,7 @@ def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:
     }
     if cast := [n for n in real if not (pairs[n][1].is_floating_point() or pairs[n][1].is_complex())]:
         raise StudyError(
-            f"{what}: {len(cast)} weights are no real numbers ({min(cast)} is {pairs[min(cast)][1].dtype}), as of a "
+            f"{what}: {len(cast)} weights are not real numbers ({min(cast)} is {pairs[min(cast)][1].dtype}), as of a "
             "quantised network; save the weights of the network in floating point"
         )
     for name in pairs.keys() - real:

@@ -78,7 +78,7 @@ def _warn_of_numbers(classes: Sequence[str]) -> None:
 def _with_classes(names: Sequence[str], met: Mapping[str, str], classes: Collection[str]) -> tuple[str, ...]:
     """The names. One that matches a class takes the dataset's spelling; changed spellings are logged."""
     if respelt := [f"{name} as {met[name]}" for name in names if met.get(name, name) != name]:
-        log.info("%s outputs are matched to classes that are spelt otherwise: %s", len(respelt), few(respelt))
+        log.info("%s outputs are matched to classes that are spelt differently: %s", len(respelt), few(respelt))
     name_by_index = {index: met[name] for index, name in enumerate(names) if name in met}
     return _unique([name_by_index.get(index, name) for index, name in enumerate(names)], name_by_index, classes)
 
@@ -140,14 +140,14 @@ def warn(names: Sequence[str], classes: Sequence[str]) -> None:
         return
     if missing:
         log.warning(
-            "%s of %s classes are no output of the network: %s; whether their images are right is unknown",
+            "%s of %s classes are not an output of the network: %s; whether their images are right is unknown",
             len(missing), len(classes), few(missing),
         )  # fmt: skip
     if spare := [name for name in names if name not in known_classes]:
         many = len(spare) > len(classes)
         log.log(
             logging.INFO if many else logging.WARNING,
-            "%s of %s outputs are no class of the images: %s", len(spare), len(names), few(spare),
+            "%s of %s outputs are not a class of the images: %s", len(spare), len(names), few(spare),
         )  # fmt: skip
 
 

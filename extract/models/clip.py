@@ -241,7 +241,7 @@ def _add_config(config: Path, architecture: str) -> None:
         raise StudyError(f"clip.config: {config}: not readable as JSON: {one_line(error)}") from error
     if not isinstance(parts, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= parts.keys():
         raise StudyError(
-            f"clip.config: {config} is no model config of open_clip, a .json with embed_dim, vision_cfg, text_cfg"
+            f"clip.config: {config} is not a model config of open_clip, a .json with embed_dim, vision_cfg, text_cfg"
         )
     open_clip.add_model_config(config)  # each time, because an earlier file of that name may have differed
 

@@ -58,8 +58,8 @@ def foreign_kind(path: Path) -> str | None:
         end = file.read(8)
     if not size:
         return "empty; a download or a copy did not finish"
-    if known := next((kind for magic, kind in MAGIC if head.startswith(magic)), None):
-        return known
+    if kind_by_magic := next((kind for magic, kind in MAGIC if head.startswith(magic)), None):
+        return kind_by_magic
     if head[4:8] == b"TFL3":
         return f"a TensorFlow Lite model; {TO_TORCH}"
     if end == LEVELDB_END or re.search(r"\.data-\d+-of-\d+$", path.name):

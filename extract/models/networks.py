@@ -339,7 +339,7 @@ def _call_users_function(
         raise StudyError(f"network.architecture: {path} has no function {function}{hint}")
     model = code.function(function)(**arguments)
     if not isinstance(model, nn.Module):
-        raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, no torch module")
+        raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, not a torch module")
     return model, code
 
 

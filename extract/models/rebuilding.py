@@ -35,7 +35,7 @@ def refuse_other_answers(
         with torch.inference_mode():
             if not names and repeatability.same_output(output, again(images.clone()), len(images)):
                 return  # the usual case, without the watched passes, which take several times as long
-        first, repeated, other = (repeatability.watch(each, images) for each in (model, model, again))
+        first, repeated, other = (repeatability.watch(network, images) for network in (model, model, again))
     except Exception:  # whatever a user's network raises
         return
     if not repeatability.same(first, repeated) or repeatability.same(first, other):

@@ -80,7 +80,7 @@ def _hooked(model: nn.Module, images: int, calls: list[Call]) -> Iterator[None]:
         running.append(_digest((inputs, named), images))
 
     def after(module: nn.Module, inputs: tuple, output: object) -> None:
-        shapes = [tuple(each.shape) for each in _tensors(output)]
+        shapes = [tuple(tensor.shape) for tensor in _tensors(output)]
         calls.append(Call(names[module], running.pop(), _digest(output, images), shapes))
 
     handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in names]
@@ -96,13 +96,13 @@ def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
+        for part in value.values():
+            yield from _tensors(part)
     elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors(each)
+        for part in value:
+            yield from _tensors(part)
     elif hasattr(value, "__dict__"):  # a dataclass, or an object with the parts as attributes
-        yield from (each for each in vars(value).values() if isinstance(each, Tensor))
+        yield from (part for part in vars(value).values() if isinstance(part, Tensor))
 
 
 def _digest(value: object, images: int) -> Digest:
@@ -168,15 +168,17 @@ def refuse_non_finite(model: nn.Module, one: Pass, logits: Tensor) -> None:
         return
     name = type(model).__name__
     if not logits.isnan().any() and not (logits == torch.inf).any():
-        place = int((logits == -torch.inf).any(0).nonzero()[0])
+        index = int((logits == -torch.inf).any(0).nonzero()[0])
         raise StudyError(
-            f"network: the logits of {name} are -infinity for output {place} (from 0); a class that is masked needs a "
+            f"network: the logits of {name} are -infinity for output {index} (from 0); a class that is masked needs a "
             "finite number, such as -10000"
         )
     is_bad = torch.isnan if logits.isnan().any() else torch.isinf
-    for place, call in enumerate(one.calls):
-        if any(is_bad(each).any() for each in call.outputs) and not any(is_bad(each).any() for each in call.inputs):
-            where = f", because of {_described(model, one.calls, place, None)}"
+    for index, call in enumerate(one.calls):
+        if any(is_bad(digest).any() for digest in call.outputs) and not any(
+            is_bad(digest).any() for digest in call.inputs
+        ):
+            where = f", because of {_described(model, one.calls, index, None)}"
             break
     else:
         where = ""

@@ -92,13 +92,13 @@ class UserCode:
         own_sources = {name: digest for name, digest in self.sources.items() if name != self.main.__name__}
         digests = {name.removeprefix(f"{self.name}."): digest for name, digest in own_sources.items()}
         not_installed = {name for name in self.imported if (origin := _origin(name)) and not is_installed(origin)}
-        known = {self.path, *self.source_files}
+        counted_files = {self.path, *self.source_files}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if name.partition(".")[0] in not_installed and file and Path(file).is_file() and not is_ours(Path(file)):
                 digests[name] = _digest(Path(file).read_bytes())
-                known.add(Path(file).resolve())
-        return digests | self.opened.digests(known)
+                counted_files.add(Path(file).resolve())
+        return digests | self.opened.digests(counted_files)
 
     def packages(self) -> set[str]:
         """The installed packages that the user's modules have imported, without Python's standard library."""

@@ -96,19 +96,19 @@ def _is_beside_weights(match: Match) -> bool:
 def _match(
     own: Mapping[str, Tensor], entries: Mapping[str, Entry], prefix: str, cut: str, names: Mapping[str, str]
 ) -> Match:
-    found = {name: entries[prefix + rest] for rest, name in names.items() if prefix + rest in entries}
-    memory = {own[name].data_ptr() for name in found if own[name].numel()}
+    entry_by_name = {name: entries[prefix + rest] for rest, name in names.items() if prefix + rest in entries}
+    memory = {own[name].data_ptr() for name in entry_by_name if own[name].numel()}
     missing = [
         name
         for name, tensor in own.items()
-        if name not in found and name.rpartition(".")[2] != COUNTED and tensor.data_ptr() not in memory
+        if name not in entry_by_name and name.rpartition(".")[2] != COUNTED and tensor.data_ptr() not in memory
     ]
     misshapen = [
         f"{name} {tuple(entry.tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, entry in found.items()
+        for name, entry in entry_by_name.items()
         if entry.tensor.shape != own[name].shape
     ]
-    return Match(prefix, cut, found, missing, misshapen, own, names)
+    return Match(prefix, cut, entry_by_name, missing, misshapen, own, names)
 
 
 def _score(match: Match) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def _read_tensor(path: Path) -> Tensor:
     except (OSError, ValueError, RuntimeError) as error:
         raise StudyError(f"{path}: not a tensor that can be read: {one_line(error)}") from error
     if not path.is_file():
-        raise StudyError(f"{path}: not a tensor that can be read: it is no file")
+        raise StudyError(f"{path}: not a tensor that can be read: it is not a file")
     try:
         tensor = read_pickle(path, mapped=True)
     except StudyError as error:

@@ -29,7 +29,7 @@ class Summary:
     """The summary of a layer over a block of images. few: unit → its different values, if fewer than TOP_IMAGES."""
 
     images: int
-    places: np.ndarray  # (unit, kept), the top images' indices in the block, highest activation first
+    top_indices: np.ndarray  # (unit, kept), the top images' indices in the block, highest activation first
     tops: np.ndarray  # (unit, kept), their activations
     total: np.ndarray  # (unit,) float64, as total_squares
     total_squares: np.ndarray
@@ -42,15 +42,15 @@ def sum_up(values: np.ndarray | Tensor) -> Summary:
     """The summary of activations (image, unit), float32. A tensor is summed up on its GPU."""
     kept = min(TOP_IMAGES, len(values))
     if isinstance(values, Tensor):
-        places, tops = topk.top_lists_on_device(values, kept)
+        top_indices, tops = topk.top_lists_on_device(values, kept)
         total, total_squares = (part.cpu().numpy() for part in sums_on_device(values))
         lowest, highest = (part.cpu().numpy() for part in (values.amin(0), values.amax(0)))
     else:
-        places, tops = topk.top_lists(values, kept)
+        top_indices, tops = topk.top_lists(values, kept)
         total, total_squares = sums(values)
         lowest, highest = values.min(axis=0), values.max(axis=0)
     few = few_values(values, tops)
-    return Summary(len(values), places, tops, total, total_squares, lowest, highest, few)
+    return Summary(len(values), top_indices, tops, total, total_squares, lowest, highest, few)
 
 
 def summary_tables(
@@ -64,7 +64,7 @@ def summary_tables(
         pa.table(
             {
                 "neuron_id": np.repeat(neuron_ids, kept),
-                "image_id": image_ids[summary.places.ravel()],
+                "image_id": image_ids[summary.top_indices.ravel()],
                 "value": summary.tops.ravel(),
             }
         ),

@@ -50,7 +50,7 @@ def _line(error: ErrorDetails, study: type[Settings], path: Path, overrides: Col
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(location[:-1], study))
         hint = did_you_mean(str(location[-1]), allowed)
-        return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
+        return f"{where}: {key} is not a setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{where}: {key} is missing"
     return f"{where}: {key}: {message}" if key else f"{where}: {message}"

@@ -58,13 +58,13 @@ def override(values: dict[str, Any], key: str, text: str) -> None:
 def _refuse_missing_parent(parent: Any, part: str | int, key: str, name: str) -> None:
     if isinstance(part, int):
         if not isinstance(parent, list):
-            raise StudyError(f"--set {key}: {name} is no list")
+            raise StudyError(f"--set {key}: {name} is not a list")
         if part >= len(parent):
             raise StudyError(f"--set {key}: {name} has {len(parent)} entries, the first of them is {name}[0]")
     elif not isinstance(parent, dict):
         if isinstance(parent, list):
             raise StudyError(f"--set {key}: {name} is a list; name one entry, as {name}[0], or replace the list")
-        raise StudyError(f"--set {key}: {name} is no table")
+        raise StudyError(f"--set {key}: {name} is not a table")
 
 
 def _value(text: str) -> Any:

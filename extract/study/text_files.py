@@ -23,7 +23,7 @@ _ENDLESS_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\
 def read_text(path: Path, most: int) -> str:
     """The text of a UTF-8 file of at most `most` bytes. Raises OSError or ValueError with the reason."""
     if path.exists() and not path.is_dir() and not path.is_file():  # opening a folder gives a clear error anyway
-        raise ValueError("is no file but a pipe or a device")
+        raise ValueError("is not a file but a pipe or a device")
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

@@ -28,7 +28,7 @@ def as_path(value: Any, info: ValidationInfo) -> Path:
         raise ValueError(f"must be text, the path of a file or folder, not {brief(value)}")
     text = os.fsencode(value)
     if not text or b"\0" in text or len(text) > 4000 or any(len(part) > 255 for part in text.split(b"/")):
-        raise ValueError(f"{brief(str(value))} is no path")
+        raise ValueError(f"{brief(str(value))} is not a path")
     try:
         path = Path(value).expanduser()
     except RuntimeError:
@@ -54,7 +54,7 @@ def _lines_of_file(value: Any, info: ValidationInfo) -> Any:
     try:
         names = [line.strip() for line in read_text(path, MAX_LIST_BYTES).rstrip("\n").split("\n")]
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a list of names, or a text file with one a line") from None
+        raise ValueError(f"{path}: no such file; give a list of names, or a text file with one per line") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable text file: {one_line(error)}") from None
     if "" in names:
@@ -65,7 +65,7 @@ def _lines_of_file(value: Any, info: ValidationInfo) -> Any:
 
 def _plain(name: str) -> str:
     if len(name) > MAX_NAME or any(unicodedata.category(letter) == "Cc" for letter in name if letter not in "\n\t"):
-        raise ValueError(f"{brief(name)} is no name: it is too long, or holds a control character")
+        raise ValueError(f"{brief(name)} is not a name: it is too long, or holds a control character")
     return name
 
 

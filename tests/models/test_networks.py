@@ -152,7 +152,7 @@ def test_a_users_function_is_called_with_the_arguments(users_file: Path) -> None
     ("function", "message"),
     [
         ("makes", "has no function makes; did you mean make?"),
-        ("make_list", "make_list returned list, no torch module"),
+        ("make_list", "make_list returned list, not a torch module"),
         ("broken", "broken could not be built: two"),
         ("torch", "torch could not be built: 'module' object is not callable"),
     ],

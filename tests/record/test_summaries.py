@@ -33,7 +33,7 @@ def test_both_ways_of_summing_up_say_what_numpy_says(seed, images, units):
         assert found.images == images
         for unit, column in enumerate(values.T):
             best = np.lexsort((np.arange(images), -column))[:kept]
-            assert found.places[unit].tolist() == best.tolist()
+            assert found.top_indices[unit].tolist() == best.tolist()
             np.testing.assert_array_equal(found.tops[unit], column[best])
             different = np.unique(column)
             assert (unit in found.few) == (len(different) < TOP_IMAGES)
