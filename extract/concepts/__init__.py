@@ -133,13 +133,13 @@ def _from_toml(path: Path, text: str) -> ConceptList:
 def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]]) -> ConceptList:
     """The words in the order of the file, each once. Raises StudyError if a repeat has other classes."""
     first: dict[str, tuple[str, tuple[str, ...]]] = {}
-    kept, repeated, count = [], [], 0
+    kept_indices, repeated, count = [], [], 0
     for index, (concept, classes) in enumerate(entries):
         count += 1
         key = same_word(concept)
         if key not in first:
             first[key] = (concept, classes)
-            kept.append(index)
+            kept_indices.append(index)
             continue
         if set(first[key][1]) != set(classes):
             both = " and for ".join(
@@ -147,7 +147,7 @@ def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]])
             )
             raise StudyError(f"{path}: {concept!r} is there twice, for {both}; keep one of the two")
         repeated.append(concept)
-    return ConceptList(dict(first.values()), count, tuple(kept), tuple(repeated))
+    return ConceptList(dict(first.values()), count, tuple(kept_indices), tuple(repeated))
 
 
 def same_word(concept: str) -> str:
@@ -181,9 +181,9 @@ def _case_note(alike: list[list[str]]) -> str:
     )
 
 
-def _refuse_control(place: str, concept: str) -> None:
+def _refuse_control(location: str, concept: str) -> None:
     """Raises StudyError for a very long concept, and for control characters: they mean another file format."""
     if len(concept) > MAX_CHARACTERS:
-        raise StudyError(f"{place}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
+        raise StudyError(f"{location}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
     if any(unicodedata.category(letter) == "Cc" for letter in concept):
-        raise StudyError(f"{place}: {concept!r} holds a control character")
+        raise StudyError(f"{location}: {concept!r} holds a control character")

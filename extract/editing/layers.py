@@ -73,22 +73,22 @@ def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) ->
     return {name: by_id[layer_id] for name, layer_id in ids.items() if layer_id in by_id}
 
 
-def find_layer(name: str, known: Mapping[str, KnownLayer]) -> KnownLayer | None:
+def find_layer(name: str, layers_by_name: Mapping[str, KnownLayer]) -> KnownLayer | None:
     """The layer that a study means by a name: conv1 or conv1 (max); the long form is always allowed."""
-    if name in known:
-        return known[name]
-    return next((layer for layer in known.values() if name.startswith(written(layer.layer, "")[:-1])), None)
+    if name in layers_by_name:
+        return layers_by_name[name]
+    return next((layer for layer in layers_by_name.values() if name.startswith(written(layer.layer, "")[:-1])), None)
 
 
 def edited_layers(
-    warehouse: Store, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
+    warehouse: Store, dissection_id: int, asked: study.Edit, layers_by_name: Mapping[str, KnownLayer]
 ) -> list[KnownLayer]:
     """The layers of an edit. Raises StudyError if the warehouse lacks one, or if two are the same module."""
     if not asked.layer_names:
-        return [choose_layer(warehouse, dissection_id, asked.name, known)]
+        return [choose_layer(warehouse, dissection_id, asked.name, layers_by_name)]
     layers: list[KnownLayer] = []
     for name in asked.layer_names:
-        if (layer := find_layer(name, known)) is None:
+        if (layer := find_layer(name, layers_by_name)) is None:
             raise StudyError(f"edit {asked.name}: {name} is not extracted and built; run: dissectdb extract STUDY")
         layers.append(layer)
     modules = [layer.layer for layer in layers]
@@ -117,12 +117,14 @@ def refuse_without_weights(
             )
 
 
-def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping[str, KnownLayer]) -> KnownLayer:
+def choose_layer(
+    warehouse: Store, dissection_id: int, edit: str, layers_by_name: Mapping[str, KnownLayer]
+) -> KnownLayer:
     """The best layer of the view layer_choices among the known ones. Raises StudyError if there is none."""
     rows = warehouse.rows(
         "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
     )
-    by_id = {layer.layer_id: layer for layer in known.values()}
+    by_id = {layer.layer_id: layer for layer in layers_by_name.values()}
     choices = [by_id[layer_id] for layer_id in rows["layer_id"] if layer_id in by_id]
     if not choices:
         raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")

@@ -28,17 +28,17 @@ def scales_of_rules(
     warehouse: Store,
     rows: Sequence[Mapping[str, Any]],
     layers: Mapping[int, Sequence[KnownLayer]],
-    others: Mapping[str, Any] | None = None,
+    more_rows: Mapping[str, Any] | None = None,
 ) -> dict[int, dict[str, list[UnitScale]]]:
     """edit_id → layer → scales: what the view weight_scales yields for edits that are not in the warehouse yet.
 
-    others: table → more rows that the view should see.
+    more_rows: table → rows that the view should see.
     """
     rows = [dict(row) for row in rows if row["rule"] != "sql"]
     if not rows:
         return {}
     pairs = [(row["edit_id"], layer.layer_id) for row in rows for layer in layers[row["edit_id"]]]
-    unit = {"edits": rows, "edit_layers": edit_layers_table(pairs), **(others or {})}
+    unit = {"edits": rows, "edit_layers": edit_layers_table(pairs), **(more_rows or {})}
     scale_rows = warehouse.preview(
         unit,
         "select edit_id, layer, unit, scale, bias_scale from weight_scales where edit_id >= $first order by all",

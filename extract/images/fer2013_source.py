@@ -40,8 +40,8 @@ class Fer2013(Source):
     def records(self) -> Iterator[Record]:
         return in_threads(self._record, self._kept(), at_once=LINES)
 
-    def _record(self, kept: tuple[int, bytes, str]) -> Record:
-        number, line, split = kept
+    def _record(self, numbered_line: tuple[int, bytes, str]) -> Record:
+        number, line, split = numbered_line
         class_name = pixels = None
         try:
             emotion, text, usage = fer2013.fields(line, self.columns)

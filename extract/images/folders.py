@@ -254,10 +254,10 @@ def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
     by_key: dict[str, set[str]] = {}
     for name in names.values():
         by_key.setdefault(loose_key(name), set()).add(name)
-    apart = [" and ".join(map(one_line, sorted(found))) for found in by_key.values() if len(found) > 1]
+    apart = [" and ".join(map(one_line, sorted(spellings))) for spellings in by_key.values() if len(spellings) > 1]
     lines = [f"class folders that are spelt differently in another split are joined to its class: {few(joined)}"]
     lines += [f"classes whose names differ only in spelling stay apart: {few(sorted(apart))}"]
-    return [line for line, found in zip(lines, (joined, apart), strict=True) if found]
+    return [line for line, spellings in zip(lines, (joined, apart), strict=True) if spellings]
 
 
 def _annotations(part: Part) -> str:

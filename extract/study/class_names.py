@@ -35,7 +35,7 @@ def loose_key(name: str) -> str:
     return "".join(letter for letter in folded if not letter.isspace() and letter not in "_-")
 
 
-def few(names: Iterable[str], most: int = MAX_LISTED) -> str:
-    """The first `most` names, as a list in a sentence."""
+def few(names: Iterable[str], max_names: int = MAX_LISTED) -> str:
+    """The first max_names names, as a list in a sentence."""
     names = list(names)
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+    return ", ".join(names[:max_names]) + (f", … ({len(names)} in all)" if len(names) > max_names else "")

@@ -20,14 +20,16 @@ MEGABYTE = 1 << 20
 _ENDLESS_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 
 
-def read_text(path: Path, most: int) -> str:
-    """The text of a UTF-8 file of at most `most` bytes. Raises OSError or ValueError with the reason."""
+def read_text(path: Path, max_bytes: int) -> str:
+    """The text of a UTF-8 file of at most max_bytes. Raises OSError or ValueError with the reason."""
     if path.exists() and not path.is_dir() and not path.is_file():  # opening a folder gives a clear error anyway
         raise ValueError("is not a file but a pipe or a device")
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"has more than {most // MEGABYTE} MB, which is more than is ever needed; make it smaller")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(
+            f"has more than {max_bytes // MEGABYTE} MB, which is more than is ever needed; make it smaller"
+        )
     return io.StringIO(content.decode("utf-8-sig"), newline=None).read()  # every kind of line end becomes \n
 
 
@@ -38,8 +40,8 @@ def without_endless_keys(text: str) -> str:
     return text
 
 
-def one_line(error: object, most: int = 300) -> str:
+def one_line(error: object, max_length: int = 300) -> str:
     """Text, such as an error's message, as one short line without control characters."""
     text = " ".join(str(error).split())
-    text = text if len(text) <= most else f"{text[:most]} …"
+    text = text if len(text) <= max_length else f"{text[:max_length]} …"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
