@@ -57,7 +57,7 @@ def causes(warehouse: Store, search: Search, planned: PlannedEdit, split: str) -
         """,
         {"edit": planned.edit_id, "split": split_id},
     )
-    classes = {name: first for first, name in enumerate(search.plan.network.classes)}
+    classes = {name: output for output, name in enumerate(search.plan.network.classes)}
     flips = {image: (classes[new], classes[old]) for image, old, new in changed.iter_rows()}
     layer, change = search.first_layer(planned), planned.change(search.plan.device)
     for block in blocks:

@@ -236,7 +236,7 @@ def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], 
         units = getattr(module, attribute, None)
         if isinstance(units, int) and units != shape[unit_axis]:
             raise StudyError(
-                f"network.layers: {layer.name} says it has {units} units, but its output is {shape} with "
+                f"network.layers: {layer.name} declares {units} units, but its output is {shape} with "
                 f"{shape[unit_axis]} on axis {unit_axis}; for channels-last maps set layout = 'channels_last'"
             )
 

@@ -152,7 +152,7 @@ def with_answer(network: Network, answer: Answer) -> Network:
 
 
 def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
-    """What a user's network returns. Afterwards `code` knows which files the network imports and reads."""
+    """What a user's network returns. Afterwards `code` has noted the files that the network imports and reads."""
     try:
         with torch.inference_mode():
             return code.run(lambda: model(images.clone()))

@@ -120,7 +120,7 @@ def make_plan(study: ArraysStudy) -> ArraysPlan:
     if rows not in (len(classes_of), listed.entries):
         raise StudyError(
             f"concept set {settings.name} has {len(classes_of)} concepts, "
-            f"{CONCEPTS} is {shape_text(arrays.shapes[CONCEPTS])}: a row a concept"
+            f"{CONCEPTS} is {shape_text(arrays.shapes[CONCEPTS])}: it must have one row per concept"
         )
     directions = arrays.directions(CONCEPTS, 0, rows)
     if rows == listed.entries:  # a row for each word of the list, repeats included
