@@ -113,7 +113,7 @@ def refuse_without_weights(
             raise StudyError(f"edit {edit.name}: {twice[0]} and {same} are one module; its weights are scaled once")
         if without_weights := [layer.layer for layer in layers[edit.name] if layer in bare_layers]:
             raise StudyError(
-                f"edit {edit.name}: {without_weights[0]} has no weights to scale, one row per unit; choose another layer"
+                f"edit {edit.name}: {without_weights[0]} has no weights to scale, a row per unit; choose another layer"
             )
 
 
