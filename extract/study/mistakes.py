@@ -49,7 +49,7 @@ def _line(error: ErrorDetails, study: type[Settings], path: Path, overrides: Col
     where = f"{path} with {flag} from the command line" if flag else str(path)
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(location[:-1], study))
-        hint = did_you_mean(str(location[-1]), allowed)
+        hint = did_you_mean(str(location[-1]), allowed, after=" ")
         return f"{where}: {key} is not a setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{where}: {key} is missing"
@@ -68,9 +68,8 @@ def _message(error: ErrorDetails) -> str:
         return f"must be {WRONG_TYPES[kind]}, not {brief(given)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return (
-            f"{brief(given)} is none of the allowed; {did_you_mean(str(given), allowed)}allowed: {', '.join(allowed)}"
-        )
+        hint = did_you_mean(str(given), allowed, after=" ")
+        return f"{brief(given)} is none of the allowed; {hint}allowed: {', '.join(allowed)}"
     if kind == "string_too_short":
         return "must not be empty"
     message = error["msg"].removeprefix("Value error, ")
