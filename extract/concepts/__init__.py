@@ -1,11 +1,11 @@
 """Concept sets: the words that a neuron can be labelled with.
 
 read("facial_expressions")      # a set that ships with dissectdb
-read("my/concepts.txt")         # UTF-8, one concept a line; blank lines and lines that start with # do not count
+read("my/concepts.txt")         # UTF-8, one concept per line; blank lines and lines that start with # are skipped
 read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for; a table
-                                # [provenance] may name its maker, and is not read
+                                # [provenance] may name its maker and is ignored
 
-A repeated word is left out, and a note names it. Words that differ in case are different words.
+A repeated word is left out and logged. Words that differ in case are different words.
 """
 
 from __future__ import annotations
@@ -23,25 +23,29 @@ from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
 
 FOLDER = Path(__file__).parent
-LARGEST = 4 * MEGABYTE  # of a concept file: some 300,000 concepts, each of which CLIP reads
-LONGEST = 1000  # characters of a concept
-EXAMPLES = 5  # words that a note names
+MAX_BYTES = 4 * MEGABYTE  # of a concept file: about 300,000 concepts, and CLIP embeds each of them
+MAX_CHARACTERS = 1000  # of a concept
+EXAMPLES = 5  # words that a note lists
 log = logging.getLogger("dissectdb")
 
 
 @dataclass(frozen=True)
 class ConceptList:
-    """A concept file. entries: how many words it holds; kept: the places, from 0, of those that are not repeats."""
+    """A concept file.
+
+    classes_of: concept → the classes that it stands for. entries: how many words the file has, with repeats. kept:
+    the indices of the words that are not repeats.
+    """
 
     classes_of: dict[str, tuple[str, ...]]
     entries: int
     kept: tuple[int, ...]
-    repeated: tuple[str, ...]  # the words that were left out, once for each time
+    repeated: tuple[str, ...]  # the words that were left out, once per repeat
     comments: int = 0  # lines of a .txt that begin with #
 
 
 def shipped() -> list[str]:
-    """The names of the sets that ship."""
+    """The names of the concept sets that ship with dissectdb."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
@@ -51,19 +55,19 @@ def read(source: str) -> dict[str, tuple[str, ...]]:
 
 
 def read_list(source: str) -> ConceptList:
-    """A concept set with the place of each word in its file. Raises StudyError."""
-    found = load(source)
-    if found.repeated:
-        log.info("%s: %s", source, _repeats_note(found.repeated))
-    if found.comments:
-        log.info("%s: lines that begin with # are comments, not concepts: %s", source, f"{found.comments:,}")
-    if alike := _differ_in_case(found.classes_of):
+    """Read a concept set, with the index of each word in its file; log what is odd. Raises StudyError."""
+    concept_list = load(source)
+    if concept_list.repeated:
+        log.info("%s: %s", source, _repeats_note(concept_list.repeated))
+    if concept_list.comments:
+        log.info("%s: lines that begin with # are comments, not concepts: %s", source, f"{concept_list.comments:,}")
+    if alike := _differ_in_case(concept_list.classes_of):
         log.warning("%s: %s", source, _case_note(alike))
-    return found
+    return concept_list
 
 
 def load(source: str) -> ConceptList:
-    """The same, for who has told the user already. Raises StudyError."""
+    """Read a concept set like read_list, but without logging. Raises StudyError."""
     path = Path(source)
     if "/" not in source and "." not in source:
         if source not in shipped():
@@ -71,19 +75,19 @@ def load(source: str) -> ConceptList:
         path = FOLDER / f"{source}.toml"
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".toml"):
-        raise StudyError(f"{path}: a concept file ends in .txt (one a line) or .toml (with their classes)")
+        raise StudyError(f"{path}: a concept file ends in .txt (one per line) or .toml (with their classes)")
     try:
-        text = read_text(path, LARGEST)
-        found = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)
+        text = read_text(path, MAX_BYTES)
+        concept_list = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)
     except StudyError:
         raise
     except FileNotFoundError:
         raise StudyError(f"{path}: no such concept file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path}: not a readable concept file: {one_line(error)}") from error
-    if (count := len(found.classes_of)) < 2:
+    if (count := len(concept_list.classes_of)) < 2:
         raise StudyError(f"{path}: holds {count} concept(s); a label needs at least two to choose from")
-    return found
+    return concept_list
 
 
 def _from_lines(path: Path, text: str) -> ConceptList:
@@ -127,25 +131,27 @@ def _from_toml(path: Path, text: str) -> ConceptList:
 
 
 def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]]) -> ConceptList:
-    """The words in the order of the file, each once. Raises StudyError where a repeat stands for other classes."""
+    """The words in the order of the file, each once. Raises StudyError if a repeat has other classes."""
     first: dict[str, tuple[str, tuple[str, ...]]] = {}
-    kept, repeated, count = [], [], 0
-    for place, (concept, classes) in enumerate(entries):
+    kept_indices, repeated, count = [], [], 0
+    for index, (concept, classes) in enumerate(entries):
         count += 1
         key = same_word(concept)
         if key not in first:
             first[key] = (concept, classes)
-            kept.append(place)
+            kept_indices.append(index)
             continue
         if set(first[key][1]) != set(classes):
-            both = " and for ".join(", ".join(map(repr, of)) or "no class" for of in (first[key][1], classes))
+            both = " and for ".join(
+                ", ".join(map(repr, class_names)) or "no class" for class_names in (first[key][1], classes)
+            )
             raise StudyError(f"{path}: {concept!r} is there twice, for {both}; keep one of the two")
         repeated.append(concept)
-    return ConceptList(dict(first.values()), count, tuple(kept), tuple(repeated))
+    return ConceptList(dict(first.values()), count, tuple(kept_indices), tuple(repeated))
 
 
 def same_word(concept: str) -> str:
-    """Equal for words that differ only in how their accents are encoded."""
+    """A key that is equal for words that differ only in how accents are encoded."""
     return unicodedata.normalize("NFC", concept)
 
 
@@ -175,9 +181,9 @@ def _case_note(alike: list[list[str]]) -> str:
     )
 
 
-def _refuse_control(place: str, concept: str) -> None:
-    """Tabs and NULs are columns or another encoding, not words; nor is what fills a page."""
-    if len(concept) > LONGEST:
-        raise StudyError(f"{place}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
+def _refuse_control(location: str, concept: str) -> None:
+    """Raises StudyError for a very long concept, and for control characters: they mean another file format."""
+    if len(concept) > MAX_CHARACTERS:
+        raise StudyError(f"{location}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
     if any(unicodedata.category(letter) == "Cc" for letter in concept):
-        raise StudyError(f"{place}: {concept!r} holds a control character")
+        raise StudyError(f"{location}: {concept!r} holds a control character")

@@ -1,10 +1,10 @@
-"""Ask a language model behind an OpenAI-compatible endpoint, and believe nothing that comes back.
+"""Ask a language model behind an OpenAI-compatible endpoint, and validate everything that comes back.
 
 endpoint = connect("some-model", "http://localhost:11434/v1")
 answer = ask(endpoint, prompt, schema, Answer)     # an instance of Answer, a pydantic model, or an EndpointError
 
-Some endpoints ignore a schema, answer an error with 200 or a page of HTML, or send the key back. So the answer is
-read as bytes and validated here, and every message is one line without the key.
+Some endpoints ignore the schema, report an error with status 200 or as an HTML page, or send the key back. So the
+response is validated here, and every message is one line without the key.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError
 
 KEY = "OPENAI_API_KEY"
-RETRIES = 2  # of what may pass: too many requests, a failing server, no connection
+RETRIES = 2  # after errors that may be temporary: too many requests, a failing server, no connection
 
 T = TypeVar("T", bound=BaseModel)
 
 
 class EndpointError(StudyError):
-    """The endpoint, or the model behind it, did not answer as it was asked."""
+    """The endpoint, or the model behind it, did not give a valid answer."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A model behind an address. host: all of the address that may be shown or kept."""
+    """A model behind an address. host: the part of the address that may be shown or stored."""
 
     client: OpenAI
     model: str
@@ -45,36 +45,36 @@ class Endpoint:
 
 
 class Message(BaseModel):
-    """The text that a model answers, or why it does not."""
+    """A model's text, or the reason for its refusal."""
 
     content: str | None = None
     refusal: str | None = None
 
 
 class Choice(BaseModel):
-    """A message, and why it ends where it does."""
+    """A message, and the reason why it ended."""
 
     message: Message
     finish_reason: str | None = None
 
 
 class Completion(BaseModel):
-    """An endpoint's response, as far as it is read; some send an error as if it were an answer."""
+    """The fields of an endpoint's response that are read. error: some endpoints send one with status 200."""
 
     choices: list[Choice] = []
     error: Any = None
 
 
 def connect(model: str, address: str | None = None, timeout: float = 120.0) -> Endpoint:
-    """The model at an address, else at $OPENAI_BASE_URL, else at OpenAI's; nothing is sent yet. Raises StudyError."""
+    """The model at an address; default: $OPENAI_BASE_URL, else OpenAI. Sends nothing. Raises StudyError."""
     try:
         import openai
     except ModuleNotFoundError:
         raise StudyError("asking a model needs the openai package: pip install 'dissectdb[generate]'") from None
     address = address or os.environ.get("OPENAI_BASE_URL") or None
     if not model.strip() or not model.isprintable():
-        raise StudyError(f"--model {model!r} is no name of a model")
-    # A server of one's own often wants no key, but the package does.
+        raise StudyError(f"--model {model!r} is not a name of a model")
+    # A local server often needs no key, but the openai package does.
     key = _key() or (None if address is None else "none")
     if key is None:
         raise StudyError(f"set ${KEY} to a key of OpenAI, or name another endpoint with --endpoint")
@@ -84,7 +84,7 @@ def connect(model: str, address: str | None = None, timeout: float = 120.0) -> E
 
 
 def ask(endpoint: Endpoint, prompt: str, schema: Mapping[str, object], answer: type[T]) -> T:
-    """What the model answers, asked for in a JSON schema and validated as `answer`. Raises EndpointError."""
+    """Ask the model for an answer in a JSON schema; return it validated as `answer`. Raises EndpointError."""
     import openai
 
     try:
@@ -107,7 +107,7 @@ def ask(endpoint: Endpoint, prompt: str, schema: Mapping[str, object], answer: t
 
 
 def brief(text: str, length: int = 200) -> str:
-    """A text of others in one line, without what could steer a terminal."""
+    """Text from outside as one line, without characters that could control a terminal."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(line.split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
@@ -128,12 +128,12 @@ def _host(address: str) -> str:
     except ValueError:
         parts, host, port = None, None, None
     if parts is None or not host or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", address):
-        raise StudyError("--endpoint, or $OPENAI_BASE_URL, is no address such as http://localhost:11434/v1")
+        raise StudyError("--endpoint, or $OPENAI_BASE_URL, is not an address such as http://localhost:11434/v1")
     return host if port is None else f"{host}:{port}"
 
 
 def _text_of(endpoint: Endpoint, content: bytes) -> str:
-    """What the model wrote, out of the endpoint's response."""
+    """The model's text from the endpoint's response. Raises EndpointError."""
     try:
         completion = Completion.model_validate_json(content)
     except ValidationError:
@@ -157,16 +157,16 @@ def _text_of(endpoint: Endpoint, content: bytes) -> str:
 
 
 def _without_fence(text: str) -> str:
-    """The JSON within ```json … ```, which models write where the endpoint ignores the schema."""
+    """The JSON within ```json … ```, which models write if the endpoint ignores the schema."""
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", text, re.DOTALL)
     return fenced[1] if fenced else text
 
 
 def _first(error: ValidationError) -> str:
-    """Where the answer first differs from what was asked, and how."""
+    """Where the answer first breaks the schema, and how."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return brief(f"{place}: {first['msg']}" if place else first["msg"])
+    location = ".".join(map(str, first["loc"]))
+    return brief(f"{location}: {first['msg']}" if location else first["msg"])
 
 
 def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
@@ -181,19 +181,19 @@ def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
     if not isinstance(error, openai.APIStatusError):
         return f"{host}: {_safe(endpoint, error)}"
     code = error.status_code
-    said = f" ({code}): {_safe(endpoint, error.body)}" if error.body else f" ({code})"
+    detail = f" ({code}): {_safe(endpoint, error.body)}" if error.body else f" ({code})"
     if code in (401, 403):  # without the server's message, which may quote the key
         return f"{host} does not accept the key in ${KEY} ({code})"
     if code == 404:
-        return f"{host} has no model {model!r} under this address{said}"
+        return f"{host} has no model {model!r} under this address{detail}"
     if code == 429:
-        return f"{host} takes no more requests for now, or none from this key{said}"
-    return f"{host} {'failed' if code >= 500 else 'did not take the request'}{said}"
+        return f"{host} takes no more requests for now, or none from this key{detail}"
+    return f"{host} {'failed' if code >= 500 else 'did not take the request'}{detail}"
 
 
-def _safe(endpoint: Endpoint, said: object) -> str:
+def _safe(endpoint: Endpoint, body: object) -> str:
     """The message of an endpoint's error, without the key."""
-    message = said.get("message") if isinstance(said, Mapping) else said
-    text = str(message or said)
+    message = body.get("message") if isinstance(body, Mapping) else body
+    text = str(message or body)
     key = endpoint.client.api_key
     return brief(text.replace(key, "[key]") if key != "none" else text)

@@ -1,10 +1,10 @@
-"""Make a concept set with a language model: a new one for some classes, or the classes of a given list.
+"""Make a concept set with a language model: new concepts for some classes, or the classes of given concepts.
 
 made = generate(endpoint, ["angry", "happy"], number=25, about="faces")
-made = label(endpoint, ["Smile", "Frown"], ["angry", "happy"])
+made = label(endpoint, ["Smile", "Frown"], ["angry", "happy"], about="faces")
 as_toml(made)     # the text of a file that dissectdb.extract.concepts reads
 
-A model's words go into files, prompts and terminals: they are short, printable and escaped, or refused.
+A model's words are written to files, prompts and terminals. So they must be short and printable, and are escaped.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from dissectdb.extract.concepts import _from_toml, chat, same_word
 from dissectdb.extract.concepts.chat import Endpoint, EndpointError
 from dissectdb.extract.study import StudyError
 
-LONGEST = 100  # letters of a concept; CLIP reads some 70 words
-MOST = 2000  # concepts of an answer
+MAX_CHARACTERS = 100  # of a concept; CLIP reads about 70 words
+MAX_CONCEPTS = 2000  # in an answer
 
 GENERATE = """\
 A vision network sorts images into classes. The images show: {about}
@@ -57,14 +57,14 @@ SHAPE = 'Answer with JSON only, of this shape: {"concepts": [{"concept": "…", 
 class Labelled(BaseModel):
     """A concept and the classes that it stands for, in a model's answer."""
 
-    concept: str = Field(max_length=10 * LONGEST)
+    concept: str = Field(max_length=10 * MAX_CHARACTERS)
     classes: list[str]
 
 
 class Answer(BaseModel):
-    """What a model is asked for."""
+    """A model's answer: concepts with their classes."""
 
-    concepts: list[Labelled] = Field(max_length=MOST)
+    concepts: list[Labelled] = Field(max_length=MAX_CONCEPTS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def generate(endpoint: Endpoint, classes: Sequence[str], number: int, about: str
 
 
 def label(endpoint: Endpoint, concepts: Sequence[str], classes: Sequence[str], about: str) -> Made:
-    """Ask which classes each of these concepts stands for; their order stays. Raises EndpointError."""
+    """Ask which classes each of these concepts stands for; keep their order. Raises EndpointError."""
     prompt = label_prompt(concepts, classes, about)
     answered = accepted(endpoint.model, chat.ask(endpoint, prompt, schema(classes), Answer), classes)
     meant = _matcher(concepts)
@@ -103,7 +103,7 @@ def class_names(text: str) -> tuple[str, ...]:
     """The classes of --classes angry,happy. Raises StudyError."""
     names = [name.strip() for name in text.split(",")]
     if bad := [name for name in names if not _is_plain(name)]:
-        raise StudyError(f"--classes: {bad[0]!r} is no name of a class; write them as angry,happy,sad")
+        raise StudyError(f"--classes: {bad[0]!r} is not a class name; write them as angry,happy,sad")
     if twice := {name for name in names if list(map(same_word, names)).count(same_word(name)) > 1}:
         raise StudyError(f"--classes: {', '.join(sorted(twice))} is there twice")
     if len(names) < 2:
@@ -147,30 +147,30 @@ def schema(classes: Sequence[str]) -> dict[str, object]:
 
 
 def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Concept → its classes, in the order of the answer. Raises EndpointError for what no concept set may hold."""
+    """Concept → its classes, in the order of the answer. Raises EndpointError if they are no valid concept set."""
     concepts: dict[str, tuple[str, ...]] = {}
     seen: set[str] = set()
     meant = _matcher(classes)
-    for each in answer.concepts:
-        concept = each.concept.strip()
+    for labelled in answer.concepts:
+        concept = labelled.concept.strip()
         if not _is_plain(concept):
-            shown = ascii(concept if len(concept) <= LONGEST else f"{concept[:LONGEST]}…")
-            raise EndpointError(f"{model} answered {shown}, which is no concept: empty, too long, or not plain text")
+            shown = ascii(concept if len(concept) <= MAX_CHARACTERS else f"{concept[:MAX_CHARACTERS]}…")
+            raise EndpointError(f"{model} answered {shown}, which is not a concept: empty, too long, or not plain text")
         if same_word(concept) in seen:
             raise EndpointError(f"{model} answered the same concept twice: {concept!r}")
-        if unknown := [name for name in each.classes if meant(name) is None]:
+        if unknown := [name for name in labelled.classes if meant(name) is None]:
             raise EndpointError(
                 f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; {choices(unknown[0], classes)}"
             )
         seen.add(same_word(concept))
-        concepts[concept] = tuple(dict.fromkeys(filter(None, map(meant, each.classes))))
+        concepts[concept] = tuple(dict.fromkeys(filter(None, map(meant, labelled.classes))))
     if len(concepts) < 2:
         raise EndpointError(f"{model} answered {len(concepts)} concept(s); a set needs at least two")
     return concepts
 
 
 def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
-    """A function from what a model wrote, perhaps in another case, to the name; None: no name, or more than one."""
+    """A function that maps a model's word, in any case, to the name it means; None if it is none or ambiguous."""
     exact = {same_word(name): name for name in names}
     folded: dict[str, list[str]] = {}
     for name in names:
@@ -185,7 +185,7 @@ def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
 
 
 def provenance(endpoint: Endpoint, prompt: str) -> dict[str, str | datetime.date]:
-    """Who made a set, how and when; of the endpoint only its host, and never the key."""
+    """Who made a set, how and when. Of the endpoint it has only the host, and never the key."""
     try:
         version = importlib.metadata.version("dissectdb")
     except importlib.metadata.PackageNotFoundError:
@@ -201,7 +201,7 @@ def provenance(endpoint: Endpoint, prompt: str) -> dict[str, str | datetime.date
 
 
 def check_output(path: Path, force: bool) -> None:
-    """Raises StudyError where a set must not be written; to be asked before the model is."""
+    """Raises StudyError if a set cannot be written to this path. Call it before the model is asked."""
     if path.suffix.lower() != ".toml":
         raise StudyError(f"{path}: a concept set with classes is a .toml file")
     if not path.parent.is_dir():
@@ -211,9 +211,11 @@ def check_output(path: Path, force: bool) -> None:
 
 
 def as_toml(made: Made) -> str:
-    """A concept set as the text of a file, which reads back as it was."""
+    """A concept set as the text of a TOML file. Checks that it reads back unchanged."""
     lines = ["# A language model made this set: read it before you believe it.", "", "[concepts]"]
-    lines += [f"{_quoted(concept)} = [{', '.join(map(_quoted, of))}]" for concept, of in made.concepts.items()]
+    lines += [
+        f"{_quoted(concept)} = [{', '.join(map(_quoted, classes))}]" for concept, classes in made.concepts.items()
+    ]
     lines += ["", "[provenance]"]
     for key, value in made.provenance.items():
         lines.append(f"{key} = {_quoted(value) if isinstance(value, str) else value.isoformat()}")
@@ -227,7 +229,7 @@ def as_toml(made: Made) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string: JSON's escapes are TOML's, but for DEL. A text of several lines stays so."""
+    """Text as a TOML string, over several lines if it has them. JSON's escapes are valid in TOML, except for DEL."""
     escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
     if "\n" not in text:
         return escaped
@@ -240,7 +242,7 @@ def _json(words: Sequence[str]) -> str:
 
 
 def _sentence(about: str) -> str:
-    """One line, so that it cannot pass for another part of the prompt."""
+    """--about as one line, so that it cannot imitate another part of the prompt. Raises StudyError."""
     text = " ".join(about.split())
     if not text or not text.isprintable():
         raise StudyError("--about must be a few plain words on what the images show")
@@ -248,9 +250,9 @@ def _sentence(about: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Short, not empty, and of letters that are seen: no control, no direction mark, no half of a character."""
+    """Whether text is short, not empty, and has only visible characters: no control or direction marks."""
     unseen = any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in text)
-    return 0 < len(text) <= LONGEST and not unseen
+    return 0 < len(text) <= MAX_CHARACTERS and not unseen
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
-"""What CLIP makes of the words of a concept set: near-duplicates, and concepts that are nearer to another class.
+"""Check a concept set with CLIP: find near-duplicates, and concepts that are nearer to another class.
 
 reader = load(study)                                     # the study's CLIP, and its prompts
 near_duplicates(reader.embed(words), words, 0.95)
 nearer_elsewhere(classes_of, reader.embed(words), reader.embed(classes), classes)
 
-A hint, not a judgement: how near CLIP puts two texts says what it can tell apart, not what is true of them. The
-view concept_class_similarities says the same of the concept sets of a warehouse.
+The results are hints: CLIP's similarity of two texts shows what CLIP can tell apart, not what the texts mean. The view
+concept_class_similarities has the same numbers for the concept sets of a warehouse.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROWS = 1024  # of all pairs at once
 
 @dataclass(frozen=True)
 class Reader:
-    """A study's CLIP, which reads words in the prompts that the study has for them."""
+    """A study's CLIP, with the study's prompts for words."""
 
     study: NetworkStudy
     clip: clips.Clip
@@ -58,19 +58,19 @@ class NearerElsewhere:
 
 @dataclass(frozen=True)
 class Found:
-    """What is worth a second look in a concept set."""
+    """The near-duplicates and misplaced concepts of a set, for the user to look at."""
 
     near_duplicates: list[NearDuplicate]
     nearer_elsewhere: list[NearerElsewhere]
 
 
 def load(study: NetworkStudy) -> Reader:
-    """Load a study's CLIP, and nothing else of it. Raises StudyError."""
+    """Load only the CLIP of a study. Raises StudyError."""
     return Reader(study, clips.load(study.clip, devices.choose(study.device)))
 
 
 def check(reader: Reader, classes_of: Mapping[str, Sequence[str]], threshold: float) -> Found:
-    """Look through a concept set, {concept: the classes that it stands for}."""
+    """Check a concept set. classes_of: concept → the classes that it stands for. threshold: of near-duplicates."""
     words, classes = list(classes_of), classes_to_compare(reader.study, classes_of)
     clips.warn_of_cut_texts(reader.clip, words, templates_for(reader.study, words))
     embeddings = reader.embed(words)
@@ -80,22 +80,22 @@ def check(reader: Reader, classes_of: Mapping[str, Sequence[str]], threshold: fl
 
 def near_duplicates(embeddings: Tensor, names: Sequence[str], threshold: float) -> list[NearDuplicate]:
     """The pairs of concepts whose embeddings (concept, dimension) of unit length have a cosine above the threshold."""
-    found = []
+    duplicates = []
     for start in range(0, len(names), ROWS):
         cosines = embeddings[start : start + ROWS] @ embeddings.T
         later = torch.ones_like(cosines, dtype=torch.bool).triu(start + 1)  # each pair once, none with itself
-        found += [
+        duplicates += [
             NearDuplicate(names[start + row], names[column], float(cosines[row, column]))
             for row, column in torch.nonzero((cosines > threshold) & later).tolist()
         ]
-    return sorted(found, key=lambda pair: -pair.similarity)
+    return sorted(duplicates, key=lambda pair: -pair.similarity)
 
 
 def nearer_elsewhere(
     classes_of: Mapping[str, Sequence[str]], embeddings: Tensor, class_embeddings: Tensor, classes: Sequence[str]
 ) -> list[NearerElsewhere]:
     """The concepts that are nearest to a class which they do not stand for; those of no class are left out."""
-    found = []
+    misplaced = []
     for (concept, mapped), cosines in zip(classes_of.items(), embeddings @ class_embeddings.T, strict=True):
         similarities = dict(zip(classes, cosines.tolist(), strict=True))
         nearest = max(similarities, key=similarities.__getitem__)
@@ -103,10 +103,10 @@ def nearer_elsewhere(
             continue
         best = max(mapped, key=similarities.__getitem__)
         if similarities[best] < similarities[nearest]:
-            found.append(
+            misplaced.append(
                 NearerElsewhere(concept, ", ".join(mapped), similarities[best], nearest, similarities[nearest])
             )
-    return sorted(found, key=lambda row: row.similarity - row.its_similarity)
+    return sorted(misplaced, key=lambda row: row.similarity - row.its_similarity)
 
 
 def classes_to_compare(study: NetworkStudy, classes_of: Mapping[str, Sequence[str]]) -> list[str]:
@@ -116,7 +116,7 @@ def classes_to_compare(study: NetworkStudy, classes_of: Mapping[str, Sequence[st
 
 
 def templates_for(study: Study, words: Sequence[str]) -> tuple[str, ...]:
-    """The templates of the study's first concept set that holds all these words; the plain words where none does."""
+    """The templates of the study's first concept set with all these words; the plain words if there is none."""
     for settings in study.concept_sets:
         if set(words) <= concepts.load(settings.source).classes_of.keys():
             return settings.templates

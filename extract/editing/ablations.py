@@ -1,11 +1,11 @@
-"""What the network loses without a neuron: its output is set to 0, alone or with all neurons of the same concept.
+"""Measure what a network loses if a neuron, or all neurons of a concept, are silenced: their output is set to 0.
 
 for unit in run(warehouse, plan, dissection_id, watch): ...      # rows of ablations and ablation_effects
-effects = measure(before, after, truth, classes)                 # of logits (ablation, image, class), per true class
+outcomes = measure(before, after, truth)                         # per ablation and true class, from logits
 
-Before a linear head, silencing a neuron takes one column from the logits (methods.md §7): exact for every neuron, over
-every image, in one pass. Elsewhere each ablation takes a pass through the rest of the network, so that neurons and
-images are sampled; the rows hold the sizes of the samples.
+In the layer before a linear head, silencing a neuron subtracts one term from the logits (docs/methods.md, section 7).
+That is exact, and one pass over the images is enough for all neurons. In other layers each ablation takes a pass
+through the rest of the network, so neurons and images are sampled; the rows hold the sizes of the samples.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from dissectdb.extract.study import Effects, StudyError
 from dissectdb.progress import Progress, Say, Watch, silent, unwatched
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time
-SAMPLED_DRAWS = 20  # random sets of each size where every one takes a forward pass
+SAMPLED_DRAWS = 20  # random sets of each size, if each set takes a forward pass
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Units of a layer that are silenced together. One of neuron_id, concept_id and draw is set."""
+    """Units of a layer that are silenced together: a neuron, the neurons of a concept, or a random draw.
+
+    Exactly one of neuron_id, concept_id and draw is set.
+    """
 
     units: np.ndarray
     neuron_id: int | None = None
@@ -44,7 +47,7 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Per ablation and class (ablation, class): counts of images, and mean and deviation of the change in loss."""
+    """Counts of images, and mean and standard deviation of the change in loss, (ablation, class) each."""
 
     images: np.ndarray  # (class,)
     gained: np.ndarray
@@ -94,33 +97,33 @@ def run(
     watch: Watch = unwatched,
     say: Say = silent,
 ) -> Iterator[Unit]:
-    """Yield what is missing, for each layer that the study names: its neurons one by one, then its concepts."""
-    asked, search = plan.study.effects, Search(plan, say)
-    if asked is None:
+    """Yield missing rows per layer that the study names: each neuron alone, then all neurons of each concept."""
+    settings, search = plan.study.effects, Search(plan, say)
+    if settings is None:
         raise StudyError('the study has no [effects]; add one with layers = ["…"]')
-    known = dissected_layers(warehouse, plan, dissection_id)
+    layers_by_name = dissected_layers(warehouse, plan, dissection_id)
     layers = {}
-    for name in asked.layers:
-        if (of_study := find_layer(name, known)) is None:
+    for name in settings.layers:
+        if (known_layer := find_layer(name, layers_by_name)) is None:
             raise StudyError(f"effects: {name} is not extracted and built; run: dissectdb extract STUDY")
-        layers[name] = of_study
-    split_id, blocks = search.blocks(warehouse, asked.split)
-    free = warehouse.next_id("ablations")  # counted on here: the writer may lag behind by a unit
-    for name, of_study in layers.items():
-        layer = Layer(search, asked, of_study, split_id, blocks)
-        for ablations, of in ((layer.alone(warehouse, dissection_id), None),
+        layers[name] = known_layer
+    split_id, blocks = search.blocks(warehouse, settings.split)
+    free = warehouse.next_id("ablations")  # counted here, because the writer may lag behind by a unit
+    for name, known_layer in layers.items():
+        layer = Layer(search, settings, known_layer, split_id, blocks)
+        for ablations, dissection_of_group in ((layer.alone(warehouse, dissection_id), None),
                               (layer.together(warehouse, dissection_id), dissection_id)):  # fmt: skip
             group = layer.fingerprint(ablations)
             if not ablations or warehouse.find("ablations", fingerprints.of_values(group, 0)) is not None:
                 continue
             with watch(f"silencing {name}", unit="ablations") as progress:
                 parts = layer.measured(ablations, progress)
-                yield layer.rows(warehouse, free, ablations, parts, group, of)
+                yield layer.rows(warehouse, free, ablations, parts, group, dissection_of_group)
             free += len(ablations)
 
 
 class Layer:
-    """A layer whose neurons are silenced, over all images of a split where that is exact, else over a sample."""
+    """A layer whose neurons are silenced: over all images of a split if that is exact, else over a sample."""
 
     def __init__(
         self, search: Search, asked: Effects, known: KnownLayer, split_id: int, blocks: Sequence[Block]
@@ -139,8 +142,8 @@ class Layer:
         images = [image for block in blocks for image in block.images]
         if self.asked.images < len(images):
             chosen = np.random.default_rng([self.asked.seed, 0]).choice(len(images), self.asked.images, replace=False)
-            images = [images[place] for place in np.sort(chosen)]
-        return Block(-1, images)  # not a block of the split, so that the search keeps it apart
+            images = [images[index] for index in np.sort(chosen)]
+        return Block(-1, images)  # not a number of the split's blocks, so the search caches it separately
 
     def alone(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
         """An ablation for each live neuron, or for a sample of them."""
@@ -154,10 +157,12 @@ class Layer:
         neurons = rows["neuron_id"].to_numpy()
         if not self.is_exact and self.asked.neurons < len(neurons):
             neurons = np.sort(self.random.choice(neurons, self.asked.neurons, replace=False))
-        return [Ablation(np.array([each - self.known.first_neuron]), neuron_id=int(each)) for each in neurons]
+        return [
+            Ablation(np.array([neuron_id - self.known.first_neuron]), neuron_id=int(neuron_id)) for neuron_id in neurons
+        ]
 
     def together(self, warehouse: Store, dissection_id: int) -> list[Ablation]:
-        """Ablations of all interpretable neurons of each concept, and of as many random neurons of the layer."""
+        """Ablations of the interpretable neurons of each concept, and of equally many random neurons of the layer."""
         rows = warehouse.rows(
             """
             select concept_id, neuron_id from neuron_labels
@@ -165,51 +170,56 @@ class Layer:
             """,
             {"dissection": dissection_id, "layer": self.known.layer_id},
         )
-        found = [
+        ablations = [
             Ablation(group["neuron_id"].to_numpy() - self.known.first_neuron, concept_id=concept_id)
             for (concept_id,), group in rows.group_by("concept_id", maintain_order=True)
         ]
         draws = self.asked.controls if self.is_exact else min(self.asked.controls, SAMPLED_DRAWS)
         for draw in range(1, draws + 1):
             order = self.random.permutation(self.known.neurons)
-            found += [
+            ablations += [
                 Ablation(order[:size], draw=draw)
-                for size in sorted({len(each.units) for each in found if each.draw is None})
+                for size in sorted({len(ablation.units) for ablation in ablations if ablation.draw is None})
             ]
-        return found
+        return ablations
 
     def fingerprint(self, ablations: Sequence[Ablation]) -> str:
         """The fingerprint of what is silenced in which network, over which images."""
         plan = self.search.plan
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
-        units = [(each.neuron_id, each.concept_id, each.draw, fingerprints.of_array(each.units)) for each in ablations]
+        units = [
+            (ablation.neuron_id, ablation.concept_id, ablation.draw, fingerprints.of_array(ablation.units))
+            for ablation in ablations
+        ]
         return fingerprints.of_values(
             plan.network.fingerprint, plan.probing_set.fingerprint, self.known.mark or self.known.layer, images, units
         )
 
     def measured(self, ablations: Sequence[Ablation], progress: Progress) -> list[Outcomes]:
-        """The outcomes of the ablations for the images with a known class, AT_ONCE ablations at a time."""
-        known = self.truth >= 0
-        if not known.any():
+        """The outcomes over the images whose class is an output, for AT_ONCE ablations at a time."""
+        has_class = self.truth >= 0
+        if not has_class.any():
             raise StudyError("effects: no image that it looks at has a class that is an output; raise effects.images")
-        kept = [each for block in self.blocks for each in self.search.pieces(self.known.layer, self.split_id, block)]
+        pieces = [
+            piece for block in self.blocks for piece in self.search.pieces(self.known.layer, self.split_id, block)
+        ]
         parts = []
         with torch.no_grad():
-            before = torch.cat([self.cut.after(each, {}) for each in kept]).cpu()
+            before = torch.cat([self.cut.after(piece, {}) for piece in pieces]).cpu()
             for first in range(0, len(ablations), AT_ONCE):
-                chunk = ablations[first : first + AT_ONCE]
-                after = torch.cat([self._after(each, chunk) for each in kept], dim=1).cpu()
-                parts.append(measure(before[known], after[:, known], self.truth[known]))
-                progress(first + len(chunk), len(ablations))
+                ablation_chunk = ablations[first : first + AT_ONCE]
+                after = torch.cat([self._after(piece, ablation_chunk) for piece in pieces], dim=1).cpu()
+                parts.append(measure(before[has_class], after[:, has_class], self.truth[has_class]))
+                progress(first + len(ablation_chunk), len(ablations))
         return parts
 
     def _after(self, kept: Kept, ablations: Sequence[Ablation]) -> Tensor:
         """Logits (ablation, image, class) with the units silenced."""
         last = self.cut.last
-        if last is None or any(len(each.units) > 1 for each in ablations):
-            return self.cut.after_all(kept, [self._silence(each) for each in ablations])
+        if last is None or any(len(ablation.units) > 1 for ablation in ablations):
+            return self.cut.after_all(kept, [self._silence(ablation) for ablation in ablations])
         hidden = last.hidden(kept[0].clone())
-        units = torch.from_numpy(np.concatenate([each.units for each in ablations])).to(hidden.device)
+        units = torch.from_numpy(np.concatenate([ablation.units for ablation in ablations])).to(hidden.device)
         taken = last.hidden(torch.zeros_like(kept[0][:1]))[:, units] - hidden[:, units]  # (image, ablation)
         return self.cut.answer.as_logits(last.head(hidden)[None] + taken.T[..., None] * last.head.weight.T[units, None])
 
@@ -226,43 +236,45 @@ class Layer:
         ablations: Sequence[Ablation],
         parts: Sequence[Outcomes],
         group: str,
-        of: int | None,
+        dissection_id: int | None,
     ) -> Unit:
-        """A unit: rows of ablations, whose ids count from `first`, and of ablation_effects."""
+        """A unit: rows of ablations, with ids from `first` on, and of ablation_effects."""
         names = self.search.plan.network.classes
         images = int((self.truth >= 0).sum())
         network_id = warehouse.find("networks", self.search.plan.network.fingerprint)
-        entered = [
+        ablation_rows = [
             {
-                "ablation_id": first + place,
+                "ablation_id": first + index,
                 "network_id": network_id,
                 "split_id": self.split_id,
                 "layer_id": self.known.layer_id,
-                "neuron_id": each.neuron_id,
-                "dissection_id": of,
-                "concept_id": each.concept_id,
-                "draw": each.draw,
-                "neurons": len(each.units),
+                "neuron_id": ablation.neuron_id,
+                "dissection_id": dissection_id,
+                "concept_id": ablation.concept_id,
+                "draw": ablation.draw,
+                "neurons": len(ablation.units),
                 "images": images,
                 "seed": self.asked.seed,
-                "fingerprint": fingerprints.of_values(group, place),
+                "fingerprint": fingerprints.of_values(group, index),
             }
-            for place, each in enumerate(ablations)
+            for index, ablation in enumerate(ablations)
         ]
-        ints = [(name, pa.int32()) for name in list(entered[0])[:-1]]
+        ints = [(name, pa.int32()) for name in list(ablation_rows[0])[:-1]]
         counts = parts[0].images
-        there = np.flatnonzero(counts)  # classes that some image has
+        class_indices = np.flatnonzero(counts)  # classes that some image has
         columns = {
-            name: np.concatenate([getattr(part, name)[:, there] for part in parts]).ravel()
+            name: np.concatenate([getattr(part, name)[:, class_indices] for part in parts]).ravel()
             for name in ("gained", "lost", "flips", "loss_change", "loss_change_sd")
         }
         return {
-            "ablations": pa.Table.from_pylist(entered, pa.schema([*ints, ("fingerprint", pa.string())])),
+            "ablations": pa.Table.from_pylist(ablation_rows, pa.schema([*ints, ("fingerprint", pa.string())])),
             "ablation_effects": pa.table(
                 {
-                    "ablation_id": np.repeat(np.arange(first, first + len(entered), dtype=np.int32), len(there)),
-                    "class": [names[place] for place in there] * len(entered),
-                    "images": np.tile(counts[there], len(entered)),
+                    "ablation_id": np.repeat(
+                        np.arange(first, first + len(ablation_rows), dtype=np.int32), len(class_indices)
+                    ),
+                    "class": [names[index] for index in class_indices] * len(ablation_rows),
+                    "images": np.tile(counts[class_indices], len(ablation_rows)),
                     **columns,
                 }
             ),

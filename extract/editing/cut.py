@@ -1,13 +1,13 @@
-"""A network cut at a layer: what comes before runs once an image, what comes after once an edit.
+"""Cut a network at a layer, so that the part before it runs once per image and only the part after it once per edit.
 
-cut = cut_at(network.model, [tap], (1, 40, 40))        # the first of the layers that an edit scales
-kept = cut.before(images)                              # the layer's output, and what else the rest needs
+cut = cut_at(network.model, [tap], (1, 40, 40))        # at the first of the layers that an edit scales
+kept = cut.before(images)                              # the layer's output, and all else that the rest reads
 logits = cut.after(kept, {"lin2": Scaling(s, t)})      # (image, class), as of the network with scaled weights
-logits = cut.after_all(kept, [change, change, …])      # (edit, image, class): as matrix products where that works
+logits = cut.after_all(kept, [change, change, …])      # (edit, image, class); as matrix products if possible
 
-Scaling the weight rows of a layer is linear in its output (methods.md §6): with weights times s and biases times t,
-z' = s (z - b) + t b. torch.fx cuts a network whose code it can follow; any other runs whole for every edit, with a
-hook that replaces the output: the same logits, more slowly.
+Scaling the weight rows of a layer is linear in its output (docs/methods.md, section 6): with weights times s and biases
+times t, z' = s (z - b) + t b. torch.fx cuts the network if it can trace its code. Otherwise the whole network runs for
+every edit, with a hook that replaces the layer's output: the same logits, more slowly.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from dissectdb.extract.models.answers import PLAIN, Answer, part_of
 from dissectdb.extract.models.hooks import Tap, first_tensor
 from dissectdb.extract.study import StudyError
 
-TOLERANCE = 1e-4  # of logits; a cut that is further off is not used
-FEW = 4  # different scales of an edit up to which edits are multiplied together
-TOGETHER = 128  # edits in one matrix product
+TOLERANCE = 1e-4  # of logits; a cut that differs more is not used
+MAX_SHARED_SCALES = 4  # edits with at most so many different scales share matrix products
+EDITS_AT_ONCE = 128  # edits in one matrix product
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a layer's weight rows and biases are multiplied by, (unit,) each."""
+    """The factors of a layer's weight rows and of its biases, (unit,) each."""
 
     weight: Tensor
     bias: Tensor
 
 
-Change = Mapping[str, Scaling]  # layer → what becomes of it
-Kept = tuple[Tensor, ...]  # image axis first
+Change = Mapping[str, Scaling]  # layer → how it is scaled
+Kept = tuple[Tensor, ...]  # what Cut.before returns, each with the images as first axis
 
 
 @dataclass(frozen=True)
 class Cut:
-    """See above. rest: what follows the first layer, of what was kept; None: the network runs whole."""
+    """A cut network. start: everything up to the first layer. rest: everything after it; None: not cut, all runs."""
 
     model: nn.Module
     taps: Mapping[str, Tap]
@@ -58,19 +58,19 @@ class Cut:
 
     @property
     def is_slow(self) -> bool:
-        """Whether every edit takes the whole network."""
+        """Whether the whole network runs for every edit."""
         return self.rest is None
 
     def before(self, images: Tensor) -> Kept:
-        """What the layer yields for prepared images, and what else the rest of the network needs of them."""
+        """The layer's output for prepared images, and all else that the rest of the network reads."""
         if self.start is None:
             return (images,)
-        return tuple(each[: len(images)] for each in self.start(self.answer.padded(images)))
+        return tuple(tensor[: len(images)] for tensor in self.start(self.answer.padded(images)))
 
     def after(self, kept: Kept, change: Change, amounts: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits (image, class) of the changed network.
 
-        amounts: layer → (image, unit), how much of the change is made, from 0 to 1; all of it if not given.
+        amounts: layer → (image, unit), the share of the change that is applied, 0 to 1. Default: all of it.
         """
         images = len(kept[0])
         kept = tuple(map(self.answer.padded, kept))
@@ -79,9 +79,9 @@ class Cut:
             with self._hooked(self.model, change, amounts):
                 return self.answer.logits(self.model(kept[0]))[:images]
         output = self._scaled(self.first, kept[0], change, amounts)
-        others = {layer: scaling for layer, scaling in change.items() if layer != self.first}
-        with self._hooked(self.rest, others, amounts):
-            return self.answer.logits(self.rest(output, *(each.clone() for each in kept[1:])))[:images]
+        later_change = {layer: scaling for layer, scaling in change.items() if layer != self.first}
+        with self._hooked(self.rest, later_change, amounts):
+            return self.answer.logits(self.rest(output, *(tensor.clone() for tensor in kept[1:])))[:images]
 
     def after_all(self, kept: Kept, changes: Sequence[Change]) -> Tensor:
         """Logits (edit, image, class) of each change."""
@@ -92,7 +92,7 @@ class Cut:
         return self.answer.as_logits(self.last.outputs(kept[0], getattr(module, "bias", None), scalings))
 
     def _scaled(self, layer: str, output: Tensor, change: Change, amounts: Mapping[str, Tensor]) -> Tensor:
-        """The output of a changed layer, always a new tensor: what follows may work in place."""
+        """The output of a changed layer, always as a new tensor, because later operations may work in place."""
         if layer not in change:
             return output.clone()
         axis = self.taps[layer].unit_axis
@@ -112,7 +112,7 @@ class Cut:
 
     @contextmanager
     def _hooked(self, model: nn.Module, change: Change, amounts: Mapping[str, Tensor]) -> Iterator[None]:
-        """The outputs of the changed layers are replaced inside the block."""
+        """Inside the block, hooks replace the outputs of the changed layers."""
 
         def replace(layer: str) -> Callable[..., object]:
             def hook(module: nn.Module, inputs: tuple, output: object) -> object:
@@ -140,45 +140,45 @@ def unchanged(module: nn.Module, units: int) -> Scaling:
 
 @dataclass(frozen=True)
 class LastLayer:
-    """A layer (image, unit) that only functions of single units separate from a linear head."""
+    """What follows a layer (image, unit) if it is only elementwise functions and then a linear head."""
 
-    hidden: nn.Module  # those functions, of the layer's output
+    hidden: nn.Module  # the elementwise functions, from the layer's output to the head's input
     head: nn.Linear
 
     def outputs(self, output: Tensor, bias: Tensor | None, scalings: Sequence[Scaling]) -> Tensor:
-        """(edit, image, output of the head). Edits of few different scales share the hidden values of each of these.
+        """(edit, image, class): the head's outputs for each edit. Edits with few different scales share hidden values.
 
-        With h_v the hidden values when every unit is scaled by v, and m_v the units that an edit scales by v, its
-        outputs are Σ_v h_v (m_v W): a column block a class in one product for all edits.
+        Let h_v be the hidden values if all units are scaled by v, and m_v the mask of the units that an edit scales by
+        v. The edit's outputs are Σ_v h_v (m_v W), so one matrix product per v computes many edits.
         """
         classes, device = len(self.head.weight), output.device
         out = torch.zeros(len(scalings), len(output), classes, device=device)
         bias = torch.zeros(output.shape[1], device=device) if bias is None else bias.detach()
         shared: dict[tuple[float, float], list[tuple[int, Tensor]]] = defaultdict(list)
         for edit, scaling in enumerate(scalings):
-            pairs, which = _pairs(scaling)
-            if len(pairs) > FEW:
+            pairs, pair_index = _pairs(scaling)
+            if len(pairs) > MAX_SHARED_SCALES:
                 hidden = self.hidden((output - bias) * scaling.weight + bias * scaling.bias)
                 out[edit] = hidden @ self.head.weight.T
                 continue
-            for place, pair in enumerate(pairs.tolist()):
-                shared[tuple(pair)].append((edit, which == place))
+            for index, pair in enumerate(pairs.tolist()):
+                shared[tuple(pair)].append((edit, pair_index == index))
         for (weight, shift), members in shared.items():
             hidden = self.hidden((output - bias) * weight + bias * shift)
-            for first in range(0, len(members), TOGETHER):
-                some = members[first : first + TOGETHER]
-                masked = torch.cat([self.head.weight * units for _, units in some])
-                product = (hidden @ masked.T).view(len(output), len(some), classes)
-                out[[edit for edit, _ in some]] += product.transpose(0, 1)
+            for first in range(0, len(members), EDITS_AT_ONCE):
+                chunk = members[first : first + EDITS_AT_ONCE]
+                masked = torch.cat([self.head.weight * units for _, units in chunk])
+                product = (hidden @ masked.T).view(len(output), len(chunk), classes)
+                out[[edit for edit, _ in chunk]] += product.transpose(0, 1)
         return out if self.head.bias is None else out + self.head.bias
 
 
 def _pairs(scaling: Scaling) -> tuple[Tensor, Tensor]:
-    """The different (weight, bias) scales, (pair, 2), and which of them each unit has."""
+    """The different (weight, bias) scales, (pair, 2), and for each unit the index of its pair."""
     numbers = torch.stack([scaling.weight, scaling.bias], 1)
-    keys = torch.view_as_complex(numbers).view(torch.int64)  # both float32 as one number: ten times as fast to sort
-    different, which = keys.unique(return_inverse=True)
-    return torch.view_as_real(different.view(torch.complex64)), which
+    keys = torch.view_as_complex(numbers).view(torch.int64)  # two float32 as one int64, which sorts ten times as fast
+    pairs, pair_index = keys.unique(return_inverse=True)
+    return torch.view_as_real(pairs.view(torch.complex64)), pair_index
 
 
 ELEMENTWISE_MODULES = (
@@ -192,12 +192,12 @@ ELEMENTWISE_FUNCTIONS = {
 
 
 def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLayer | None:
-    """The functions and the head, where nothing else follows an output (image, unit)."""
+    """The LastLayer of an output (image, unit); None if anything else follows it."""
     nodes: list[fx.Node] = list(rest.graph.nodes)
     result = nodes.pop()
     try:
         logits = part_of(result.args[0], answer.part)
-    except StudyError:  # a part of what is made while the network runs
+    except StudyError:  # the part does not exist before the network runs
         return None
     if output.ndim != 2 or sum(node.op == "placeholder" for node in nodes) != 1:
         return None
@@ -208,13 +208,13 @@ def _last_layer(rest: fx.GraphModule, output: Tensor, answer: Answer) -> LastLay
         return None
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes[:-1]:
-        copies[node] = graph.node_copy(node, lambda each: copies[each])
+        copies[node] = graph.node_copy(node, lambda input_node: copies[input_node])
     graph.output(copies[head.all_input_nodes[0]])
     return LastLayer(fx.GraphModule(rest, graph), module)
 
 
 def _single(rest: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node computes each unit from that unit alone, and from nothing else."""
+    """Whether a node computes each unit from that unit alone."""
     if len(node.all_input_nodes) != 1:
         return False
     if node.op == "call_module":
@@ -228,13 +228,14 @@ def _single(rest: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int], answer: Answer = PLAIN) -> Cut:
-    """Cut a network at the first of the taps that it runs; taps: in running order. model: in eval mode.
+    """Cut a network at the first of the taps.
 
-    image_shape: (channel, H, W). The cut is tried on two images of noise, and not used where its logits differ.
+    model: in eval mode. taps: in running order. image_shape: (channel, H, W). The cut is tried on two images of noise;
+    if its logits differ, the returned Cut runs the whole network.
     """
     by_name = {tap.layer: tap for tap in taps}
     first = taps[0].layer
-    whole = Cut(model, by_name, first, None, None, answer=answer)
+    uncut = Cut(model, by_name, first, None, None, answer=answer)
     device = next(model.parameters()).device
     images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
@@ -243,18 +244,18 @@ def cut_at(model: nn.Module, taps: Sequence[Tap], image_shape: Sequence[int], an
             weighted = [tap.layer for tap in taps if hasattr(model.get_submodule(tap.layer), "weight")]
             start, rest = _parts(model, first, {*weighted, first})
             kept = start(images)
-            if not all(isinstance(each, Tensor) and each.ndim and len(each) == 2 for each in kept):
-                return whole
+            if not all(isinstance(tensor, Tensor) and tensor.ndim and len(tensor) == 2 for tensor in kept):
+                return uncut
             cut = Cut(model, by_name, first, start, rest, _last_layer(rest, kept[0], answer), answer)
-            found = [cut.after(kept, {}), *cut.after_all(kept, [{}])]
-        except Exception:  # fx and the networks raise whatever they like; the whole network remains
-            return whole
-    close = all(torch.allclose(each, expected, rtol=TOLERANCE, atol=TOLERANCE) for each in found)
-    return cut if close and by_name[first].image_axis == 0 else whole
+            logits = [cut.after(kept, {}), *cut.after_all(kept, [{}])]
+        except Exception:  # torch.fx and networks may raise anything; the whole network is used then
+            return uncut
+    is_close = all(torch.allclose(tensor, expected, rtol=TOLERANCE, atol=TOLERANCE) for tensor in logits)
+    return cut if is_close and by_name[first].image_axis == 0 else uncut
 
 
 class _Tracer(fx.Tracer):
-    """Leaves the given layers whole, whatever class they are of: they are what is changed."""
+    """Does not trace into the given layers, whatever their class, because their outputs are what is changed."""
 
     def __init__(self, layers: Collection[str]) -> None:
         super().__init__()
@@ -265,9 +266,9 @@ class _Tracer(fx.Tracer):
 
 
 def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """What computes the layer's output and all else that the rest needs, and the rest. Raises ValueError.
+    """The part up to the layer, which also computes all else that the rest reads, and the rest. Raises ValueError.
 
-    layers: this one and those that may be changed with it, which the rest runs even where they do not depend on it.
+    layers: this one and those that may be changed with it. The rest runs them even if they do not depend on it.
     """
     traced = fx.GraphModule(model, _Tracer(layers).trace(model))
     nodes = list(traced.graph.nodes)
@@ -277,7 +278,7 @@ def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.Gr
     calls.sort(key=lambda node: node.target != layer)
     later = set(calls[1:])
     for node in nodes:
-        if any(each is calls[0] or each in later for each in node.all_input_nodes):
+        if any(input_node is calls[0] or input_node in later for input_node in node.all_input_nodes):
             later.add(node)
     if calls[0] in later:
         raise ValueError(f"{layer} needs a layer that runs after it")
@@ -290,24 +291,24 @@ def _parts(model: nn.Module, layer: str, layers: Collection[str]) -> tuple[fx.Gr
     start, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in nodes:
         if node not in later and node.op != "output":
-            copies[node] = start.node_copy(node, lambda each: copies[each])
+            copies[node] = start.node_copy(node, lambda input_node: copies[input_node])
     start.output(tuple(copies[node] for node in crossing))
     start.eliminate_dead_code(_has_effects)
     first = _fused(fx.GraphModule(traced, start))
     rest, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-    for place, node in enumerate(crossing):
-        copies[node] = rest.placeholder(f"kept_{place}")
+    for index, node in enumerate(crossing):
+        copies[node] = rest.placeholder(f"kept_{index}")
     for node in nodes:
         if node.op == "get_attr" and any(user in later for user in node.users):
-            copies[node] = rest.node_copy(node, lambda each: copies[each])
+            copies[node] = rest.node_copy(node, lambda input_node: copies[input_node])
     for node in nodes:
         if node in later:
-            copies[node] = rest.node_copy(node, lambda each: copies[each])
+            copies[node] = rest.node_copy(node, lambda input_node: copies[input_node])
     return first, fx.GraphModule(traced, rest)
 
 
 def _fused(module: fx.GraphModule) -> fx.GraphModule:
-    """Batch norms that follow a convolution, as part of it: a tenth of the time of what comes before a late layer."""
+    """Fold batch norms into the convolutions before them, which saves a tenth of the time up to a late layer."""
     modules = dict(module.named_modules())
     for node in list(module.graph.nodes):
         norm = modules.get(str(node.target))
@@ -330,5 +331,5 @@ IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, oper
 
 
 def _has_effects(node: fx.Node) -> bool:
-    """Whether a node must stay although nothing uses its result: it may work in place."""
+    """Whether a node must stay even if its result is not used, because it may work in place."""
     return node.op == "call_module" or node.is_impure() or node.target in IN_PLACE or str(node.target).endswith("_")

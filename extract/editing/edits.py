@@ -1,11 +1,11 @@
-"""Edits of a network's weights: what each one scales. They are planned in SQL, and checked before anything runs.
+"""Plan edits of a network's weights: SQL computes each edit's scales, which are checked before anything runs.
 
 planned = plan_edits(warehouse, plan, dissection_id, study.tried())  # writes nothing
 enter_edits(warehouse, planned)                                      # rows of edits, edit_layers and edit_scales
 edited = scaled_copy(network.model, planned[0])                      # a copy; the network is unchanged
 
-A row of `edits` names the rule, the view weight_scales says what it multiplies. What edits do to the predictions is
-measured by search.py; protocol.py decides which of them is believed.
+A row of `edits` names the rule; the view weight_scales computes its factors. search.py measures the edited networks;
+protocol.py chooses one edit and judges it.
 """
 
 from __future__ import annotations
@@ -39,23 +39,24 @@ from dissectdb.extract.study import StudyError
 
 @dataclass(frozen=True)
 class PlannedEdit:
-    """An edit with its scales. row: as in `edits`; edit_id is what the edit has, or will be entered with."""
+    """An edit with its scales. row: its row of `edits`, with the edit_id that it has or will have."""
 
     row: Row
     layers: tuple[EditedLayer, ...]
 
     @property
     def edit_id(self) -> int:
-        """As in `edits`."""
+        """Its id in `edits`."""
         return self.row["edit_id"]
 
     def change(self, device: torch.device) -> Change:
-        """The edit as a cut network takes it."""
+        """The edit as a Change for a Cut."""
         return {
-            each.layer: Scaling(
-                torch.from_numpy(each.scales).float().to(device), torch.from_numpy(each.bias_scales).float().to(device)
+            layer.layer: Scaling(
+                torch.from_numpy(layer.scales).float().to(device),
+                torch.from_numpy(layer.bias_scales).float().to(device),
             )
-            for each in self.layers
+            for layer in self.layers
         }
 
 
@@ -63,12 +64,12 @@ def scaled_copy(model: nn.Module, planned: PlannedEdit) -> nn.Module:
     """A copy of `model` with the weight rows and biases of the edit's layers multiplied; `model` is unchanged."""
     edited = deepcopy(model)
     with torch.no_grad():
-        for each in planned.layers:
-            module = edited.get_submodule(each.layer)
+        for layer in planned.layers:
+            module = edited.get_submodule(layer.layer)
             weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
-            weight.mul_(torch.from_numpy(each.scales).to(weight).view([-1, *[1] * (weight.ndim - 1)]))
+            weight.mul_(torch.from_numpy(layer.scales).to(weight).view([-1, *[1] * (weight.ndim - 1)]))
             if bias is not None:
-                bias.mul_(torch.from_numpy(each.bias_scales).to(bias))
+                bias.mul_(torch.from_numpy(layer.bias_scales).to(bias))
     return edited
 
 
@@ -96,50 +97,52 @@ def find_dissection(warehouse: Store, plan: NetworkPlan) -> int:
 def plan_edits(
     warehouse: Store, plan: NetworkPlan, dissection_id: int, asked: Sequence[study.Edit]
 ) -> list[PlannedEdit]:
-    """What each edit would do; writes nothing. The warehouse is open read-only and shows the dissection."""
-    known = dissected_layers(warehouse, plan, dissection_id)
-    layers = {each.name: edited_layers(warehouse, dissection_id, each, known) for each in asked}
+    """The edits with their ids and scales; writes nothing. The warehouse is open read-only and shows the dissection."""
+    layers_by_name = dissected_layers(warehouse, plan, dissection_id)
+    layers = {edit.name: edited_layers(warehouse, dissection_id, edit, layers_by_name) for edit in asked}
     refuse_without_weights(plan, asked, layers)
     first = warehouse.next_id("edits")
     rows = [
-        edit_row(warehouse, plan, dissection_id, each, layers[each.name], first + place)
-        for place, each in enumerate(asked)
+        edit_row(warehouse, plan, dissection_id, edit, layers[edit.name], first + index)
+        for index, edit in enumerate(asked)
     ]
     by_rule = scales_of_rules(warehouse, rows, {row["edit_id"]: layers[row["name"]] for row in rows})
     dissection = plan.dissections()[-1][1]
     planned = []
-    for row, each in zip(rows, asked, strict=True):
-        mine = layers[each.name]
-        scales = scales_of_query(warehouse, each, mine) if each.rule == "sql" else by_rule.get(row["edit_id"], {})
-        edited = tuple(check_scales(layer, each, scales.get(layer.name, [])) for layer in mine)
+    for row, edit in zip(rows, asked, strict=True):
+        layers_of_edit = layers[edit.name]
+        scales = (
+            scales_of_query(warehouse, edit, layers_of_edit) if edit.rule == "sql" else by_rule.get(row["edit_id"], {})
+        )
+        edited = tuple(check_scales(layer, edit, scales.get(layer.name, [])) for layer in layers_of_edit)
         planned.append(finish(row, dissection, edited))
     return with_ids(warehouse, planned)
 
 
 def finish(row: Row, parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdit:
-    """The planned edit with its fingerprint, which the scales are part of: a query may yield others later."""
+    """The planned edit with its fingerprint. It includes the scales, because a query may yield different ones later."""
     asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
                                   "control", "draw")]  # fmt: skip
-    scales = [(each.mark or each.layer, fingerprints.of_array(each.scales), fingerprints.of_array(each.bias_scales))
-              for each in layers]  # fmt: skip
+    scales = [(layer.mark or layer.layer, fingerprints.of_array(layer.scales), fingerprints.of_array(layer.bias_scales))
+              for layer in layers]  # fmt: skip
     return PlannedEdit(row | {"fingerprint": fingerprints.of_values(parent, asked, scales)}, layers)
 
 
 def with_ids(warehouse: Store, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
-    """The different edits, each with its id in the warehouse, or with the next free id."""
-    known, free, found = _known(warehouse), warehouse.next_id("edits"), {}
-    for each in planned:
-        fingerprint = each.row["fingerprint"]
-        if fingerprint in found:
+    """The edits without repeats, each with its id in the warehouse or the next free id."""
+    stored_ids, free, by_fingerprint = _known(warehouse), warehouse.next_id("edits"), {}
+    for edit in planned:
+        fingerprint = edit.row["fingerprint"]
+        if fingerprint in by_fingerprint:
             continue
-        if (edit_id := known.get(fingerprint)) is None:
+        if (edit_id := stored_ids.get(fingerprint)) is None:
             edit_id, free = free, free + 1
-        found[fingerprint] = replace(each, row=each.row | {"edit_id": edit_id})
-    return list(found.values())
+        by_fingerprint[fingerprint] = replace(edit, row=edit.row | {"edit_id": edit_id})
+    return list(by_fingerprint.values())
 
 
 def _known(warehouse: Store) -> dict[str, int]:
-    """The edits that are there, by fingerprint."""
+    """Fingerprint → edit_id of the edits in the warehouse."""
     return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
 
@@ -151,7 +154,7 @@ def edit_row(
     layers: Sequence[KnownLayer],
     edit_id: int,
 ) -> Row:
-    """A row of `edits`, but for its fingerprint; keys that the rule does not read are NULL."""
+    """A row of `edits` without its fingerprint. Keys that the rule does not read are NULL."""
     reads = study.READS[asked.rule]
     down = asked.factor if asked.factor_down is None else asked.factor_down
     return {
@@ -179,16 +182,16 @@ def edit_row(
 
 
 def enter_edits(warehouse: Store, planned: Sequence[PlannedEdit]) -> None:
-    """Those that are not there yet, with their layers and scales, in one transaction."""
-    known = _known(warehouse)
-    new = [each for each in planned if each.row["fingerprint"] not in known]
+    """Write the edits that are new, with their layers and scales, in one transaction."""
+    stored_ids = _known(warehouse)
+    new = [edit for edit in planned if edit.row["fingerprint"] not in stored_ids]
     if not new:
         return
-    scales = [(each.edit_id, layer) for each in new for layer in each.layers]
+    scales = [(edit.edit_id, layer) for edit in new for layer in edit.layers]
     neurons = [layer.first_neuron + np.arange(len(layer.scales), dtype=np.int32) for _, layer in scales]
     warehouse.write(
         {
-            "edits": _edits_table([each.row for each in new]),
+            "edits": _edits_table([edit.row for edit in new]),
             "edit_layers": edit_layers_table([(edit_id, layer.layer_id) for edit_id, layer in scales]),
             "edit_scales": pa.table(
                 {

@@ -1,7 +1,7 @@
-"""How sure is what an edit changed: paired bootstrap intervals.
+"""Paired bootstrap intervals of what an edit changed.
 
 low, high = bootstrap(differences, 2000, seed)     # (edit, image) → (edit,) each
-unit = intervals(warehouse, split_id, protocol)    # rows of edit_intervals that are not there yet
+unit = intervals(warehouse, split_id, protocol)    # missing rows of edit_intervals
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ AT_ONCE = 250  # resamples
 
 
 def bootstrap(differences: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile 95 % interval (edit,) each of the mean over images of `differences` (edit, image).
+    """Ends (edit,) of the 95 % percentile interval of the mean over images of `differences` (edit, image).
 
-    Images are drawn with replacement, `count` times, the same images for all edits (Efron 1979). Each image brings both
-    its predictions, so that what they have in common cancels.
+    Images are drawn with replacement, `count` times, the same images for all edits (Efron 1979). The differences are
+    paired: both predictions of an image are drawn together.
     """
     random = np.random.default_rng(seed)
     images = differences.shape[1]
     means = np.empty((len(differences), count))
     for first in range(0, count, AT_ONCE):
-        some = min(AT_ONCE, count - first)
-        drawn = random.integers(images, size=(some, images))
-        weights = np.stack([np.bincount(each, minlength=images) for each in drawn], axis=1)  # (image, resample)
-        means[:, first : first + some] = differences.astype(np.float32) @ weights.astype(np.float32) / images
+        resamples = min(AT_ONCE, count - first)
+        drawn = random.integers(images, size=(resamples, images))
+        weights = np.stack([np.bincount(draw, minlength=images) for draw in drawn], axis=1)  # (image, resample)
+        means[:, first : first + resamples] = differences.astype(np.float32) @ weights.astype(np.float32) / images
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=1)
     return low, high
 
 
 def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, object]:
-    """A unit with the intervals of edits, controls aside, that were measured over a split and have none; or empty."""
+    """A unit with the missing intervals of edits that were measured over a split; empty if none. Not of controls."""
     rows = warehouse.rows(
         """
         select edits.edit_id, after.image_id,
@@ -61,7 +61,7 @@ def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, 
         return {}
     parts = rows.partition_by("edit_id", maintain_order=True)
     low, high = bootstrap(np.stack([part["accuracy"].to_numpy() for part in parts]), protocol.bootstraps, protocol.seed)
-    known = np.array([part["loss"].null_count() == 0 for part in parts])
+    has_losses = np.array([part["loss"].null_count() == 0 for part in parts])
     losses = np.stack([part["loss"].fill_null(0).to_numpy() for part in parts])
     loss_low, loss_high = bootstrap(losses, protocol.bootstraps, protocol.seed)
     return {
@@ -71,8 +71,8 @@ def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, 
                 "split_id": np.full(len(parts), split_id, np.int32),
                 "low": low,
                 "high": high,
-                "loss_low": pa.array(loss_low, mask=~known),
-                "loss_high": pa.array(loss_high, mask=~known),
+                "loss_low": pa.array(loss_low, mask=~has_losses),
+                "loss_high": pa.array(loss_high, mask=~has_losses),
                 "bootstraps": np.full(len(parts), protocol.bootstraps, np.int32),
                 "seed": np.full(len(parts), protocol.seed, np.int32),
             }

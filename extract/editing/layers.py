@@ -1,4 +1,4 @@
-"""The layers that can be edited: dissected ones whose module has a weight row for each unit."""
+"""The layers that can be edited: dissected layers whose module has a weight row for each unit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dissectdb.extract.study import StudyError, written
 
 @dataclass(frozen=True)
 class KnownLayer:
-    """A dissected layer as the warehouse has it; its neurons are first_neuron, first_neuron + 1, …
+    """A dissected layer in the warehouse. Its neurons are first_neuron, first_neuron + 1, …
 
-    layer: the path of its module. name: its name in views. mark: its part of fingerprints: for the first layer that was
-    recorded of a module its path, for later ones the path and how they are read. Unlike the name, it never changes.
+    layer: the path of its module. name: its name in views. mark: its name in fingerprints, which never changes: the
+    module's path for the first layer recorded of a module; for later ones the path and how it is read.
     """
 
     layer: str
@@ -35,7 +35,7 @@ class KnownLayer:
 
 @dataclass(frozen=True)
 class EditedLayer:
-    """A layer that an edit scales: what each unit's weight row and bias is multiplied by, float64 (unit,).
+    """A layer that an edit scales. scales, bias_scales: the factors of weight rows and biases, float64 (unit,).
 
     layer, name, mark: as in KnownLayer.
     """
@@ -50,7 +50,7 @@ class EditedLayer:
 
 
 def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) -> dict[str, KnownLayer]:
-    """The layers of a dissection by the study's names; the warehouse may hold more than the study names."""
+    """The layers of a dissection that the study names, by the study's names."""
     rows = warehouse.rows(
         """
         with
@@ -73,22 +73,22 @@ def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) ->
     return {name: by_id[layer_id] for name, layer_id in ids.items() if layer_id in by_id}
 
 
-def find_layer(name: str, known: Mapping[str, KnownLayer]) -> KnownLayer | None:
-    """The known layer that a study means: conv1, or conv1 (max), which it may write where it reads conv1 once too."""
-    if name in known:
-        return known[name]
-    return next((each for each in known.values() if name.startswith(written(each.layer, "")[:-1])), None)
+def find_layer(name: str, layers_by_name: Mapping[str, KnownLayer]) -> KnownLayer | None:
+    """The layer that a study means by a name: conv1 or conv1 (max); the long form is always allowed."""
+    if name in layers_by_name:
+        return layers_by_name[name]
+    return next((layer for layer in layers_by_name.values() if name.startswith(written(layer.layer, "")[:-1])), None)
 
 
 def edited_layers(
-    warehouse: Store, dissection_id: int, asked: study.Edit, known: Mapping[str, KnownLayer]
+    warehouse: Store, dissection_id: int, asked: study.Edit, layers_by_name: Mapping[str, KnownLayer]
 ) -> list[KnownLayer]:
-    """The layers of an edit. Raises StudyError for one that the warehouse does not have, and for a module twice."""
+    """The layers of an edit. Raises StudyError if the warehouse lacks one, or if two are the same module."""
     if not asked.layer_names:
-        return [choose_layer(warehouse, dissection_id, asked.name, known)]
+        return [choose_layer(warehouse, dissection_id, asked.name, layers_by_name)]
     layers: list[KnownLayer] = []
     for name in asked.layer_names:
-        if (layer := find_layer(name, known)) is None:
+        if (layer := find_layer(name, layers_by_name)) is None:
             raise StudyError(f"edit {asked.name}: {name} is not extracted and built; run: dissectdb extract STUDY")
         layers.append(layer)
     modules = [layer.layer for layer in layers]
@@ -100,29 +100,31 @@ def edited_layers(
 def refuse_without_weights(
     plan: NetworkPlan, asked: Sequence[study.Edit], layers: Mapping[str, Sequence[KnownLayer]]
 ) -> None:
-    """Raises StudyError for an edit of a layer that has no weights a unit."""
-    bare = {
+    """Raises StudyError for an edit of a layer that does not have a weight row for each unit."""
+    bare_layers = {
         layer
-        for layer in {layer for each in layers.values() for layer in each}
+        for layer in {layer for layers_of_edit in layers.values() for layer in layers_of_edit}
         if not has_weight_rows(plan.network.model.get_submodule(layer.layer), layer.neurons)
     }
-    for each in asked:
-        names = {plan.network.model.get_submodule(layer.layer): layer.layer for layer in layers[each.name]}
-        if twice := [layer.layer for layer in layers[each.name] if layer.layer not in names.values()]:
+    for edit in asked:
+        names = {plan.network.model.get_submodule(layer.layer): layer.layer for layer in layers[edit.name]}
+        if twice := [layer.layer for layer in layers[edit.name] if layer.layer not in names.values()]:
             same = names[plan.network.model.get_submodule(twice[0])]
-            raise StudyError(f"edit {each.name}: {twice[0]} and {same} are one module; its weights are scaled once")
-        if found := [layer.layer for layer in layers[each.name] if layer in bare]:
+            raise StudyError(f"edit {edit.name}: {twice[0]} and {same} are one module; its weights are scaled once")
+        if without_weights := [layer.layer for layer in layers[edit.name] if layer in bare_layers]:
             raise StudyError(
-                f"edit {each.name}: {found[0]} has no weights to scale, a row a unit; choose another layer"
+                f"edit {edit.name}: {without_weights[0]} has no weights to scale, a row per unit; choose another layer"
             )
 
 
-def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping[str, KnownLayer]) -> KnownLayer:
-    """The first of layer_choices that is known."""
+def choose_layer(
+    warehouse: Store, dissection_id: int, edit: str, layers_by_name: Mapping[str, KnownLayer]
+) -> KnownLayer:
+    """The best layer of the view layer_choices among the known ones. Raises StudyError if there is none."""
     rows = warehouse.rows(
         "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
     )
-    by_id = {each.layer_id: each for each in known.values()}
+    by_id = {layer.layer_id: layer for layer in layers_by_name.values()}
     choices = [by_id[layer_id] for layer_id in rows["layer_id"] if layer_id in by_id]
     if not choices:
         raise StudyError(f"edit {edit}: no recorded layer has weights; add one to network.layers")
@@ -130,7 +132,7 @@ def choose_layer(warehouse: Store, dissection_id: int, edit: str, known: Mapping
 
 
 def has_weight_rows(module: nn.Module, units: int) -> bool:
-    """Whether the module has a weight row for each unit; a weight computed from other tensors does not count."""
+    """Whether the module has a weight row for each unit. A weight computed from other tensors is not one."""
     return (
         "weight" in dict(module.named_parameters(recurse=False)) and hooks.weight_norms(module, units)[0][0] is not None
     )

@@ -1,13 +1,13 @@
-"""How an edit is chosen and judged: searched on validation, opened on test once, beside its controls.
+"""Choose an edit on the validation split, then judge it once on the test split, beside its controls.
 
 chosen, checkpoint = run(warehouse, plan, planned, folder, watch)
 
-1. Every edit is measured on validation, and the best of them chosen (the view edit_rankings).
-2. Its controls are measured on validation.
-3. The test split is opened for it and them; the opening is recorded.
-4. Its network is saved beside the warehouse and entered as one more row of `networks`.
+1. Every edit is measured on validation, and the best one is chosen (the view edit_rankings).
+2. The controls of the chosen edit are measured on validation.
+3. The test split is opened for the chosen edit and its controls, and the opening is recorded.
+4. The edited network is saved beside the warehouse and becomes a row of `networks`.
 
-What is done already is not repeated, so that a run that was stopped goes on where it was.
+Finished steps are not repeated, so a run that was stopped continues where it stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dissectdb.extract.study import StudyError
 from dissectdb.progress import Say, Watch, silent, unwatched
 
 SEARCHED, OPENED = "validation", "test"
-TOLERANCE = 1e-3  # of the largest logit, for two ways to the same
+TOLERANCE = 1e-3  # of the largest logit, between two computations of the same network
 
 
 def run(
@@ -48,22 +48,22 @@ def run(
 ) -> tuple[PlannedEdit, Path]:
     """Choose one of the planned edits and judge it; returns it and the checkpoint of its network. Raises StudyError."""
     search = Search(plan, say)
-    searched, _ = search.blocks(warehouse, SEARCHED)
-    opened, _ = search.blocks(warehouse, OPENED)
+    validation_id, _ = search.blocks(warehouse, SEARCHED)
+    test_id, _ = search.blocks(warehouse, OPENED)
     refuse_unlike_scaled_weights(search, planned)
     enter_edits(warehouse, planned)
     with watch(f"measuring {len(planned)} edits on {SEARCHED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, planned, SEARCHED, progress))
-    chosen = choose(warehouse, planned, searched)
-    others = controls.plan_controls(warehouse, plan, chosen, plan.study.protocol)
-    enter_edits(warehouse, others)
-    with watch(f"measuring {len(others)} controls on {SEARCHED}", unit="predictions") as progress:
-        warehouse.load(search.run(warehouse, others, SEARCHED, progress))
-    enter_once(warehouse, "split_openings", chosen.edit_id, opened, opened_at=catalog.now())
+    chosen = choose(warehouse, planned, validation_id)
+    control_edits = controls.plan_controls(warehouse, plan, chosen, plan.study.protocol)
+    enter_edits(warehouse, control_edits)
+    with watch(f"measuring {len(control_edits)} controls on {SEARCHED}", unit="predictions") as progress:
+        warehouse.load(search.run(warehouse, control_edits, SEARCHED, progress))
+    enter_once(warehouse, "split_openings", chosen.edit_id, test_id, opened_at=catalog.now())
     with watch(f"measuring the chosen edit and its controls on {OPENED}", unit="predictions") as progress:
-        warehouse.load(search.run(warehouse, [chosen, *others], OPENED, progress))
+        warehouse.load(search.run(warehouse, [chosen, *control_edits], OPENED, progress))
     build(warehouse)
-    for split, split_id in ((SEARCHED, searched), (OPENED, opened)):
+    for split, split_id in ((SEARCHED, validation_id), (OPENED, test_id)):
         if unit := intervals(warehouse, split_id, plan.study.protocol):
             warehouse.write(unit)
         warehouse.load(causes(warehouse, search, chosen, split))
@@ -71,70 +71,70 @@ def run(
 
 
 def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit]) -> None:
-    """Raises StudyError for a layer whose output does not change with its weights as a linear layer's does.
+    """Raises StudyError if an edited layer's output is not linear in its weights.
 
-    One edit of each choice of layers is compared with a copy of the network whose weights are scaled, on noise.
+    For each combination of layers, one edit is compared on noise with a copy of the network whose weights are scaled.
     """
-    plan, tried = search.plan, {}
-    for each in planned:
-        tried[each.row["layer"]] = each
+    plan, edit_by_layers = search.plan, {}
+    for edit in planned:
+        edit_by_layers[edit.row["layer"]] = edit
     images = torch.rand(2, *plan.network.recipe.shape, generator=torch.Generator().manual_seed(1))
     images = images.to(plan.device).contiguous(memory_format=torch.channels_last)
-    for layer, each in tried.items():
+    for layer, edit in edit_by_layers.items():
         with torch.no_grad():
-            expected = plan.network.answer.run(scaled_copy(search.model, each), images)
-            cut = search.cut(search.first_layer(each))
-            found = cut.after(cut.before(images), each.change(plan.device))
-        finite = expected.isfinite()  # scales that are too large have an error of their own
-        if finite.any() and (found - expected)[finite].abs().max() > TOLERANCE * expected[finite].abs().max():
+            expected = plan.network.answer.run(scaled_copy(search.model, edit), images)
+            cut = search.cut(search.first_layer(edit))
+            logits = cut.after(cut.before(images), edit.change(plan.device))
+        finite = expected.isfinite()  # another check refuses scales that are too large
+        if finite.any() and (logits - expected)[finite].abs().max() > TOLERANCE * expected[finite].abs().max():
             raise StudyError(
-                f"edit {each.row['name']}: the output of {layer} is not linear in its weights, which an edit needs; "
+                f"edit {edit.row['name']}: the output of {layer} is not linear in its weights, which an edit needs; "
                 "name a layer that is (a convolution, a linear layer, a plain norm)"
             )
 
 
 def describe(plan: NetworkPlan, planned: Sequence[PlannedEdit], folder: Path) -> list[dict[str, object]]:
-    """What each edit would do, a row each, and where its network would be saved if it were chosen."""
+    """One row per edit: what it would scale, and where its network would be saved if it were chosen."""
     rows = []
-    for each in planned:
-        scales = np.concatenate([layer.scales for layer in each.layers])
+    for edit in planned:
+        scales = np.concatenate([layer.scales for layer in edit.layers])
         rows.append(
             {
-                "edit": each.row["name"],
-                "layer": ", ".join(layer.name for layer in each.layers),
-                "rule": each.row["rule"],
+                "edit": edit.row["name"],
+                "layer": ", ".join(layer.name for layer in edit.layers),
+                "rule": edit.row["rule"],
                 "neurons_up": int((scales > 1).sum()),
                 "neurons_down": int((scales < 1).sum()),
                 "neurons_kept": int((scales == 1).sum()),
-                "checkpoint": str(checkpoint_path(folder, plan, each)),
+                "checkpoint": str(checkpoint_path(folder, plan, edit)),
             }
         )
     return rows
 
 
 def build(warehouse: Store) -> None:
-    """Bring the counts of the edits' outcomes up to date."""
+    """Rebuild the view edit_outcomes if it is stale."""
     list(warehouse.build(select=["edit_outcomes"]))
 
 
 def choose(warehouse: Store, planned: Sequence[PlannedEdit], split_id: int) -> PlannedEdit:
-    """The best of the planned edits on a split, entered as the choice among all that were tried there."""
+    """The best of the planned edits on a split. Records the choice and how many edits were tried."""
     build(warehouse)
     rows = warehouse.rows(
         "select edit_id, edits_tried from edit_rankings where split_id = $split order by rank", {"split": split_id}
     )
-    by_id = {each.edit_id: each for each in planned}
+    by_id = {edit.edit_id: edit for edit in planned}
     edit_id, tried = next((edit_id, tried) for edit_id, tried in rows.iter_rows() if edit_id in by_id)
     enter_once(warehouse, "edit_choices", edit_id, split_id, edits_tried=tried, chosen_at=catalog.now())
     return by_id[edit_id]
 
 
 def enter_once(warehouse: Store, table: str, edit_id: int, split_id: int, **values: object) -> None:
-    """A row about an edit and a split, if there is none."""
-    known = warehouse.rows(
+    """Write a row about an edit and a split unless the table has one."""
+    stored = warehouse.rows(
         f"select 1 from {table} where edit_id = $edit and split_id = $split", {"edit": edit_id, "split": split_id}
     )
-    if known.is_empty():
+    if stored.is_empty():
         warehouse.write({table: [{"edit_id": edit_id, "split_id": split_id, **values}]})
 
 
@@ -161,7 +161,7 @@ def save_network(warehouse: Store, search: Search, planned: PlannedEdit, folder:
     name = f"{plan.network.name}+{planned.row['name']}"
     edited = networks.describe(model, settings, plan.network.recipe, str(checkpoint), name, code=plan.network.code)
     edited = networks.with_answer(edited, plan.network.answer)
-    # Two edits may come to the same weights and are still two edits with a result each.
+    # Two edits may give the same weights. They stay two edits, each with its own results.
     edited = replace(edited, fingerprint=catalog.edited_fingerprint(edited.fingerprint, planned.row["fingerprint"]))
     network_id = warehouse.find("networks", edited.fingerprint)
     if network_id is None:

@@ -1,4 +1,4 @@
-"""What an edit multiplies each unit by, from its rule in SQL or from the user's query, and whether it is usable."""
+"""Compute the factor of each unit in an edit, by its rule in SQL or by the user's query, and check it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dissectdb.extract.study import StudyError
 
 
 class UnitScale(NamedTuple):
-    """What the weight row and the bias of a unit are multiplied by, as a rule or a query yields it."""
+    """The factors of a unit's weight row and bias, as a rule or a query yields them."""
 
     unit: int
     scale: float
@@ -28,24 +28,24 @@ def scales_of_rules(
     warehouse: Store,
     rows: Sequence[Row],
     layers: Mapping[int, Sequence[KnownLayer]],
-    others: Mapping[str, object] | None = None,
+    more_rows: Mapping[str, object] | None = None,
 ) -> dict[int, dict[str, list[UnitScale]]]:
-    """The scales of edit_id → layer, as weight_scales has them for edits that are not there yet.
+    """edit_id → layer → scales: what the view weight_scales yields for edits that are not in the warehouse yet.
 
-    others: more rows that it should find, by table.
+    more_rows: table → rows that the view should see.
     """
     rows = [dict(row) for row in rows if row["rule"] != "sql"]
     if not rows:
         return {}
     pairs = [(row["edit_id"], layer.layer_id) for row in rows for layer in layers[row["edit_id"]]]
-    unit = {"edits": rows, "edit_layers": edit_layers_table(pairs), **(others or {})}
-    found = warehouse.preview(
+    unit = {"edits": rows, "edit_layers": edit_layers_table(pairs), **(more_rows or {})}
+    scale_rows = warehouse.preview(
         unit,
         "select edit_id, layer, unit, scale, bias_scale from weight_scales where edit_id >= $first order by all",
         {"first": min(row["edit_id"] for row in rows)},
     )
     scales: dict[int, dict[str, list[UnitScale]]] = {}
-    for (edit_id, layer), group in found.group_by("edit_id", "layer", maintain_order=True):
+    for (edit_id, layer), group in scale_rows.group_by("edit_id", "layer", maintain_order=True):
         scales.setdefault(edit_id, {})[layer] = _unit_scales(group)
     return scales
 
@@ -55,13 +55,13 @@ def _unit_scales(frame: pl.DataFrame) -> list[UnitScale]:
 
 
 def scales_of_query(warehouse: Store, asked: study.Edit, layers: Sequence[KnownLayer]) -> dict[str, list[UnitScale]]:
-    """The scales of each layer as the user's query yields them. Raises StudyError for other columns."""
+    """The scales of each layer from the user's query. Raises StudyError for wrong columns, layers or types."""
     assert asked.sql is not None, "the study has refused an edit without it"
     edit = f"edit {asked.name}: its sql"
     names = [layer.name for layer in layers]
     try:
         frame = warehouse.ask(asked.sql)
-    except ValueError as error:  # the warehouse's word on a query that it refuses
+    except ValueError as error:  # the warehouse refuses the query
         raise StudyError(f"{edit}: {error}") from error
     if missing := {"layer", "unit", "scale"} - set(frame.columns):
         raise StudyError(f"{edit} yields no column {', '.join(sorted(missing))}; it must yield layer, unit, scale")

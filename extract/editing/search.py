@@ -1,12 +1,12 @@
-"""Many edits measured over a split: the network runs once up to the edited layer, then only what follows, per edit.
+"""Measure many edits over a split: the network runs up to the edited layer once, and only the rest once per edit.
 
 search = Search(plan)
 warehouse.load(search.run(warehouse, planned, "validation", progress))   # edit_predictions, block by block
 for block, logits in search.logits(warehouse, planned[0], "test"): ...   # (image, class), of one edit
 
-Edits of the same first layer share one pass over the images. What was kept of a split stays in memory within a
-budget, so that the network need not run again for a second question about the same split. A block is committed with
-its ledger entry, so that a run that was stopped goes on with the first missing block.
+Edits with the same first layer share one pass over the images. The layer's outputs stay in memory within a budget, so
+that a second measurement over the same split need not run the first part again. A block is committed together with its
+ledger entry, so a run that was stopped continues with the first missing block.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
 from dissectdb.progress import Progress, Say, silent, unshown
 
-BUDGET = 1_500_000_000  # bytes that are kept between questions
-AT_ONCE = 1024  # images whose layers are in memory at a time, at most; fewer where layers are large
-BATCH_BYTES = 300_000_000
+BUDGET = 1_500_000_000  # bytes of layers' outputs that stay in memory
+AT_ONCE = 1024  # most images in a piece
+BATCH_BYTES = 300_000_000  # most bytes of a piece; pieces of large layers have fewer images
 
 
 class Search:
-    """The network of a plan, cut where edits need it, and what was kept of splits."""
+    """The network of a plan, cut where edits need it, with the layers' outputs that are kept in memory."""
 
     def __init__(self, plan: NetworkPlan, say: Say = silent) -> None:
         self.plan, self.say = plan, say
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
-        # Channels last is how a CPU's convolutions run best: a third faster.
+        # On a CPU, convolutions run a third faster channels last.
         self.model = plan.network.model.to(memory_format=torch.channels_last)
 
     def cut(self, layer: str) -> Cut:
-        """The network cut at a layer, or at the first of what it runs after it."""
+        """The network cut at a layer; layers that run after it may be changed too."""
         if layer not in self.cuts:
             names = [tap.layer for tap in self.plan.taps]
             taps = self.plan.taps[names.index(layer) :]
@@ -61,7 +61,7 @@ class Search:
     def first_layer(self, planned: PlannedEdit) -> str:
         """Of the layers of an edit, the one that the network runs first."""
         order = [tap.layer for tap in self.plan.taps]
-        return min((each.layer for each in planned.layers), key=order.index)
+        return min((layer.layer for layer in planned.layers), key=order.index)
 
     def run(
         self,
@@ -70,7 +70,7 @@ class Search:
         split: str,
         progress: Progress = unshown,
     ) -> Iterator[Unit]:
-        """Yield, as units, the blocks of predictions that are missing; progress counts images times edits."""
+        """Yield the missing blocks of predictions as units. progress: called with (done, total) images × edits."""
         split_id, blocks = self.blocks(warehouse, split)
         work = [
             (block, layer, missing)
@@ -80,7 +80,7 @@ class Search:
         total, done = sum(len(block.images) * len(missing) for block, _, missing in work), 0
         for block, layer, missing in work:
             started = time.perf_counter()
-            changes = [each.change(self.plan.device) for each in missing]
+            changes = [edit.change(self.plan.device) for edit in missing]
             parts = []
             for kept in self.pieces(layer, split_id, block):
                 with torch.no_grad():
@@ -88,7 +88,7 @@ class Search:
                 progress(done + sum(part.shape[1] for part in parts) * len(missing), total)
             done += len(block.images) * len(missing)
             logits = torch.cat(parts, dim=1)
-            edit_ids = [each.edit_id for each in missing]
+            edit_ids = [edit.edit_id for edit in missing]
             entry = {
                 "split_id": split_id, "block": block.number, "images": len(block.images),
                 "seconds": time.perf_counter() - started, "finished_at": catalog.now(),
@@ -99,15 +99,15 @@ class Search:
             ]
 
     def by_layer(self, planned: Sequence[PlannedEdit]) -> dict[str, list[PlannedEdit]]:
-        """The edits by the layer that the network is cut at for them, in running order."""
+        """Layer → the edits for which the network is cut there, in running order."""
         order = [tap.layer for tap in self.plan.taps]
         groups: dict[str, list[PlannedEdit]] = {}
-        for each in planned:
-            groups.setdefault(self.first_layer(each), []).append(each)
+        for edit in planned:
+            groups.setdefault(self.first_layer(edit), []).append(edit)
         return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
 
     def blocks(self, warehouse: Store, split: str) -> tuple[int, list[Block]]:
-        """The id of a split and its sound images in blocks. Raises StudyError where there are none."""
+        """The id of a split and its sound images in blocks. Raises StudyError if there are none."""
         dataset_id = warehouse.find("datasets", self.plan.probing_set.fingerprint)
         split_id = None if dataset_id is None else ledger.split_ids(warehouse, dataset_id).get(split)
         if split_id is None or not (images := ledger.sound_images(warehouse, split_id)):
@@ -120,26 +120,26 @@ class Search:
         """The blocks that are not done, each with the edits that lack it."""
         rows = warehouse.rows("select edit_id, block from edit_blocks where split_id = $split", {"split": split_id})
         done = set(rows.iter_rows())
-        found = [(block, [each for each in planned if (each.edit_id, block.number) not in done]) for block in blocks]
-        return [(block, edits) for block, edits in found if edits]
+        lacking = [(block, [edit for edit in planned if (edit.edit_id, block.number) not in done]) for block in blocks]
+        return [(block, edits) for block, edits in lacking if edits]
 
     def pieces(self, layer: str, split_id: int, block: Block) -> Iterator[Kept]:
-        """What was kept of a block at a layer, a few images at a time; computed where it is not in memory."""
-        place = 0
-        found = []
-        while (split_id, block.number, layer, place) in self.kept:
-            found.append(self.kept[split_id, block.number, layer, place])
-            place += 1
-        if sum(len(each[0]) for each in found) == len(block.images):
-            yield from found
+        """Yield a layer's outputs for a block in pieces, from memory or computed."""
+        index = 0
+        pieces_in_memory = []
+        while (split_id, block.number, layer, index) in self.kept:
+            pieces_in_memory.append(self.kept[split_id, block.number, layer, index])
+            index += 1
+        if sum(len(piece[0]) for piece in pieces_in_memory) == len(block.images):
+            yield from pieces_in_memory
             return
-        for place, kept in enumerate(self.compute(layer, block)):
+        for index, kept in enumerate(self.compute(layer, block)):
             if self.size() + _bytes(kept) <= BUDGET:
-                self.kept[split_id, block.number, layer, place] = kept
+                self.kept[split_id, block.number, layer, index] = kept
             yield kept
 
     def size(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of the layers' outputs in memory."""
         return sum(map(_bytes, self.kept.values()))
 
     def compute(self, layer: str, block: Block) -> Iterator[Kept]:
@@ -149,31 +149,31 @@ class Search:
         made = batches.in_batches(pixels, [images], plan.device)
         results: dict[int, Kept] = {}
 
-        def work(found: Cut, pixels: Pixels, place: int) -> None:
-            seen = plan.network.recipe.apply(pixels, plan.device).contiguous(memory_format=torch.channels_last)
+        def work(cut_network: Cut, pixels: Pixels, first: int) -> None:
+            prepared = plan.network.recipe.apply(pixels, plan.device).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                results[place] = found.before(seen)
+                results[first] = cut_network.before(prepared)
 
-        collected, place = [], 0
+        collected, first = [], 0
         for done in streams.run(work, made, images, self.replicas(layer)):
-            collected.append(results.pop(place))
-            place = done
-            several = [*collected, collected[-1]]  # one more would come
-            count = sum(len(kept[0]) for kept in several)
-            if done == images or count > AT_ONCE or sum(map(_bytes, several)) > BATCH_BYTES:
-                yield tuple(torch.cat(each) for each in zip(*collected, strict=True))
+            collected.append(results.pop(first))
+            first = done
+            with_one_more = [*collected, collected[-1]]  # the piece as it would be with one more batch
+            count = sum(len(kept[0]) for kept in with_one_more)
+            if done == images or count > AT_ONCE or sum(map(_bytes, with_one_more)) > BATCH_BYTES:
+                yield tuple(torch.cat(tensors) for tensors in zip(*collected, strict=True))
                 collected = []
 
     def replicas(self, layer: str) -> list[Cut]:
-        """The network cut at a layer, once for each batch that is computed at a time."""
-        found, shape = self.cut(layer), self.plan.network.recipe.shape
-        if found.start is None:  # it runs whole, hooks and all
-            return [found]
-        others = streams.replicas(found.start, lambda start, images: start(images)[0], shape, self.plan.device)
-        return [found, *(replace(found, start=start) for start in others)]
+        """The network cut at a layer, one copy for each batch that is computed at a time."""
+        cut_network, shape = self.cut(layer), self.plan.network.recipe.shape
+        if cut_network.start is None:  # not cut, and its hooks are on the one model
+            return [cut_network]
+        starts = streams.replicas(cut_network.start, lambda start, images: start(images)[0], shape, self.plan.device)
+        return [cut_network, *(replace(cut_network, start=start) for start in starts)]
 
     def logits(self, warehouse: Store, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
-        """The blocks of a split with the edited network's logits (image, class)."""
+        """Yield each block of a split with the edited network's logits (image, class)."""
         split_id, blocks = self.blocks(warehouse, split)
         layer, change = self.first_layer(planned), planned.change(self.plan.device)
         for block in blocks:
@@ -183,7 +183,7 @@ class Search:
             yield block, torch.cat(parts)
 
     def predictions(self, block: Block, edit_ids: Sequence[int], logits: Tensor) -> pa.Table:
-        """Rows of edit_predictions for logits (edit, image, class), an edit after the other."""
+        """Rows of edit_predictions for logits (edit, image, class), one edit after another."""
         if not torch.isfinite(logits).all():
             edit = edit_ids[int((~torch.isfinite(logits)).flatten(1).any(1).nonzero()[0])]
             raise StudyError(f"edit {edit}: the edited network yields NaN or infinity; its scales are too large")
@@ -197,4 +197,4 @@ class Search:
 
 
 def _bytes(kept: Kept) -> int:
-    return sum(each.nbytes for each in kept)
+    return sum(tensor.nbytes for tensor in kept)

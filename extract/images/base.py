@@ -18,9 +18,9 @@ from dissectdb.extract.images.scan_notes import Origin, Tally
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.threads import in_order
 
-VERSION = 1  # part of every fingerprint; raise it when the same bytes come to other pixels, splits or defects
+VERSION = 1  # part of every fingerprint; raise it if the same bytes give other pixels, splits or defects
 
-ALL = "all"  # the split of every image where all of them label the neurons
+ALL = "all"  # the only split, if all images label the neurons
 
 log = logging.getLogger("dissectdb")
 
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 class Image(NamedTuple):
-    """One row of the table images. The hash is of the pixels, or of the bytes where they are unreadable."""
+    """One row of the table images. sha256: of the pixels, or of the bytes if they are unreadable."""
 
     position: int
     path: str | None
@@ -43,7 +43,7 @@ class Image(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An image as its source has it, before it is compared with other images. pixels: None if it is unreadable."""
+    """An image as its source yields it, before it is compared with other images. pixels: None if unreadable."""
 
     path: str | None
     split: str
@@ -53,24 +53,24 @@ class Record(NamedTuple):
 
 
 class Source:
-    """A probing set. Each kind says where its records and pixels come from; the rest is here."""
+    """A probing set. A subclass for each kind reads records and pixels; everything else is here."""
 
     classes: tuple[str, ...]
     name: str  # for messages
-    count: int | None = None  # images in all, where that is known before a scan
-    left_out: Mapping[tuple[str, str], int] = MappingProxyType({})  # (reason, detail) → files that are not its images
+    count: int | None = None  # all images, if known before a scan
+    left_out: Mapping[tuple[str, str], int] = MappingProxyType({})  # (reason, detail) → number of files left out
 
     def __init__(self, dataset: Dataset) -> None:
-        self.decoded = PixelFile()  # what a scan has decoded, so that reading need not
+        self.decoded = PixelFile()  # pixels that a scan has decoded, so that read() need not decode them again
         self.is_one_split = dataset.probing_split == ALL
         self.bits = dataset.bits
 
     def fingerprint(self) -> str:
-        """SHA-256 of every byte that is read and every setting that matters; decodes nothing."""
+        """SHA-256 of every byte that is read and every setting that matters. Decodes no image."""
         raise NotImplementedError
 
     def settings_hash(self, **settings: object) -> hashlib._Hash:
-        """The beginning of a fingerprint. A setting at its default is not in it, so that older datasets keep theirs."""
+        """The start of a fingerprint. Default settings are left out, so that older datasets keep their fingerprints."""
         settings |= {"split": ALL} if self.is_one_split else {}
         settings |= {"bits": self.bits} if self.bits != 16 else {}
         return hashlib.sha256(json.dumps({"version": VERSION, **settings}, sort_keys=True).encode() + b"\n")
@@ -80,14 +80,14 @@ class Source:
         raise NotImplementedError
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
-        """The pixels at ascending positions; stops short where there are no more. Raises Unreadable."""
+        """The pixels at ascending positions; ends early if there are no more images. Raises Unreadable."""
         raise NotImplementedError
 
     def scan(self) -> Iterator[Image]:
-        """Every image, in order, with what is wrong with it. Remembers a hash and an origin per image.
+        """Every image, in order, with its defect if it has one. Keeps a hash and an origin per image in memory.
 
-        A repeat has the very pixels of an earlier sound image, of whatever split or class. Where the classes of the two
-        differ, the first image keeps its own: nothing tells which of the two is right.
+        A repeat has exactly the pixels of an earlier sound image of any split or class. If their classes differ, the
+        first image keeps its class, because nothing tells which one is right.
         """
         firsts: dict[bytes, Origin] = {}
         readable, problem = 0, "there is none"
@@ -114,34 +114,34 @@ class Source:
         tally.tell(self.left_out, self.bits)
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
-        """Sentences on what was assumed. sound: images without a defect in each split."""
+        """Sentences on what was assumed, for the log. sound: images without a defect per split."""
         return []
 
     def read(self, positions: Sequence[int]) -> Iterator[Pixels]:
-        """The pixels of readable images at ascending positions, one at a time: uint8, (H, W) or (H, W, 3)."""
+        """Yield the pixels of readable images at ascending positions: uint8, (H, W) or (H, W, 3)."""
         wanted = [int(position) for position in positions]
         if wanted and (wanted[0] < 0 or any(after <= before for before, after in pairwise(wanted))):
             raise ValueError("positions must ascend, from 0 on")
         return self._read(wanted)
 
     def _read(self, wanted: list[int]) -> Iterator[Pixels]:
-        others = self.pixels([position for position in wanted if position not in self.decoded])
-        found = 0
+        decoded_now = self.pixels([position for position in wanted if position not in self.decoded])
+        count = 0
         try:
             for position in wanted:
-                pixels = self.decoded.read(position) if position in self.decoded else next(others, None)
+                pixels = self.decoded.read(position) if position in self.decoded else next(decoded_now, None)
                 if pixels is None:
                     break
                 yield pixels
-                found += 1
+                count += 1
         except Unreadable as problem:
-            raise StudyError(f"{self.name}: image {wanted[found]} is unreadable: {problem}") from None
-        if found < len(wanted):
-            raise StudyError(f"{self.name}: there is no image {wanted[found]}; has the dataset changed?")
+            raise StudyError(f"{self.name}: image {wanted[count]} is unreadable: {problem}") from None
+        if count < len(wanted):
+            raise StudyError(f"{self.name}: there is no image {wanted[count]}; has the dataset changed?")
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:
-    """Yield work(item) for each item, in order. Each thread takes `at_once` items at a time: one if they are large."""
+    """Yield work(item) for each item, in order, from threads. at_once: items per hand-over; 1 if they are large."""
     workers = min(8, os.cpu_count() or 1)
     items = iter(items)
     chunks = iter(lambda: list(islice(items, at_once)), [])

@@ -1,4 +1,4 @@
-"""The demo's faces, drawn when they are needed."""
+"""The demo's faces as a probing set. They are drawn when they are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEMO_BLOCK = 256  # faces drawn at a time
 
 
 class Demo(Source):
-    """Faces that are drawn when they are needed: any block of them, without the blocks before it."""
+    """Drawn faces. Any block can be drawn without the blocks before it."""
 
     name = "the demo's faces"
 
@@ -36,22 +36,27 @@ class Demo(Source):
 
     def fingerprint(self) -> str:
         digest = self.settings_hash(kind="demo", images=self.count, seed=self.seed)
-        for name in ("faces.py", "render.py", "relief.py", "strokes.py"):  # another way of drawing is another dataset
+        for name in (
+            "faces.py",
+            "render.py",
+            "relief.py",
+            "strokes.py",
+        ):  # a change in how faces are drawn makes another dataset
             digest.update(file_hash(Path(self.faces.__file__).with_name(name)))
         return digest.hexdigest()
 
     def records(self) -> Iterator[Record]:
         for start in range(0, self.count, DEMO_BLOCK):
             faces = self._block(start)
-            for place, (pixels, emotion) in enumerate(zip(faces.pixels, faces.emotions, strict=True), start):
-                yield Record(None, self._split(place), self.classes[emotion], inspect(pixels), pixels)
+            for position, (pixels, emotion) in enumerate(zip(faces.pixels, faces.emotions, strict=True), start):
+                yield Record(None, self._split(position), self.classes[emotion], inspect(pixels), pixels)
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         wanted = (position for position in positions if position < self.count)
-        for block, places in groupby(wanted, key=lambda position: position // DEMO_BLOCK):
+        for block, in_block in groupby(wanted, key=lambda position: position // DEMO_BLOCK):
             faces = self._block(block * DEMO_BLOCK)
-            for place in places:
-                yield faces.pixels[place - block * DEMO_BLOCK]
+            for block_position in in_block:
+                yield faces.pixels[block_position - block * DEMO_BLOCK]
 
     def _block(self, start: int) -> Faces:
         return self.faces.draw(min(DEMO_BLOCK, self.count - start), self.seed, start=start)

@@ -5,8 +5,8 @@
         emotion, pixels, usage = fields(line, columns)
         class_of(emotion), pixels_of(pixels), split_of(usage)  # "angry", uint8 (48, 48), "train"
 
-The header names emotion, pixels and Usage, in any order and among others. Every line is read by itself, so
-that what is broken in one (a quote left open, a line cut off) stays in it: such a line raises Unreadable.
+The header names emotion, pixels and Usage, in any order, and perhaps other columns. Each line is parsed by itself, so a
+broken line (an open quote, a missing end) does not affect the next one: it raises Unreadable.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  #
 COLUMNS = ("emotion", "pixels", "usage")
 SPLITS = {"training": "train", "publictest": "validation", "privatetest": "test"}  # by Usage
 SIDE = 48  # pixels
-LONGEST_LINE = 1 << 20  # bytes that are kept of a line; one of FER2013 has at most 9,300
+MAX_LINE = 1 << 20  # bytes that are kept of a line; FER2013's longest has 9,300
 
 
 def find_columns(path: Path) -> list[int]:
-    """Where emotion, pixels and Usage are in a line, from 0."""
+    """The indices of emotion, pixels and Usage in a line. Raises StudyError if the header lacks one."""
     with _reading(path) as file:
-        header = file.readline(LONGEST_LINE).decode("utf-8-sig", "replace")
+        header = file.readline(MAX_LINE).decode("utf-8-sig", "replace")
     names = [name.strip() for name in header.replace('"', "").split(",")]
     lower = [name.casefold() for name in names]
     if any(column not in lower for column in COLUMNS):
@@ -47,7 +47,7 @@ def find_columns(path: Path) -> list[int]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line below the header (which is line 1), but for empty ones."""
+    """Number and bytes of every non-empty line below the header, which is line 1."""
     with _reading(path) as file:
         _whole_line(file)
         number = 2
@@ -58,16 +58,16 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _whole_line(file: BinaryIO) -> bytes:
-    """The next line, to its end; of an endless one only the beginning is kept."""
-    line = part = file.readline(LONGEST_LINE)
+    """Read the next line to its end; return at most MAX_LINE bytes of it."""
+    line = part = file.readline(MAX_LINE)
     while part and not part.endswith(b"\n"):
-        part = file.readline(LONGEST_LINE)
+        part = file.readline(MAX_LINE)
     return line
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """The file, unpacked; what goes wrong with it is a StudyError."""
+    """The file, unpacked. Errors of reading it become StudyError."""
     try:
         with path.open("rb") as packed:
             is_gzip = packed.read(2) == b"\x1f\x8b"
@@ -83,7 +83,7 @@ def fields(line: bytes, columns: list[int]) -> list[str]:
     """emotion, pixels and Usage of a line, as text."""
     text = line.decode("utf-8", "replace")
     try:
-        row = next(csv.reader([text])) if '"' in text else text.split(",")  # the latter is 15 times quicker
+        row = next(csv.reader([text])) if '"' in text else text.split(",")  # split() is 15 times as fast
     except csv.Error as error:
         raise Unreadable(f"not a line of CSV: {error}") from None
     if len(row) <= max(columns):
@@ -108,7 +108,7 @@ def split_of(usage: str) -> str:
 
 def pixels_of(text: str) -> Pixels:
     """uint8 (48, 48) from 2,304 numbers with spaces between them."""
-    if text.encode().translate(None, b"0123456789 "):  # far quicker than a look at every number
+    if text.encode().translate(None, b"0123456789 "):  # far quicker than checking every number
         odd = next(number for number in text.split(" ") if number and not (number.isascii() and number.isdigit()))
         raise Unreadable(f"pixel {odd[:20]!r} is no whole number from 0 to 255")
     values = np.fromstring(text, np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)

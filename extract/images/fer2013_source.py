@@ -1,4 +1,4 @@
-"""The images of FER2013's CSV; dissectdb.extract.images.fer2013 reads its lines."""
+"""FER2013's CSV as a probing set; dissectdb.extract.images.fer2013 reads its lines."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dissectdb.extract.images.folders import SPLITS
 from dissectdb.extract.images.inspection import Facts, Pixels, Unreadable, file_hash, inspect
 from dissectdb.extract.study import Dataset
 
-LINES = 64  # that a thread takes at a time: to hand over each line alone takes as long as to read it
+LINES = 64  # per hand-over to a thread: handing over single lines takes as long as reading them
 
 
 class Fer2013(Source):
-    """The CSV of the challenge.
+    """The images of FER2013's CSV.
 
-    A line without a usable Usage counts to the split of the line before it, since the file is in that order.
+    A line without a valid Usage belongs to the split of the line before it, because the file is sorted by split.
     """
 
     classes = fer2013.CLASSES
@@ -40,8 +40,8 @@ class Fer2013(Source):
     def records(self) -> Iterator[Record]:
         return in_threads(self._record, self._kept(), at_once=LINES)
 
-    def _record(self, kept: tuple[int, bytes, str]) -> Record:
-        number, line, split = kept
+    def _record(self, numbered_line: tuple[int, bytes, str]) -> Record:
+        number, line, split = numbered_line
         class_name = pixels = None
         try:
             emotion, text, usage = fer2013.fields(line, self.columns)

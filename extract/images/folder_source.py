@@ -1,4 +1,4 @@
-"""The images of a folder; dissectdb.extract.images.folders finds their files."""
+"""A folder of images as a probing set; dissectdb.extract.images.folders finds the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dissectdb.extract.study import Dataset, StudyError
 
 
 class Folder(Source):
-    """Folders of image files."""
+    """The images of a folder, with the splits and classes of its sub-folders."""
 
     def __init__(self, dataset: Dataset, path: Path) -> None:
         super().__init__(dataset)
@@ -46,37 +46,37 @@ class Folder(Source):
         return digest.hexdigest()
 
     def _drawn_splits(self, dataset: Dataset) -> tuple[str, ...]:
-        """The splits that images are put in by their hash."""
-        there = {file.split for file in self.found.files}
-        if there == {None}:
+        """The splits that images are assigned to by their hash; none if the folder has its own."""
+        named_splits = {file.split for file in self.found.files}
+        if named_splits == {None}:
             return SPLITS
         if "validation" in self.found.unlabelled and "validation_share" not in dataset.model_fields_set:
             return ()
-        return () if "validation" in there else ("train", "validation")
+        return () if "validation" in named_splits else ("train", "validation")
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
-        said = list(self.found.assumed)
+        sentences = list(self.found.assumed)
         share = f"{100 * (self.share or 0):.3g} %"
         if len(self.drawn) == 3:
             counts = ", ".join(f"{sound[split]:,} {split}" for split in SPLITS)
-            said.append(
+            sentences.append(
                 f"no split folders: the hash of an image's pixels puts {share} into validation and {share} into test: "
                 f"{counts}"
             )
         elif self.drawn and sound["train"] + sound["validation"]:
-            said.append(
+            sentences.append(
                 f"no validation images: the hash of an image's pixels takes {share} of train for it: "
                 f"{sound['train']:,} train, {sound['validation']:,} validation"
             )
         elif "validation" in self.found.unlabelled and not (self.is_one_split or sound["validation"]):
-            said.append(
+            sentences.append(
                 "the validation images have no classes, so that there are none; dataset.validation_share would take "
                 "some from train"
             )
-        return said
+        return sentences
 
     def records(self) -> Iterator[Record]:
-        """Files are looked at in threads. Which split a file is in may be known only from its pixels."""
+        """Files are inspected in threads. A file's split may depend on its pixels, by split_by_hash."""
         counts: Counter[str] = Counter()
         kept: list[File] = []
 
@@ -84,10 +84,10 @@ class Folder(Source):
             splits = [file.split] if file.split else self.drawn or [ALL]
             return self.images is None or any(counts[split] < self.images for split in splits)
 
-        def look(file: File) -> tuple[File, Facts, Pixels | None]:
+        def inspect_one(file: File) -> tuple[File, Facts, Pixels | None]:
             return file, *inspect_file(self.root / file.path, self.bits)
 
-        for file, facts, pixels in in_threads(look, filter(is_wanted, self.files), at_once=1):
+        for file, facts, pixels in in_threads(inspect_one, filter(is_wanted, self.files), at_once=1):
             split = file.split or (ALL if self.share is None else split_by_hash(facts.sha256, self.share, self.drawn))
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
@@ -105,14 +105,14 @@ class Folder(Source):
 
 
 def split_by_hash(sha256: str, share: float, splits: Sequence[str] = SPLITS) -> str:
-    """The split of an image: `share` of all hashes are validation, as many again test where splits has it.
+    """The split of an image: `share` of all hashes are validation, and as many are test if `splits` has test.
 
-    A larger share takes images from train and leaves those of validation where they are.
+    A larger share moves images from train to validation, and none out of validation.
 
     >>> split_by_hash("00" * 32, 0.1), split_by_hash("ff" * 32, 0.1)
     ('validation', 'train')
     """
-    place = int(sha256[:13], 16) / 16**13  # 0 to 1; 52 bits, which a double holds exactly
-    if place < share:
+    fraction = int(sha256[:13], 16) / 16**13  # 0 to 1; 52 bits, which a double holds exactly
+    if fraction < share:
         return "validation"
-    return "test" if "test" in splits and place < 2 * share else "train"
+    return "test" if "test" in splits and fraction < 2 * share else "train"

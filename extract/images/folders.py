@@ -1,26 +1,26 @@
-"""Find the images of a folder, the split and class of each, and what is left out.
+"""Find the images of a folder, with the split and class of each, and count the files that are left out.
 
     found = find(Path("faces"))
     found.files[0].path, found.files[0].split, found.files[0].class_name  # "train/happy/1.jpg", "train", "happy"
     found.left_out  # Counter({("ending", ".txt"): 2, ("outside a class folder", "test"): 42})
 
-Layouts, decided by names alone:
+Layouts, recognised by names alone:
 
 <split>/<class>/…    A split folder is one called train, training, val, valid, validation, publictest, test, testing or
                      privatetest, in any case. Every other folder in it is a class; images lie in it at any depth.
 <class>/…            The same without split folders.
-<split>/images/…     Images of a split in no class folder. Tiny ImageNet's val/val_annotations.txt gives their classes.
+<split>/images/…     Images without class folders; val/val_annotations.txt, as in Tiny ImageNet, gives their classes.
 <split>/…, …         No class folders at all: the images are a set without classes.
 
-Folders of two splits are one class where their names differ only in case, spaces, underscores and hyphens, as
-train/happy and test/Happy; two of one split stay two classes.
+Folders of two splits are one class if their names differ only in case, spaces, underscores and hyphens (train/happy and
+test/Happy). Two such folders of one split stay two classes.
 
-One of these may lie a folder too deep (archive/train/…). Where some images have a class, an image in no class folder is
-left out and counted, because nothing says what it shows. Order: train, validation, test; then by class; then by path.
+The layout may begin in a sub-folder (archive/train/…). If some images have a class, an image outside the class folders
+is left out and counted, because its class is unknown. Order: train, validation, test; then by class; then by path.
 
-Links: one that leads out of the dataset's folder is refused, with an error, because a dataset from elsewhere
-may point at anything, and one that silently shrinks is no better. A link to a file inside is an image like
-any other; a link to a folder inside is not followed, since what it holds is in the dataset already.
+Links: a link that leads out of the dataset's folder is an error, because a downloaded dataset may point at any file,
+and leaving it out would shrink the dataset silently. A link to a file inside is an image like any other. A link to a
+folder inside is not followed, because its images are in the dataset already.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ SPLIT_FOLDERS = {
     "val": "validation", "valid": "validation", "validation": "validation", "publictest": "validation",
     "test": "test", "testing": "test", "privatetest": "test",
 }  # fmt: skip
-IMAGE_FOLDERS = ("images", "imgs", "img")  # holds the images of the folder above it; never a split's only class
+IMAGE_FOLDERS = ("images", "imgs", "img")  # as a split's only folder it holds all its images and is not a class
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
-MOST_ANNOTATIONS = 64 * MEGABYTE
+MAX_ANNOTATIONS = 64 * MEGABYTE
 
 HIDDEN, ENDING, NO_FILE, OUTSIDE = "hidden", "ending", "not a file", "outside a class folder"
 
 
 class File(NamedTuple):
-    """An image file: its path from the dataset's folder, with slashes; its split and class, if folders name them."""
+    """An image file. path: from the dataset's folder, with "/". split, class_name: None if not named."""
 
     path: str
     split: str | None
@@ -58,9 +58,10 @@ class File(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a folder holds. left_out: (reason, detail) → files; assumed: what was concluded from names, in sentences.
+    """What find() found in a folder.
 
-    unlabelled: splits of which images were left out because others have classes.
+    left_out: (reason, detail) → number of files. assumed: sentences on what was concluded from names.
+    unlabelled: splits with images that were left out because they have no class and other images do.
     """
 
     files: list[File]
@@ -70,7 +71,7 @@ class Found(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """A folder as it was walked: its path from the dataset's folder, its folders, and the paths of its images."""
+    """A folder and what is in it: its path from the dataset's folder, its folders, and the paths of its images."""
 
     path: str
     folders: list[Folder]
@@ -93,7 +94,7 @@ class Folder(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The images of one split, or of all: those in class folders, and those in none."""
+    """The images of one split, or of all splits: those in class folders, and loose ones outside them."""
 
     split: str | None
     folder: Folder
@@ -102,7 +103,7 @@ class Part(NamedTuple):
 
 
 def find(folder: Path) -> Found:
-    """The images of a folder, in order, and what is left out. Raises StudyError where there is none."""
+    """Find the images of a folder, in order, and what is left out. Raises StudyError if there are none."""
     root = folder.resolve()
     left_out: Counter[tuple[str, str]] = Counter()
     try:
@@ -129,13 +130,17 @@ def find(folder: Path) -> Found:
     files = []
     unlabelled: set[str | None] = set()
     for part in parts:
-        of_list = _annotated(root, part, set(names.values())) if part.loose else {}
-        files += [File(path, part.split, names[each.name]) for each in part.classes for path in _images_below(each)]
-        files += [File(path, part.split, name) for path, name in of_list.items()]
-        if outside := len(part.loose) - len(of_list):
+        class_by_path = _annotated(root, part, set(names.values())) if part.loose else {}
+        files += [
+            File(path, part.split, names[class_folder.name])
+            for class_folder in part.classes
+            for path in _images_below(class_folder)
+        ]
+        files += [File(path, part.split, name) for path, name in class_by_path.items()]
+        if outside := len(part.loose) - len(class_by_path):
             left_out[OUTSIDE, _shown(part.folder)] += outside
             unlabelled.add(part.split)
-        if of_list:
+        if class_by_path:
             assumed.append(f"the classes of {_shown(part.folder)} are those of its {_annotations(part)}")
     return Found(
         sorted(files, key=_place), left_out, assumed, frozenset(split for split in unlabelled if split is not None)
@@ -143,18 +148,18 @@ def find(folder: Path) -> Found:
 
 
 def in_turn(files: list[File]) -> list[File]:
-    """The same files, the first of every class of a split before the second of any."""
-    seen: Counter[tuple[str | None, str | None]] = Counter()
+    """The same files in rounds: the first file of every class of a split, then the second of every class, and so on."""
+    counts: Counter[tuple[str | None, str | None]] = Counter()
     turns = []
     for file in files:
-        seen[file.split, file.class_name] += 1
-        turns.append(seen[file.split, file.class_name])
-    order = sorted(range(len(files)), key=lambda place: (_split(files[place]), turns[place]))
-    return [files[place] for place in order]
+        counts[file.split, file.class_name] += 1
+        turns.append(counts[file.split, file.class_name])
+    order = sorted(range(len(files)), key=lambda index: (_split(files[index]), turns[index]))
+    return [files[index] for index in order]
 
 
 def is_named_by_folders(files: list[File]) -> bool:
-    """Whether every path is <split>/<class>/… or <class>/…, so that paths alone tell splits and classes."""
+    """Whether every path is <split>/<class>/… or <class>/…, so that it contains the split and class."""
     for file in files:
         first, _, rest = file.path.partition("/")
         if file.split and SPLIT_FOLDERS.get(first.casefold()) != file.split:
@@ -181,9 +186,9 @@ def _split(file: File) -> int:
 
 
 def _without_wrapping(tree: Folder) -> Folder:
-    """The folder that the dataset begins in: below folders that hold nothing but one other folder with images.
+    """The folder in which the layout begins: skips folders that hold only one folder with images.
 
-    A chain of folders that ends in images is one class, not a wrapping.
+    A chain of folders that ends in images is one class, so it is not skipped.
     """
     folder = tree
     while len(folder.filled) == 1 and not folder.images and not folder.filled[0].split:
@@ -192,21 +197,21 @@ def _without_wrapping(tree: Folder) -> Folder:
 
 
 def _parts(folder: Path, top: Folder) -> list[Part]:
-    """The splits of a dataset; one of no split where the folders are the classes themselves."""
+    """The splits of a dataset; a single part without a split if the folders are classes."""
     named = [child for child in top.filled if child.split]
-    others = [child for child in top.filled if not child.split]
-    if others and not any(child.filled for child in named):
-        return [_part(None, top)]  # a class may be called test: it has no folders of its own
-    if named and others:
+    unnamed = [child for child in top.filled if not child.split]
+    if unnamed and not any(child.filled for child in named):
+        return [_part(None, top)]  # a class may be called test; unlike a split, it has no sub-folders
+    if named and unnamed:
         raise StudyError(
             f"{folder}: holds split folders ({', '.join(child.name for child in named)}) beside others "
-            f"with images ({', '.join(child.name for child in others)}); move one or the other elsewhere"
+            f"with images ({', '.join(child.name for child in unnamed)}); move one or the other elsewhere"
         )
     return [_part(child.split, child) for child in named] or [_part(None, top)]
 
 
 def _part(split: str | None, folder: Folder) -> Part:
-    """The classes and the loose images of a split. A single folder called images is no class, but holds both."""
+    """The classes and the loose images of a split. A single folder called images is not a class but holds them."""
     inner = folder
     while not inner.images and len(inner.filled) == 1 and inner.filled[0].name.casefold() in IMAGE_FOLDERS:
         [inner] = inner.filled
@@ -214,7 +219,7 @@ def _part(split: str | None, folder: Folder) -> Part:
 
 
 def _joined(parts: list[Part]) -> list[str]:
-    """Notes on splits that two folders stand for."""
+    """Notes on splits that are made of two folders."""
     names: dict[str | None, list[str]] = {}
     for part in parts:
         names.setdefault(part.split, []).append(part.folder.name)
@@ -222,37 +227,37 @@ def _joined(parts: list[Part]) -> list[str]:
 
 
 def _class_names(parts: list[Part]) -> dict[str, str]:
-    """Folder name → class: the name in the first split that has it, however it is spelt in another.
+    """Folder name → class: the spelling of the first split that has it.
 
-    Names that one split spells in two ways are classes of their own everywhere.
+    If one split has a name in two spellings, they are different classes in every split.
     """
     in_order = sorted(parts, key=lambda part: SPLITS.index(part.split) if part.split else 0)
     spelt: dict[str, str] = {}
-    kept: set[str] = set()
+    ambiguous_keys: set[str] = set()
     for part in in_order:
-        keys = Counter(loose_key(each.name) for each in part.classes)
-        kept |= {key for key, times in keys.items() if times > 1 or not key}
-        for each in part.classes:
-            spelt.setdefault(loose_key(each.name), each.name)
-    names = [each.name for part in in_order for each in part.classes]
-    return {name: name if loose_key(name) in kept else spelt[loose_key(name)] for name in names}
+        keys = Counter(loose_key(folder.name) for folder in part.classes)
+        ambiguous_keys |= {key for key, times in keys.items() if times > 1 or not key}
+        for folder in part.classes:
+            spelt.setdefault(loose_key(folder.name), folder.name)
+    names = [folder.name for part in in_order for folder in part.classes]
+    return {name: name if loose_key(name) in ambiguous_keys else spelt[loose_key(name)] for name in names}
 
 
 def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
     """Notes on class folders whose names differ only in spelling."""
     joined = [
-        f"{_shown(each)} as {one_line(names[each.name])}"
+        f"{_shown(folder)} as {one_line(names[folder.name])}"
         for part in parts
-        for each in part.classes
-        if names[each.name] != each.name
+        for folder in part.classes
+        if names[folder.name] != folder.name
     ]
     by_key: dict[str, set[str]] = {}
     for name in names.values():
         by_key.setdefault(loose_key(name), set()).add(name)
-    apart = [" and ".join(map(one_line, sorted(found))) for found in by_key.values() if len(found) > 1]
-    lines = [f"class folders that are spelt otherwise in another split are joined to its class: {few(joined)}"]
+    apart = [" and ".join(map(one_line, sorted(spellings))) for spellings in by_key.values() if len(spellings) > 1]
+    lines = [f"class folders that are spelt differently in another split are joined to its class: {few(joined)}"]
     lines += [f"classes whose names differ only in spelling stay apart: {few(sorted(apart))}"]
-    return [line for line, found in zip(lines, (joined, apart), strict=True) if found]
+    return [line for line, spellings in zip(lines, (joined, apart), strict=True) if spellings]
 
 
 def _annotations(part: Part) -> str:
@@ -260,17 +265,17 @@ def _annotations(part: Part) -> str:
 
 
 def _annotated(root: Path, part: Part, classes: set[str]) -> dict[str, str]:
-    """path → class of the loose images that a list like Tiny ImageNet's val_annotations.txt names."""
+    """path → class, for loose images in a list like Tiny ImageNet's val_annotations.txt."""
     path = root / part.folder.path / _annotations(part)
     if not path.is_file() or not path.resolve().is_relative_to(root):
         return {}
     try:
-        lines = read_text(path, MOST_ANNOTATIONS).splitlines()
+        lines = read_text(path, MAX_ANNOTATIONS).splitlines()
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read: {one_line(error)}") from None
-    of_name = dict(line.split("\t")[:2] for line in lines if "\t" in line)
-    met = meet(of_name.values(), classes)
-    named = ((path, met.get(of_name.get(path.rpartition("/")[2], ""))) for path in part.loose)
+    class_by_name = dict(line.split("\t")[:2] for line in lines if "\t" in line)
+    met = meet(class_by_name.values(), classes)
+    named = ((path, met.get(class_by_name.get(path.rpartition("/")[2], ""))) for path in part.loose)
     return {path: name for path, name in named if name is not None}
 
 
@@ -279,9 +284,9 @@ def _why_empty(tree: Folder, left_out: Counter[tuple[str, str]]) -> str:
     if not tree.folders and not left_out:
         return f"is empty; it must hold folders {wanted}"
     inside = f" in its folders ({', '.join(child.name for child in tree.folders[:5])})" if tree.folders else ""
-    others = [f"{files} {reason} {detail}".strip() for (reason, detail), files in left_out.most_common(5)]
-    there = f"; there is {', '.join(others)}" if others else ""
-    return f"no image{inside}; it must hold {wanted}, which end in {', '.join(IMAGE_NAMES)}{there}"
+    counts = [f"{files} {reason} {detail}".strip() for (reason, detail), files in left_out.most_common(5)]
+    instead = f"; there is {', '.join(counts)}" if counts else ""
+    return f"no image{inside}; it must hold {wanted}, which end in {', '.join(IMAGE_NAMES)}{instead}"
 
 
 # ---------------------------------------------------------------- the walk
@@ -294,7 +299,7 @@ def _images_below(folder: Folder) -> Iterator[str]:
 
 
 def _walk(folder: Path, path: str, root: Path, left_out: Counter[tuple[str, str]]) -> Folder:
-    """A folder with all that is in it; counts the files that are no images."""
+    """Read a folder and everything in it. Counts files that are not images in left_out."""
     folders, images = [], []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         below = f"{path}/{entry.name}" if path else entry.name
@@ -312,7 +317,7 @@ def _walk(folder: Path, path: str, root: Path, left_out: Counter[tuple[str, str]
 
 
 def _is_walked(entry: os.DirEntry[str], root: Path) -> bool:
-    """Whether it is a folder of the dataset's own. Raises StudyError for a link that leads elsewhere."""
+    """Whether an entry is a folder and not a link. Raises StudyError for a link out of the dataset."""
     is_folder = entry.is_dir()
     if entry.is_symlink() and (is_folder or entry.name.lower().endswith(IMAGE_NAMES)):
         target = Path(entry.path).resolve()
@@ -322,7 +327,7 @@ def _is_walked(entry: os.DirEntry[str], root: Path) -> bool:
 
 
 def _no_image(entry: os.DirEntry[str]) -> tuple[str, str] | None:
-    """Why a file is no image, by its name and kind: (reason, detail); a dead link counts as an image."""
+    """Why a file is not an image, by its name and kind: (reason, detail). A dead link counts as an image."""
     if not entry.name.lower().endswith(IMAGE_NAMES):
         ending = os.path.splitext(entry.name)[1].lower()
         return ENDING, one_line(ending, 12) or "none"

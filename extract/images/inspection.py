@@ -1,4 +1,4 @@
-"""What an image is, as far as bytes and pixels tell: decoded, hashed, made small, and judged.
+"""Decode an image, hash it, make a thumbnail, and find defects.
 
     pixels = decode(path)  # uint8, (height, width) grey or (height, width, 3) RGB; raises Unreadable
     facts = inspect(pixels)
@@ -6,7 +6,7 @@
 
 16-bit grey becomes 8-bit by leaving out the low bits: decode(path, bits=12) takes values from 0 to 4,095.
 
-A defect is a fact about one image alone. Repeats are facts about two images; base.py finds them.
+A defect found here depends on one image alone. Repeats concern two images; base.py finds them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THUMBNAIL = 64  # pixels a side, at most
 # Pillow's own limit (256 MB as RGB): beyond it a header of a few bytes may ask for any amount of memory.
 MAX_PIXELS = 89_478_485
 
-# Other decoders of Pillow start programs (EPS) or are rare and little tested; a name may not choose them.
+# Pillow's other decoders are not used, whatever a file is called: some start programs (EPS), others are little tested.
 AVIF = features.check("avif")  # Pillow 11.3 and newer, unless it was built without
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", *(["AVIF"] if AVIF else []))
 IMAGE_NAMES = (
@@ -36,11 +36,11 @@ IMAGE_NAMES = (
     *([".avif"] if AVIF else []),
 )  # fmt: skip
 
-# Blank: in no channel do the values spread by more than this standard deviation, of 255. Set by looking at
-# FER2013. Below it are its 12 black frames (0.0), an empty grey one (0.7) and one that is black but for a
-# glint (4.1); the next is a dark but plain face (9.1), and so are the 40 after it, but for some placeholders
-# (cameras struck out, "image removed" notices) that no such number tells from a faint face. The share of the
-# commonest value was tried and dropped: drawings and half-lit faces have as much of it as placeholders do.
+# An image is blank if the standard deviation of its values (0 to 255) is below this in every channel. Chosen on
+# FER2013. Below the limit are its 12 black frames (0.0), an empty grey one (0.7) and a black one with a small light
+# (4.1). The next image is a dark but clear face (9.1), and so are most of the 40 after it; the others are placeholders
+# (crossed-out cameras, "image removed" notices), which no standard deviation tells from a faint face. The share of the
+# commonest value does not help either: drawings and half-lit faces have as high a share as placeholders.
 BLANK_DEVIATION = 6.0
 
 
@@ -49,9 +49,10 @@ class Unreadable(Exception):
 
 
 class Facts(NamedTuple):
-    """What is kept of an image. `defect` is None, "blank", "blank: …" or "unreadable: …".
+    """What is stored about an image.
 
-    bits: of a 16-bit image those that its highest value takes, 8 at least; else None.
+    defect: None, "blank", "blank: …" or "unreadable: …". bits: how many bits the highest value of a 16-bit image takes,
+    at least 8; None for other images.
     """
 
     sha256: str
@@ -65,14 +66,14 @@ class Facts(NamedTuple):
 def decode(path: Path, bits: int = 16) -> Pixels:
     """The first frame of an image file, upright: uint8, (height, width) grey or (height, width, 3) RGB.
 
-    Transparency is dropped, as by the loaders that networks are trained with. bits: how many of its 16 an image of
-    16-bit grey uses, 8 to 16; of those the highest 8 are kept.
+    Transparency is dropped, as in the loaders that networks are trained with. bits: how many of its 16 bits an image of
+    16-bit grey uses, 8 to 16; the highest 8 of them are kept.
     """
     return to_bytes(_open(path, bits), bits)
 
 
 def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
-    """The highest 8 of so many bits of 16-bit values; 8-bit ones as they are. Raises Unreadable for a value beyond."""
+    """The highest 8 of `bits` bits of 16-bit values; 8-bit values as they are. Raises Unreadable for a larger value."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     if values.max() >> bits:
@@ -81,7 +82,7 @@ def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixel
 
 
 def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The first frame as it is stored, upright: uint16 where it is 16-bit grey, else uint8."""
+    """The first frame, upright: uint16 if it is stored as 16-bit grey, else uint8. Raises Unreadable."""
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
             width, height = image.size
@@ -93,7 +94,7 @@ def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
             return _values(ImageOps.exif_transpose(image), is_scaled)
     except Unreadable:
         raise
-    except PIL.UnidentifiedImageError:  # its text holds a memory address in places
+    except PIL.UnidentifiedImageError:  # its message may hold a memory address, which differs in each run
         raise Unreadable(f"not a picture in any of {', '.join(FORMATS)}") from None
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
@@ -109,7 +110,7 @@ def _values(image: PIL.Image.Image, is_scaled: bool) -> NDArray[np.uint8] | NDAr
     if image.mode in ("I", "F"):
         raise Unreadable(f"pixels of mode {image.mode}: no telling which value is white")
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    return np.array(image if image.mode == mode else image.convert(mode))  # a copy: torch wants to own it
+    return np.array(image if image.mode == mode else image.convert(mode))  # a copy, because torch needs writable memory
 
 
 def inspect(pixels: Pixels) -> Facts:
@@ -167,7 +168,7 @@ def is_blank(image: PIL.Image.Image) -> bool:
 
 
 def thumbnail(image: PIL.Image.Image) -> bytes:
-    """A PNG of at most THUMBNAIL pixels a side; the very pixels where they fit."""
+    """A PNG of at most THUMBNAIL pixels per side; a small image keeps its pixels."""
     if max(image.size) > THUMBNAIL:
         image = image.copy()
         image.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -1,12 +1,12 @@
-"""Decoded images in a file without a name, so that a process decodes each of them once.
+"""Cache decoded images in an unnamed temporary file, so that a process decodes each image once.
 
-kept = PixelFile()
-kept.add(7, pixels)        # uint8 (H, W) or (H, W, 3); positions ascend
-if 7 in kept:
-    kept.read(7)           # from the page cache, mapped into memory
+cache = PixelFile()
+cache.add(7, pixels)       # uint8 (H, W) or (H, W, 3); positions ascend
+if 7 in cache:
+    cache.read(7)          # mapped into memory
 
-The system deletes the file when the process ends, however that ends. The file lies where temporary files do (TMPDIR)
-and takes at most a quarter of the free space there. Images for which there is no room are decoded again.
+The system deletes the file when the process ends, even if it is killed. The file is in the folder for temporary files
+(TMPDIR) and takes at most a quarter of the free space there. Images that do not fit are decoded again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SHARE = 4  # the file takes at most 1 / SHARE of the free space
 
 
 class PixelFile:
-    """Pixels by position."""
+    """A cache of pixels by the image's position."""
 
-    def __init__(self, most: int = MAX_BYTES) -> None:
-        """most: the largest size in bytes, if a quarter of the free space is more."""
-        self.most = most
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        """max_bytes: the largest size in bytes, if a quarter of the free space is more."""
+        self.max_bytes = max_bytes
         self.file: IO[bytes] | None = None
         self.size = 0
         self.positions = array("q")
@@ -42,18 +42,18 @@ class PixelFile:
         return index < len(self.positions) and self.positions[index] == position
 
     def add(self, position: int, pixels: np.ndarray) -> None:
-        """Keep the pixels of an image that comes after all that are kept, if there is room."""
+        """Store the pixels of an image if there is room. Ignores a position that is not after all stored ones."""
         if self.positions and position <= self.positions[-1]:
             return
-        if self.file is None and self.most:
+        if self.file is None and self.max_bytes:
             self._open()
-        if self.file is None or self.size + pixels.nbytes > self.most:
-            self.most = 0  # no image after this one is kept either: positions ascend
+        if self.file is None or self.size + pixels.nbytes > self.max_bytes:
+            self.max_bytes = 0  # no later image is stored either
             return
         try:
             self.file.write(np.ascontiguousarray(pixels).data)
         except OSError:  # the disk is full
-            self.most = 0
+            self.max_bytes = 0
             return
         self.positions.append(position)
         self.offsets.append(self.size)
@@ -62,7 +62,7 @@ class PixelFile:
         self.size += pixels.nbytes
 
     def read(self, position: int) -> np.ndarray:
-        """The pixels at a position that is kept, as an array of the caller's own."""
+        """The pixels at a stored position. The caller may change the array."""
         assert self.file is not None, "a kept position was written to it"
         if self.mapped is None or len(self.mapped) < self.size:
             self.file.flush()
@@ -74,7 +74,7 @@ class PixelFile:
     def _open(self) -> None:
         try:
             file = tempfile.TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - open as long as the process reads images
-            self.most = min(self.most, shutil.disk_usage(file.fileno()).free // SHARE)
+            self.max_bytes = min(self.max_bytes, shutil.disk_usage(file.fileno()).free // SHARE)
             self.file = file
         except OSError:  # there is no folder for temporary files
-            self.most = 0
+            self.max_bytes = 0

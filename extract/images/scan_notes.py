@@ -1,4 +1,4 @@
-"""Notes at the end of a scan of images: what was assumed, what was left out and why, and what to do about it.
+"""Log, after a scan of images, what was left out, why, and what the user can do.
 
 tally = Tally()
 tally.add(Origin(0, "a/1.png", "train", "a"), None, None)    # an image without a defect
@@ -18,11 +18,11 @@ from dissectdb.extract.images.inspection import AVIF
 from dissectdb.extract.study.text_files import one_line
 
 log = logging.getLogger("dissectdb")
-SHOWN_DETAILS = 5  # endings, or folders, that a reason is followed by
+SHOWN_DETAILS = 5  # endings or folders that are listed for a reason
 
 
 class Origin(NamedTuple):
-    """Where an image comes from. path: None where it was drawn."""
+    """Where an image comes from. path: None if it was drawn."""
 
     position: int
     path: str | None
@@ -34,10 +34,11 @@ class Origin(NamedTuple):
 
 
 class Tally:
-    """Counts of a scan. sound: images without a defect in each split; bits: of the 16-bit images.
+    """Counts of a scan.
 
-    defects: (split, kind, split of the image that a repeat repeats) → images; conflicts: repeats under another class,
-    and conflict the first of them with what it repeats.
+    sound: images without a defect, per split. bits: used bits → number of 16-bit images. defects: (split, kind, the
+    split of a repeat's original) → images. conflicts: the number of repeats with another class than their original;
+    conflict: the first of them with its original.
     """
 
     def __init__(self) -> None:
@@ -62,7 +63,7 @@ class Tally:
             self.bits[bits] += 1
 
     def tell(self, left_out: Mapping[tuple[str, str], int], bits: int) -> None:
-        """Log what was left out. left_out: (reason, detail) → files; bits: those that 16-bit values are read as."""
+        """Log what was left out. left_out: (reason, detail) → files. bits: what 16-bit values are read with."""
         if reasons := self._defects() + _reasons(left_out):
             log.info(f"left out: {', '.join(reasons)}")
         self._warn_of_repeats()
@@ -83,7 +84,7 @@ class Tally:
                 )
 
     def _defects(self) -> list[str]:
-        """Images by defect, with the repeats of another split: "repeats 10 (8 of test repeat train)"."""
+        """Images by defect, with repeats across splits: "repeats 10 (8 of test repeat train)"."""
         kinds: Counter[str] = Counter()
         across: dict[str, list[str]] = {}
         for (split, kind, first), count in sorted(self.defects.items(), key=str):
@@ -101,9 +102,9 @@ class Tally:
         for (split, kind, first), count in sorted(self.defects.items(), key=str):
             what = kind if first is None else f"repeat images of {first}"
             reasons.setdefault(split, []).append(f"{count:,} {what}")
-        for split, found in reasons.items():
+        for split, counts in reasons.items():
             if not self.sound[split]:
-                log.warning(f"split {split} has no image left: {', '.join(found)}")
+                log.warning(f"split {split} has no image left: {', '.join(counts)}")
         if self.conflict:
             image, original = self.conflict
             log.warning(
@@ -113,7 +114,7 @@ class Tally:
 
 
 def _reasons(left_out: Mapping[tuple[str, str], int]) -> list[str]:
-    """Files by reason, with the commonest details: "another ending 102 (.txt 100, .mp4 2)"."""
+    """Files by reason, with the most frequent details: "another ending 102 (.txt 100, .mp4 2)"."""
     by_reason: dict[str, list[tuple[str, int]]] = {}
     for (reason, detail), count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
         by_reason.setdefault(reason, []).append((detail, count))

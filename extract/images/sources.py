@@ -7,23 +7,23 @@
     for pixels in source.read([0, 3, 4]):  # uint8, (height, width) grey or (height, width, 3) RGB
         ...
 
-Positions count the images of a dataset from 0, over all splits, the defective ones included. Three kinds:
+Positions number the images of a dataset from 0, over all splits and including defective images. Three kinds:
 
-fer2013  The CSV of the Kaggle challenge, plain or gzipped: a line is an image, Usage is its split.
-folder   <split>/<class>/…, <class>/… and what else dissectdb.extract.images.folders understands: JPEG, PNG, BMP,
-         WebP, TIFF, GIF, AVIF and PNM files.
+fer2013  The CSV of the Kaggle challenge, plain or gzipped: one image per line, its split in Usage.
+folder   JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF and PNM files in <split>/<class>/…, <class>/… or another layout that
+         dissectdb.extract.images.folders describes.
 demo     The built-in faces: 60 % train, 15 % validation, the rest test.
 
-A folder without a validation part gets one from its train images; a folder without splits gets validation
-and test, each of `validation_share`. Which image goes there is decided by the hash of its pixels and nothing
-else: another image added, removed or renamed moves nothing, and its copies go where it goes. Nothing is taken from
-train where there is a validation part of which the classes are not known, unless `validation_share` is given.
+If a folder has no validation images, some train images become validation. If it has no splits, some become validation
+and as many test; the share is `validation_share`. The hash of an image's pixels alone decides its split, so adding,
+removing or renaming other images moves none, and copies of an image are in the same split. If the validation images
+have no classes, train images are moved only if the study sets `validation_share`.
 
-With `probing_split = "all"` every image is in one split of that name, which labels the neurons and is measured; no
-image is left that an edit could be chosen or judged on.
+With `probing_split = "all"` every image is in one split called all, which labels the neurons and is measured. No image
+is left to choose or judge an edit on.
 
-`dataset.images` keeps the first so many images of each split (of a demo: makes so many in all). A folder then
-takes its classes in turn, because the first files in order of name would all be of one class.
+`dataset.images` is the number of images to keep of each split (for the demo: to draw in all). A folder then takes its
+classes in turn, because the first files by name would all be of one class.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".r
 
 
 def open_source(dataset: Dataset) -> Source:
-    """The images that a study names, found but not yet decoded. Raises StudyError."""
+    """Find the images that a study names, without decoding them. Raises StudyError."""
     if dataset.kind == "demo":
         return Demo(dataset)
     path = dataset.path
@@ -54,17 +54,17 @@ def open_source(dataset: Dataset) -> Source:
         if not path.is_dir():
             raise StudyError(f"{path}: is a file; kind = 'folder' reads folders of images, 'fer2013' a CSV")
         return Folder(dataset, path)
-    if not path.is_dir() and not path.is_file():  # to open a pipe would take for ever
-        raise StudyError(f"{path}: is no file but a pipe or a device; kind = 'fer2013' reads a CSV file")
+    if not path.is_dir() and not path.is_file():  # opening a pipe could block for ever
+        raise StudyError(f"{path}: is not a file but a pipe or a device; kind = 'fer2013' reads a CSV file")
     if path.is_dir():
         files = sorted(file.name for file in path.glob("*.csv*"))
-        found = f"name the file: {path / files[0]}" if files else "kind = 'folder' reads folders of images"
-        raise StudyError(f"{path}: is a folder; kind = 'fer2013' reads a CSV file: {found}")
+        hint = f"name the file: {path / files[0]}" if files else "kind = 'folder' reads folders of images"
+        raise StudyError(f"{path}: is a folder; kind = 'fer2013' reads a CSV file: {hint}")
     return Fer2013(dataset, path)
 
 
 def _near(path: Path) -> str:
-    """What the user may have meant by a path that does not exist."""
+    """A hint for a path that does not exist: a similar name, or what the folder holds."""
     if not path.parent.is_dir():
         return f"nor is there a folder {path.parent}"
     names = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))

@@ -1,12 +1,12 @@
-"""What a network returns, as logits. The way to read them is found and checked when a study is planned.
+"""Read logits from whatever a network returns. Planning a study finds out how to read them, and checks it.
 
-answer = find_answer(model, recipe, output=None, classes=7)    # a few passes over 2 or 3 images; raises StudyError
-logits = answer.run(model, images)                             # (image, class), float32
-logits = answer.logits(output)                                 # the same, of what the network returned
+answer, outputs = find_answer(model, recipe, output=None, classes=7)  # a few passes over 2 or 3 images; StudyError
+logits = answer.run(model, images)                                    # (image, class), float32
+logits = answer.logits(output)                                        # the same, from the network's return value
 
-Networks return tensors, tuples, lists, mappings and objects with several parts; the logits are one number for each
-class and image. Probabilities, and percentages, become logits whose softmax gives the probabilities again. One number
-per image becomes two classes.
+A network may return a tensor, tuple, list, mapping or object with several parts. The logits are the part with one
+number for each class and image. Probabilities and percentages become logits whose softmax gives the same
+probabilities. A network with one number per image has two classes.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ Scale = Literal["logits", "probabilities", "sigmoids"]
 
 @dataclass(frozen=True)
 class Answer:
-    """How logits are read from what a network returns.
+    """How logits are read from a network's return value.
 
-    part: the keys and places that lead to them, joined by dots; None: what is returned is the logits. scale: what the
-    numbers are; sigmoids are probabilities that need not add up to 1. single: the network has one number per image; it
-    is above 0 for the second of two classes. fewest: images that a pass needs; 2 where one alone loses its axis.
+    part: the keys and indices that lead to the logits, joined by dots; None: the return value is the logits.
+    scale: what the numbers are; sigmoids are probabilities that need not add up to 1.
+    single: the network has one number per image, and it is above 0 for the second of two classes.
+    fewest: how many images a pass needs; 2 if the network drops the image axis of a single image.
     """
 
     part: str | None = None
@@ -55,11 +56,11 @@ class Answer:
         return self.logits(model(self.padded(images)))[: len(images)]
 
     def padded(self, images: Tensor) -> Tensor:
-        """The images, doubled where there are fewer than a pass needs."""
+        """The images, repeated once if a pass needs more of them."""
         return torch.cat([images, images]) if len(images) < self.fewest else images
 
     def logits(self, output: object) -> Tensor:
-        """Logits (image, class) of what the network returned."""
+        """Logits (image, class) from the network's return value."""
         values = tensor_of(output, self.part)
         return self.as_logits(values.reshape(len(values), -1))
 
@@ -73,7 +74,7 @@ class Answer:
         return F.pad(values, (1, 0)) if self.single else values  # softmax of (0, x) is (1 - sigmoid(x), sigmoid(x))
 
     def marks(self) -> list[str]:
-        """What predictions depend on, for a fingerprint; nothing if the first tensor is the logits."""
+        """What a fingerprint must include about how logits are read; empty if the first tensor is the logits."""
         is_first = not self.part or set(self.part.split(".")) == {"0"}
         return [
             *([] if is_first else [f"output {self.part}"]),
@@ -89,7 +90,7 @@ PLAIN = Answer()
 
 
 def part_of(output: object, part: str | None) -> object:
-    """The part of an output that a dotted path of keys and places leads to. Raises StudyError where there is none."""
+    """The part of an output that a dotted path of keys and indices leads to. Raises StudyError if there is none."""
     if not part:
         return output
     if isinstance(output, Mapping) and part in output:
@@ -108,14 +109,14 @@ def part_of(output: object, part: str | None) -> object:
 
 
 def tensor_of(output: object, part: str | None) -> Tensor:
-    """The part of an output, which find_answer has found to be a tensor."""
+    """The part of an output. It is a tensor: find_answer has checked that."""
     values = part_of(output, part)
     assert isinstance(values, Tensor), f"{part} is {type(values).__name__} now"
     return values
 
 
 def leaves(output: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Each part that is no container, with the path to it."""
+    """Each part that is not a container, with the path to it."""
     if isinstance(output, Mapping):
         parts = list(output.items())
     elif isinstance(output, tuple | list):
@@ -144,14 +145,15 @@ def _shape(value: object) -> str:
 
 
 def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, classes: int) -> tuple[Answer, int]:
-    """How to read the network's logits, and how many there are. Raises StudyError, also if answers do not repeat.
+    """How to read the network's logits, and how many there are.
 
-    model: on the CPU. output: the part that the study names. classes: how many there are, 0 where that is not known.
+    model: on the CPU. output: the part that the study names. classes: how many there are, 0 if that is unknown.
+    Raises StudyError if no part can be the logits, or if the network answers the same images differently.
     """
     repeatability.eval_mode(model)
     images = repeatability.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
-    part = _find_part(model, {count: each.output for count, each in passes.items()}, output, classes)
+    part = _find_part(model, {count: one_pass.output for count, one_pass in passes.items()}, output, classes)
     repeatability.refuse_random(model, passes[IMAGES], _pass(model, images))
     repeatability.refuse_mixing(model, passes[IMAGES], passes[2])
     values = _per_image(tensor_of(passes[IMAGES].output, part), IMAGES).float()
@@ -166,81 +168,83 @@ def _pass(model: nn.Module, images: Tensor) -> repeatability.Pass:
         return repeatability.watch(model, images)
     except Exception as error:  # whatever a library's or a user's network raises
         shape = " × ".join(map(str, images.shape[1:]))
-        what = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
-        raise StudyError(f"network.input: {type(model).__name__} does not take {shape} images: {what}") from error
+        reason = one_line(next(iter(str(error).strip().splitlines()), type(error).__name__))
+        raise StudyError(f"network.input: {type(model).__name__} does not take {shape} images: {reason}") from error
 
 
 def _fewest(model: nn.Module, images: Tensor, together: repeatability.Pass, part: str | None) -> int:
-    """1 if the network takes a single image as it takes a batch, 2 if it loses the axis of the images then.
+    """1 if the network handles a single image like a batch, 2 if it drops the image axis of a single image.
 
-    Raises StudyError if the answer to an image differs when it is alone.
+    Raises StudyError if the answer to an image differs when the image is alone.
     """
     try:
         alone = repeatability.watch(model, images[IMAGES - 1 :])
-    except Exception:  # it squeezes the axis of the images away, and goes on as if it were there
+    except Exception:  # the network squeezes the image axis away and then uses it
         return 2
     if not repeatability.shaped_alike(alone, together):
         return 2
-    own, among = part_of(alone.output, part), tensor_of(together.output, part)
-    if not isinstance(own, Tensor) or own.numel() * IMAGES != among.numel():
+    own_values, batch_values = part_of(alone.output, part), tensor_of(together.output, part)
+    if not isinstance(own_values, Tensor) or own_values.numel() * IMAGES != batch_values.numel():
         return 2
-    own, among = own.reshape(-1).float(), _per_image(among, IMAGES)[IMAGES - 1].float()
-    if not (own.isfinite().all() and among.isfinite().all()):
-        return 1  # extraction names the layer and the image
-    if not torch.allclose(own, among, rtol=1e-3, atol=1e-4 + 1e-3 * float(among.abs().max())):
+    own_values, batch_values = own_values.reshape(-1).float(), _per_image(batch_values, IMAGES)[IMAGES - 1].float()
+    if not (own_values.isfinite().all() and batch_values.isfinite().all()):
+        return 1  # not refused here: extraction refuses it and names the layer and the image
+    if not torch.allclose(own_values, batch_values, rtol=1e-3, atol=1e-4 + 1e-3 * float(batch_values.abs().max())):
         raise StudyError(
-            f"network: {type(model).__name__} answers an image otherwise alone than after other images of its batch; "
+            f"network: {type(model).__name__} answers an image differently alone than after other images of its batch; "
             "something in it runs along the axis of the images (a recurrent layer without batch_first=True, a cumsum?)"
         )
     return 1
 
 
 def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int | None, classes: int) -> str | None:
-    """The path to the logits: as named, or the one part that they can be."""
-    longer, name = outputs[IMAGES], type(model).__name__
+    """The path to the logits: the one that the study names, else the only part that can be the logits."""
+    of_three, name = outputs[IMAGES], type(model).__name__
     if named is not None:
         part = str(named)
-        if why := _unfit([part_of(each, part) for each in outputs.values()]):
-            raise StudyError(f"network.output: {part} of {name} {why}")
+        if problem := _unfit([part_of(value, part) for value in outputs.values()]):
+            raise StudyError(f"network.output: {part} of {name} {problem}")
         return part
-    if isinstance(getattr(longer, "logits", None), Tensor) or (isinstance(longer, Mapping) and "logits" in longer):
-        if why := _unfit([part_of(each, "logits") for each in outputs.values()]):
-            raise StudyError(f"network.output: logits of {name} {why}")
+    if isinstance(getattr(of_three, "logits", None), Tensor) or (
+        isinstance(of_three, Mapping) and "logits" in of_three
+    ):
+        if problem := _unfit([part_of(value, "logits") for value in outputs.values()]):
+            raise StudyError(f"network.output: logits of {name} {problem}")
         log.info(f"network: the part logits of what {name} returns is taken")
         return "logits"
-    if isinstance(longer, Tensor):
-        if why := _unfit(list(outputs.values())):
-            raise StudyError(f"network.output: what {name} returns {why}")
+    if isinstance(of_three, Tensor):
+        if problem := _unfit(list(outputs.values())):
+            raise StudyError(f"network.output: what {name} returns {problem}")
         return None
-    return _choose(name, longer, _fitting(outputs), classes)
+    return _choose(name, of_three, _fitting(outputs), classes)
 
 
 def _fitting(outputs: Mapping[int, object]) -> dict[str, int]:
-    """Path → outputs an image, of the parts that could be logits."""
-    found = {}
-    others = dict(leaves(outputs[2]))
+    """Path → numbers per image, for each part that could be the logits."""
+    outputs_by_path = {}
+    parts_of_two = dict(leaves(outputs[2]))
     for path, value in leaves(outputs[IMAGES]):
-        if _unfit([value, others.get(path)]) is None and isinstance(value, Tensor):
-            found[path] = _per_image(value, IMAGES).shape[1]
-    return found
+        if _unfit([value, parts_of_two.get(path)]) is None and isinstance(value, Tensor):
+            outputs_by_path[path] = _per_image(value, IMAGES).shape[1]
+    return outputs_by_path
 
 
-def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -> str:
-    """The part to take. Raises StudyError where it is not clear."""
-    if not found:
+def _choose(name: str, output: object, outputs_by_path: Mapping[str, int], classes: int) -> str:
+    """The path of the part that is the logits. Raises StudyError if several parts could be."""
+    if not outputs_by_path:
         raise StudyError(
             f"network.output: no part of what {name} returns has one number for each class and image; for {IMAGES} "
             f"images it is {_listed(output)}; have it return the logits of a classifier"
         )
     if classes > 2:  # one number per image beside the scores is something else
-        found = {path: count for path, count in found.items() if count > 1} or found
-    fit = [path for path, count in found.items() if max(count, 2) == classes]
-    if len(found) == 1 or fit == [next(iter(found))]:
-        part = next(iter(found))
+        outputs_by_path = {path: count for path, count in outputs_by_path.items() if count > 1} or outputs_by_path
+    matching = [path for path, count in outputs_by_path.items() if max(count, 2) == classes]
+    if len(outputs_by_path) == 1 or matching == [next(iter(outputs_by_path))]:
+        part = next(iter(outputs_by_path))
         log.info(f"network: of what {name} returns, part {part} is taken for the logits; network.output names another")
         return part
-    hint = fit[0] if fit else list(found)[-1]
-    why = f" (as many outputs as there are classes, {classes})" if fit else ""
+    hint = matching[0] if matching else list(outputs_by_path)[-1]
+    why = f" (as many outputs as there are classes, {classes})" if matching else ""
     raise StudyError(
         f"network.output: several parts of what {name} returns could be the logits; for {IMAGES} images it is "
         f"{_listed(output)}; name one, such as network.output = {hint if hint.isdigit() else repr(hint)}{why}"
@@ -248,7 +252,7 @@ def _choose(name: str, output: object, found: Mapping[str, int], classes: int) -
 
 
 def _unfit(values: Sequence[object]) -> str | None:
-    """Why the values for three and for two images are no logits; None where they can be."""
+    """Why the values for three and for two images cannot be logits; None if they can."""
     three, two = values
     if not isinstance(three, Tensor) or not isinstance(two, Tensor):
         return f"is {_shape(three)}, not a tensor; it must hold one number for each class and image"
@@ -272,7 +276,7 @@ def _per_image(values: Tensor, images: int) -> Tensor:
 
 
 def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -> Scale:
-    """Whether the numbers (image, output) are logits or probabilities; probabilities are logged."""
+    """Whether the numbers (image, output) are logits or probabilities. Logs a warning for probabilities."""
     if (values < 0).any():
         return "logits"
     name = type(model).__name__
@@ -296,7 +300,7 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
         many = ", and a softmax over them, although it was not trained so" if values.shape[1] > 1 else ""
         log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
         return "sigmoids"
-    if values.any() and last not in AFFINE:  # a head of zeros is only untrained
+    if values.any() and last not in AFFINE:  # all zeros is an untrained head
         if values.shape[1] == 1 and last in BOUNDING:
             raise StudyError(
                 f"network: the one output of {name} lies between 0 and 1, and nothing tells whether it is a "
@@ -309,10 +313,10 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
     return "logits"
 
 
-# What may have put a number between 0 and 1; nothing is known where gradients are off.
+# Last operations that may have put a number between 0 and 1. "" means unknown: gradients were off.
 BOUNDING = {"", "Clamp", "ClampMin", "ClampMax", "Reciprocal", "Div"}
-AFFINE = {"Addmm", "Mm", "Linear", "Convolution", "Mean"}  # their numbers may be any
-# Operations of autograd that keep the numbers as they are.
+AFFINE = {"Addmm", "Mm", "Linear", "Convolution", "Mean"}  # their results are unbounded
+# Autograd operations that do not change the numbers.
 KEEPING = {
     "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "ToCopy", "Alias",
     "Permute", "Transpose", "T", "Expand", "Contiguous",
@@ -320,21 +324,21 @@ KEEPING = {
 
 
 def _total(values: Tensor) -> float | None:
-    """What the numbers (image, output), none below 0, add up to, if that is the same for each image; else None."""
+    """The sum of each image's numbers (image, output), none below 0, if it is the same for each image; else None."""
     sums = values.sum(1)
     total = float(sums.mean())
     if values.shape[1] == 1 or total <= 0 or (sums - total).abs().max() > 1e-3 * total:
         return None
     percent = abs(total - 100) < 0.1
     if not percent and torch.allclose(values, values[:1].expand_as(values), rtol=1e-3, atol=1e-3 * total):
-        return None  # a network whose outputs do not depend on the image
+        return None  # the outputs do not depend on the image, so equal sums mean nothing
     return 100.0 if percent else total
 
 
 def _last_operations(model: nn.Module, images: Tensor, part: str | None) -> tuple[str, str]:
-    """What autograd has recorded as the last operation of the network, and the one before it if that alone leads to it.
+    """The names of the network's last operation and of the one before it, as autograd recorded them.
 
-    Empty where nothing is recorded.
+    A name is empty if autograd recorded nothing; the second also if the last operation has several inputs.
     """
     try:
         with torch.enable_grad():

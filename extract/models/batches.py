@@ -1,4 +1,4 @@
-"""Images in batches: how many go through a network at once, and the next batch made ready meanwhile.
+"""Images in batches: how many go through a network at once. The next batch is made while one is used.
 
 for batch in prefetched(in_batches(source.read(positions), [4096, 100], device)): ...
 """
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 def batch_size(device: torch.device) -> int:
-    """Images that go through a network at once."""
+    """How many images go through a network at once."""
     return max(64 // streams.count(device), 16) if device.type == "cpu" else 1024
 
 
 def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[Pixels]:
-    """Images in batches for the device. sizes: images of each block; no batch holds images of two blocks."""
+    """Images in batches for the device. sizes: images per block; no batch holds images of two blocks."""
     for size in sizes:
         while size:
             batch = list(islice(pixels, min(size, batch_size(device))))

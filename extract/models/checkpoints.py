@@ -1,18 +1,19 @@
 """Fill a network from a checkpoint of another program, and save one in the same form.
 
-note = fill(model, Path("last.ckpt"))    # 'without the prefix "model."; left out: criterion.weight', or nothing
+note = fill(model, Path("last.ckpt"))    # 'without the prefix "model."; left out: criterion.weight', or ""
 save_like(edited, Path("edited.ckpt"), Path("last.ckpt"))
 
-A checkpoint is read as one list of tensors by dotted name: the keys of the dicts that a tensor lies in, then its own.
-So a prefix (`model.`, `module._orig_mod.`) and the key of a dict (`state_dict`, `net`) are the same thing: what stands
-before all names of the network. No list of prefixes is needed: weight_matching.py takes the one that most names fit.
+A checkpoint is read as one list of tensors with dotted names: the keys of the dicts around a tensor, then its own key.
+So a prefix (`model.`, `module._orig_mod.`) and the key of a dict (`state_dict`, `net`) are treated alike: both are what
+the file puts before the network's names. No list of prefixes is needed: weight_matching.py takes the prefix that fits
+the most names.
 
-Every tensor of the network must be found, except those that hold no information:
-- the batches that a batch norm has counted, which torch before 0.4.1 did not save;
-- a tensor that shares its memory with one that is found.
+Every tensor of the network must be in the file, except:
+- num_batches_tracked of a batch norm, which torch before 0.4.1 did not save;
+- a tensor that shares its memory with another one that is in the file.
 
-Weights that are stored in two parts (pruning, weight norm) are computed; tensor_kinds.py has the rules. Anything
-else in the file is left out, which the note tells, or refused; unused_tensors.py has the rules.
+Weights that are stored in two parts (pruning, weight norm) are computed; tensor_kinds.py has the rules. Any other
+tensor of the file is either left out, and the note mentions it, or refused; unused_tensors.py has the rules.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
 from dissectdb.output import replacing
 
-MAX_DEPTH = 4  # of dicts within dicts
+MAX_DEPTH = 4  # nested dicts
 
 
 def read(path: Path) -> list[Entry]:
-    """Every tensor of a checkpoint that a key leads to. Runs no code of the file. Raises StudyError."""
+    """Every tensor of a checkpoint that has a key. Runs no code from the file. Raises StudyError."""
     if path.is_dir():
         raise StudyError(f"{path}: is a folder, not a checkpoint")
     if not path.is_file():
@@ -60,7 +61,7 @@ def read(path: Path) -> list[Entry]:
     try:
         if is_safetensors(path):
             return [Entry((), name, tensor) for name, tensor in load_file(path).items()]
-    except Exception as error:  # an OSError, or one of safetensors' own
+    except Exception as error:  # an OSError, or safetensors' own error
         raise StudyError(f"{path}: {why_unreadable(error)}") from error
     values = read_pickle(path)
     entries = list(_walk(values, (), set()))
@@ -77,9 +78,13 @@ def _kind(values: object) -> str:
 def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Entry]:
     if not isinstance(values, (dict, list, tuple)) or id(values) in seen or len(keys) > MAX_DEPTH:
         return
-    seen.add(id(values))  # a dict may hold itself, or another many times
+    seen.add(id(values))  # a dict may contain itself, or the same dict several times
     if not isinstance(values, dict):
-        values = {str(place): each for place, each in enumerate(values) if isinstance(each, (dict, list, tuple))}
+        values = {
+            str(index): value_in_list
+            for index, value_in_list in enumerate(values)
+            if isinstance(value_in_list, (dict, list, tuple))
+        }
     for key, value in values.items():
         if isinstance(key, str) and isinstance(value, Tensor):
             yield Entry(keys, key, value)
@@ -88,15 +93,15 @@ def _walk(values: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Ent
 
 
 def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequence[str] = ()) -> str:
-    """Fill the model from a checkpoint; return a note on what was taken and left out, or nothing.
+    """Fill the model from a checkpoint; return a note on what was taken and left out, or "".
 
-    key: the prefix under which the weights stand, where several fit. left_out: names that need not be the network's.
-    Raises StudyError that names what is missing, unexpected or misshapen; the model then is as it was.
+    key: the prefix of the weights, needed if several fit. left_out: names in the file that may be ignored.
+    Raises StudyError that names what is missing, unexpected or misshapen, and leaves the model unchanged.
     """
     own = model.state_dict()
     entries, computed = _read_under(path, key, own)
     match = best_match(model, entries, path, key)
-    others, unexpected = unused_names(match, entries, left_out)
+    ignored, unexpected = unused_names(match, entries, left_out)
     if match.missing or match.misshapen or unexpected:
         problems = {"missing": match.missing, "unexpected": unexpected, "of another shape": match.misshapen}
         parts = [f"{len(names)} {kind}: {listed(names)}" for kind, names in problems.items() if names]
@@ -110,7 +115,7 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
     note = [f'without the prefix "{prefix}"'] if (prefix := prefix_in_dict(match)) else []
     note += [f'with "{match.cut}" put before its names'] if match.cut else []
     note += computed
-    note += [f"left out: {listed(_by_module(others))}"] if others else []
+    note += [f"left out: {listed(_by_module(ignored))}"] if ignored else []
     if match.rivals:
         note.append(f'"{weights_key(match)}" is taken; also there: {listed(match.rivals)} (see network.weights_key)')
     elif is_average(match) and key is None:
@@ -121,44 +126,48 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
 
 
 def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:
-    """Raises StudyError for tensors that would lose something when they are copied into the network's own."""
+    """Raises StudyError if copying a tensor into the network's own would lose information."""
     pairs = {name: (own[name], entry.tensor) for name, entry in match.found.items()}
-    if complex_ := [name for name, (mine, theirs) in pairs.items() if theirs.is_complex() and not mine.is_complex()]:
+    if complex_ := [
+        name for name, (own_tensor, stored) in pairs.items() if stored.is_complex() and not own_tensor.is_complex()
+    ]:
         raise StudyError(
             f"{what}: the file has complex weights where the network's are real ({listed(complex_)}), and their "
             "imaginary parts would be lost; build the complex network, or save real weights"
         )
-    real = {name for name, (mine, _) in pairs.items() if mine.is_floating_point() or mine.is_complex()}
+    real = {
+        name for name, (own_tensor, _) in pairs.items() if own_tensor.is_floating_point() or own_tensor.is_complex()
+    }
     if cast := [n for n in real if not (pairs[n][1].is_floating_point() or pairs[n][1].is_complex())]:
         raise StudyError(
-            f"{what}: {len(cast)} weights are no real numbers ({min(cast)} is {pairs[min(cast)][1].dtype}), as of a "
+            f"{what}: {len(cast)} weights are not real numbers ({min(cast)} is {pairs[min(cast)][1].dtype}), as of a "
             "quantised network; save the weights of the network in floating point"
         )
     for name in pairs.keys() - real:
-        mine, theirs = pairs[name]
-        if theirs.is_floating_point() and not torch.equal(theirs.to(mine.dtype).to(theirs.dtype), theirs):
-            raise StudyError(f"{what}: {name} holds fractions, where the network has {mine.dtype}")
+        own_tensor, stored = pairs[name]
+        if stored.is_floating_point() and not torch.equal(stored.to(own_tensor.dtype).to(stored.dtype), stored):
+            raise StudyError(f"{what}: {name} holds fractions, where the network has {own_tensor.dtype}")
 
 
 def _read_under(path: Path, key: str | None, own: Collection[str]) -> tuple[list[Entry], list[str]]:
-    """The tensors of a checkpoint, under the prefix that the study names; in words, which of them were computed.
+    """The tensors of a checkpoint under the study's prefix, and notes on those that were computed.
 
-    own: the network's names. Raises StudyError.
+    own: the network's names. Raises StudyError if nothing has the prefix.
     """
     names = {rest for _, rests in own_names(own) for rest in rests}
     entries, computed = folded(read(path), names)
     if key is None:
         return entries, computed
-    if chosen := [entry for entry in entries if is_under(entry.dotted, key)]:
-        return chosen, computed
+    if under_key := [entry for entry in entries if is_under(entry.dotted, key)]:
+        return under_key, computed
     keys = sorted({".".join(entry.keys) or entry.dotted.partition(".")[0] for entry in entries})
     raise StudyError(f"network.weights_key: {path} has no {key!r}; it has {listed(keys)}")
 
 
 def _hints(model: nn.Module, match: Match, unexpected: Sequence[str]) -> list[str]:
-    """What a misfit probably means: another head, none, or a part that the study does not build."""
-    if known := way_out([*unexpected, *match.missing]):
-        return [known + (", or name them in network.weights_left_out if the network needs none" if match.fits else "")]
+    """What probably causes a misfit: another head, no head, or a part that the study does not build."""
+    if advice := way_out([*unexpected, *match.missing]):
+        return [advice + (", or name them in network.weights_left_out if the network needs none" if match.fits else "")]
     if match.fits:
         return ["build the network that they belong to, or name them in network.weights_left_out if it needs none"]
     weights = [name for name, tensor in model.state_dict().items() if tensor.ndim > 1]
@@ -170,45 +179,48 @@ def _hints(model: nn.Module, match: Match, unexpected: Sequence[str]) -> list[st
         return []
     if match.missing:
         return [] if unexpected else [f"the head ({head}) is absent: the file holds only what comes before it"]
-    own, theirs = model.state_dict()[weights[-1]], match.found[weights[-1]].tensor
-    return [f"the head ({head}) is another's: {len(theirs)} outputs instead of {len(own)}; see network.arguments"]
+    own, stored = model.state_dict()[weights[-1]], match.found[weights[-1]].tensor
+    return [f"the head ({head}) is another's: {len(stored)} outputs instead of {len(own)}; see network.arguments"]
 
 
 def _by_module(names: Sequence[str]) -> list[str]:
-    """Names; those of one module as one, with their number."""
+    """The names. Those of one module are joined into one entry with their number."""
     tops: dict[str, list[str]] = {}
     for name in names:
         tops.setdefault(name.partition(".")[0], []).append(name)
-    return [some[0] if len(some) == 1 else f"{top}.* ({len(some)} tensors)" for top, some in tops.items()]
+    return [
+        names_of_module[0] if len(names_of_module) == 1 else f"{top}.* ({len(names_of_module)} tensors)"
+        for top, names_of_module in tops.items()
+    ]
 
 
 # ---------------------------------------------------------------- saving
 
 
 def save_like(model: nn.Module, path: Path, example: Path | None, key: str | None = None) -> None:
-    """Write the weights as an example checkpoint has them: its format, its dict, its names; never half-written.
+    """Write the weights like an example checkpoint: same format, dicts and names. Never leaves half a file.
 
-    Without an example: safetensors. key: as for `fill` from the example, which the model must fit. Raises StudyError.
+    example: None for plain safetensors; otherwise the model must fit it. key: as in `fill`. Raises StudyError.
     """
-    # Cloned, because safetensors refuses weights that share memory; a checkpoint names each of them anyway.
+    # Cloned, because safetensors refuses tensors that share memory, and a checkpoint stores each of them.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    places = {} if example is None else best_match(model, _read_under(example, key, state)[0], example, key).found
+    entries = {} if example is None else best_match(model, _read_under(example, key, state)[0], example, key).found
     in_safetensors = example is None or is_safetensors(example)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         if in_safetensors:
-            named = {places[name].name if places else name: state[name] for name in places or state}
+            named = {entries[name].name if entries else name: state[name] for name in entries or state}
             save_file(named, unfinished)
         else:
-            torch.save(_nested([(place, state[name]) for name, place in places.items()]), unfinished)
+            torch.save(_nested([(entry, state[name]) for name, entry in entries.items()]), unfinished)
 
 
 def _nested(tensors: Sequence[tuple[Entry, Tensor]]) -> dict[str, object]:
-    """Tensors in dicts within dicts, as the entries name them."""
+    """The tensors in nested dicts, by the keys of their entries."""
     top: dict = {}
-    for place, tensor in tensors:
+    for entry, tensor in tensors:
         values = top
-        for key in place.keys:
+        for key in entry.keys:
             values = values.setdefault(key, {})
-        values[place.name] = tensor
+        values[entry.name] = tensor
     return top

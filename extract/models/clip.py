@@ -4,8 +4,8 @@ clip = load(study.clip, device)
 clip.embed_images(clip.recipe.apply(images, device))      # (image, dimension)
 clip.embed_concepts(["Smile"], ["a face with {}"])        # (concept, dimension)
 
-Any architecture of open_clip with one of its pretrained tags or a local file of weights, and architectures of
-your own described by a model config as open_clip has them.
+Takes any architecture of open_clip, with one of its pretrained tags or a local file of weights, and any architecture
+that you describe in a model config in open_clip's format.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger("dissectdb")
 
 
 class Tokenizer(Protocol):
-    """A tokenizer of open_clip: (text, token) of texts. context_length: tokens that a text is cut to."""
+    """A tokenizer of open_clip: texts to (text, token). context_length: the tokens that it cuts a text to."""
 
     context_length: int
 
@@ -48,9 +48,10 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipIdentity:
-    """What a warehouse keeps of a CLIP. logit_scale: the trained factor on cosines; logit_bias: SigLIP's, else None.
+    """What a warehouse stores about a CLIP.
 
-    precision: what images are embedded in; concepts are always embedded in float32.
+    logit_scale: the trained factor on cosines. logit_bias: SigLIP's; None for other models. precision: of image
+    embeddings; concepts are always embedded in float32.
     """
 
     name: str
@@ -61,7 +62,7 @@ class ClipIdentity:
     precision: str
 
     def preprocessing(self) -> str:
-        """What is done to its images, as JSON; {} where that is not known."""
+        """The preprocessing of its images, as JSON; {} if unknown."""
         return "{}"
 
     def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:
@@ -71,7 +72,7 @@ class ClipIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip(ClipIdentity):
-    """A CLIP model. model: open_clip's, which has no types."""
+    """A CLIP that can be run. model: open_clip's model, which is untyped."""
 
     model: Any
     tokenize: Tokenizer
@@ -87,7 +88,7 @@ class Clip(ClipIdentity):
         return F.normalize(self.encode(self.model, pixels).float(), dim=-1)
 
     def encode(self, model: Any, pixels: Tensor) -> Tensor:
-        """(image, dimension) of this model, or of a copy of it, in the precision that was chosen."""
+        """(image, dimension), by this model or a copy of it, in the CLIP's precision."""
         wanted, weights = getattr(torch, self.precision), next(model.visual.parameters()).dtype
         with torch.autocast(self.device.type, dtype=wanted, enabled=wanted != weights):
             return model.encode_image(pixels.to(weights))
@@ -95,7 +96,7 @@ class Clip(ClipIdentity):
     @torch.inference_mode()
     def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:
         """(concept, dimension) float32 of unit length on the CPU: the mean over templates of unit embeddings."""
-        sums: Tensor | None = None  # a sum points where the mean does
+        sums: Tensor | None = None  # the sum over templates has the direction of their mean
         texts = len(concepts) * len(templates)
 
         def embed(part: range, _: int) -> None:
@@ -116,30 +117,30 @@ class Clip(ClipIdentity):
 
 
 def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> None:
-    """Warn of texts that are longer than CLIP's context: it reads only their beginning."""
+    """Warn of texts that are longer than CLIP's context, because CLIP reads only their beginning."""
     cut = cut_texts(clip, concepts, templates)
     if not cut:
         return
     concept, template, tokens = max(cut, key=lambda text: text[2])
-    inside = "" if template == "{}" else f" in the template {brief(template)}"
-    longest = f"{brief(concept)}{inside} has {tokens}"
-    many = f"{len(cut):,} texts are longer; the longest, {longest}" if len(cut) > 1 else longest
+    in_template = "" if template == "{}" else f" in the template {brief(template)}"
+    longest = f"{brief(concept)}{in_template} has {tokens}"
+    which_texts = f"{len(cut):,} texts are longer; the longest, {longest}" if len(cut) > 1 else longest
     log.warning(
         "%s reads the first %d tokens of a text, and %s. What is past them is cut off: shorten it",
         clip.name,
         clip.tokenize.context_length,
-        many,
+        which_texts,
     )
 
 
 def cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> list[tuple[str, str, int]]:
-    """(concept, template, tokens) of each text that CLIP's context cuts, its marks of start and end counted in."""
+    """(concept, template, tokens) of each text longer than CLIP's context. Start and end tokens count."""
     context = clip.tokenize.context_length
     cut = []
     for template in templates:
         for concept in concepts:
             text = template.replace("{}", concept)
-            # A token is a byte or more, so that most texts need not be tokenised.
+            # A token is at least one byte, so most texts need not be tokenised.
             if len(text.encode()) > context - 3 and (tokens := _count_tokens(clip.tokenize, text)) > context:
                 cut.append((concept, template, tokens))
     return cut
@@ -156,7 +157,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     if settings.config is not None:
         _add_config(settings.config, settings.architecture)
     _check_names(settings)
-    # OpenAI's weights were trained with a quick GELU; of a mismatch with the architecture open_clip only warns.
+    # OpenAI's weights were trained with a quick GELU. If the architecture has another one, open_clip only warns.
     quick_gelu = bool((open_clip.get_pretrained_cfg(settings.architecture, settings.weights) or {}).get("quick_gelu"))
     try:
         # A local file holds the weights; open_clip's own warnings about untagged weights add nothing.
@@ -172,7 +173,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
             tokenize = open_clip.get_tokenizer(settings.architecture)
     except StudyError:
         raise
-    except Exception as error:  # open_clip raises whatever the reading of a file or a hub raises
+    except Exception as error:  # open_clip passes on any error of reading a file or of the hub
         raise StudyError(f"clip: {settings.architecture} could not take {settings.weights}: {_why(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
@@ -182,7 +183,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     networks.prefer_channels_last(model.eval(), lambda: model.encode_image(probe))
     full_weights = model.state_dict()
     bias = getattr(model, "logit_bias", None)
-    # Only what a study asks for is another CLIP: what a device does by itself is nearly the same.
+    # Only a precision that the study sets is in the fingerprint: a device's own default gives nearly the same numbers.
     chosen = [] if settings.precision == "auto" else [settings.precision]
     [precision] = chosen or ["float16" if device.type == "cuda" else "float32"]
     if precision != "float32":
@@ -207,7 +208,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
 
 
 def _fetching(settings: study.Clip) -> AbstractContextManager[None]:
-    """What open_clip does inside may need the Hugging Face hub: for the weights of a tag, and for some tokenizers."""
+    """A context for open_clip's downloads from the Hugging Face hub: the weights of a tag, and some tokenizers."""
     text = open_clip.get_model_config(settings.architecture)["text_cfg"]
     is_tag = not _is_file(settings.weights)
     parts = (["the weights"] if is_tag else []) + (["the tokenizer"] if "hf_tokenizer_name" in text else [])
@@ -219,13 +220,13 @@ def _fetching(settings: study.Clip) -> AbstractContextManager[None]:
 
 
 def _keep_images_in(model: Any, kind: torch.dtype, probe: Tensor) -> None:
-    """Keep the weights for images in half precision, where the model runs so, or autocast would turn them each time."""
+    """Store the image weights in half precision, if the model runs so; else autocast converts them in each pass."""
     full = model.visual
     model.visual = copy.deepcopy(full).to(kind)
     try:
         with torch.inference_mode():
             model.encode_image(probe.to(kind))
-    except RuntimeError:  # it mixes in numbers of its own
+    except RuntimeError:  # the model mixes in float32 numbers of its own
         model.visual = full
 
 
@@ -240,13 +241,13 @@ def _add_config(config: Path, architecture: str) -> None:
         raise StudyError(f"clip.config: {config}: not readable as JSON: {one_line(error)}") from error
     if not isinstance(parts, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= parts.keys():
         raise StudyError(
-            f"clip.config: {config} is no model config of open_clip, a .json with embed_dim, vision_cfg, text_cfg"
+            f"clip.config: {config} is not a model config of open_clip, a .json with embed_dim, vision_cfg, text_cfg"
         )
-    open_clip.add_model_config(config)  # each time, because a file of that name may have been another one
+    open_clip.add_model_config(config)  # each time, because an earlier file of that name may have differed
 
 
 def _why(error: Exception) -> str:
-    """The error in one line: of weights that do not fit, the first keys that do not."""
+    """The error in one line, shortened: for weights that do not fit, the first keys."""
     if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
         return pickles.why_unreadable(error)
     return one_line(error) or type(error).__name__

@@ -1,6 +1,6 @@
-"""What a study runs on, and how exactly.
+"""The device that a study runs on, and the precision of its arithmetic.
 
-device = prepare(study)     # sets torch's switches as the study asks
+device = prepare(study)     # sets torch's global switches from the study's settings
 choose("auto")              # a CUDA GPU, else Apple's, else the CPU
 """
 
@@ -14,37 +14,38 @@ from dissectdb.extract.study import Study, StudyError
 
 
 def prepare(study: Study) -> torch.device:
-    """The device of a study, with torch told how exact to be. Raises StudyError for one that is not here."""
+    """The device of a study; also sets torch's switches. Raises StudyError if this machine has no such device."""
     be_deterministic(study.deterministic)
     allow_tf32(study.network is not None and study.network.precision == "tf32")
     return choose(study.device)
 
 
 def choose(name: str) -> torch.device:
-    """auto: a CUDA GPU, else Apple's, else the CPU. Raises StudyError for a device that is not here."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """auto: a CUDA GPU, else Apple's, else the CPU. Raises StudyError if this machine has no such device."""
+    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, available in here.items() if available)
-    if not here[name]:
+        name = next(kind for kind, available in is_available.items() if available)
+    if not is_available[name]:
         raise StudyError(
-            f"device {name!r} is not here; there is {', '.join(k for k, ok in here.items() if ok)}, or auto"
+            f"device {name!r} is not here; there is {', '.join(k for k, ok in is_available.items() if ok)}, or auto"
         )
     return torch.device(name)
 
 
 def be_deterministic(wanted: bool) -> None:
-    """Whether torch may use only what gives the same bits each time on a GPU; on a CPU it does so anyhow.
+    """If wanted, let torch use only operations that give the same bits each time on a GPU. On a CPU all do.
 
-    What has no such form raises torch's error, which names it. See torch.use_deterministic_algorithms.
+    Afterwards an operation without a deterministic version raises an error of torch that names it.
+    See torch.use_deterministic_algorithms.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; costs 8 MB a handle
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its start; costs 8 MB per handle
     torch.use_deterministic_algorithms(wanted)
-    torch.backends.cudnn.benchmark = False  # it would choose by timings, which differ
+    torch.backends.cudnn.benchmark = False  # it would choose algorithms by timing them, and timings differ
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Whether a GPU may round the factors of products in float32 to 10 bits, which it does several times as fast.
+    """If allowed, let a GPU round the factors of float32 products to 10 bits: several times as fast.
 
-    Torch allows it for convolutions unless told otherwise; activations are then off by 1e-3.
+    Torch's own default allows it for convolutions, which puts activations off by 1e-3.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed

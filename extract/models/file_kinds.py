@@ -1,6 +1,6 @@
-"""What kind of file something is, by its content: people name a download of any kind `weights.pt`.
+"""Tell the kind of a file by its content, because a file called `weights.pt` may be anything.
 
-foreign_kind(path)   # "an HTML page: the download failed; …", or None for a file that may hold weights for torch
+foreign_kind(path)   # "an HTML page; the download failed, …", or None for a file that may hold weights for torch
 is_safetensors(path)
 
 Reads the first and last bytes of a file and the names in an archive; unpacks and runs nothing.
@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-HEAD = 4096  # bytes that are looked at
+HEAD = 4096  # bytes read from the start of a file
 
 TO_TORCH = "export its weights to safetensors, or to a state dict of torch"
 UNPACK = "unpack it and name the checkpoint within"
@@ -39,7 +39,7 @@ LEVELDB_END = bytes.fromhex("57fb808b247547db")  # ends the .index of a TensorFl
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as safetensors do: the length of a header that is JSON."""
+    """Whether the file begins like safetensors: with the length of a header, then JSON."""
     with path.open("rb") as file:
         head = file.read(9)
     length = int.from_bytes(head[:8], "little")
@@ -58,8 +58,8 @@ def foreign_kind(path: Path) -> str | None:
         end = file.read(8)
     if not size:
         return "empty; a download or a copy did not finish"
-    if known := next((kind for magic, kind in MAGIC if head.startswith(magic)), None):
-        return known
+    if kind_by_magic := next((kind for magic, kind in MAGIC if head.startswith(magic)), None):
+        return kind_by_magic
     if head[4:8] == b"TFL3":
         return f"a TensorFlow Lite model; {TO_TORCH}"
     if end == LEVELDB_END or re.search(r"\.data-\d+-of-\d+$", path.name):
@@ -88,7 +88,7 @@ def _archive(names: list[str]) -> str | None:
 
 
 def _names_in_tar(path: Path) -> list[str]:
-    """The first names in a tar archive; none where it is damaged, which torch then says."""
+    """The first names in a tar archive; empty if it is damaged, which torch reports later."""
     try:
         with tarfile.open(path, "r:") as archive:
             return [member.name for _, member in zip(range(100), archive, strict=False)]
@@ -97,7 +97,7 @@ def _names_in_tar(path: Path) -> list[str]:
 
 
 def _text(head: bytes, suffix: str) -> str | None:
-    """What a text file is; None where it is no text."""
+    """What a text file is; None if it is not text."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < HEAD)
     except UnicodeDecodeError:

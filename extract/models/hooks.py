@@ -1,13 +1,13 @@
-"""Listen to layers while a network runs.
+"""Record the outputs of layers while a network runs.
 
 taps = find_taps(model, study.network.layers, (1, 40, 40))
 with record(model, taps) as seen:
     output = model(images)
 seen[taps[0].name]   # (image, unit), on the device
 
-Maps are pooled over space and tokens over their axis, so that each unit of each layer is one number per image.
-Of a module that runs more than once in a forward pass, the call that the study names is recorded, else the last.
-The hooks are removed after the block, whatever happened in it.
+Maps are pooled over space, and tokens over their axis, so that each unit of each layer is one number per image.
+If a module runs several times in a forward pass, the call that the study names is recorded, by default the last.
+The hooks are removed after the block, also after an error.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Hook = Callable[[nn.Module, tuple[object, ...], object], None]
 
 @dataclass(frozen=True)
 class Tap:
-    """A layer and how its output becomes (image, unit).
+    """A layer, and how its output becomes (image, unit).
 
-    pooling: avg, max, cls, or none for a linear layer. call: which run of the module in a pass, from 1; None: the last.
-    name: what tells it from the study's other taps: the path of the module, and how it is read where the study reads
-    that module in several ways.
+    layer: the module's path. pooling: avg, max, cls, or none for an output without places. call: which run of the
+    module in a pass, from 1; None: the last. name: unique in the study: the module's path, followed by how it is read
+    if the study reads it in several ways.
     """
 
     layer: str
@@ -54,7 +54,7 @@ class Tap:
 
 @contextmanager
 def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
-    """Collect the pooled output (image, unit) of each tap, by the tap's name; for one forward pass."""
+    """Collect the pooled output (image, unit) of each tap during one forward pass, by the tap's name."""
     seen: dict[str, Tensor] = {}
 
     def keep(tap: Tap) -> Hook:
@@ -81,7 +81,7 @@ def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def pool(output: Tensor, tap: Tap) -> Tensor:
-    """(image, unit) of a layer's output."""
+    """A layer's output, pooled to (image, unit)."""
     output = output.movedim((tap.image_axis, tap.unit_axis), (0, 1))
     if output.ndim == 2:
         return output.clone()  # an in-place ReLU after the layer would change it
@@ -92,7 +92,7 @@ def pool(output: Tensor, tap: Tap) -> Tensor:
 
 
 def first_tensor(output: object, layer: str) -> Tensor:
-    """A layer's output, or the first of a tuple of outputs (attention returns its weights second)."""
+    """A layer's output tensor, or the first of a tuple (attention returns its weights second)."""
     while isinstance(output, tuple | list) and output:
         output = output[0]
     if not isinstance(output, Tensor):
@@ -106,9 +106,9 @@ def first_tensor(output: object, layer: str) -> Tensor:
 def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[int]) -> list[Tap]:
     """How to read each layer, in the order in which the network runs them.
 
-    image_shape: (channel, H, W) of the network's input. The image axis is found, not guessed: it is the axis that
-    grows when two images become three. Raises StudyError for a layer that is not there, does not run, or whose
-    units cannot be told from its places.
+    image_shape: (channel, H, W) of the network's input. The image axis is measured: it is the axis that grows from
+    two to three images. Raises StudyError for a layer that does not exist or does not run, or whose unit axis is
+    unclear.
     """
     modules = modules_by_name(model)
     for layer in layers:
@@ -136,19 +136,19 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
 
 
 def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
-    """The taps, each with a name of its own. Raises StudyError where two of them read the same."""
-    modules = Counter(tap.layer for tap in taps)
-    named = [
-        tap if modules[tap.layer] == 1 else replace(tap, name=written(tap.layer, way(tap.pooling, tap.call)))
+    """The taps, each with a unique name. Raises StudyError if two of them read the same output."""
+    taps_per_module = Counter(tap.layer for tap in taps)
+    named_taps = [
+        tap if taps_per_module[tap.layer] == 1 else replace(tap, name=written(tap.layer, way(tap.pooling, tap.call)))
         for tap in taps
     ]
-    for tap in named:
-        if named.count(tap) > 1:
+    for tap in named_taps:
+        if named_taps.count(tap) > 1:
             raise StudyError(
                 f"network.layers: {tap.layer} is there twice, and its output has no places to pool over, so that both "
                 "are the same; keep one"
             )
-    return named
+    return named_taps
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class _Shapes:
 
 
 def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, ...]) -> _Shapes:
-    """The shapes of the layers' outputs for images of zeros."""
+    """The shapes of the layers' outputs, from a pass over images of zeros."""
     seen = _Shapes({}, Counter())
 
     def keep(name: str) -> Hook:
@@ -184,7 +184,7 @@ def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, 
             model(torch.zeros(shape, device=parameter.device, dtype=parameter.dtype))
     except StudyError:
         raise
-    except Exception as error:  # networks check their input in many ways, timm's with an assertion
+    except Exception as error:  # networks reject inputs with any kind of error; timm's use assertions
         channels, height, width = shape[1:]
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise StudyError(
@@ -197,13 +197,13 @@ def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, 
 
 
 def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
-    grows = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
-    if len(two) != len(three) or len(grows) != 1 or two[grows[0]] != 2:
+    growing = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
+    if len(two) != len(three) or len(growing) != 1 or two[growing[0]] != 2:
         raise StudyError(f"network.layers: {layer.name} mixes images ({two} for two, {three} for three)")
-    [image_axis] = grows
-    places = [axis for axis in range(len(two)) if axis != image_axis]
+    [image_axis] = growing
+    other_axes = [axis for axis in range(len(two)) if axis != image_axis]
     if len(two) == 2:
-        return Tap(layer.name, two[places[0]], "none", image_axis, places[0], call=layer.call)
+        return Tap(layer.name, two[other_axes[0]], "none", image_axis, other_axes[0], call=layer.call)
     if len(two) not in (3, 4, 5):
         raise StudyError(f"network.layers: {layer.name} has outputs {two}; a neuron needs maps, tokens or units")
     first = isinstance(module, CHANNELS_FIRST)
@@ -213,18 +213,18 @@ def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int
     last = (
         tokens or layer.layout == "channels_last" or isinstance(module, CHANNELS_LAST) or type(module) is nn.LayerNorm
     )
-    sizes = [two[axis] for axis in places]
-    if len(places) == 3 and not (first or last) and sizes[0] == sizes[1] != sizes[2]:
-        # Images are square, and so are maps: two equal axes are height and width.
+    sizes = [two[axis] for axis in other_axes]
+    if len(other_axes) == 3 and not (first or last) and sizes[0] == sizes[1] != sizes[2]:
+        # Images are square, so maps are too: the two equal axes are height and width.
         raise StudyError(
             f"network.layers: {layer.name} has outputs {two}, which end in channels; set layout = 'channels_last'"
         )
-    unit_axis = places[-1] if last else places[0]
+    unit_axis = other_axes[-1] if last else other_axes[0]
     _agree_with_module(layer, module, two, unit_axis)
     return Tap(layer.name, two[unit_axis], layer.pooling, image_axis, unit_axis, call=layer.call)
 
 
-# Modules whose units are always on the same side; timm's LayerNorm2d, a LayerNorm, has them on the other.
+# Modules whose unit axis is fixed. timm's LayerNorm2d is a subclass of LayerNorm with units on the other axis.
 CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention, nn.Embedding)
 
@@ -235,7 +235,7 @@ def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], 
         units = getattr(module, attribute, None)
         if isinstance(units, int) and units != shape[unit_axis]:
             raise StudyError(
-                f"network.layers: {layer.name} says it has {units} units, but its output is {shape} with "
+                f"network.layers: {layer.name} declares {units} units, but its output is {shape} with "
                 f"{shape[unit_axis]} on axis {unit_axis}; for channels-last maps set layout = 'channels_last'"
             )
 
@@ -243,9 +243,9 @@ def _agree_with_module(layer: Layer, module: nn.Module, shape: tuple[int, ...], 
 def weight_norms(module: nn.Module, units: int) -> list[tuple[float | None, float | None, float | None]]:
     """(L1, L2, bias) of each unit's weight row; None where the module has no such row."""
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    # Rows that are inputs, not units; a weight of what is negative only, which is not linear in the output.
-    other = isinstance(module, nn.modules.conv._ConvTransposeNd | nn.PReLU)
-    if not isinstance(weight, Tensor) or other or weight.ndim == 0 or len(weight) != units:
+    # A transposed convolution's rows are inputs, not units; PReLU's weight scales only negative values.
+    has_other_rows = isinstance(module, nn.modules.conv._ConvTransposeNd | nn.PReLU)
+    if not isinstance(weight, Tensor) or has_other_rows or weight.ndim == 0 or len(weight) != units:
         return [(None, None, None)] * units
     rows = weight.detach().double().reshape(units, -1)
     has_biases = isinstance(bias, Tensor) and bias.shape == (units,)

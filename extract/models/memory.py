@@ -1,6 +1,6 @@
 """Run a batch in parts that fit into the device's memory.
 
-run_halving_on_oom(run, images, "image")      # run(part of the images, index of its first)
+run_halving_on_oom(run, images, "image")      # calls run(some of the images, the index of the first of them)
 
 There is no batch size to set. If a batch does not fit into memory, it is halved, and the size that worked is kept.
 """
@@ -25,23 +25,23 @@ class Sliceable(Protocol):
 
 T = TypeVar("T", bound=Sliceable)
 
-MOST_AT_ONCE: dict[str, int] = {}  # "image" or "text": how many fit, known once a larger part has not
+MAX_AT_ONCE: dict[str, int] = {}  # "image" or "text" → how many fit; set when a larger part ran out of memory
 
 
 def run_halving_on_oom(run: Callable[[T, int], None], items: T, what: str) -> None:
-    """Call run(part, first) for parts of the items, in order. Raises StudyError if not even one item fits."""
-    most = MOST_AT_ONCE.get(what, len(items))
+    """Call run(part, first index) for parts of the items, in order. Raises StudyError if one item does not fit."""
+    max_items = MAX_AT_ONCE.get(what, len(items))
     start = 0
     while start < len(items):
         try:
-            run(items[start : start + most], start)
+            run(items[start : start + max_items], start)
         except torch.OutOfMemoryError as error:
-            if most == 1:
+            if max_items == 1:
                 raise StudyError(
                     f"the device has not the memory for one {what}; free some, or choose another"
                 ) from error
-            most = MOST_AT_ONCE[what] = max(1, min(most, len(items)) // 2)
+            max_items = MAX_AT_ONCE[what] = max(1, min(max_items, len(items)) // 2)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue
-        start += most
+        start += max_items

@@ -1,4 +1,4 @@
-"""The networks that are probed: built by name, with weights from a file that cannot carry code.
+"""Build the network that is probed, by name, and load its weights without running code from the file.
 
 network = load(study.network)
 network.model      # in eval mode, float32, on the CPU
@@ -37,17 +37,18 @@ log = logging.getLogger("dissectdb")
 WEIGHTS = 'name a checkpoint, "pretrained" (for torchvision: and timm:), or "random", with network.seed'
 WAY_OUT = 'download them elsewhere and name the file: network.weights = "FILE"'
 
-# The versions of packages count since this release. The ones that it was made with count as none, so that networks in
-# older warehouses keep their fingerprints until a package changes.
+# Package versions became part of the fingerprint late. The versions current then are left out of it, so that networks
+# in older warehouses keep their fingerprints until a package changes.
 VERSIONS_BEFORE = {"timm": "1.0.31", "torchvision": "0.29.1"}
 NOT_COUNTED = {"numpy", "torch", *OUR_NAMES}  # torch's version is in the table `extractions`
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkIdentity:
-    """What a warehouse keeps of a network. classes: the names of its outputs.
+    """What a warehouse stores about a network.
 
-    fingerprint: SHA-256 of all that its outputs depend on. precision: of its arithmetic.
+    classes: the names of its outputs. fingerprint: SHA-256 of everything that its outputs depend on. precision: of its
+    arithmetic.
     """
 
     name: str
@@ -58,19 +59,19 @@ class NetworkIdentity:
     precision: str = "float32"
 
     def preprocessing(self) -> str:
-        """What is done to its images, as JSON; {} where that is not known."""
+        """The preprocessing of its images, as JSON; {} if unknown."""
         return "{}"
 
     def modules(self) -> Mapping[str, nn.Module | None]:
-        """Every module under each of its names; None for a module of which only outputs are known."""
+        """Every module under each of its names; None for a module of which only the outputs are known."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network(NetworkIdentity):
-    """A network as a study names it.
+    """A network that can be run.
 
-    code: what represents the code in the fingerprint, a value for JSON. answer: how its logits are read.
+    code: what stands for the code in the fingerprint, a JSON value. answer: how its logits are read.
     """
 
     model: nn.Module
@@ -93,9 +94,9 @@ def load(settings: study.Network) -> Network:
     """Build the network that a study names and give it its weights. Raises StudyError."""
     model, code = _build(settings)
     if isinstance(settings.weights, Path):
-        said = checkpoints.fill(model, settings.weights, settings.weights_key, settings.weights_left_out)
-        if said:
-            log.info(f"network {settings.name}, weights {settings.weights.name}: {said}")
+        note = checkpoints.fill(model, settings.weights, settings.weights_key, settings.weights_left_out)
+        if note:
+            log.info(f"network {settings.name}, weights {settings.weights.name}: {note}")
     elif settings.weights is None:
         _refuse_library(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
@@ -118,7 +119,7 @@ def describe(
     *,
     code: object,
 ) -> Network:
-    """The network with its fingerprint. The name is not part of it. code: as of the network that was loaded."""
+    """The network with its fingerprint, which leaves out the name. code: that of the loaded network."""
     return Network(
         name=name or settings.name,
         architecture=settings.architecture,
@@ -140,7 +141,7 @@ def describe(
 
 
 def with_answer(network: Network, answer: Answer) -> Network:
-    """The network, and how its logits are read; part of the fingerprint where that is not the plain way."""
+    """The network with an answer. Any answer but the plain one changes the fingerprint."""
     marks = answer.marks()
     fingerprint = fingerprints.of_values(network.fingerprint, *marks) if marks else network.fingerprint
     return replace(network, answer=answer, fingerprint=fingerprint)
@@ -150,36 +151,36 @@ def with_answer(network: Network, answer: Answer) -> Network:
 
 
 def _run_once(model: nn.Module, images: Tensor, code: UserCode) -> object:
-    """What a user's network returns; after this, what it imports and reads while it runs is known."""
+    """What a user's network returns. Afterwards `code` has noted the files that the network imports and reads."""
     try:
         with torch.inference_mode():
             return code.run(lambda: model(images.clone()))
-    except Exception:  # whatever a user's code raises; network_plan.load_network runs it too, and reports it
+    except Exception:  # any error of the user's code; network_plan.load_network runs it again and reports the error
         return None
 
 
 def _code(architecture: str, model: nn.Module, code: UserCode | None) -> object:
-    """What represents the code: a name or a hash, then the user's other modules and the versions of packages.
+    """What stands for the code in the fingerprint: a name or a hash, the user's other modules, and package versions.
 
-    Packages: those that define a module of the network, and those that the user's code imports. Where there is nothing
-    but the name or the hash, it stands alone, as it always did.
+    Packages are those that define a module of the network, and those that the user's code imports. Without modules
+    and versions it is the plain name or hash, as in older warehouses.
     """
     main, modules = architecture, {}
     packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
     if code is not None:
         main, modules = f"{code.digest}:{architecture.rpartition(':')[2]}", code.modules()
         packages |= code.packages()
-    others = [package for package in packages - NOT_COUNTED if not package.startswith(PREFIX)]
-    versions = {package: _version(package) for package in others}
-    counted = {name: each for name, each in versions.items() if each and each != VERSIONS_BEFORE.get(name)}
+    package_names = [package for package in packages - NOT_COUNTED if not package.startswith(PREFIX)]
+    versions = {package: _version(package) for package in package_names}
+    counted = {name: version for name, version in versions.items() if version and version != VERSIONS_BEFORE.get(name)}
     return [main, modules, counted] if modules or counted else main
 
 
 def _version(package: str) -> str | None:
-    """The version of the distribution that a package comes from, without the build (+cu130); None for no such."""
+    """The version of a package's distribution, without the build (+cu130); None if there is no distribution."""
     try:
         version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # it has another name than its package
+    except importlib.metadata.PackageNotFoundError:  # the distribution and the package differ in name
         distributions = _distributions().get(package)
         if not distributions:
             return None
@@ -198,13 +199,13 @@ def _is_file(architecture: str) -> bool:
 
 
 def _refuse_library(settings: study.Network, model: nn.Module) -> None:
-    """Raises StudyError if the study names no weights for a network whose function is not the user's."""
+    """Raises StudyError if the study names no weights for a library's network: its weights would be random."""
     if not _is_file(settings.architecture) and model.state_dict():
         raise StudyError(f"network.weights is missing, and {settings.architecture} would be random: {WEIGHTS}")
 
 
 def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, images: Tensor, output: object) -> None:
-    """Raises StudyError if the user's function, called again, builds a network that answers otherwise.
+    """Raises StudyError if a second call of the user's function builds a network that answers differently.
 
     The second network takes the weights of the first if these come from a file. Without a file, the weights that the
     function returns must be the same each time.
@@ -215,10 +216,10 @@ def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, ima
     if isinstance(settings.weights, Path):
         again.load_state_dict(model.state_dict(), strict=False)
     elif settings.weights is None:
-        others = again.state_dict()
+        tensors_again = again.state_dict()
         for name, tensor in model.state_dict().items():
-            if name not in others or fingerprints.of_weights({"": tensor}) != fingerprints.of_weights(
-                {"": others[name]}
+            if name not in tensors_again or fingerprints.of_weights({"": tensor}) != fingerprints.of_weights(
+                {"": tensors_again[name]}
             ):
                 raise StudyError(
                     f"network.weights is missing, and {settings.architecture} is random: {name} differs when it is "
@@ -228,13 +229,13 @@ def _refuse_drawn(settings: study.Network, model: nn.Module, code: UserCode, ima
 
 
 def _build_again(settings: study.Network, code: UserCode) -> nn.Module | None:
-    """The model from the file once more, or from the code that is loaded if the file cannot be loaded twice.
+    """Build the model a second time, from the file or, if it cannot be loaded twice, from the loaded code.
 
-    None, with a warning, where neither works; a StudyError where the study names no weights.
+    If neither works: returns None with a warning, or raises StudyError if the study names no weights.
     """
     try:
         return _build(settings)[0]
-    except StudyError as error:  # such as a registry that takes a name once
+    except StudyError as error:  # for example, a registry accepts a name only once
         try:
             return _build(settings, code)[0]
         except StudyError:
@@ -248,9 +249,9 @@ def _build_again(settings: study.Network, code: UserCode) -> nn.Module | None:
 
 
 def _build(settings: study.Network, code: UserCode | None = None) -> tuple[nn.Module, UserCode | None]:
-    """The model that the study names, and the user's code if it comes from there. Raises StudyError.
+    """The model that the study names, and the user's code if the model comes from a file. Raises StudyError.
 
-    code: as it was loaded before; None: load it.
+    code: loaded before; None: load it.
     """
     if settings.weights != "random":
         return _built(settings, code)
@@ -260,7 +261,7 @@ def _build(settings: study.Network, code: UserCode | None = None) -> tuple[nn.Mo
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the generators that code draws from by default; afterwards they are as they were."""
+    """Inside the block, the default generators of torch, Python and numpy are seeded; afterwards they are restored."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -287,7 +288,7 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
         elif library == "torchvision":
             import torchvision
 
-            _refuse_unknown(architecture, name.lower(), torchvision.models.list_models())
+            _refuse_unavailable(architecture, name.lower(), torchvision.models.list_models())
             weights = torchvision.models.get_model_weights(name).DEFAULT if pretrained else None
             if weights is not None:
                 fetching.refuse_unreachable(
@@ -297,9 +298,9 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
         elif library == "timm":
             import timm
 
-            plain = name.partition(".")[0]  # what follows is a tag of its weights
-            if ":" not in name and not timm.is_model(plain):
-                _refuse_unknown(architecture, plain, timm.list_models())
+            model_name = name.partition(".")[0]  # a tag of the weights may follow
+            if ":" not in name and not timm.is_model(model_name):
+                _refuse_unavailable(architecture, model_name, timm.list_models())
             what = f"network {settings.name}: the weights of {architecture}"
             with fetching.from_hub(what, WAY_OUT) if pretrained else nullcontext():
                 model = timm.create_model(name, pretrained=pretrained, **arguments)
@@ -311,16 +312,16 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
             )
     except StudyError:
         raise
-    except Exception as error:  # whatever a library or a user's function raises, the study named it
+    except Exception as error:  # a library or a user's function may raise anything
         raise StudyError(f"network {settings.name}: {architecture} could not be built: {_first_line(error)}") from error
     if pretrained and library not in ("torchvision", "timm"):
         raise StudyError(f"network.weights: 'pretrained' is for torchvision: and timm:; {architecture} needs a file")
     return model.float(), code
 
 
-def _refuse_unknown(architecture: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        hint = did_you_mean(name, known, 3, before="; ")
+def _refuse_unavailable(architecture: str, name: str, available: Collection[str]) -> None:
+    if name not in available:
+        hint = did_you_mean(name, available, 3, before="; ")
         raise StudyError(f"network.architecture: {architecture}: no such network{hint}")
 
 
@@ -337,7 +338,7 @@ def _call_users_function(
         raise StudyError(f"network.architecture: {path} has no function {function}{hint}")
     model = code.function(function)(**arguments)
     if not isinstance(model, nn.Module):
-        raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, no torch module")
+        raise StudyError(f"network.architecture: {path}:{function} returned {type(model).__name__}, not a torch module")
     return model, code
 
 
@@ -349,10 +350,10 @@ def refuse_nan(model: nn.Module, what: str, weights: str | Path | None) -> None:
 
 
 def prefer_channels_last(model: nn.Module, run: Callable[[], object]) -> None:
-    """Keep a model's weights channels last, where it runs so: its convolutions then need no copies in another order.
+    """Store a model's weights channels last, if it runs so: its convolutions then need no reordered copies.
 
-    run: a pass through the model. One that takes a view of its feature maps, for instance, does not run so, and is left
-    as it was.
+    run: a pass through the model. If it fails, for instance because the model takes a view of a feature map, the model
+    is left as it was.
     """
     if any(weights.ndim > 4 for weights in model.parameters()):
         return

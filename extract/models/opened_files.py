@@ -1,13 +1,13 @@
-"""The files that a user's code opens while its network is built and run, and which of them are part of the network.
+"""Find which files are part of a user's network: those that its code opens while the network is built and run.
 
     opened = Opened(Path("nets/net.py"), [Path("nets")])
     with opened.watch():
         ...                     # the code runs; files that this thread opens are noted
-    opened.digests(known)       # {"blocks.py": "9f86…", "../configs/net.yaml": "41c2…"}
+    opened.digests(known)       # {"blocks.py": "9f86…", "../configs/net.yaml": "41c2…"}; known: files counted already
 
-Code (.py, compiled extensions) counts wherever it lies, unless it is installed. Another file counts if it is read, not
-written, and smaller than a megabyte: larger files are data, or weights, which have a fingerprint of their own. Files
-that differ between machines and runs do not count: caches, hidden and temporary files, and the system's own.
+Code (.py, compiled extensions) counts anywhere, unless it is installed. Another file counts if it is read, is not
+written and has at most a megabyte: larger files are data, or weights, which have their own fingerprint. Files that
+differ between machines or runs do not count: caches, hidden and temporary files, and the system's files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dissectdb import ROOT
 OURS = ROOT  # the checkout, or the package where it is installed
 OUR_NAMES = {"bench", "cli", "commands", "dissectdb", "extract", "reports", "sql", "studies", "tests", "warehouse"}
 CODE = {".py", ".so", ".pyd", ".dll", ".dylib"}
-LARGEST = 1_000_000  # bytes of a file that is no code
+MAX_BYTES = 1_000_000  # of a file that is not code
 SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",
           "/Library", "/System", "/private/etc", "/private/var")  # fmt: skip
 CACHES = ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "MPLCONFIGDIR")
@@ -43,7 +43,7 @@ _code_before: dict[Path, set[str]] = {}  # the network's file → code that an e
 
 
 class Opened:
-    """Files that were opened while it watched. path: the network's file. folders: where its imports look."""
+    """The files opened inside its watch() blocks. path: the network's file. folders: searched by its imports."""
 
     def __init__(self, path: Path, folders: Sequence[Path]) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class Opened:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Take note of files that this thread opens."""
+        """Inside the block, note each file that this thread opens."""
         _listen()
         before, _active.opened = getattr(_active, "opened", None), self
         try:
@@ -62,8 +62,9 @@ class Opened:
             _active.opened = before
 
     def note(self, path: object, writing: bool) -> None:
+        """Add a file to those read or written, unless it is installed or ours."""
         if not isinstance(path, str | bytes | os.PathLike):
-            return  # the number of an open file
+            return  # a file descriptor
         file = os.path.abspath(os.fsdecode(path))
         if file.endswith(".pyc"):
             try:
@@ -75,13 +76,13 @@ class Opened:
         (self.written if writing else self.read).add(file)
 
     def digests(self, known: Collection[Path]) -> dict[str, str]:
-        """SHA-256 of each file that counts, by its path from the network's folder, or its name if it lies elsewhere.
+        """SHA-256 of each file that counts, by its path from the network's folder, or by its name if it lies elsewhere.
 
-        known: files that count already.
+        known: files that are counted already.
         """
         code = {file for file in self.read if Path(file).suffix in CODE}
         before = _code_before.setdefault(self.path, set())
-        if before:  # a module that stayed loaded was not opened again
+        if before:  # modules that are still loaded are not opened again
             loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
             code |= before & {os.path.abspath(file) for file in loaded if isinstance(file, str)}
         before |= code
@@ -91,7 +92,7 @@ class Opened:
                 near = any(file.is_relative_to(folder) for folder in self.near)
                 name = Path(os.path.relpath(file, self.path.parent)).as_posix() if near else file.name
                 contents.setdefault(name, []).append(hashlib.sha256(file.read_bytes()).hexdigest())
-        return {name: " ".join(sorted(each)) for name, each in contents.items()}
+        return {name: " ".join(sorted(hashes)) for name, hashes in contents.items()}
 
     def _counts(self, file: Path) -> bool:
         if is_installed(file) or is_ours(file) or not file.is_file() or not os.access(file, os.R_OK):
@@ -102,7 +103,7 @@ class Opened:
         if file.suffix in CODE:
             return nearest is not None or not any(map(file.is_relative_to, ("/usr", "/lib", "/lib64")))
         parts = file.relative_to(nearest).parts if nearest else file.parts
-        if any(part.startswith(".") for part in parts) or file.stat().st_size > LARGEST:
+        if any(part.startswith(".") for part in parts) or file.stat().st_size > MAX_BYTES:
             return False
         if any(file.is_relative_to(cache) for cache in _caches()):
             return False
@@ -124,7 +125,7 @@ def _hear(event: str, arguments: tuple) -> None:
 
 
 def _is_for_a_message() -> bool:
-    """Whether a line of source is read to show it, in a warning or a traceback."""
+    """Whether a source file is opened only to show a line of it in a warning or traceback."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(4):
         if frame is None:
@@ -137,7 +138,7 @@ def _is_for_a_message() -> bool:
 
 @cache
 def _listen() -> None:
-    """Note opened files from now on. Python cannot remove an audit hook; it does nothing unless a watch is on."""
+    """Install an audit hook for opened files. Python cannot remove it; outside watch() blocks it does nothing."""
     sys.addaudithook(_hear)
 
 
@@ -145,9 +146,9 @@ def _listen() -> None:
 
 
 def _library_paths() -> list[str]:
-    """The folders of Python's library and of installed packages, as they are written.
+    """The folders of Python's library and of installed packages, with unresolved paths.
 
-    The modules of a cluster put such folders on PYTHONPATH, and a .pth file may name one.
+    sys.path is read too: a cluster's environment modules put such folders on PYTHONPATH, and a .pth file may name one.
     """
     standard = [sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     return standard + [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
@@ -162,7 +163,7 @@ def _installed() -> tuple[Path, ...]:
 
 @cache
 def _not_the_users() -> tuple[str, ...]:
-    """How paths of installed files and of ours begin; quicker to see than where they lead."""
+    """The beginnings of paths of installed files and of ours: comparing text is quicker than resolving links."""
     ours = [f"{OURS / name}{end}" for name in OUR_NAMES for end in (os.sep, ".py")]
     return (*(f"{folder}{os.sep}" for folder in [*_library_paths(), *_installed()]), *ours)
 

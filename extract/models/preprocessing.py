@@ -1,12 +1,12 @@
-"""From decoded images to what a network or CLIP sees, on the device.
+"""Turn decoded images into the input of a network or CLIP, on the device.
 
 recipe = Recipe(size=40, mode="grey", resize="squash", interpolation="bilinear")
 batch = recipe.apply(images, device)     # (image, channel, 40, 40), float32
 
-Pixels go to the device as they were decoded, one byte a value; resizing and normalising are done there.
+Pixels are copied to the device as decoded, one byte per value, and resized and normalised there.
 
-Resizing is antialiased. With `rounding` it ends on whole grey levels, as PIL's does, so that a batch on the device
-and an image through a model's own PIL transform come out alike; networks trained on resized tensors want it off.
+Resizing is antialiased. With `rounding`, resized values are whole grey levels, as in PIL, so that a batch comes out
+like an image through a model's own PIL transform. Networks trained on resized tensors need it off.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from torchvision.transforms.v2 import functional
 
 Pixels = Tensor | list[Tensor]  # a batch of uint8 (image, H, W) or (image, H, W, 3); a list where shapes differ
 
-MOST_SCALED = 1 << 22  # pixels of an image that is scaled to be cropped, unless four times what is kept are more
+# Pixels of an image that is scaled and then cropped; or four times the pixels that are kept, if that is more.
+MAX_SCALED = 1 << 22
 
 GREY = (19595, 38470, 7471)  # ITU-R 601 in parts of 65,536, as PIL's convert("L") has it
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Size in pixels a side; mean and std per channel on values from 0 to 1 (empty: 0 and 1).
+    """How an image is prepared.
 
-    resize: squash (both sides to size), shortest (the shorter side, then the centre) or longest (the longer
-    side, then padded with `fill`).
+    size: pixels per side. mean, std: per channel, for values from 0 to 1; empty means 0 and 1.
+    resize: squash (both sides to size), shortest (the shorter side to size, then the centre is cropped) or longest (the
+    longer side to size, then padded with `fill`).
     """
 
     size: int
@@ -48,7 +50,7 @@ class Recipe:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channel, height, width) of what a network is given."""
+        """(channel, height, width) of a prepared image."""
         return 1 if self.mode == "grey" else 3, self.size, self.size
 
     def as_dict(self) -> dict[str, object]:
@@ -60,14 +62,14 @@ class Recipe:
         return json.dumps(asdict(self), sort_keys=True)
 
     def described(self) -> str:
-        """40 × 40 grey, squash, bilinear, mean 0.5, std 0.25: what becomes of an image, in one line."""
+        """The recipe in one line: 40 × 40 grey, squash, bilinear, mean 0.5, std 0.25."""
         parts = [f"{self.size} × {self.size} {self.mode}", self.resize, self.interpolation]
         for what, values in (("mean", self.mean), ("std", self.std)):
             parts += [f"{what} {' '.join(f'{value:.4g}' for value in values)}"] if values else []
         return ", ".join(parts if self.mean or self.std else [*parts, "not normalised"])
 
     def apply(self, images: Pixels | Sequence[np.ndarray], device: torch.device) -> Tensor:
-        """(image, channel, size, size) float32 on the device, of uint8 images (H, W) or (H, W, 3)."""
+        """Prepare uint8 images (H, W) or (H, W, 3): (image, channel, size, size) float32 on the device."""
         images = to_device(images, device)
         if isinstance(images, Tensor):
             pixels = self._fit(_channels_first(images))
@@ -100,18 +102,18 @@ class Recipe:
         return functional.pad(scaled, [left, top, right, bottom], fill=self.fill)
 
     def _shortened(self, pixels: Tensor) -> Tensor:
-        """The middle of an image such as 1 × 60,000 pixels, which would be scaled to gigabytes before it is cropped.
+        """The middle part of a very long image; other images as they are.
 
-        At 224 pixels a side only images longer than 83 : 1 are cut; what remains of them is the same but for a shift
-        of less than a pixel.
+        An image of 1 × 60,000 pixels would be scaled to gigabytes before it is cropped. At 224 pixels per side only
+        images longer than 83 : 1 are cut, and the result shifts by less than a pixel.
         """
         height, width = pixels.shape[-2:]
         short, long = sorted((height, width))
-        most = short * max(MOST_SCALED, 4 * self.size**2) // self.size**2  # so that it scales to that many pixels
-        if long <= most:
+        max_long = short * max(MAX_SCALED, 4 * self.size**2) // self.size**2  # so that it scales to that many pixels
+        if long <= max_long:
             return pixels
-        most -= (long - most) % 2  # the middle stays the middle
-        return functional.center_crop(pixels, [min(height, most), min(width, most)])
+        max_long -= (long - max_long) % 2  # the middle stays the middle
+        return functional.center_crop(pixels, [min(height, max_long), min(width, max_long)])
 
     def to_mode(self, pixels: Tensor) -> Tensor:
         """uint8 (image, 1 or 3, H, W) → uint8 (image, channel, H, W)."""
@@ -129,7 +131,7 @@ class Recipe:
 
 
 def stacked(images: Sequence[np.ndarray], device: torch.device) -> Pixels:
-    """Decoded images as a batch: one tensor where all have one shape, in memory that a GPU copies from by itself."""
+    """Decoded images as a batch: one tensor if all have the same shape, pinned in memory for a GPU; else a list."""
     if len({image.shape for image in images}) == 1:
         batch = torch.from_numpy(np.stack(images))
         return batch.pin_memory() if device.type == "cuda" else batch
@@ -137,7 +139,7 @@ def stacked(images: Sequence[np.ndarray], device: torch.device) -> Pixels:
 
 
 def to_device(images: Pixels | Sequence[np.ndarray], device: torch.device) -> Pixels:
-    """The same batch on the device. The host does not wait for a copy from pinned memory."""
+    """The batch on the device. A copy from pinned memory is not waited for."""
     if isinstance(images, Tensor):
         return images.to(device, non_blocking=True)
     arrays = [image for image in images if isinstance(image, np.ndarray)]

@@ -1,10 +1,9 @@
-"""Whether a network that is built again gives the same answers, once it has the same weights.
+"""Check that a network gives the same answers when it is built again and gets the same weights.
 
-refuse_other_answers("net.py:make", model, again, images, output)     # StudyError: the attributes that differ
+refuse_other_answers("net.py:make", model, again, images, output, seeded=False)   # StudyError names what differs
 
-A file of weights holds parameters and buffers. Any other random tensor that is made while the network is built would
-be another one in the next run. So would layers in a plain list, a random order of channels, and buffers that are not
-saved.
+A file of weights holds only parameters and saved buffers. Anything else that is drawn at random while the network is
+built differs in the next run: plain tensors, layers in a plain list, a random order of channels, unsaved buffers.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ MAX_NAMED = 3  # attributes that a message names
 def refuse_other_answers(
     what: str, model: nn.Module, again: nn.Module, images: Tensor, output: object, seeded: bool
 ) -> None:
-    """Raises StudyError if two builds of a network answer the same images differently, in the end or inside.
+    """Raises StudyError if two builds of a network give different outputs, or different outputs of modules.
 
-    output: what `model`, in eval mode, returned for the images. seeded: both were built with network.seed. A network
-    that cannot be run, or that answers differently each time, is not refused here: answers.py refuses it.
+    output: of `model`, in eval mode, for the images. seeded: both were built with network.seed. A network that cannot
+    be run, or that answers differently in each pass, is not refused here: answers.py refuses it.
     """
     repeatability.eval_mode(again)
     names = differing(model, again)
     try:
         with torch.inference_mode():
             if not names and repeatability.same_output(output, again(images.clone()), len(images)):
-                return  # before the watched passes, which take several times as long
-        first, repeated, other = (repeatability.watch(each, images) for each in (model, model, again))
+                return  # the usual case, without the watched passes, which take several times as long
+        first, repeated, other = (repeatability.watch(network, images) for network in (model, model, again))
     except Exception:  # whatever a user's network raises
         return
     if not repeatability.same(first, repeated) or repeatability.same(first, other):
         return
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    where = f": {', '.join(names[:MAX_NAMED])}{more}" if names else ""
+    named = f": {', '.join(names[:MAX_NAMED])}{more}" if names else ""
     if seeded:
         way_out = "network.seed seeds torch, numpy's global generator and Python's random: draw from one of these"
     else:
@@ -52,26 +51,28 @@ def refuse_other_answers(
         )
     raise StudyError(
         f"network: the answers of {what} depend on random numbers that are drawn while it is built and that are not "
-        f"in its weights{where}; {way_out}"
+        f"in its weights{named}; {way_out}"
     )
 
 
 def differing(model: nn.Module, again: nn.Module) -> list[str]:
     """Attributes of the modules, outside their saved weights, that differ between two builds."""
     names = []
-    others = dict(again.named_modules())
+    modules_again = dict(again.named_modules())
     for path, module in model.named_modules():
-        if path not in others:
+        if path not in modules_again:
             continue
-        own, other = _unsaved(module), _unsaved(others[path])
+        own, attributes_again = _unsaved(module), _unsaved(modules_again[path])
         names += [
-            f"{path}.{key}" if path else key for key in own if key not in other or not _equal(own[key], other[key])
+            f"{path}.{key}" if path else key
+            for key in own
+            if key not in attributes_again or not _equal(own[key], attributes_again[key])
         ]
     return names
 
 
 def _unsaved(module: nn.Module) -> dict[str, object]:
-    """A module's attributes and those buffers that are not saved."""
+    """A module's attributes and its unsaved buffers."""
     plain = {key: value for key, value in vars(module).items() if key not in OF_TORCH}
     return plain | {key: module._buffers.get(key) for key in module._non_persistent_buffers_set}
 

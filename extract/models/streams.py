@@ -1,11 +1,11 @@
-"""Several batches at a time on a CPU, each on cores of its own.
+"""Compute several batches at a time on a CPU, each on its own cores.
 
 models = [model, *replicas(model, run, (1, 40, 40), device)]   # one per stream
 for done in run(work, batches, images, models): ...            # work(model, batch, first) in threads; done ascends
 
-Two cores that share each operation wait for each other at its end. Two cores that each have a batch do not, and are a
-fifth faster. A GPU has one stream. Each stream has modules of its own, because a network may store what it saw in its
-modules. The weights are shared.
+If two cores share each operation, they wait for each other at its end. If each core has its own batch, they do not,
+and are a fifth faster. A GPU has one stream. Each stream has its own modules, because a network may store values in
+its modules. The weights are shared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Models = TypeVar("Models")
 
 
 def count(device: torch.device) -> int:
-    """How many batches are computed at a time."""
+    """The number of streams: how many batches are computed at a time."""
     return min(torch.get_num_threads(), MAX_STREAMS) if device.type == "cpu" else 1
 
 
@@ -57,9 +57,9 @@ def replicas(
 def run(
     work: Callable[[Models, Batch, int], None], batches: Iterator[Batch], images: int, streams: Sequence[Models]
 ) -> Iterator[int]:
-    """Call work(models, batch, index of its first image) for batches of so many images; yields the images done so far.
+    """Call work(models, batch, index of its first image) for all batches; yield the number of images done so far.
 
-    The first error is raised once the batches that have been started have ended.
+    images: of all batches together. The first error is raised after the batches that have been started have ended.
     """
     if len(streams) == 1:
         first = 0
@@ -96,7 +96,7 @@ def run(
             take,
             with_firsts(),
             threads=len(streams),
-            ahead=2 * len(streams) - 1,  # with the one that is asked for, one started and one ready for each stream
+            ahead=2 * len(streams) - 1,  # with the current one: for each stream one running and one ready
             prepare=lambda: torch.set_num_threads(threads_of_stream),
         )
     finally:

@@ -1,10 +1,10 @@
-"""What the tensors of a checkpoint are, by their names: weights, parts of weights, an adapter, a mask, an optimizer's.
+"""Tell the kind of a checkpoint's tensor by its name: weight, part of a weight, adapter, mask, optimizer state.
 
 folded(entries, names)       # weight_orig × weight_mask becomes weight; g · v/|v| becomes weight
-is_training_state("grads")   # such a dict has the shapes of the weights, and never holds them
-is_adapter(name)             # low-rank updates that are not merged: the network differs from its weights
-masked(name, mask, found)    # the weight that a mask is for, and whether it was applied
-way_out(names)               # what to do about names that the network has no place for
+is_training_state("grads")   # a dict with the names and shapes of the weights that holds no weights
+is_adapter(name)             # a low-rank update that is not merged: without it, the network answers differently
+masked(name, mask, weights)  # whether a mask was applied to its weight
+way_out(names)               # advice for the user about names that the network does not have
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# Of classes that wrap a module, also in the middle of a name: after nn.DataParallel(self.features) there are names like
-# "features.module.0.weight".
+# Names that wrapper classes add, also in the middle: nn.DataParallel(self.features) gives "features.module.0.weight".
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Parts of a dotted name, in lower case.
 TRAINING_STATE = re.compile(
@@ -31,10 +30,10 @@ ADAPTER = re.compile(
     r"(.*_)?(lora|dora|loha|lokr|hada|ia3|peft)(_.*)?|(.*_)?adapters?(_.*)?|(.*_)?deltas?|task_vectors?|prompt_embeddings?"
 )
 MASK = re.compile(r"(.*_)?masks?")
-# Of a module: how often something happened, or which place is which.
+# Parts of the names of tensors that cannot change an answer: counters, and tables of positions.
 COUNTS = {"count", "counter", "num", "step", "steps", "epoch", "iter", "iters", "iteration", "iterations", "updates"}
 COUNTS |= {"tracked", "averaged", "initted", "initialized", "seen", "version"}
-PLACES = {"position_ids", "relative_position_index"}
+POSITIONS = {"position_ids", "relative_position_index"}
 WAYS_OUT = (
     (ADAPTER, "an adapter is not merged: merge it into the weights (in peft: merge_and_unload()) and save them"),
     (re.compile("parametrizations"), "call torch.nn.utils.parametrize.remove_parametrizations on each module and save"),
@@ -49,7 +48,7 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor of a checkpoint: the keys of the dicts that it lies in, and its own key."""
+    """A tensor of a checkpoint. keys: of the dicts around it; name: its own key."""
 
     keys: tuple[str, ...]
     name: str
@@ -62,9 +61,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Match:
-    """Where a network's tensors stand, if all of its names follow one prefix. cut: what its own names begin with.
+    """Which tensors of a file are a network's, if all its names follow one prefix.
 
-    rivals: other prefixes that fit as well, as network.weights_key takes them.
+    cut: what all of the network's own names begin with, where the file leaves it out. rivals: other prefixes that fit
+    as well, as values for network.weights_key.
     """
 
     prefix: str
@@ -82,13 +82,13 @@ class Match:
 
 
 def splits(dotted: str) -> list[tuple[str, str]]:
-    """Every prefix that ends with a dot, the empty one too, and what follows it."""
-    places = [0, *(found.end() for found in re.finditer(r"\.", dotted))]
-    return [(dotted[:place], dotted[place:]) for place in places]
+    """(prefix, rest) for every prefix that ends with a dot, and for the empty one."""
+    ends = [0, *(match.end() for match in re.finditer(r"\.", dotted))]
+    return [(dotted[:end], dotted[end:]) for end in ends]
 
 
 def plain(name: str) -> str:
-    """A dotted name without the classes that wrap a module."""
+    """A dotted name without the parts that wrapper classes add."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
@@ -112,29 +112,29 @@ def is_mask(dotted: str) -> bool:
 
 
 def counts_only(name: str, tensor: Tensor, in_module: bool) -> bool:
-    """Whether whole numbers or flags cannot change what a network answers: a count, or places in their order."""
+    """Whether integers or flags cannot change a network's answers: a count, or positions in order."""
     if tensor.is_floating_point() or tensor.is_complex() or is_mask(name):
         return False
     last = name.rpartition(".")[2]
-    if last in PLACES or (tensor.numel() == 1 and (not in_module or COUNTS & set(last.lower().split("_")))):
+    if last in POSITIONS or (tensor.numel() == 1 and (not in_module or COUNTS & set(last.lower().split("_")))):
         return True
     return tensor.dtype != torch.bool and torch.equal(tensor.flatten(), torch.arange(tensor.numel()).to(tensor.dtype))
 
 
-def masked(name: str, mask: Tensor, found: Mapping[str, Tensor]) -> bool | None:
-    """Whether a mask was applied to the weight that it is for; None where it is for none of the weights found."""
+def masked(name: str, mask: Tensor, weights: Mapping[str, Tensor]) -> bool | None:
+    """Whether a mask was applied to its weight; None if it belongs to none of the weights."""
     for _, rest in splits(name):
         parts = [part for part in rest.split(".") if not re.fullmatch("masks?", part)]
         bare = re.sub(r"_masks?$", "", ".".join(parts))
         for target in (bare, f"{bare}.weight", f"{bare}weight"):
-            weight = found.get(target)
+            weight = weights.get(target)
             if weight is not None and weight.shape == mask.shape:
                 return torch.equal(weight, weight * mask.to(weight.dtype))
     return None
 
 
 def way_out(names: Collection[str]) -> str:
-    """What to do about names for which the network has no place; nothing where they are of no known kind."""
+    """Advice about names that the network does not have; empty if they are of no known kind."""
     return next((text for pattern, text in WAYS_OUT if any(_any_part(pattern, name) for name in names)), "")
 
 
@@ -148,7 +148,7 @@ def _pruned(original: Tensor, mask: Tensor) -> Tensor | None:
 
 
 def _scaled(direction: Tensor, length: Tensor) -> Tensor | None:
-    """g · v / |v|, as weight norm has it: the norm is over the axes that g has not."""
+    """Weight norm: g · v / |v|. The norm is over the axes that g does not have."""
     if not (direction.is_floating_point() and length.is_floating_point()) or length.ndim not in (0, direction.ndim):
         return None
     axes = [axis for axis in range(direction.ndim) if length.ndim == 0 or length.shape[axis] == 1]
@@ -159,7 +159,8 @@ def _scaled(direction: Tensor, length: Tensor) -> Tensor | None:
     return direction * (length / norm)
 
 
-# The end of a part's name, its replacement in the other part's name and in the weight's, and how the two are joined.
+# Weights in two parts: the end of one part's name, what replaces it in the other part's name and in the weight's name,
+# how the two parts are joined, and words for the note.
 FORMS: tuple[tuple[re.Pattern[str], str, str, Callable[[Tensor, Tensor], Tensor | None], str], ...] = (
     (re.compile(r"_orig$"), "_mask", "", _pruned, "pruned: weight_orig × weight_mask"),
     (re.compile(r"_v$"), "_g", "", _scaled, "weight norm: g · v/|v|"),
@@ -169,41 +170,41 @@ FORMS: tuple[tuple[re.Pattern[str], str, str, Callable[[Tensor, Tensor], Tensor 
 
 
 def folded(entries: Sequence[Entry], names: Collection[str]) -> tuple[list[Entry], list[str]]:
-    """The entries, with weights computed where the file has them in two parts; and what was computed, in words.
+    """The entries, with weights computed from their two parts, and notes on what was computed.
 
-    names: what the network's tensors may be called in a checkpoint. A network that has the parts itself takes them as
-    they are.
+    names: what the network's tensors may be called in a checkpoint. If the network itself has the parts, they are not
+    joined.
     """
-    places = {(entry.keys, entry.name): entry for entry in entries}
+    by_key = {(entry.keys, entry.name): entry for entry in entries}
     changed: dict[int, Entry | None] = {}
     kinds: Counter[str] = Counter()
     for entry in entries:
         for ending, partner, rest, join, kind in FORMS:
-            other = places.get((entry.keys, ending.sub(partner, entry.name)))
+            partner_entry = by_key.get((entry.keys, ending.sub(partner, entry.name)))
             weight = replace(entry, name=ending.sub(rest, entry.name))
             if (
-                other is None
-                or other is entry
-                or (weight.keys, weight.name) in places
-                or _depends_on_more(entry, places)
+                partner_entry is None
+                or partner_entry is entry
+                or (weight.keys, weight.name) in by_key
+                or _depends_on_more(entry, by_key)
             ):
                 continue
             if not _is_one_of(weight, names) or _is_one_of(entry, names):
                 continue
-            tensor = join(entry.tensor, other.tensor)
+            tensor = join(entry.tensor, partner_entry.tensor)
             if tensor is not None:
-                changed |= {id(entry): replace(weight, tensor=tensor), id(other): None}
+                changed |= {id(entry): replace(weight, tensor=tensor), id(partner_entry): None}
                 kinds[kind] += 1
-    kept = [changed.get(id(entry), entry) for entry in entries]
-    return [entry for entry in kept if entry is not None], [f"{kind} ({n} tensors)" for kind, n in kinds.items()]
+    joined = [changed.get(id(entry), entry) for entry in entries]
+    return [entry for entry in joined if entry is not None], [f"{kind} ({n} tensors)" for kind, n in kinds.items()]
 
 
 def _is_one_of(entry: Entry, names: Collection[str]) -> bool:
     return any(rest in names for _, rest in splits(plain(entry.dotted)))
 
 
-def _depends_on_more(entry: Entry, places: Collection[tuple[tuple[str, ...], str]]) -> bool:
-    """Whether a weight has more parts than two: spectral norm's u, or the tensors of a second parametrization."""
-    if found := re.match(r"(.*parametrizations\.\w+\.)original1$", entry.name):
-        return sum(keys == entry.keys and name.startswith(found[1]) for keys, name in places) > 2
-    return (entry.keys, re.sub("_orig$", "_u", entry.name)) in places and entry.name.endswith("_orig")
+def _depends_on_more(entry: Entry, entry_keys: Collection[tuple[tuple[str, ...], str]]) -> bool:
+    """Whether a weight has more than two parts: spectral norm's u, or a second parametrization."""
+    if match := re.match(r"(.*parametrizations\.\w+\.)original1$", entry.name):
+        return sum(keys == entry.keys and name.startswith(match[1]) for keys, name in entry_keys) > 2
+    return (entry.keys, re.sub("_orig$", "_u", entry.name)) in entry_keys and entry.name.endswith("_orig")

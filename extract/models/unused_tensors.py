@@ -1,14 +1,14 @@
-"""The tensors of a checkpoint that a network does not take: which may be left out, and which may not.
+"""Decide about the tensors of a checkpoint that the network lacks: which are left out, and which are an error.
 
-others, unexpected = unused_names(match, entries, ["aux"])    # names to mention, names to refuse
+left_out, unexpected = unused_names(match, entries, ["aux"])    # names to mention, names to refuse
 
 A tensor that is left out must not be able to change the network's answers. So within the network's modules only counts,
-profilers' counters and masks that were already applied are left out. Adapters that are not merged and masks that were
-not applied are refused wherever they are. Elsewhere these are left out and mentioned:
-- tensors outside the prefix, and in other dicts than the weights;
+profilers' counters and masks that were already applied are left out. Adapters that are not merged, and masks that were
+not applied, are refused everywhere. Outside the network's modules these are left out and mentioned:
+- tensors outside the prefix, or in other dicts than the weights;
 - losses and metrics, by the name of their module, unless the network has a module of that name;
 - copies of the network's own tensors (an average, a teacher).
-Anything else is an error. A ResNet-34 holds all tensors of a ResNet-18, and more: without this rule it would fill one.
+Anything else is an error. Without this rule a ResNet-34 would fill a ResNet-18, because it has all of its tensors.
 """
 
 from __future__ import annotations
@@ -38,43 +38,47 @@ COUNTERS = {"total_ops", "total_params"}  # of thop
 
 
 def unused_names(match: Match, entries: Sequence[Entry], allowed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The other names of a checkpoint: those that may be left out and are mentioned, and those that may not."""
+    """The names of a checkpoint that the network lacks: those that may be left out, and those that may not."""
     dicts = {entry.keys for entry in match.found.values()}
-    if not dicts:  # nothing fits: the largest dict shows best what the file holds
+    if not dicts:  # nothing fits, so the message describes the largest dict
         [(largest, _)] = Counter(entry.keys for entry in entries).most_common(1)
         dicts = {largest}
     taken = {id(entry) for entry in match.found.values()}
     shapes = {rest: match.own[name].shape for rest, name in match.names.items()}
-    found = {rest: match.found[name].tensor for rest, name in match.names.items() if name in match.found}
+    weights = {rest: match.found[name].tensor for rest, name in match.names.items() if name in match.found}
     modules = {rest.partition(".")[0] for rest in match.names}
     left_out, unexpected = [], []
     for entry in entries:
         if id(entry) in taken:
             continue
-        apart = entry.keys not in dicts and len(dicts) == 1
+        is_in_other_dict = entry.keys not in dicts and len(dicts) == 1
         bare = plain(entry.dotted)
-        inside = bool(match.found) and bare.startswith(match.prefix)
-        name = bare[len(match.prefix) :] if inside else entry.dotted if apart else entry.name
-        outside = bool(match.found) and not inside and not match.cut
-        if any(is_under(each, word) for word in allowed for each in (name, entry.name, entry.dotted)):
+        is_inside = bool(match.found) and bare.startswith(match.prefix)
+        name = bare[len(match.prefix) :] if is_inside else entry.dotted if is_in_other_dict else entry.name
+        is_outside = bool(match.found) and not is_inside and not match.cut
+        if any(
+            is_under(candidate, allowed_name)
+            for allowed_name in allowed
+            for candidate in (name, entry.name, entry.dotted)
+        ):
             left_out.append(name)
-        elif apart and (not match.found or _is_no_network(entry, match)):
+        elif is_in_other_dict and (not match.found or _is_no_network(entry, match)):
             continue
         elif match.found and is_training_state(name) and name.partition(".")[0] not in modules:
             left_out.append(name)
         elif is_adapter(name) and entry.tensor.numel() > 1:
             unexpected.append(name)
-        elif is_mask(name) and (applied := masked(name, entry.tensor, found)) is not None:
+        elif is_mask(name) and (applied := masked(name, entry.tensor, weights)) is not None:
             (left_out if applied else unexpected).append(name)
         else:
-            elsewhere = outside or (apart and not (inside and name.partition(".")[0] in modules))
-            may = elsewhere or _is_harmless(name, entry.tensor, modules, shapes)
-            (left_out if may else unexpected).append(name)
+            is_elsewhere = is_outside or (is_in_other_dict and not (is_inside and name.partition(".")[0] in modules))
+            may_be_left_out = is_elsewhere or _is_harmless(name, entry.tensor, modules, shapes)
+            (left_out if may_be_left_out else unexpected).append(name)
     return left_out, unexpected
 
 
 def _is_no_network(entry: Entry, match: Match) -> bool:
-    """Whether a tensor in another dict than the weights' is no part of any network, or of another copy of this one."""
+    """Whether a tensor outside the weights' dict belongs to no network, or to another copy of this one."""
     if is_training_state(entry.dotted) or entry.tensor.numel() == 1:
         return True
     if is_adapter(entry.dotted) or is_mask(entry.dotted):
@@ -87,7 +91,7 @@ def _is_no_network(entry: Entry, match: Match) -> bool:
 
 
 def _is_harmless(name: str, tensor: Tensor, modules: set[str], shapes: Mapping[str, torch.Size]) -> bool:
-    """Whether a tensor cannot belong to the network; see the module's text."""
+    """Whether a tensor cannot change the network's answers; the module's docstring has the rules."""
     top, _, last = name.partition(".")[0], *name.rpartition(".")[1:]
     if last in COUNTERS or counts_only(name, tensor, top in modules):
         return True
@@ -105,5 +109,5 @@ def is_under(name: str, prefix: str) -> bool:
 
 
 def words(text: str) -> set[str]:
-    """What a name is made of, in lower case."""
+    """The words of a name, in lower case: what dots and underscores separate."""
     return set(re.split(r"[._]", text.lower()))

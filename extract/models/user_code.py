@@ -1,22 +1,22 @@
-"""The code of a user's network: loaded so that its imports work, and known by its content.
+"""Load the code of a user's network so that its imports work, and hash all of it.
 
     code = UserCode(Path("nets/net.py"))
     model = code.function("make")(classes=7)
-    model(images)                       # an import inside forward works as well
-    code.modules()                      # {"blocks": "9f86…", "net.yaml": "41c2…"}: its other parts, with SHA-256
+    model(images)                       # imports inside forward work too
+    code.modules()                      # {"blocks": "9f86…", "net.yaml": "41c2…"}: its other files, with SHA-256
     code.packages()                     # {"einops"}: installed packages that the code imported
 
-An import of the file, and of each module beside it, looks into the file's folder first, as Python does for a script.
-`from .blocks import Block` works too, whether the folders have an `__init__.py` or not. Whatever is not installed (from
-PYTHONPATH, or a folder that the code puts on sys.path) counts as the user's.
+Imports in the file, and in modules beside it, search the file's folder first, as Python does for a script.
+`from .blocks import Block` works too, with or without an `__init__.py` in the folders. Any module that is not installed
+(found through PYTHONPATH, or in a folder that the code puts on sys.path) counts as the user's.
 
-The modules live under a private name for each load, and only the user's own imports find them there. So a file named
-`extract.py` or `utils.py` beside the network hides nothing of ours, two networks may each have another `blocks.py`, and
-a changed file is read again.
+Each load keeps its modules in sys.modules under a private name, and only the user's own imports find them there. So a
+file named `extract.py` or `utils.py` beside the network hides no module of ours, two networks may have different files
+named `blocks.py`, and a changed file is read again.
 
-Files that the code opens count as well: a helper that it runs with exec, runpy or spec_from_file_location, and a small
-file that it reads, such as its configuration (see opened_files). Modules that run only in training are missed, and so
-are files that compiled code reads.
+Files that the code opens count too: a helper that it runs with exec, runpy or spec_from_file_location, and a small file
+that it reads, such as its configuration (see opened_files). Modules that are imported only in training are missed, and
+so are files that compiled code reads.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _late: set[str] = set()  # modules that _LastFinder found
 
 
 class UserCode:
-    """One load of a Python file; see above. Raises what the file raises."""
+    """One load of a Python file, as the module's docstring describes it. Errors of the file pass through."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.name = f"{PREFIX}{next(_numbers)}"
         self.sources: dict[str, str] = {}  # full private name → SHA-256
-        self.places: set[Path] = set()  # where those lie
-        self.imported: set[str] = set()  # first parts of the names of other modules that the code imported
-        self.folders, name = _place(self.path)
+        self.source_files: set[Path] = set()  # the files of these modules
+        self.imported: set[str] = set()  # top-level names of the other modules that the code imported
+        self.folders, name = _folders_and_name(self.path)
         self.opened = opened_files.Opened(self.path, self.folders)
-        self.added: list[str] = []  # what the code put on sys.path, which holds for it alone
+        self.added: list[str] = []  # folders that the code put on sys.path; only its own imports search them
         self.builtins = {**vars(builtins), "__import__": self._import}
         root = types.ModuleType(self.name)
         root.__path__ = [str(folder) for folder in self.folders]
@@ -75,7 +75,7 @@ class UserCode:
         return self.sources[self.main.__name__]
 
     def function(self, name: str) -> Callable[..., Any]:
-        """A function of the file, to be called with the file's folder on the path. Raises AttributeError."""
+        """A function of the file, wrapped so that it runs with the file's folder on sys.path. Raises AttributeError."""
         function = getattr(self.main, name)
 
         def call(**arguments: Any) -> Any:
@@ -85,34 +85,34 @@ class UserCode:
         return call
 
     def modules(self) -> dict[str, str]:
-        """SHA-256 of each module of the user's that was loaded so far, and of each other file that counts.
+        """SHA-256 of each of the user's modules that is loaded, and of each other file that counts.
 
-        By a module's name, or a file's path from the folder of the network's file; that file itself is not among them.
+        The keys are modules' names, and files' paths from the folder of the network's file. That file is left out.
         """
-        own = {name: digest for name, digest in self.sources.items() if name != self.main.__name__}
-        found = {name.removeprefix(f"{self.name}."): digest for name, digest in own.items()}
-        elsewhere = {name for name in self.imported if (place := _origin(name)) and not is_installed(place)}
-        known = {self.path, *self.places}
+        own_sources = {name: digest for name, digest in self.sources.items() if name != self.main.__name__}
+        digests = {name.removeprefix(f"{self.name}."): digest for name, digest in own_sources.items()}
+        not_installed = {name for name in self.imported if (origin := _origin(name)) and not is_installed(origin)}
+        counted_files = {self.path, *self.source_files}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if name.partition(".")[0] in elsewhere and file and Path(file).is_file() and not is_ours(Path(file)):
-                found[name] = _digest(Path(file).read_bytes())
-                known.add(Path(file).resolve())
-        return found | self.opened.digests(known)
+            if name.partition(".")[0] in not_installed and file and Path(file).is_file() and not is_ours(Path(file)):
+                digests[name] = _digest(Path(file).read_bytes())
+                counted_files.add(Path(file).resolve())
+        return digests | self.opened.digests(counted_files)
 
     def packages(self) -> set[str]:
-        """The installed packages that the user's modules imported so far, without Python's own."""
-        others = self.imported - sys.stdlib_module_names
-        return {name for name in others if (place := _origin(name)) and is_installed(place)}
+        """The installed packages that the user's modules have imported, without Python's standard library."""
+        names = self.imported - sys.stdlib_module_names
+        return {name for name in names if (origin := _origin(name)) and is_installed(origin)}
 
     def run(self, call: Callable[[], object]) -> object:
-        """Call something that runs the code, so that what it imports and opens is known."""
+        """Call a function that runs the code, and note what the code imports and opens."""
         with self._on_the_path():
             return call()
 
     @contextmanager
     def _on_the_path(self) -> Iterator[None]:
-        """For importlib.import_module("blocks"). Afterwards all is as it was: the next code may have other modules."""
+        """Inside the block, importlib.import_module("blocks") finds the user's modules. Afterwards all is restored."""
         folders = [*map(str, self.folders), *self.added]
         modules, path = set(sys.modules), list(sys.path)
         sys.path.extend(folders)
@@ -129,12 +129,12 @@ class UserCode:
                     del sys.modules[name]
 
     def enter(self, name: str, file: str, content: bytes) -> None:
-        """Take note of a module that was loaded, by its private name."""
+        """Record a loaded module. name: its private name."""
         self.sources[name] = _digest(content)
-        self.places.add(Path(file).resolve())
+        self.source_files.add(Path(file).resolve())
 
     def _is_beside(self, file: Path) -> bool:
-        """Whether a file is the user's; the environment, or ours, may lie in the same folder."""
+        """Whether a file is the user's. A Python environment, or this project, may lie in the same folder."""
         beside = any(file.resolve().is_relative_to(folder) for folder in self.folders)
         return beside and not is_installed(file) and not is_ours(file)
 
@@ -146,7 +146,7 @@ class UserCode:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> Any:
-        """What an import statement of the user's calls."""
+        """Replaces __import__ in the user's modules."""
         if level:
             return builtins.__import__(name, globals, locals, fromlist, level)
         first = name.partition(".")[0]
@@ -158,33 +158,33 @@ class UserCode:
         return module if fromlist else sys.modules[f"{self.name}.{first}"]
 
     def _has(self, name: str) -> bool:
-        """Whether a module is the user's. A folder without __init__.py is, if no package of that name is installed."""
+        """Whether a module is the user's. A folder without __init__.py is one if no such package is installed."""
         private = f"{self.name}.{name}"
         if private in sys.modules:
             return True
         entries = [*self.added, *sys.path]
-        others = [
+        other_folders = [
             entry
             for entry in entries
             if Path(entry).resolve() != opened_files.OURS and not is_installed(Path(entry) / "x")
         ]
-        for folders in ([str(folder) for folder in self.folders], others):
-            found = importlib.machinery.PathFinder.find_spec(private, folders)
-            if found is not None and (found.origin is not None or not _is_known(name)):
-                sys.modules[self.name].__path__ = folders  # where the import looks that follows
+        for folders in ([str(folder) for folder in self.folders], other_folders):
+            spec = importlib.machinery.PathFinder.find_spec(private, folders)
+            if spec is not None and (spec.origin is not None or not _is_known(name)):
+                sys.modules[self.name].__path__ = folders  # the import that follows searches these
                 return True
         return False
 
 
 def _origin(name: str) -> Path | None:
-    """Where a module lies that was imported; None for one that was not, or that is part of Python's executable."""
+    """The file or folder of an imported module; None if it is not imported or is part of Python's executable."""
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
     return Path(file) if file else None
 
 
 def _is_known(name: str) -> bool:
-    """Whether there is an installed module of that name, or one that was loaded; ours do not count."""
+    """Whether a module of that name is installed or loaded. This project's modules do not count."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -192,14 +192,15 @@ def _is_known(name: str) -> bool:
     return spec is not None and spec.origin is not None and not is_ours(Path(spec.origin))
 
 
-def _place(path: Path) -> tuple[list[Path], str]:
-    """The folders that imports look into, and the file's dotted name from the last of them.
+def _folders_and_name(path: Path) -> tuple[list[Path], str]:
+    """The folders that imports search, and the file's dotted name from the last of them.
 
-    The file is part of a package only if it imports relatively: else an __init__.py that it never needed would run.
+    A file is treated as part of a package only if it has relative imports. Otherwise an __init__.py that the file does
+    not need would run.
     """
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # loading it says what is wrong
+    except (SyntaxError, ValueError):  # loading the file reports the error
         return [path.parent], path.stem
     levels = [node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
     if not levels:
@@ -212,14 +213,14 @@ def _place(path: Path) -> tuple[list[Path], str]:
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
-    """Runs the source, never a compiled file that may be older."""
+    """Runs the source, never a compiled file, because that may be older."""
 
     def get_code(self, fullname: str) -> types.CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class _Loader(_SourceLoader):
-    """Runs exactly the bytes that are hashed, and with the user's imports."""
+    """Runs exactly the bytes that are hashed, with UserCode's imports."""
 
     def get_code(self, fullname: str) -> types.CodeType:
         source = self.get_data(self.path)
@@ -232,7 +233,7 @@ class _Loader(_SourceLoader):
 
 
 class _Finder:
-    """Finds the modules under a private name."""
+    """Finds modules under private names."""
 
     @staticmethod
     def find_spec(
@@ -249,10 +250,10 @@ class _Finder:
 
 
 class _LastFinder:
-    """Finds a module beside the network that importlib, or a helper, imports while the network runs.
+    """Finds a module beside the network that importlib or a helper imports while the network runs.
 
-    The folder has left sys.path by then, and threads may run several copies of the network: so the code is found by
-    looking for it among the callers.
+    The folder is no longer on sys.path then, and threads may run several networks. So the call stack tells which user's
+    code is importing.
     """
 
     @staticmethod
@@ -272,7 +273,7 @@ class _LastFinder:
 
 
 def _caller() -> UserCode | None:
-    """The user's code that runs in this thread, if any does."""
+    """The user's code that is running in this thread; None if there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__")).partition(".")[0]

@@ -1,4 +1,4 @@
-"""The VGGNet of arXiv 2105.03588, as published for FER2013.
+"""The VGGNet of arXiv 2105.03588, for FER2013.
 
 VGGNet()                                            # 64, 128, 256, 512 channels, 4096 hidden units, 7 classes
 VGGNet(channels=(8, 16, 32, 64), hidden=256)        # the same shape, small
@@ -39,13 +39,13 @@ class VGGNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (image, class) of images (image, 1, 40, 40)."""
-        seen = images
+        features = images
         for block in range(1, self.blocks + 1):
             for half in "ab":
                 convolve, normalise = getattr(self, f"conv{block}{half}"), getattr(self, f"bn{block}{half}")
-                seen = F.relu(normalise(convolve(seen)))
-            seen = F.max_pool2d(seen, 2)
-        seen = seen.flatten(1)
-        seen = F.relu(self.drop(self.lin1(seen)))
-        seen = F.relu(self.drop(self.lin2(seen)))
-        return self.lin3(seen)
+                features = F.relu(normalise(convolve(features)))
+            features = F.max_pool2d(features, 2)
+        features = features.flatten(1)
+        features = F.relu(self.drop(self.lin1(features)))
+        features = F.relu(self.drop(self.lin2(features)))
+        return self.lin3(features)

@@ -2,7 +2,7 @@
 
 plan = make_plan(study)   # reads the file's header, writes nothing
 
-Its rows and its ledger are those of a network. The content of the file identifies everything that comes from it.
+It fills the same tables and ledger as a network's plan. The file's content is in the fingerprint of all its rows.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from dissectdb.extract.record.targets import Target
 from dissectdb.extract.store import TableRows
 from dissectdb.extract.study import ArraysStudy, StudyError
 
-SPLIT = "train"  # of every image
+SPLIT = "train"  # all images are in it
 
 
 class ArraysSource(Source):
-    """Images of which only the embeddings are known. arrays: the open file."""
+    """Images that are known only by their embeddings. arrays: the open file."""
 
     def __init__(self, arrays: Arrays) -> None:
         self.arrays, self.name = arrays, str(arrays.path)
@@ -67,7 +67,7 @@ class ArraysSource(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class ArraysNetwork(NetworkIdentity):
-    """A network of which only the outputs of layers are known."""
+    """A network that is known only by the outputs of its layers."""
 
     layers: Sequence[str]
 
@@ -77,18 +77,18 @@ class ArraysNetwork(NetworkIdentity):
 
 @dataclass(frozen=True, kw_only=True)
 class ArraysClip(ClipIdentity):
-    """A CLIP of which only embeddings are known. embeddings: of each concept, (dimension,) of unit length."""
+    """A CLIP that is known only by its embeddings. embeddings: concept → (dimension,) of unit length."""
 
     embeddings: Mapping[str, np.ndarray]
 
     def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:
-        """(concept, dimension) of unit length, as the file has them."""
+        """(concept, dimension) of unit length, from the file. Templates are ignored."""
         return torch.from_numpy(np.stack([self.embeddings[concept] for concept in concepts]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArraysPlan(Plan):
-    """A study of arrays with everything in it fingerprinted."""
+    """The plan of a study of arrays, with the fingerprints of its parts."""
 
     study: ArraysStudy
     network: ArraysNetwork
@@ -96,14 +96,14 @@ class ArraysPlan(Plan):
     arrays: Arrays
 
     def targets(self) -> list[Target]:
-        """All that the file holds: predictions only if it has some."""
+        """What to compute; predictions only if the file has them."""
         splits = {SPLIT} if PREDICTED in self.arrays.shapes else set()
         return [target for target in super().targets() if target.kind != "predictions" or target.split in splits]
 
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
     ) -> Iterator[Iterable[TableRows]]:
-        """For each block the rows of its targets; each array is read when the writer asks for it."""
+        """For each block the rows of its targets. An array is read only when the writer reaches it."""
         for block, targets, _ in missing:
             count(len(block.images))
             yield tables(self.arrays, block, targets, ids)
@@ -120,7 +120,7 @@ def make_plan(study: ArraysStudy) -> ArraysPlan:
     if rows not in (len(classes_of), listed.entries):
         raise StudyError(
             f"concept set {settings.name} has {len(classes_of)} concepts, "
-            f"{CONCEPTS} is {shape_text(arrays.shapes[CONCEPTS])}: a row a concept"
+            f"{CONCEPTS} is {shape_text(arrays.shapes[CONCEPTS])}: it must have one row per concept"
         )
     directions = arrays.directions(CONCEPTS, 0, rows)
     if rows == listed.entries:  # a row for each word of the list, repeats included
@@ -168,7 +168,7 @@ def _clip(arrays: Arrays, embeddings: Mapping[str, np.ndarray]) -> ArraysClip:
 
 
 def tables(arrays: Arrays, block: Block, targets: Sequence[Target], ids: ModelIds) -> Iterator[TableRows]:
-    """The rows of a block. All images are sound, so that an image's position is its row in the arrays."""
+    """The rows of a block. All images are sound, so an image's position is its row in the arrays."""
     first, last = block.images[0].position, block.images[-1].position + 1
     for target in targets:
         if target.kind == "activations":
@@ -182,7 +182,7 @@ def tables(arrays: Arrays, block: Block, targets: Sequence[Target], ids: ModelId
 
 
 def _predictions(block: Block, network_id: int, classes: Sequence[str], outputs: np.ndarray) -> pa.Table:
-    """Rows of `predictions`. The file does not have the confidence, so that it is 1, and no loss."""
+    """Rows of `predictions`. The file has no probabilities: confidence is 1 and loss is NULL."""
     probabilities = np.zeros((len(outputs), len(classes)), np.float32)
     probabilities[np.arange(len(outputs)), outputs] = 1
     return pa.table(

@@ -1,10 +1,10 @@
-"""The safetensors file of a study of arrays: activations and embeddings that were computed elsewhere.
+"""Open and check the safetensors file of a study of arrays: activations and embeddings computed elsewhere.
 
 arrays = open_arrays(Path("features.safetensors"))    # reads the header and the classes
 arrays.floats("layer/conv1", 0, 4096)                 # rows as float32
 
-The file is described in studies/arrays.toml. It is read in slices of rows, one layer at a time, so that memory does not
-grow with the number of images.
+studies/arrays.toml describes the file. It is read in slices of rows, one layer at a time, so memory does not grow with
+the number of images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Arrays:
-    """An open file of arrays whose keys, types and shapes are right. classes: names of the numbers in it."""
+    """An open file whose keys, types and shapes were checked. classes: the names of the class numbers in it."""
 
     path: Path
     handle: safe_open
@@ -47,18 +47,18 @@ class Arrays:
         return self.shapes[IMAGES][0]
 
     def layers(self) -> dict[str, int]:
-        """Layer → its units, in the order of the names, where 2 comes before 10."""
+        """Layer → its number of units, sorted by name with numbers in order: 2 before 10."""
         keys = sorted((key for key in self.shapes if key.startswith(LAYER)), key=_natural)
         return {key.removeprefix(LAYER): self.shapes[key][1] for key in keys}
 
     def floats(self, key: str, start: int, stop: int) -> np.ndarray:
-        """Rows as float32. Raises StudyError for one that is not finite."""
+        """Rows as float32. Raises StudyError if a number is not finite."""
         rows = self.handle.get_slice(key)[start:stop].float()
         self._refuse(key, start, ~torch.isfinite(rows).all(1), "is NaN or infinite, or too large for float32,")
         return rows.numpy()
 
     def directions(self, key: str, start: int, stop: int) -> np.ndarray:
-        """Rows as float32 of unit length. Raises StudyError for one that has no direction."""
+        """Rows as float32 of unit length. Raises StudyError for a row of zeros or a number that is not finite."""
         rows = self.handle.get_slice(key)[start:stop].double()
         self._refuse(key, start, ~torch.isfinite(rows).all(1), "is NaN or infinite")
         norms = rows.norm(dim=1, keepdim=True)
@@ -66,7 +66,7 @@ class Arrays:
         return (rows / norms).float().numpy()
 
     def numbers(self, key: str, start: int, stop: int) -> list[int]:
-        """Whole numbers."""
+        """Rows of whole numbers."""
         return self.handle.get_slice(key)[start:stop].tolist()
 
     def _refuse(self, key: str, start: int, bad: Tensor, what: str) -> None:
@@ -76,7 +76,7 @@ class Arrays:
 
 
 def open_arrays(path: Path, classes: Sequence[str] = ()) -> Arrays:
-    """Open a file and look at everything in it that is small. Raises StudyError."""
+    """Open a file, check keys, types and shapes, and read the class numbers. Raises StudyError."""
     if not path.is_file():
         raise StudyError(f"{path}: no such file of arrays")
     try:
@@ -93,16 +93,16 @@ def open_arrays(path: Path, classes: Sequence[str] = ()) -> Arrays:
 
 
 def _check_keys(arrays: Arrays) -> None:
-    known = (IMAGES, CONCEPTS, CLASS, PREDICTED)
-    there = sorted(arrays.shapes, key=_natural)
+    allowed = (IMAGES, CONCEPTS, CLASS, PREDICTED)
+    present = sorted(arrays.shapes, key=_natural)
     for key in (IMAGES, CONCEPTS):
         if key not in arrays.shapes:
-            raise StudyError(f"{arrays.path}: there is no {key}; {choices(key, there)}")
+            raise StudyError(f"{arrays.path}: there is no {key}; {choices(key, present)}")
     if not any(key.startswith(LAYER) for key in arrays.shapes):
-        raise StudyError(f"{arrays.path}: there is no layer/<name>; {choices(LAYER, there)}")
-    if strange := [key for key in arrays.shapes if key not in known and not key.startswith(LAYER)]:
+        raise StudyError(f"{arrays.path}: there is no layer/<name>; {choices(LAYER, present)}")
+    if strange := [key for key in arrays.shapes if key not in allowed and not key.startswith(LAYER)]:
         raise StudyError(
-            f"{arrays.path}: {strange[0]} is none of {', '.join(known)}, layer/<name>; {choices(strange[0], there)}"
+            f"{arrays.path}: {strange[0]} is none of {', '.join(allowed)}, layer/<name>; {choices(strange[0], present)}"
         )
 
 
@@ -116,18 +116,18 @@ def _check_type(arrays: Arrays, key: str) -> None:
 
 
 def _check_shapes(arrays: Arrays) -> None:
-    """As many rows as there are images, and embeddings of one width."""
+    """Raises StudyError unless all arrays have a row per image, and both embeddings the same width."""
     expected, width = arrays.shapes[IMAGES]
     for key, shape in arrays.shapes.items():
-        said = f"{arrays.path}: {key} is {shape_text(shape)}, {IMAGES} is {shape_text(arrays.shapes[IMAGES])}"
+        message = f"{arrays.path}: {key} is {shape_text(shape)}, {IMAGES} is {shape_text(arrays.shapes[IMAGES])}"
         if key != CONCEPTS and shape[0] != expected:
-            raise StudyError(f"{said}: both have a row an image")
+            raise StudyError(f"{message}: both must have one row per image")
         if key == CONCEPTS and shape[1] != width:
-            raise StudyError(f"{said}: both have the width of the same CLIP")
+            raise StudyError(f"{message}: both must have the width of the same CLIP")
 
 
 def _class_names(arrays: Arrays, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the classes, after a look at every number."""
+    """The names of the classes. Raises StudyError for a class number that is too large or negative."""
     keys = [key for key in (CLASS, PREDICTED) if key in arrays.shapes]
     if not keys and names:
         raise StudyError(f"arrays.classes: {arrays.path} has neither class nor predicted that could be named")
@@ -136,14 +136,16 @@ def _class_names(arrays: Arrays, names: tuple[str, ...]) -> tuple[str, ...]:
         for start, stop in slices(arrays.count):
             numbers = arrays.numbers(key, start, stop)
             highest = max(highest, *numbers)
-            if wrong := [row for row, number in enumerate(numbers, start) if not 0 <= number < limit]:
-                value = numbers[wrong[0] - start]
-                raise StudyError(f"{arrays.path}: {key} is {value} in row {wrong[0]}; classes go from 0 to {limit - 1}")
+            if bad_rows := [row for row, number in enumerate(numbers, start) if not 0 <= number < limit]:
+                value = numbers[bad_rows[0] - start]
+                raise StudyError(
+                    f"{arrays.path}: {key} is {value} in row {bad_rows[0]}; classes go from 0 to {limit - 1}"
+                )
     return names or tuple(f"class {number}" for number in range(highest + 1))
 
 
 def slices(count: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of slices of so many rows, ROWS_AT_ONCE each."""
+    """(start, stop) of slices of ROWS_AT_ONCE rows each, for `count` rows in all."""
     for start in range(0, count, ROWS_AT_ONCE):
         yield start, min(start + ROWS_AT_ONCE, count)
 
@@ -154,6 +156,6 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def _natural(key: str) -> list[tuple[int, str]]:
-    """To sort by, so that 2 comes before 10; a number may have more digits than int() takes."""
+    """A sort key that puts 2 before 10. Digits are compared as text, because int() limits their number."""
     parts = ((part, part.lstrip("0")) for part in re.split(r"(\d+)", key))
     return [(len(digits), digits) if part.isdecimal() else (-1, part) for part, digits in parts]

@@ -1,10 +1,10 @@
-"""One block of images through the network and CLIP, and out as Arrow tables.
+"""Run one block of images through the network and CLIP, and return the results as Arrow tables.
 
 for table, rows in compute(block, batches, targets, replicas, ids, device, count): ...
 
-Activations are neuron-major, so that one neuron of one block is one run of the file. They are transposed and summed up
-where the network ran, and leave a GPU once per block. The tables are made as the writer asks for them, a few hundred
-neurons at a time.
+Activations are neuron-major: the values of one neuron in one block are contiguous in the file. They are transposed and
+summed up on the device, and copied from a GPU once per block. Tables are made while the writer reads them, a few
+hundred neurons at a time.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from dissectdb.extract.study import StudyError
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
 BLOCK = 4096  # images in one transaction
 NEURONS_AT_ONCE = 256
-IGNORED = -100  # the truth, where the true class is not an output
+IGNORED = -100  # the true class of an image whose class is not an output
 
 
 class ProbingImage(NamedTuple):
-    """A sound image as the warehouse has it. class_name: None if the dataset has no classes."""
+    """A sound image in the warehouse. class_name: None if the dataset has no classes."""
 
     image_id: int
     position: int
@@ -51,7 +51,7 @@ class Block:
 
     number: int
     images: Sequence[ProbingImage]
-    split_id: int = 0  # read only where activations are summed up
+    split_id: int = 0  # used only for the sums of activations
 
     def image_ids(self) -> np.ndarray:
         """The ids of its images, in order."""
@@ -90,7 +90,7 @@ class ModelIds:
         return next(layer.tap.name for first, layer in units if first <= neuron_id < first + layer.tap.units)
 
     def of(self, target: Target) -> dict[str, int]:
-        """The ids in the row of `extractions` of a target."""
+        """The id columns of a target's row in `extractions`."""
         if target.kind == "image_embeddings":
             return {"clip_id": self.clip_id}
         layer = {"layer_id": self.layer(target.name).layer_id} if target.kind == "activations" else {}
@@ -106,7 +106,7 @@ class Models:
 
 
 def replicas(models: Models, device: torch.device) -> list[Models]:
-    """The models, once for each batch that is computed at a time; only once if one of them cannot be copied."""
+    """The models and copies of them, one for each batch that is computed at a time. No copies if one is impossible."""
     network, clip = models.network, models.clip
     pairs = zip(
         streams.replicas(network.model, network.answer.run, network.recipe.shape, device),
@@ -119,7 +119,7 @@ def replicas(models: Models, device: torch.device) -> list[Models]:
 
 @dataclass
 class _Outputs:
-    """What the network and CLIP returned for the batches of a block so far."""
+    """The results of the network and CLIP for the batches of a block so far."""
 
     activations: dict[str, Tensor] = field(default_factory=dict)  # layer → (unit, image), on the device
     layers: dict[str, tuple[np.ndarray, Summary | None]] = field(default_factory=dict)  # after the last batch
@@ -130,7 +130,7 @@ class _Outputs:
         self.parts.setdefault(kind, {})[first] = values.float().cpu()
 
     def leave_device(self) -> None:
-        """Turn the activations into arrays (image, unit), neuron-major in memory; a GPU sums them up first."""
+        """Move the activations to arrays (image, unit), neuron-major in memory. A GPU computes their sums first."""
         for layer, values in self.activations.items():
             summary = sum_up(values.T) if values.device.type == "cuda" else None
             self.layers[layer] = values.cpu().numpy().T, summary
@@ -150,10 +150,10 @@ def compute(
     device: torch.device,
     count: Callable[[int], None],
 ) -> Iterator[TableRows]:
-    """Run the block's images now; return its (table, rows) pairs, made when they are asked for.
+    """Run the block's images now; return its (table, rows) pairs, which are made when they are read.
 
-    batches: decoded images, exactly the block's, in its order. targets: what of the block is wanted. replicas: the
-    models, once for each batch that is computed at a time. count: called with the number of images done.
+    batches: the block's decoded images, in order. targets: what to compute. replicas: the models, one copy for each
+    batch that is computed at a time. count: called with the number of images done.
     Raises StudyError, naming layer and image, if a layer or the logits are not finite.
     """
     kinds = {target.kind for target in targets}
@@ -273,7 +273,7 @@ def predictions_table(block: Block, network_id: int, classes: Sequence[str], log
 
 
 def outcomes(images: Sequence[ProbingImage], classes: Sequence[str], logits: Tensor) -> dict[str, object]:
-    """The columns class, confidence and loss of logits (row, class). The rows are the images, once or several times.
+    """The columns class, confidence and loss, from logits (row, class). The rows are the images, once or repeated.
 
     class: of the largest logit; confidence: its probability; loss: cross-entropy in nats, NULL if the true class is
     not an output.
@@ -291,6 +291,6 @@ def outcomes(images: Sequence[ProbingImage], classes: Sequence[str], logits: Ten
 
 
 def lists(rows: np.ndarray) -> pa.ListArray:
-    """(row, number) as an Arrow column of lists, without making a Python object of each number."""
+    """(row, number) as an Arrow column of lists. Makes no Python object per number."""
     offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(offsets, np.ascontiguousarray(rows).ravel())

@@ -1,7 +1,7 @@
-"""Whether the images can tell if a network is right: classes that are outputs, and the order of the outputs.
+"""Check that images can judge a network: that their classes are outputs, and that the outputs are in order.
 
-refuse_unjudged(warehouse, plan, ["validation", "test"], "modify")
-warn_of_order(warehouse, plan)
+refuse_unjudged(warehouse, plan, ["validation", "test"], "modify")   # StudyError if no class is an output
+warn_of_order(warehouse, plan)                                       # logs a likely order of the outputs
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dissectdb.extract.study.class_names import few
 
 log = logging.getLogger("dissectdb")
 
-MIN_IMAGES = 30  # of a half, for a verdict on the order of outputs
-MIN_GAIN = 0.1  # in accuracy, for another order to be worth a line
+MIN_IMAGES = 30  # in each half, to judge the order of outputs
+MIN_GAIN = 0.1  # in accuracy, to warn of another order
 MAX_LISTED = 20  # outputs in a message that gives their order
 MAX_SWAPS = 100
 
 
 def counts_by_split(warehouse: Store, dataset_id: int) -> dict[tuple[str, str | None], int]:
-    """How many sound images of each class a split has."""
+    """(split, class) → number of sound images."""
     rows = warehouse.rows(
         """
         select splits.split, images.class, count(*) as images
@@ -44,13 +44,13 @@ def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], comma
     counts = {} if dataset_id is None else counts_by_split(warehouse, dataset_id)
     outputs = set(plan.network.classes)
     for split in splits:
-        of_split = {name: images for (of, name), images in counts.items() if of == split}
+        of_split = {name: images for (split_of_count, name), images in counts.items() if split_of_count == split}
         judged = sum(images for name, images in of_split.items() if name in outputs)
         if of_split and not judged:
-            there = few(sorted(name for name in of_split if name is not None)) or "none"
+            classes_there = few(sorted(name for name in of_split if name is not None)) or "none"
             raise StudyError(
-                f"{command} asks whether images are right, and no class of the {split} images ({there}) is an output "
-                f"of the network, whose outputs are {few(plan.network.classes)}; name them with network.classes"
+                f"{command} asks whether images are right, and no class of the {split} images ({classes_there}) is an "
+                f"output of the network, whose outputs are {few(plan.network.classes)}; name them with network.classes"
             )
         if judged < sum(of_split.values()):
             log.warning(
@@ -63,7 +63,7 @@ def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], comma
 
 
 def warn_of_order(warehouse: Store, plan: Plan) -> None:
-    """Warn if the network distinguishes the classes, but in another order than its outputs are named in."""
+    """Warn if the network would be right far more often with its outputs' names in another order."""
     network_id = warehouse.find("networks", plan.network.fingerprint)
     rows = warehouse.rows(
         """
@@ -74,34 +74,36 @@ def warn_of_order(warehouse: Store, plan: Plan) -> None:
         """,
         {"network_id": network_id},
     )
-    places = {name: place for place, name in enumerate(plan.network.classes)}
-    halves = np.zeros((2, len(places), len(places)))
-    for truth, said, half, images in rows.iter_rows():
-        halves[half, places[truth], places[said]] += images
-    if halves.sum((1, 2)).min() < MIN_IMAGES or (found := better_order(*halves)) is None:
+    indices = {name: index for index, name in enumerate(plan.network.classes)}
+    halves = np.zeros((2, len(indices), len(indices)))
+    for truth, predicted, half, images in rows.iter_rows():
+        halves[half, indices[truth], indices[predicted]] += images
+    if halves.sum((1, 2)).min() < MIN_IMAGES or (better := better_order(*halves)) is None:
         return
-    order, own, other = found
+    order, own, other = better
     log.warning(
         "the network's outputs may be in another order than they are named in: it is right on %.0f %% of the images, "
         "and would be on %.0f %% were its outputs, in order, %s",
-        100 * own, 100 * other, few((plan.network.classes[place] for place in order), MAX_LISTED),
+        100 * own, 100 * other, few((plan.network.classes[index] for index in order), MAX_LISTED),
     )  # fmt: skip
 
 
 def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.ndarray, float, float] | None:
-    """An order of outputs in which a network is far more often right than in theirs: order, accuracy now, and then.
+    """An order of outputs with which a network is right far more often: (order, accuracy now, accuracy then), or None.
 
-    Both (class, output) count images, of two halves: the order is chosen on one and measured on the other, so that no
-    luck of the choice is in it. None unless the other order is right on more than half of the images, and on a tenth of
-    them more, beyond three standard errors; all as means over classes. A network that knows nothing of the classes is
-    right on one class in n in any order, and two classes that are hard to tell apart are not each mostly taken for the
-    other: only one that knows the classes, some of them under other names, comes to that.
-    order[output] is the place of the class that it would stand for.
+    chosen_on, measured_on: counts of images (class, output) in two halves. The order is chosen on one half and measured
+    on the other, so the gain is not luck. order[output] is the index of the class that the output would stand for.
+
+    None unless the mean recall over classes is above 0.5 in the new order, and higher than now by MIN_GAIN and by three
+    standard errors. A network that has not learnt the classes has a recall of 1 / n in any order. Two similar classes
+    are not both mostly taken for each other. So only a network that has learnt the classes under other names passes.
     """
     own = _recall(measured_on, np.arange(len(measured_on)))
     images = measured_on.sum(1)
     images = images[images > 0]
-    margin = max(MIN_GAIN, 3 * np.sqrt((1 / images).sum()) / len(images))  # an image changes by 1 at most
+    margin = max(
+        MIN_GAIN, 3 * np.sqrt((1 / images).sum()) / len(images)
+    )  # one image changes the recall of its class by at most 1 / its images
     if own + margin >= 1:
         return None
     output_of = assign(chosen_on)
@@ -113,29 +115,29 @@ def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.nda
 
 
 def _recall(counts: np.ndarray, output_of: np.ndarray) -> float:
-    """The mean, over classes that have images, of the share that gets the output of the class."""
+    """The mean recall over classes that have images, if output_of[class] is the output of each class."""
     images = counts.sum(1)
-    there = np.flatnonzero(images)
-    return float((counts[there, output_of[there]] / images[there]).mean())
+    with_images = np.flatnonzero(images)
+    return float((counts[with_images, output_of[with_images]] / images[with_images]).mean())
 
 
 def assign(counts: np.ndarray) -> np.ndarray:
-    """class → output, one to one, so that many of the (class, output) counts are met.
+    """class → output, one to one, with a high sum of the (class, output) counts.
 
-    The largest count that is still free first, then pairs change places as long as that is better. The sum need not be
-    the highest of all; what is said of it is measured, and so true of this order.
+    Takes the largest free count first, then swaps pairs as long as the sum grows. The sum need not be the maximum: the
+    accuracy is measured for the order that is returned.
     """
     size = len(counts)
     output_of, free = np.full(size, -1), np.ones(size, bool)
     rows, columns = np.nonzero(counts)
-    for place in np.argsort(-counts[rows, columns], kind="stable"):
-        row, column = rows[place], columns[place]
+    for index in np.argsort(-counts[rows, columns], kind="stable"):
+        row, column = rows[index], columns[index]
         if output_of[row] < 0 and free[column]:
             output_of[row], free[column] = column, False
     output_of[output_of < 0] = np.flatnonzero(free)
     for _ in range(MAX_SWAPS):
-        now = counts[:, output_of]  # (class, class whose output it would take)
-        gain = now + now.T - np.diag(now)[:, None] - np.diag(now)[None]
+        gathered = counts[:, output_of]  # (class, class whose output it would take)
+        gain = gathered + gathered.T - np.diag(gathered)[:, None] - np.diag(gathered)[None]
         first, second = divmod(int(gain.argmax()), size)
         if gain[first, second] <= 0:
             break

@@ -1,4 +1,4 @@
-"""Notes to the user about concept sets that are new in a warehouse."""
+"""Log notes about concept sets that are new in a warehouse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dissectdb.extract.store import Store
 
 
 def note_new_concepts(warehouse: Store, clip: ClipIdentity, concept_sets: Iterable[PlannedConcepts]) -> None:
-    """Log what is odd about the concept sets that the warehouse does not hold yet, for this CLIP."""
+    """Log repeats, comments and long texts of the concept sets that are new in the warehouse or new for this CLIP."""
     is_new_clip = warehouse.find("clips", clip.fingerprint) is None
     for settings, classes_of, fingerprint in concept_sets:
         is_new = warehouse.find("concept_sets", fingerprint) is None

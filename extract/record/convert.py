@@ -1,8 +1,8 @@
-"""Tensors that other programs saved, as the file of arrays that a study can name.
+"""Convert tensors that other programs saved into the file of a study of arrays.
 
 convert(["layer4=target.pt"], Path("images.pt"), Path("texts.pt"), None, Path("features.safetensors"))
 
-CLIP-Dissect keeps what it computes as .pt files: activations, and CLIP's features of images and of concepts.
+CLIP-Dissect saves its results as .pt files: activations, and CLIP's features of images and of concepts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 from dissectdb.output import replacing
 
-LARGEST_LIST = 64 * MEGABYTE  # of numbers as text: of some 20 million images
+MAX_LIST_BYTES = 64 * MEGABYTE  # of numbers as text: about 20 million images
 
 
 def convert(layers: Sequence[str], images: Path, texts: Path, classes: Path | None, output: Path) -> Path:
-    """Write the file that [arrays] names from tensors that CLIP-Dissect saved; layers are texts NAME=FILE.
+    """Write a file for [arrays] from tensors that CLIP-Dissect saved. layers: texts NAME=FILE.
 
-    Types stay as they are stored. The file is looked at before it gets its name. Raises StudyError.
+    The tensors keep their types. The file is checked before it gets its final name. Raises StudyError.
     """
     files = {}
     for text in layers:
@@ -55,16 +55,16 @@ def _refuse_unfit(unfinished: Path, output: Path) -> None:
 
 
 def _read_tensor(path: Path) -> Tensor:
-    """A tensor from a .pt file, or whole numbers from a .txt file, one a line. Raises StudyError."""
+    """A tensor from a .pt file, or whole numbers from a .txt file, one per line. Raises StudyError."""
     if not path.exists():
         raise StudyError(f"{path}: no such file")
     try:
         if path.suffix == ".txt":
-            return torch.tensor([int(line) for line in read_text(path, LARGEST_LIST).split()])
+            return torch.tensor([int(line) for line in read_text(path, MAX_LIST_BYTES).split()])
     except (OSError, ValueError, RuntimeError) as error:
         raise StudyError(f"{path}: not a tensor that can be read: {one_line(error)}") from error
     if not path.is_file():
-        raise StudyError(f"{path}: not a tensor that can be read: it is no file")
+        raise StudyError(f"{path}: not a tensor that can be read: it is not a file")
     try:
         tensor = read_pickle(path, mapped=True)
     except StudyError as error:

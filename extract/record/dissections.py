@@ -1,10 +1,10 @@
-"""Rows of `dissections`: what a study asks about its images, and whether views or a kernel compute the answer.
+"""Rows of `dissections`: the labellings that a study asks for, and whether views or a kernel compute them.
 
 fingerprint(settings, …)                 # of everything that the numbers depend on
-rows(warehouse, asked, set_ids, …)       # rows of `dissections`, with their permutations, that are not there yet
+rows(warehouse, asked, set_ids, …)       # the missing rows of `dissections`, with their permutations
 
-The views define every scorer. Past a size the same numbers come from a torch kernel (extract/scoring) into the table
-kernel_scores; `engine` in a study forces either.
+The views define the scorers. For a large dissection a torch kernel (extract/scoring) computes the same numbers into the
+table kernel_scores. `engine` in a study chooses one of the two.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dissectdb.extract.scoring.rank_reorder import draw_permutations
 from dissectdb.extract.store import Store
 from dissectdb.extract.study.scorers import ALL_PRODUCTS, SCORERS, Size
 
-PERMUTATIONS = 5  # as many as the original takes
-NOT_OF_THE_TABLE = {"concepts", "engine"}
+PERMUTATIONS = 5  # as in CLIP-Dissect
+NOT_COLUMNS = {"concepts", "engine"}  # settings that are not columns under their own name
 
 
 def fingerprint(settings: study.Dissection, network: str, dataset: str, split: str, clip: str, concept_set: str) -> str:
-    """The fingerprint of everything that a dissection's numbers depend on; the concept set's name is not part of it.
+    """The fingerprint of everything that a dissection's numbers depend on. It leaves out the concept set's name.
 
-    min_images is left out at its default, so that a dissection from before there was this setting is still the same.
+    min_images is left out at its default, so that dissections from before this setting existed keep their fingerprints.
     """
     values = settings.model_dump(exclude={"concepts"})
     if settings.min_images == min(study.LEAST_IMAGES, settings.top_k):
@@ -36,7 +36,7 @@ def fingerprint(settings: study.Dissection, network: str, dataset: str, split: s
 
 
 def choose_engine(settings: study.Dissection, size: Size) -> str:
-    """sql or kernel: as the study sets it; else sql if the views take a second at most."""
+    """sql or kernel: the study's choice, else sql if the views take at most about a second."""
     if settings.engine != "auto":
         return settings.engine
     view_seconds = SCORERS[settings.scorer].view_seconds
@@ -55,34 +55,37 @@ def rows(
     split_id: int,
     clip_id: int,
 ) -> dict[str, object]:
-    """A unit with the dissections (settings, fingerprint, size) that are not there yet; empty if all are."""
+    """A unit with the dissections that the warehouse lacks; empty if there are none.
+
+    asked: (settings, fingerprint, size) of each dissection. set_ids: concept set → its id.
+    """
     new = [dissection for dissection in asked if warehouse.find("dissections", dissection[1]) is None]
     first = warehouse.next_id("dissections")
-    entered = [
+    dissection_rows = [
         {
-            "dissection_id": first + place,
+            "dissection_id": first + index,
             "network_id": network_id,
             "split_id": split_id,
             "clip_id": clip_id,
             "concept_set_id": set_ids[settings.concepts],
             "engine": choose_engine(settings, size),
-            **settings.model_dump(exclude=NOT_OF_THE_TABLE),
+            **settings.model_dump(exclude=NOT_COLUMNS),
             "created_at": now(),
             "fingerprint": fingerprint,
         }
-        for place, (settings, fingerprint, size) in enumerate(new)
+        for index, (settings, fingerprint, size) in enumerate(new)
     ]
-    unit: dict[str, object] = {"dissections": entered} if entered else {}
-    orders = [
+    unit: dict[str, object] = {"dissections": dissection_rows} if dissection_rows else {}
+    permutations = [
         _permutations(row["dissection_id"], declared.list_images(settings, size.images), settings.seed)
-        for row, (settings, _, size) in zip(entered, new, strict=True)
+        for row, (settings, _, size) in zip(dissection_rows, new, strict=True)
         if (declared := SCORERS[settings.scorer]).permutes and declared.list_images is not None
     ]
-    return {**unit, "rank_permutations": pa.concat_tables(orders)} if orders else unit
+    return {**unit, "rank_permutations": pa.concat_tables(permutations)} if permutations else unit
 
 
 def _permutations(dissection_id: int, length: int, seed: int) -> pa.Table:
-    """Rows of rank_permutations: the random orders that the scorer compares every neuron's with."""
+    """Rows of rank_permutations: random orders that a scorer compares every neuron's order with."""
     orders = draw_permutations(PERMUTATIONS, length, seed)
     return pa.table(
         {

@@ -1,6 +1,6 @@
-"""The ledger: which images a split has, and which blocks of them are done.
+"""The ledger: which blocks of a split's images are done.
 
-The ledger entries of a unit are written in its transaction, so that a block in the ledger is in the tables.
+A block's ledger entries are written in the same transaction as its rows, so every block in the ledger is in the tables.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def with_ledger(
     *,
     keep_activations: bool = True,
 ) -> Iterator[TableRows]:
-    """A unit: the rows of a block, then its ledger entries. The writer's thread runs it.
+    """A unit: the rows of a block, then its ledger entries. It runs in the writer's thread.
 
     keep_activations: False leaves out the rows of `activations`, but not their sums.
     """

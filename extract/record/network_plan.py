@@ -1,4 +1,4 @@
-"""The plan of a study with a network: its images, network and CLIP are loaded, and run block by block."""
+"""The plan of a study with a network: loads its images, network and CLIP, and runs them block by block."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("dissectdb")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPlan(Plan):
-    """A study of a network with its models loaded and everything in it fingerprinted."""
+    """The plan of a study of a network, with its models loaded and the fingerprints of its parts."""
 
     study: NetworkStudy
     network: networks.Network
@@ -34,13 +34,13 @@ class NetworkPlan(Plan):
 
     @cached_property
     def replicas(self) -> list[Models]:
-        """The models, once for each batch that is computed at a time."""
+        """The models and copies of them, one for each batch that is computed at a time."""
         return replicas(Models(self.network, self.clip), self.device)
 
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
     ) -> Iterator[Iterable[TableRows]]:
-        """For each block, run when it is asked for, the rows of its targets; each image is decoded once for all."""
+        """For each block the rows of its targets. A block runs when it is taken; an image is decoded once for all."""
         positions = [image.position for block, *_ in missing for image in block.images]
         sizes = [len(block.images) for block, *_ in missing]
         pixels = batches.prefetched(batches.in_batches(self.source.read(positions), sizes, self.device))
@@ -48,7 +48,7 @@ class NetworkPlan(Plan):
             yield compute(block, pixels, targets, self.replicas, ids, self.device, count)
 
     def preprocessing(self) -> str:
-        """A sentence on what an image becomes before the network and CLIP see it."""
+        """A sentence on how images are prepared for the network and for CLIP."""
         of_network, of_clip = self.network.recipe.described(), self.clip.recipe.described()
         return f"images become, for {self.network.name}: {of_network}; for {self.clip.name}: {of_clip}"
 
@@ -87,13 +87,16 @@ def make_plan(study: NetworkStudy) -> NetworkPlan:
 
 
 def load_network(study: NetworkStudy, source: Source) -> networks.Network:
-    """The study's network, its outputs named as the dataset spells its classes (classes.name_outputs)."""
+    """The study's network, with outputs named by classes.name_outputs. Raises StudyError."""
     network = networks.load(study.network)
-    known = study.network.classes
-    answer, outputs = find_answer(network.model, network.recipe, study.network.output, len(known or source.classes))
-    if answer.single and known and len(known) != outputs:
+    class_names = study.network.classes
+    answer, outputs = find_answer(
+        network.model, network.recipe, study.network.output, len(class_names or source.classes)
+    )
+    if answer.single and class_names and len(class_names) != outputs:
         raise StudyError(
-            f"network.classes names {len(known)} classes; the network's one output an image stands for two: name both"
+            f"network.classes names {len(class_names)} classes; "
+            "the network's one output per image stands for two: name both"
         )
     names = classes.name_outputs(study.network, outputs, source.classes)
     if names != network.classes:
@@ -101,5 +104,5 @@ def load_network(study: NetworkStudy, source: Source) -> networks.Network:
         network = networks.describe(network.model, settings, network.recipe, network.weights, code=network.code)
     if answer.single:
         low, high = network.classes
-        log.info(f"network: its one output an image is taken for two classes: {low} below 0, {high} above")
+        log.info(f"network: its one output per image is taken for two classes: {low} below 0, {high} above")
     return networks.with_answer(network, answer)

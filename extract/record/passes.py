@@ -1,10 +1,10 @@
-"""The extraction: one pass over the images feeds the network and CLIP, block by block.
+"""Run an extraction: one pass over the images feeds both the network and CLIP, block by block.
 
 plan = make_plan(study)                         # loads the models, writes nothing
-entered = enter(plan, warehouse)                # images, networks, concepts and their embeddings
-warehouse.load(run(plan, warehouse, entered))   # the missing blocks, each one a unit: its rows and its ledger entries
+entered = enter(plan, warehouse)                # writes images, networks, concepts and their embeddings
+warehouse.load(run(plan, warehouse, entered))   # writes the missing blocks, each with its ledger entries
 
-A run that was stopped goes on with the first missing block; a run after its end finds nothing to do.
+A run that was stopped continues with the first missing block. A run after a complete one has nothing to do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("dissectdb")
 
 
 def make_plan(study: Study) -> Plan:
-    """A study with everything in it loaded and fingerprinted; writes nothing. Raises StudyError."""
+    """Load what a study names and compute its fingerprints; writes nothing. Raises StudyError."""
     if isinstance(study, ArraysStudy):
         return arrays.make_plan(study)
     return network_plan.make_plan(study.with_network("extract"))
@@ -47,7 +47,7 @@ def make_plan(study: Study) -> Plan:
 
 @dataclass(frozen=True)
 class Entered:
-    """The ids of what a study names. set_ids: concept set → its id."""
+    """The ids in the warehouse of what a study names. set_ids: concept set → its id."""
 
     dataset_id: int
     models: ModelIds
@@ -55,7 +55,7 @@ class Entered:
 
 
 def enter(plan: Plan, warehouse: Store, watch: Watch = unwatched) -> Entered:
-    """Enter what of a study is new: images, network, layers, CLIP, concepts and their embeddings."""
+    """Write what is new of a study: images, network, layers, CLIP, concepts and their embeddings."""
     accept = partial(refuse_too_few, plan)
     is_new = warehouse.find("datasets", plan.probing_set.fingerprint) is None
     with watch("looking at the images", unit="images") as progress:
@@ -88,10 +88,10 @@ def enter_extraction(
     layer_id: int | None = None,
     clip_id: int | None = None,
 ) -> int:
-    """The id of the row that a target's ledger entries belong to."""
+    """The id of a target's row in `extractions`, which is written if it is new. Ledger entries refer to it."""
     fingerprint = target.fingerprint(plan.probing_set.fingerprint)
-    if (known := warehouse.find("extractions", fingerprint)) is not None:
-        return known
+    if (stored_id := warehouse.find("extractions", fingerprint)) is not None:
+        return stored_id
     extraction_id = warehouse.next_id("extractions")
     row = {
         "extraction_id": extraction_id,
@@ -129,12 +129,12 @@ def run(
     entered: Entered,
     progress: Progress = unshown,
 ) -> Iterator[Unit]:
-    """Yield the missing blocks of what was entered, and then the new dissections, as units.
+    """Yield as units the missing blocks of what was entered, and then the new dissections.
 
-    progress: called with the images done and the images to do. An image counts once, whatever is computed of it.
+    progress: called with the images done and the images in all. An image counts once, for all its targets.
     """
     yield from new_blocks(plan, warehouse, entered, progress)
-    # A unit of its own, after the last block: a dissection is there only when all that it reads is.
+    # A separate unit after the last block, so that a dissection exists only if everything that it reads does.
     if new := new_dissections(plan, warehouse, entered):
         yield new
 
@@ -159,7 +159,7 @@ def new_blocks(plan: Plan, warehouse: Store, entered: Entered, progress: Progres
 
 
 def missing_blocks(plan: Plan, warehouse: Store, entered: Entered) -> list[list[MissingBlock]]:
-    """The blocks of each split that are not done, with the targets that they lack."""
+    """For each split, its blocks that are not done, with the targets that they lack."""
     ids = split_ids(warehouse, entered.dataset_id)
     targets = plan.targets()
     by_split = []
@@ -183,7 +183,7 @@ def missing_blocks(plan: Plan, warehouse: Store, entered: Entered) -> list[list[
 
 
 def new_dissections(plan: Plan, warehouse: Store, entered: Entered) -> Unit:
-    """A unit with the study's dissections that are not there yet; empty if all are."""
+    """A unit with the study's dissections that the warehouse lacks; empty if there are none."""
     return dissections.rows(
         warehouse,
         plan.sized_dissections(catalog.sound_counts(warehouse, entered.dataset_id)),

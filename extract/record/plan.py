@@ -1,10 +1,10 @@
-"""The plan of an extraction: everything that a study names, loaded and fingerprinted, and what of it is stale.
+"""The plan of an extraction: everything that a study names, with fingerprints, and which parts are stale.
 
 plan = passes.make_plan(study)   # loads the models, writes nothing
 print(plan.steps(warehouse))     # what is stale, with images, rows and bytes
 
-A target is stale if no finished extraction has its fingerprint: that of the images, weights, preprocessing, layer and
-pooling, and of the version of this code.
+A target is stale if no finished extraction has its fingerprint. The fingerprint covers images, weights, preprocessing,
+layer, pooling and EXTRACTION_VERSION.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class PlannedDissection(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What every study has: images, a network, a CLIP and concepts. Its two kinds are NetworkPlan and ArraysPlan.
+    """A study's images, network, CLIP and concepts. Its two kinds are NetworkPlan and ArraysPlan.
 
-    taps: the layers to record. shard: (i, n) for the blocks whose number leaves the remainder i by n.
-    keep_activations: False keeps only what activations are summed up to.
+    taps: the layers to record. shard: (i, n) for the blocks whose number modulo n is i. keep_activations: False stores
+    only the summaries of activations.
     """
 
     study: Study
@@ -78,14 +78,14 @@ class Plan:
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
     ) -> Iterator[Iterable[TableRows]]:
-        """For each block of a split, computed when it is asked for, the rows of its targets.
+        """For each block of a split the rows of its targets. A block is computed when it is taken.
 
         count: called with the number of images of the block that are done.
         """
         raise NotImplementedError
 
     def targets(self) -> list[Target]:
-        """All that the study wants computed, each over its split."""
+        """Everything to compute for the study, each target over one split."""
         probing = self.probing_set.probing_split
         outputs = len(self.network.classes)
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != ALL)]
@@ -117,7 +117,7 @@ class Plan:
         ]
 
     def dissection_id(self, warehouse: Store) -> int | None:
-        """The id of the study's last dissection, which its reports and edits are about."""
+        """The id of the study's last dissection, which reports and edits use; None if it is not in the warehouse."""
         return warehouse.find("dissections", self.dissections()[-1].fingerprint)
 
     def dissection_ids(self, warehouse: Store) -> list[int]:
@@ -126,7 +126,7 @@ class Plan:
         return [dissection_id for dissection_id in ids if dissection_id is not None]
 
     def is_done(self, warehouse: Store) -> bool:
-        """Whether nothing is stale. Images that the warehouse does not have are not read for that."""
+        """Whether nothing is stale. Does not read images that the warehouse lacks: they are stale."""
         return warehouse.find("datasets", self.probing_set.fingerprint) is not None and not self.steps(warehouse)
 
     def steps(self, warehouse: Store) -> list[Step]:
@@ -185,7 +185,7 @@ class Plan:
         return Step(f"label {layers} by {scorer} with {concepts}", 0, len(names), 0.0)
 
     def _unlabelled_layers(self, warehouse: Store, dissection_id: int) -> list[str]:
-        """Layers that a dissection has no labels of: the study's, and those that another study recorded for it."""
+        """Layers without labels of a dissection: the study's, and those that another study recorded for it."""
         query = "select layer_id from labelled_layers where dissection_id = $id"
         labelled = set(warehouse.rows(query, {"id": dissection_id})["layer_id"])
         ids = {tap.name: warehouse.find("layers", catalog.layer_fingerprint(self.network, tap)) for tap in self.taps}
@@ -217,8 +217,10 @@ class Plan:
 def labelling(plan: Plan, counts: Counter[str]) -> str:
     """A sentence on which images label the neurons, and which do not."""
     probing = plan.probing_set.probing_split
-    others = [f"{counts[split]:,} of {split}" for split in catalog.SPLITS if split != probing and counts[split]]
-    rest = f"; {' and '.join(others)} do not" if others else ""
+    counts_of_others = [
+        f"{counts[split]:,} of {split}" for split in catalog.SPLITS if split != probing and counts[split]
+    ]
+    rest = f"; {' and '.join(counts_of_others)} do not" if counts_of_others else ""
     return f"{counts[probing]:,} images of {probing} label the neurons{rest}"
 
 
@@ -228,10 +230,10 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     for settings in plan.study.dissections:
         declared = SCORERS[settings.scorer]
         if not plan.keep_activations and declared.reads_activations:
-            others = " or ".join(name for name, scorer in SCORERS.items() if not scorer.reads_activations)
+            alternatives = " or ".join(name for name, scorer in SCORERS.items() if not scorer.reads_activations)
             raise StudyError(
                 f"{settings.scorer} reads every activation, which --activations none does not keep; use "
-                f"{others}, or keep them"
+                f"{alternatives}, or keep them"
             )
         if counts[split] < settings.top_k:
             raise StudyError(

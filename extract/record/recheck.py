@@ -1,8 +1,8 @@
-"""A random sample of images, computed again from the files and compared with what the warehouse holds.
+"""Compute a random sample of images again from the files, and compare it with the warehouse.
 
 for finding in recheck(plan, warehouse, images=64, seed=0): ...
 
-Nothing is written. A dataset or checkpoint that was changed since is a finding too.
+Writes nothing. A dataset or checkpoint that has changed since the extraction is a finding too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from dissectdb.extract.record.targets import Target
 from dissectdb.extract.store import Store
 
 SHOWN_LAYERS = 3
-FULL, HALF = 1e-4, 2e-2  # of the largest number compared: sums in another order, or embeddings in half precision
+# Tolerances, as shares of the largest number compared: for sums in another order, and for embeddings in half precision.
+FULL, HALF = 1e-4, 2e-2
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison. worst: the largest difference; allowed: what it may be, both in the unit of what is compared."""
+    """One comparison. compared: how many numbers. worst: the largest difference. allowed: the largest that passes."""
 
     what: str
     compared: int
@@ -37,12 +38,15 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether it is as the warehouse has it."""
+        """Whether the files and the warehouse agree."""
         return not self.problem
 
 
 def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Finding]:
-    """A finding for each file and each target of the study; `images` are drawn from each split."""
+    """Yield a finding for each target of the study; if its files have changed, only findings about these.
+
+    images: how many to draw from each split.
+    """
     if absent := list(_absent(plan, warehouse)):
         yield from absent
         return  # without the same files there is nothing to compare
@@ -63,7 +67,7 @@ def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Fi
 
 
 def _draw(random: np.random.Generator, images: int, wanted: int, plan: Plan) -> Sequence[int]:
-    """Indices of the images of a sample, in order. Of arrays, whose rows are read in runs, it is one run."""
+    """Indices of a random sample of images, in order. For arrays they are consecutive, because rows are read so."""
     if isinstance(plan, ArraysPlan):
         first = int(random.integers(images - wanted + 1))
         return range(first, first + wanted)
@@ -73,7 +77,7 @@ def _draw(random: np.random.Generator, images: int, wanted: int, plan: Plan) -> 
 def _again(
     plan: Plan, images: Sequence[ProbingImage], targets: Sequence[Target], ids: ModelIds
 ) -> dict[str, list[pa.Table]]:
-    """The rows of the targets over some images, as an extraction would write them, by table."""
+    """Table → the rows that an extraction would write for the targets over some images."""
     tables: dict[str, list[pa.Table]] = {}
     for unit in plan.block_tables([MissingBlock(Block(0, images), targets, ())], ids, lambda done: None):
         for table, rows in unit:
@@ -82,7 +86,7 @@ def _again(
 
 
 def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
-    """What the study names and the warehouse does not have with the same content."""
+    """A finding for each input of the study that the warehouse lacks with the same content."""
     wanted = [
         ("dataset", plan.probing_set.name, "datasets", plan.probing_set.fingerprint),
         ("network", plan.network.name, "networks", plan.network.fingerprint),
@@ -97,7 +101,7 @@ def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
             problem = f"the {kind} of the study is not one that was extracted: its files, or the study, have changed"
             yield Finding(f"{kind} {name}", 0, "", "", problem)
     if warehouse.find("networks", plan.network.fingerprint) is None:
-        return  # then none of its layers is known, which goes without saying
+        return  # without the network none of its layers can be there
     prints = {tap.name: catalog.layer_fingerprint(plan.network, tap) for tap in plan.taps}
     if missing := [name for name, fingerprint in prints.items() if warehouse.find("layers", fingerprint) is None]:
         names = ", ".join([*missing[:SHOWN_LAYERS], *(["…"] if len(missing) > SHOWN_LAYERS else [])])
@@ -108,15 +112,17 @@ def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
 
 
 def _id(warehouse: Store, table: str, fingerprint: str) -> int:
-    """The id of what is known to be in the warehouse."""
-    known = warehouse.find(table, fingerprint)
-    assert known is not None, f"_absent has found it in {table}"
-    return known
+    """The id of a row that is in the warehouse."""
+    row_id = warehouse.find(table, fingerprint)
+    assert row_id is not None, f"_absent has found it in {table}"
+    return row_id
 
 
 def _model_ids(plan: Plan, warehouse: Store) -> ModelIds:
     network_id = _id(warehouse, "networks", plan.network.fingerprint)
-    layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)  # all are there: none is entered
+    layers = catalog.enter_layers(
+        warehouse, plan.network, network_id, plan.taps
+    )  # all layers exist, so none is written
     return ModelIds(network_id, _id(warehouse, "clips", plan.clip.fingerprint), layers)
 
 
@@ -127,7 +133,7 @@ def _compare_images(
     targets: Sequence[Target],
     models: ModelIds,
 ) -> Iterator[Finding]:
-    """The targets of a split over some of its images."""
+    """Compare the targets of a split over some of its images."""
     ids = {"images": [image.image_id for image in images]}
     expected = _again(plan, images, targets, models)
     for target in targets:
@@ -174,7 +180,7 @@ def _precision(plan: Plan, warehouse: Store, target: Target) -> str:
 
 
 def _compare_concepts(plan: Plan, warehouse: Store) -> Iterator[Finding]:
-    """The embeddings of all concepts."""
+    """Compare the embeddings of all concepts."""
     clip_id = warehouse.find("clips", plan.clip.fingerprint)
     for settings, classes_of, fingerprint in plan.concept_sets:
         stored = warehouse.rows(

@@ -1,14 +1,14 @@
-"""An extraction in shards, written as Parquet files: any number of processes or machines, and no database between them.
+"""Write one shard of an extraction as Parquet files. Many processes or machines can work without a shared database.
 
 shard = choose("0/4", os.environ)                  # the blocks 0, 4, 8, … of every split
 run(plan, catalog, "parquet:shards", shard, export)  # catalog: a warehouse in memory for the small tables
 
-    shards/table=activations/layer=conv1/shard=00000-of-00004.parquet      one a table (and layer) and shard
+    shards/table=activations/layer=conv1/shard=00000-of-00004.parquet      one per table (and layer) and shard
     shards/table=extraction_blocks/shard=00000-of-00004.parquet            the receipt of the shard, written last
 
-A file is written under another name and renamed, so that one that is there is whole; its footer holds the fingerprint
-of the extraction. A shard whose receipt is there is done. Ids agree between shards because each enters the same
-things in the same order. The folder may be an address that pyarrow knows, s3://bucket/folder say.
+A file is written under a temporary name and then renamed, so every file under its final name is complete. Its footer
+has the fingerprint of the extraction. A shard is done if its receipt exists. Ids agree between shards, because each
+shard enters the same rows in the same order. The folder may be an address that pyarrow supports: s3://bucket/folder.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Shard:
 
 
 def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
-    """The shard that "i/n" names; else this process's, as SLURM or torchrun number it; else 0/1. Raises StudyError."""
+    """The shard of "i/n". Without text: the one that SLURM or torchrun numbers, else 0/1. Raises StudyError."""
     if text is None:
         first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
         for number, of, start in (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first), ("RANK", "WORLD_SIZE", 0)):
@@ -68,21 +68,21 @@ def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
                 break
         else:
             return Shard(0, 1)
-    found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
-    if not found or int(found[1]) >= int(found[2]):
+    parts = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
+    if not parts or int(parts[1]) >= int(parts[2]):
         raise StudyError(f"--shard {text}: no shard; write i/n with i from 0 to n - 1, 0/4 say")
-    return Shard(int(found[1]), int(found[2]))
+    return Shard(int(parts[1]), int(parts[2]))
 
 
 def open_sink(sink: str) -> tuple[pa.fs.FileSystem, str]:
     """The file system and folder of "parquet:DIR". Raises StudyError."""
-    place = sink.removeprefix(PREFIX)
-    if place == sink or not place:
+    address = sink.removeprefix(PREFIX)
+    if address == sink or not address:
         raise StudyError(f"--sink {sink}: no sink; write parquet:DIR")
     try:
-        if "://" in place:
-            return pa.fs.FileSystem.from_uri(place)
-        return pa.fs.LocalFileSystem(), str(Path(place).resolve())
+        if "://" in address:
+            return pa.fs.FileSystem.from_uri(address)
+        return pa.fs.LocalFileSystem(), str(Path(address).resolve())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StudyError(f"--sink {sink}: {str(error).splitlines()[0]}") from error
 
@@ -95,21 +95,21 @@ def run(
     export: Callable[[Path], object],
     progress: Progress = unshown,
 ) -> bool:
-    """Compute a shard and write its files, unless they are there; returns whether there was anything to do.
+    """Compute a shard and write its files; return False if they are there already.
 
-    catalog: an empty warehouse, which gets the small tables. export: writes the small tables into a folder, for the
-    first shard. Raises StudyError.
+    catalog: an empty warehouse for the small tables. export: called for the first shard with a folder, writes the small
+    tables into it. Raises StudyError.
     """
     files = _Files(*open_sink(sink), shard, fingerprint(plan, shard.of))
     if files.are_done():
         return False
-    mine = replace(plan, shard=(shard.number, shard.of))
-    entered = passes.enter(mine, catalog)
+    shard_plan = replace(plan, shard=(shard.number, shard.of))
+    entered = passes.enter(shard_plan, catalog)
     try:
-        for unit in passes.new_blocks(mine, catalog, entered, progress):
+        for unit in passes.new_blocks(shard_plan, catalog, entered, progress):
             for table, rows in _pairs(unit):
                 files.add(table, rows, entered.models)
-        if new := passes.new_dissections(mine, catalog, entered):
+        if new := passes.new_dissections(shard_plan, catalog, entered):
             catalog.write(new)
         if shard.number == 0:
             files.put_folder("catalog", export)
@@ -122,7 +122,7 @@ def run(
 
 
 def fingerprint(plan: Plan, shards: int) -> str:
-    """Of all that is in the files of a sink together: shards of another study, or another division, do not fit."""
+    """The fingerprint of an extraction in `shards` shards. Files with different ones do not belong together."""
     wanted = sorted(target.fingerprint(plan.probing_set.fingerprint) for target in plan.targets())
     return fingerprints.of_values(wanted, blocks.BLOCK, shards, plan.keep_activations)
 
@@ -144,10 +144,10 @@ class _Files:
         """Whether the receipt of this shard is there, and is of this extraction."""
         try:
             with self.system.open_input_file(f"{self.folder}/{self._name(RECEIPTS)}") as file:
-                known = pq.read_metadata(file).metadata or {}
+                footer = pq.read_metadata(file).metadata or {}
         except (FileNotFoundError, pa.ArrowException):
             return False
-        return json.loads(known.get(KEY, b"{}")).get("fingerprint") == self.mark
+        return json.loads(footer.get(KEY, b"{}")).get("fingerprint") == self.mark
 
     def add(self, table: str, rows: Rows, ids: ModelIds) -> None:
         """Write rows of a table. The ledger entries are kept for the receipt."""
@@ -182,7 +182,7 @@ class _Files:
         self.writers.clear()
 
     def put_folder(self, name: str, export: Callable[[Path], object]) -> None:
-        """Copy a folder of files, which are made on this machine first, to the sink."""
+        """Let `export` write files to a temporary folder, and copy them to the folder `name` of the sink."""
         with tempfile.TemporaryDirectory() as local:
             export(Path(local) / name)
             self.system.create_dir(f"{self.folder}/{name}", recursive=True)
@@ -190,7 +190,7 @@ class _Files:
             pa.fs.copy_files(f"{local}/{name}", f"{self.folder}/{name}", here, self.system)
 
     def discard(self) -> None:
-        """Delete what was not finished."""
+        """Delete unfinished files."""
         for name, writer in self.writers.items():
             writer.close()
             self.system.delete_file(self._half(name))
@@ -212,6 +212,6 @@ class _Files:
         return f"table={table}/{inside}shard={self.shard}.parquet"
 
     def _half(self, name: str) -> str:
-        """Of a file that is not whole; Spark and DuckDB skip names that begin so."""
+        """The name of an unfinished file. Spark and DuckDB skip files whose names begin with an underscore."""
         before, _, last = f"{self.folder}/{name}".rpartition("/")
         return f"{before}/_{last}.part"

@@ -1,10 +1,10 @@
-"""Summaries of a block's activations: the best images of each neuron, sums, and the values of few-valued neurons.
+"""Summaries of a block's activations: each neuron's top images, its sums, and its values if it has few different ones.
 
-found = sum_up(values)                                           # where the values are, on the device or in memory
-summary_tables(found, image_ids, first_neuron, split_id, block)  # (table, rows) pairs
+summary = sum_up(values)                                           # on the device or in memory, where the values are
+summary_tables(summary, image_ids, first_neuron, split_id, block)  # (table, rows) pairs
 
-Blocks merge exactly: the best of all images are among the best of each block, sums add up, sets of values unite. So
-the best images are known without reading the activations again, and a run may even leave the activations out.
+Summaries of blocks merge exactly: the top images of a split are among the top images of its blocks, sums add up, and
+sets of values unite. So the top images are known without reading the activations again, or storing them at all.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 from dissectdb.extract.scoring import topk
 from dissectdb.extract.store import TableRows
 
-KEPT = 256  # the largest top_k of a study; as in sql/views/evidence/top_activations.sql
+TOP_IMAGES = 256  # stored per neuron: the largest top_k of a study, as in sql/views/evidence/top_activations.sql
 NEURONS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of each unit of a block of images. few: unit → its different values, where they are fewer than KEPT."""
+    """The summary of a layer over a block of images. few: unit → its different values, if fewer than TOP_IMAGES."""
 
     images: int
-    places: np.ndarray  # (unit, kept), of the best images in the block, best first
+    top_indices: np.ndarray  # (unit, kept), the top images' indices in the block, highest activation first
     tops: np.ndarray  # (unit, kept), their activations
     total: np.ndarray  # (unit,) float64, as total_squares
     total_squares: np.ndarray
@@ -39,38 +39,38 @@ class Summary:
 
 
 def sum_up(values: np.ndarray | Tensor) -> Summary:
-    """Activations (image, unit), float32, summed up. A tensor is on a GPU, which does it there."""
-    kept = min(KEPT, len(values))
+    """The summary of activations (image, unit), float32. A tensor is summed up on its GPU."""
+    kept = min(TOP_IMAGES, len(values))
     if isinstance(values, Tensor):
-        places, tops = topk.top_lists_on_device(values, kept)
-        total, total_squares = (found.cpu().numpy() for found in sums_on_device(values))
-        lowest, highest = (found.cpu().numpy() for found in (values.amin(0), values.amax(0)))
+        top_indices, tops = topk.top_lists_on_device(values, kept)
+        total, total_squares = (part.cpu().numpy() for part in sums_on_device(values))
+        lowest, highest = (part.cpu().numpy() for part in (values.amin(0), values.amax(0)))
     else:
-        places, tops = topk.top_lists(values, kept)
+        top_indices, tops = topk.top_lists(values, kept)
         total, total_squares = sums(values)
         lowest, highest = values.min(axis=0), values.max(axis=0)
     few = few_values(values, tops)
-    return Summary(len(values), places, tops, total, total_squares, lowest, highest, few)
+    return Summary(len(values), top_indices, tops, total, total_squares, lowest, highest, few)
 
 
 def summary_tables(
-    found: Summary, image_ids: np.ndarray, first_neuron: int, split_id: int, block: int
+    summary: Summary, image_ids: np.ndarray, first_neuron: int, split_id: int, block: int
 ) -> Iterator[TableRows]:
     """Rows of block_tops, block_sums and block_values for a layer whose first unit is the neuron first_neuron."""
-    units, kept = found.tops.shape
+    units, kept = summary.tops.shape
     neuron_ids = np.arange(first_neuron, first_neuron + units, dtype=np.int32)
     yield (
         "block_tops",
         pa.table(
             {
                 "neuron_id": np.repeat(neuron_ids, kept),
-                "image_id": image_ids[found.places.ravel()],
-                "value": found.tops.ravel(),
+                "image_id": image_ids[summary.top_indices.ravel()],
+                "value": summary.tops.ravel(),
             }
         ),
     )
-    distinct = np.full(units, KEPT, np.int32)
-    for unit, values in found.few.items():
+    distinct = np.full(units, TOP_IMAGES, np.int32)
+    for unit, values in summary.few.items():
         distinct[unit] = len(values)
     yield (
         "block_sums",
@@ -79,58 +79,59 @@ def summary_tables(
                 "split_id": np.full(units, split_id, np.int32),
                 "neuron_id": neuron_ids,
                 "block": np.full(units, block, np.int32),
-                "images": np.full(units, found.images, np.int32),
-                "total": found.total,
-                "total_squares": found.total_squares,
-                "lowest": found.lowest,
-                "highest": found.highest,
+                "images": np.full(units, summary.images, np.int32),
+                "total": summary.total,
+                "total_squares": summary.total_squares,
+                "lowest": summary.lowest,
+                "highest": summary.highest,
                 "distinct_values": distinct,
             }
         ),
     )
-    if found.few:
-        counts = [len(values) for values in found.few.values()]
+    if summary.few:
+        counts = [len(values) for values in summary.few.values()]
         yield (
             "block_values",
             pa.table(
                 {
                     "split_id": np.full(sum(counts), split_id, np.int32),
-                    "neuron_id": np.repeat(neuron_ids[list(found.few)], counts),
-                    "value": np.concatenate(list(found.few.values())),
+                    "neuron_id": np.repeat(neuron_ids[list(summary.few)], counts),
+                    "value": np.concatenate(list(summary.few.values())),
                 }
             ),
         )
 
 
 def sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each column (image, unit) the sum and the sum of squares, float64 (unit,)."""
+    """The sum and the sum of squares of each column of (image, unit), float64 (unit,) each."""
     total, total_squares = np.empty(values.shape[1]), np.empty(values.shape[1])
     for start in range(0, values.shape[1], NEURONS_AT_ONCE):
-        some = values[:, start : start + NEURONS_AT_ONCE].astype(np.float64)
-        total[start : start + NEURONS_AT_ONCE] = some.sum(axis=0)
-        total_squares[start : start + NEURONS_AT_ONCE] = np.einsum("ij,ij->j", some, some)
+        chunk = values[:, start : start + NEURONS_AT_ONCE].astype(np.float64)
+        total[start : start + NEURONS_AT_ONCE] = chunk.sum(axis=0)
+        total_squares[start : start + NEURONS_AT_ONCE] = np.einsum("ij,ij->j", chunk, chunk)
     return total, total_squares
 
 
 def sums_on_device(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of a tensor, where it is."""
-    pieces = values.split(topk.NEURONS_ON_DEVICE, dim=1)  # in double precision, twice the memory
-    found = [torch.stack([some.double().sum(0), some.double().square().sum(0)]) for some in pieces]
-    total, total_squares = torch.cat(found, dim=1)
+    """Like sums, for a tensor on its device."""
+    chunks = values.split(topk.NEURONS_ON_DEVICE, dim=1)  # in double precision, twice the memory
+    chunk_sums = [torch.stack([chunk.double().sum(0), chunk.double().square().sum(0)]) for chunk in chunks]
+    total, total_squares = torch.cat(chunk_sums, dim=1)
     return total, total_squares
 
 
 def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.ndarray]:
-    """Unit → its different values, where they are fewer than KEPT.
+    """Unit → its different values, for units with fewer than TOP_IMAGES of them.
 
-    tops: the best values (unit, kept), highest first; where they are KEPT and all different, there is no need to look.
+    tops: the highest values (unit, kept), in descending order. A unit with TOP_IMAGES different ones need not be
+    examined.
     """
-    ties = np.flatnonzero((tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < KEPT))
+    candidates = np.flatnonzero((tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < TOP_IMAGES))
     if isinstance(values, Tensor):
-        values = values[:, torch.from_numpy(ties).to(values.device)].cpu().numpy()
-        found = {int(unit): np.unique(column) for unit, column in zip(ties, values.T, strict=True)}
+        values = values[:, torch.from_numpy(candidates).to(values.device)].cpu().numpy()
+        values_by_unit = {int(unit): np.unique(column) for unit, column in zip(candidates, values.T, strict=True)}
     else:
-        start = values[: 2 * KEPT, ties]  # nearly always enough to see that there are many
-        few = [unit for unit, column in zip(ties, start.T, strict=True) if len(np.unique(column)) < KEPT]
-        found = {int(unit): np.unique(values[:, unit]) for unit in few}
-    return {unit: different for unit, different in found.items() if len(different) < KEPT}
+        start = values[: 2 * TOP_IMAGES, candidates]  # nearly always enough to see that there are many
+        units = [unit for unit, column in zip(candidates, start.T, strict=True) if len(np.unique(column)) < TOP_IMAGES]
+        values_by_unit = {int(unit): np.unique(values[:, unit]) for unit in units}
+    return {unit: distinct for unit, distinct in values_by_unit.items() if len(distinct) < TOP_IMAGES}

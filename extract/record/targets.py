@@ -7,14 +7,14 @@ from typing import Literal
 
 from dissectdb.extract import fingerprints
 
-EXTRACTION_VERSION = 1  # raise it when the same inputs come to other rows
+EXTRACTION_VERSION = 1  # raise it if the same inputs give other rows
 
 
 @dataclass(frozen=True)
 class Target:
     """A table's rows over the images of a split: activations of a layer, predictions, or image embeddings.
 
-    source_fingerprint: of the layer, network or CLIP. values_per_image: how many numbers one image comes to.
+    source_fingerprint: of the layer, network or CLIP. values_per_image: how many numbers are computed per image.
     """
 
     kind: Literal["activations", "image_embeddings", "predictions"]
@@ -24,5 +24,5 @@ class Target:
     values_per_image: int
 
     def fingerprint(self, dataset: str) -> str:
-        """The fingerprint of all that the rows depend on; the name is not part of it. dataset: its fingerprint."""
+        """The fingerprint of everything that the rows depend on, without the name. dataset: its fingerprint."""
         return fingerprints.of_values(EXTRACTION_VERSION, self.kind, self.source_fingerprint, dataset, self.split)

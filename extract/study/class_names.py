@@ -1,4 +1,4 @@
-"""Names of classes: matched although they are spelled differently, and listed in a message. Imports no torch.
+"""Match names of classes that are spelt differently, and list names in a message. Imports no torch.
 
 meet(["Happy", "sad"], ["happy", "sad"])   # {"Happy": "happy", "sad": "sad"}
 few(["a", "b", "c", "d", "e", "f"])        # "a, b, c, d, e, … (6 in all)"
@@ -10,15 +10,19 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-FEW = 5  # names in a message
+MAX_LISTED = 5  # names in a message
 
 
 def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
-    """name → the class that it means: the same, or the only one that differs in case, spaces, underscores, hyphens."""
-    names, known = list(dict.fromkeys(names)), set(classes)
-    met = {name: name for name in names if name in known}
-    keys, class_keys = Counter(map(loose_key, names)), Counter(map(loose_key, known))
-    by_key = {loose_key(each): each for each in known if class_keys[loose_key(each)] == 1 and each not in met}
+    """name → the class that it means: the equal one, else the only one that differs just as loose_key allows."""
+    names, known_classes = list(dict.fromkeys(names)), set(classes)
+    met = {name: name for name in names if name in known_classes}
+    keys, class_keys = Counter(map(loose_key, names)), Counter(map(loose_key, known_classes))
+    by_key = {
+        loose_key(class_name): class_name
+        for class_name in known_classes
+        if class_keys[loose_key(class_name)] == 1 and class_name not in met
+    }
     by_key.pop("", None)
     return met | {
         name: by_key[loose_key(name)] for name in names if loose_key(name) in by_key and keys[loose_key(name)] == 1
@@ -26,12 +30,12 @@ def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
 
 
 def loose_key(name: str) -> str:
-    """Equal for names that differ only in case, in how they are encoded, or in what separates their words."""
+    """A key that is equal for names that differ only in case, Unicode form, spaces, underscores or hyphens."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(letter for letter in folded if not letter.isspace() and letter not in "_-")
 
 
-def few(names: Iterable[str], most: int = FEW) -> str:
-    """The first few of many names, as a list in a sentence."""
+def few(names: Iterable[str], max_names: int = MAX_LISTED) -> str:
+    """The first max_names names, as a list in a sentence."""
     names = list(names)
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+    return ", ".join(names[:max_names]) + (f", … ({len(names)} in all)" if len(names) > max_names else "")

@@ -1,4 +1,4 @@
-"""The tables of a study about edits: single edits, sweeps over many, how the chosen one is judged, and effects.
+"""The tables of a study file about edits: [[edits]], [[sweeps]], [protocol] and [effects].
 
 Imports no torch.
 """
@@ -31,7 +31,7 @@ READS = {  # the keys of an edit that its rule uses
     "ablate": {"concepts"},
     "sql": {"sql"},
 }
-OF_RULES = {"tau", "factor", "factor_down", "concepts", "sql"}
+RULE_KEYS = {"tau", "factor", "factor_down", "concepts", "sql"}
 
 
 class Edit(Settings):
@@ -51,7 +51,7 @@ class Edit(Settings):
     @field_validator("sql", mode="before")
     @classmethod
     def _text_or_file(cls, sql: object, info: ValidationInfo) -> object:
-        """A query, or a file that holds one."""
+        """Replace the path of a .sql file by the query in it."""
         if not isinstance(sql, str) or not sql.strip().endswith(".sql"):
             return sql
         path = as_path(type(sql)(sql.strip()), info)
@@ -68,7 +68,7 @@ class Edit(Settings):
             raise ValueError("layer and layers are two ways to say the same; keep one")
         if self.rule == "sql" and not self.layer_names:
             raise ValueError("rule = 'sql' needs layer, the layer whose weights are scaled")
-        if unused := (OF_RULES - READS[self.rule]) & self.model_fields_set:
+        if unused := (RULE_KEYS - READS[self.rule]) & self.model_fields_set:
             raise ValueError(
                 f"{' and '.join(sorted(unused))} would do nothing: rule = {self.rule!r} reads "
                 f"{', '.join(sorted(READS[self.rule]))}"
@@ -78,17 +78,17 @@ class Edit(Settings):
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The layers that it names; none: the warehouse chooses one."""
+        """The layers that the edit names. If it names none, the warehouse chooses one."""
         return self.layers or ((self.layer,) if self.layer is not None else ())
 
     @property
     def scale_bias(self) -> bool:
-        """Whether biases are scaled too: by default only those of a neuron that is silenced."""
+        """Whether biases are scaled too. Default: only if the rule silences neurons."""
         return self.rule == "ablate" if self.bias is None else self.bias
 
 
 class Sweep(Settings):
-    """Edits by every combination of rules, layers, thresholds and factors, of which modify chooses the best."""
+    """Every combination of rules, layers, thresholds and factors as an edit; modify chooses the best one."""
 
     name: Name
     rules: AtLeastOne[Literal["paper", "calibrated", "weight_l1", "proportional"]] = ("paper",)
@@ -99,7 +99,7 @@ class Sweep(Settings):
     bias: bool = False
 
     def edits(self) -> list[Edit]:
-        """One edit per combination, named after it; a rule is not repeated for settings that it does not read."""
+        """One edit per combination, named after it. Settings that a rule does not read make no further edits of it."""
         edits = []
         combinations = product(
             self.rules, self.layers or (None,), self.taus, self.factors, self.factors_down or (None,)
@@ -116,7 +116,7 @@ class Sweep(Settings):
 
 
 def _short(value: float) -> str:
-    """A number in as few digits as identify it."""
+    """A number with as few digits as identify it."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
@@ -130,10 +130,10 @@ class Protocol(Settings):
 
 
 class Effects(Settings):
-    """What the command effects silences, and on how much it measures where every neuron takes a forward pass."""
+    """What the command effects silences. images, neurons: sample sizes where each neuron takes a forward pass."""
 
     layers: AtLeastOne[str]
-    split: Literal["train", "validation"] = "validation"  # never test: that is opened for edits
+    split: Literal["train", "validation"] = "validation"  # never test, which is kept for judging edits
     images: int = Field(256, ge=1)
     neurons: int = Field(64, ge=1)
     controls: int = Field(100, ge=0, le=10_000)

@@ -1,12 +1,11 @@
-"""The study file: what to look at, with which network, CLIP and concepts, and what to edit.
+"""The study file: the images, network, CLIP and concepts of a study, and what to edit.
 
 study = Study.load("studies/demo.toml")
-study = Study.load("studies/fer2013.toml", {"dataset.path": "faces.csv", "edits[0].factor": "2"})  # flags override it
+study = Study.load("studies/fer2013.toml", {"dataset.path": "faces.csv", "edits[0].factor": "2"})  # with overrides
 
-A study is data. Every key is described in studies/demo.toml and studies/fer2013.toml; a key or value that is
-not allowed is an error that names the file, the key and what is allowed. A path is relative to where it is written:
-in a study file to that file's folder, in an override to the current folder.
-Imports no torch, so that commands which only need its names start at once.
+studies/demo.toml and studies/fer2013.toml describe every key. A key or value that is not allowed is an error; its
+message names the file, the key and what is allowed. A path in a study file is relative to that file's folder, a path in
+an override to the current folder. Imports no torch, so that commands that only read the study start at once.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Engine = Literal["auto", "sql", "kernel"]  # what scores the neurons: the views 
 
 
 class ConceptSet(Settings):
-    """The words that a neuron's label is chosen from, and the prompts that they are put in."""
+    """The words that a neuron's label is chosen from, and the prompt templates that they are inserted into."""
 
     name: Name
     source: NameOrFile
@@ -56,8 +55,8 @@ class ConceptSet(Settings):
         return templates
 
 
-# Of neurons that fire on n images of one concept, soft_wpmi labels 52 % right at n = 5, 74 % at 10 and 94 % at 20; cos
-# labels 43, 62 and 82 %. q believes 8, 34 and 76 % of them (cos: 4, 12 and 35 %). By bench.noise --shape few.
+# Measured by bench.noise --shape few, for neurons that fire on n images of one concept. At n = 5, 10 and 20 soft_wpmi
+# labels 52, 74 and 94 % right (cos: 43, 62 and 82 %), and q is below its limit for 8, 34 and 76 % (cos: 4, 12, 35 %).
 LEAST_IMAGES = 10
 
 
@@ -165,7 +164,7 @@ class Study(Settings):
         return self
 
     def tried(self) -> list[Edit]:
-        """The edits of the study and of its sweeps, in order."""
+        """All edits: those of the study, then those of its sweeps, in order."""
         return [*self.edits, *(edit for sweep in self.sweeps for edit in sweep.edits())]
 
     def with_network(self, command: str) -> NetworkStudy:
@@ -181,9 +180,9 @@ class Study(Settings):
 
     @classmethod
     def load(cls, path: Path | str, overrides: Mapping[str, str] | None = None) -> NetworkStudy | ArraysStudy:
-        """Read a study file; `overrides` maps keys to TOML values (or bare strings) that replace its own.
+        """Read a study file. overrides: key → a TOML value, or a plain string, that replaces the file's.
 
-        A key is written as errors write it: network.weights, edits[0].factor. Raises StudyError, one line per mistake.
+        Keys are written as in messages: network.weights, edits[0].factor. Raises StudyError, one line per mistake.
         """
         path = Path(path)
         try:
@@ -203,7 +202,7 @@ class Study(Settings):
 
 
 class NetworkStudy(Study):
-    """A study of a network: of it and CLIP over images."""
+    """A study that runs a network and CLIP over images."""
 
     dataset: Dataset
     network: Network
@@ -220,4 +219,4 @@ class ArraysStudy(Study):
     clip: None = None
 
 
-NEED_SPLITS = ("modify", "effects", "train")  # commands that measure or choose on images of their own
+NEED_SPLITS = ("modify", "effects", "train")  # commands that need images which label no neuron

@@ -1,4 +1,4 @@
-"""The tables of a study file that name its inputs: images, network, CLIP, or arrays instead of them."""
+"""The tables of a study file that name its inputs: images, network and CLIP, or arrays in their place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dissectdb.extract.study.values import (
 
 
 class Dataset(Settings):
-    """The images, and how they fall into train, validation and test."""
+    """The images, and how they are split into train, validation and test."""
 
     name: Name
     kind: Literal["fer2013", "folder", "demo"]
@@ -48,7 +48,7 @@ class Dataset(Settings):
 
 
 class Input(Settings):
-    """What an image becomes before the network sees it."""
+    """How an image is prepared for the network."""
 
     size: int = Field(ge=1, le=4096)
     mode: Literal["grey", "rgb"] = "rgb"
@@ -99,7 +99,9 @@ class Network(Settings):
         """A layer may be just its name; it then takes the pooling of the network."""
         if isinstance(values, dict) and isinstance(values.get("layers"), list):
             pooling = values.get("pooling", "avg")
-            inherited = {"pooling": pooling} if pooling in get_args(Pooling) else {}  # else one error, not one a layer
+            inherited = (
+                {"pooling": pooling} if pooling in get_args(Pooling) else {}
+            )  # if it is invalid: one error, not one per layer
             layers = [{"name": layer} if isinstance(layer, str) else layer for layer in values["layers"]]
             layers = [{**inherited, **layer} if isinstance(layer, dict) else layer for layer in layers]
             values = {**values, "layers": layers}
@@ -112,18 +114,19 @@ class Network(Settings):
         return layers
 
     def layer_names(self) -> tuple[list[str], list[str]]:
-        """What the study may call its layers: as briefly as tells them apart, or with how they are read written out."""
+        """The names that a study may use for its layers: the shortest unique ones, and all that are accepted."""
         modules = [layer.name for layer in self.layers]
         written_out = [written(layer.name, way(layer.pooling, layer.call)) for layer in self.layers]
         brief_names = [
-            name if modules.count(name) == 1 else full for name, full in zip(modules, written_out, strict=True)
+            name if modules.count(name) == 1 else written_name
+            for name, written_name in zip(modules, written_out, strict=True)
         ]
         return brief_names, written_out + [written(layer.name, way("none", layer.call)) for layer in self.layers]
 
     @field_validator("output", mode="plain")
     @classmethod
     def _key_or_place(cls, output: object) -> str | int | None:
-        """Of the part with the logits, in what the network returns."""
+        """The key or index of the logits within the network's return value."""
         if output is None or (isinstance(output, str) and output):
             return output
         if isinstance(output, int) and not isinstance(output, bool) and output >= 0:

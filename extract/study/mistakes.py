@@ -1,4 +1,4 @@
-"""The mistakes of a study file, as pydantic finds them, in words for its author."""
+"""Turn pydantic's errors about a study file into messages for its author."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WRONG_TYPES = {
 
 
 def explain(error: ValidationError, study: type[Settings], path: Path, overrides: Collection[str]) -> str:
-    """A message of one line for each mistake, the first MAX_MISTAKES of them.
+    """A message with one line per mistake, for the first MAX_MISTAKES of them.
 
     study: the class of the whole file. overrides: the keys that were set on the command line.
     """
@@ -50,7 +50,7 @@ def _line(error: ErrorDetails, study: type[Settings], path: Path, overrides: Col
     if error["type"] == "extra_forbidden":
         allowed = sorted(_settings_at(location[:-1], study))
         hint = did_you_mean(str(location[-1]), allowed, after=" ")
-        return f"{where}: {key} is no setting; {hint}allowed: {', '.join(allowed)}"
+        return f"{where}: {key} is not a setting; {hint}allowed: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{where}: {key} is missing"
     return f"{where}: {key}: {message}" if key else f"{where}: {message}"
@@ -62,7 +62,7 @@ def _touches(flag: str, key: str) -> bool:
 
 
 def _message(error: ErrorDetails) -> str:
-    """What is wrong, in words for people who do not know pydantic."""
+    """What is wrong, without pydantic's terms."""
     kind, given = error["type"], error["input"]
     if kind in WRONG_TYPES:
         return f"must be {WRONG_TYPES[kind]}, not {brief(given)}"

@@ -1,9 +1,9 @@
-"""Settings from the command line over those of a study file: --set KEY=VALUE.
+"""Override settings of a study file from the command line: --set KEY=VALUE.
 
 override(values, "network.weights", "vgg.pt")
-override(values, "edits[0].factor", "2")       # read as TOML where it is TOML, as plain text elsewhere
+override(values, "edits[0].factor", "2")       # read as TOML if it is valid TOML, else as plain text
 
-Text that is set here is of the class Typed, so that a path in it is taken from the current folder.
+Text set here gets the class Typed, so that a path in it is relative to the current folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class StudyError(ValueError):
-    """The study file, a flag over it, or something that it names, is not as it must be."""
+    """The study file, an override of it, or a file or model that it names is not valid."""
 
     exit_code = 2
 
@@ -30,41 +30,41 @@ _KEY = re.compile(rf"{_PART}(\.{_PART})*")
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
     """Key → value of texts such as network.weights=vgg.pt."""
-    found = {}
+    values = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise StudyError(f"--set {text}: write KEY=VALUE, e.g. --set network.weights=vgg.pt")
-        found[key.strip()] = value.strip()
-    return found
+        values[key.strip()] = value.strip()
+    return values
 
 
 def override(values: dict[str, object], key: str, text: str) -> None:
-    """Set a key such as edits[0].factor. The text is read as TOML where it is TOML, and as a plain string elsewhere."""
+    """Set a key such as edits[0].factor. text: read as TOML if it is valid TOML, else as a plain string."""
     if not _KEY.fullmatch(key):
         raise StudyError(f"--set {key!r}: no key; write it like network.weights or edits[0].factor")
     parts = [int(part[1:-1]) if part[0] == "[" else part for part in re.findall(r"[^.\[\]]+|\[[0-9]+\]", key)]
-    inside: Any = values
-    for place, part in enumerate(parts):
-        _refuse_no_place(inside, part, key, dotted(parts[:place]))
-        if place == len(parts) - 1:
-            inside[part] = _value(text)
-        elif isinstance(inside, dict):
-            inside = inside.setdefault(part, [] if isinstance(parts[place + 1], int) else {})
+    parent: Any = values
+    for index, part in enumerate(parts):
+        _refuse_missing_parent(parent, part, key, dotted(parts[:index]))
+        if index == len(parts) - 1:
+            parent[part] = _value(text)
+        elif isinstance(parent, dict):
+            parent = parent.setdefault(part, [] if isinstance(parts[index + 1], int) else {})
         else:
-            inside = inside[part]
+            parent = parent[part]
 
 
-def _refuse_no_place(inside: object, part: str | int, key: str, name: str) -> None:
+def _refuse_missing_parent(parent: object, part: str | int, key: str, name: str) -> None:
     if isinstance(part, int):
-        if not isinstance(inside, list):
-            raise StudyError(f"--set {key}: {name} is no list")
-        if part >= len(inside):
-            raise StudyError(f"--set {key}: {name} has {len(inside)} entries, the first of them is {name}[0]")
-    elif not isinstance(inside, dict):
-        if isinstance(inside, list):
+        if not isinstance(parent, list):
+            raise StudyError(f"--set {key}: {name} is not a list")
+        if part >= len(parent):
+            raise StudyError(f"--set {key}: {name} has {len(parent)} entries, the first of them is {name}[0]")
+    elif not isinstance(parent, dict):
+        if isinstance(parent, list):
             raise StudyError(f"--set {key}: {name} is a list; name one entry, as {name}[0], or replace the list")
-        raise StudyError(f"--set {key}: {name} is no table")
+        raise StudyError(f"--set {key}: {name} is not a table")
 
 
 def _value(text: str) -> object:
@@ -80,12 +80,12 @@ def _typed(value: object) -> object:
     if isinstance(value, str):
         return Typed(value)
     if isinstance(value, list):
-        return [_typed(each) for each in value]
+        return [_typed(entry) for entry in value]
     if isinstance(value, dict):
-        return {key: _typed(each) for key, each in value.items()}
+        return {key: _typed(entry) for key, entry in value.items()}
     return value
 
 
-def dotted(place: Sequence[str | int]) -> str:
-    """A place in a study as people write it: edits[0].factor."""
-    return ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in place).replace(".[", "[")
+def dotted(location: Sequence[str | int]) -> str:
+    """The key at a location of a study, as people write it: edits[0].factor."""
+    return ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in location).replace(".[", "[")

@@ -17,9 +17,10 @@ from typing import Protocol
 
 from pydantic_core import PydanticKnownError
 
-TOP_PRODUCTS = 1e7  # of a top image and a concept: what the views compute in about one second on two cores
-ALL_PRODUCTS = 1e7  # of an activation and a concept: likewise
-RANK_PRODUCTS = 1e6  # of a reordered image and a concept: likewise
+# How many products the views compute in about one second on two cores.
+TOP_PRODUCTS = 1e7  # of a top image and a concept
+ALL_PRODUCTS = 1e7  # of an activation and a concept
+RANK_PRODUCTS = 1e6  # of a reordered image and a concept
 
 
 class ListSettings(Protocol):

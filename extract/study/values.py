@@ -1,4 +1,4 @@
-"""What the tables of a study share: types of values, and messages about values that do not fit them.
+"""Types of values in the tables of a study file, and the messages about invalid values.
 
 Imports no torch.
 """
@@ -18,17 +18,17 @@ from dissectdb.did_you_mean import choices
 from dissectdb.extract.study.overrides import Typed
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 
-LONGEST_NAME = 4000  # a path may stand where a name does
-LARGEST_LIST = 4 * MEGABYTE  # of a text file of class names
+MAX_NAME = 4000  # characters; a path may be given as a name
+MAX_LIST_BYTES = 4 * MEGABYTE  # of a text file of class names
 
 
 def as_path(value: object, info: ValidationInfo) -> Path:
-    """A path, relative to where it is written: to the study file's folder, or to the current one if Typed."""
+    """The path in a value: relative to the study file's folder, or to the current folder if the value is Typed."""
     if not isinstance(value, str | Path):
         raise ValueError(f"must be text, the path of a file or folder, not {brief(value)}")
     text = os.fsencode(value)
     if not text or b"\0" in text or len(text) > 4000 or any(len(part) > 255 for part in text.split(b"/")):
-        raise ValueError(f"{brief(str(value))} is no path")
+        raise ValueError(f"{brief(str(value))} is not a path")
     try:
         path = Path(value).expanduser()
     except RuntimeError:
@@ -39,33 +39,33 @@ def as_path(value: object, info: ValidationInfo) -> Path:
 
 
 def _path_if_file(value: object, info: ValidationInfo) -> object:
-    """A name has no dot and no slash; anything else is a file."""
+    """Turn text with a dot or slash into the path of a file; other text is a name and stays."""
     return str(as_path(value, info)) if isinstance(value, str) and ("/" in value or "." in value) else value
 
 
 def _lines_of_file(value: object, info: ValidationInfo) -> object:
-    """The lines of a text file, if the value names one; a list as it is.
+    """The lines of the text file that a value names; a list stays as it is.
 
-    A name that is there twice, as in lists of ImageNet's classes, gets its place beside it.
+    If a name occurs twice, as in lists of ImageNet's classes, the output's index is added to it.
     """
     if not isinstance(value, str):
         return value
     path = as_path(value, info)
     try:
-        names = [line.strip() for line in read_text(path, LARGEST_LIST).rstrip("\n").split("\n")]
+        names = [line.strip() for line in read_text(path, MAX_LIST_BYTES).rstrip("\n").split("\n")]
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a list of names, or a text file with one a line") from None
+        raise ValueError(f"{path}: no such file; give a list of names, or a text file with one per line") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable text file: {one_line(error)}") from None
     if "" in names:
         raise ValueError(f"{path}:{names.index('') + 1}: is blank; each line is the name of an output, in order")
     repeated = {name for name, times in Counter(names).items() if times > 1}
-    return [f"{name} (output {place})" if name in repeated else name for place, name in enumerate(names)]
+    return [f"{name} (output {index})" if name in repeated else name for index, name in enumerate(names)]
 
 
 def _plain(name: str) -> str:
-    if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name if letter not in "\n\t"):
-        raise ValueError(f"{brief(name)} is no name: it is too long, or holds a control character")
+    if len(name) > MAX_NAME or any(unicodedata.category(letter) == "Cc" for letter in name if letter not in "\n\t"):
+        raise ValueError(f"{brief(name)} is not a name: it is too long, or holds a control character")
     return name
 
 
@@ -94,39 +94,39 @@ Resize = Literal["squash", "shortest"]
 
 
 class Settings(BaseModel):
-    """A table of a study: no other keys than its own, no number from text, no NaN, nothing changes afterwards."""
+    """A table of a study: no unknown keys, no numbers given as text, no NaN; it cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 def refuse_twice(names: Sequence[str], what: str = "") -> None:
-    """Raises ValueError where a name is there more than once; `what` begins the message."""
+    """Raises ValueError if a name occurs more than once. what: the message's beginning."""
     if twice := {name for name, times in Counter(names).items() if times > 1}:
         raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
 
 
 def way(pooling: str, call: int | None) -> str:
-    """How a module's output is read, as the view named_layers writes it: avg; avg, call 2; call 2 without pooling."""
+    """How a module's output is read, as in the view named_layers: "avg", "avg, call 2"; "call 2" without pooling."""
     if call is None:
         return pooling
     return f"call {call}" if pooling == "none" else f"{pooling}, call {call}"
 
 
 def written(layer: str, way: str) -> str:
-    """A layer's name where its module is read in several ways, as the view named_layers writes it."""
+    """A layer's name if its module is read in several ways, as in the view named_layers: "conv1 (avg)"."""
     return f"{layer} ({way})"
 
 
 def refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None:
-    """Raises ValueError where a key names what is not known."""
+    """Raises ValueError if a key's value is not among the known names."""
     if name not in known:
         raise ValueError(f"{key}: there is no {what} {name!r}; {choices(name, known)}")
 
 
 def brief(value: object) -> str:
-    """A value as it is shown in an error: not longer than a line."""
+    """A value as an error shows it, at most a line long."""
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # Python writes no number of so many digits
+    except (RecursionError, ValueError):  # Python refuses to print numbers with very many digits
         return f"a {type(value).__name__} that is too large to be shown"
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -3,10 +3,10 @@
     records = fit(VGGNet(), (images, labels), (held_out, its_labels), epochs=30, checkpoint=Path("run.pt"))
     records[-1]  # {"epoch": 30, "train_loss": …, "validation_loss": …, "validation_accuracy": …, …}
 
-Images are uint8 (image, height, width) as stored; `augment` (training) and `prepare` (everything else) bring
-them to the network's size. Afterwards the model holds the weights of its best epoch by validation accuracy.
-With a checkpoint, an interrupted run goes on after its last whole epoch and, on a CPU, ends with the weights
-of an undisturbed run.
+Images are uint8 (image, height, width) as stored; `augment` (in training) and `prepare` (otherwise) scale them to the
+network's size. At the end the model has the weights of the epoch with the best validation accuracy. With a checkpoint,
+an interrupted run continues after its last complete epoch. On a CPU it ends with the same weights as an uninterrupted
+run.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def prepare(images: Tensor, size: int) -> Tensor:
 
 
 def augment(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Like `prepare`, each image flipped by chance, zoomed ±10 %, shifted ±6 % and turned ±10°.
+    """Like `prepare`, with each image randomly flipped, zoomed ±10 %, shifted ±6 % and turned ±10°.
 
-    The chances come from `generator`, a CPU one, so that every device sees the same ones.
+    generator: on the CPU, so that the random numbers are the same on every device.
     """
     count, device = len(images), images.device
-    chance = torch.rand((5, count), generator=generator).to(device)
-    flip = torch.where(chance[0] < 0.5, -1.0, 1.0)
-    zoom, turn = 1 + 0.1 * (2 * chance[1] - 1), math.radians(10) * (2 * chance[2] - 1)
-    shift = 0.12 * (2 * chance[3:] - 1)  # of a half image
+    random_numbers = torch.rand((5, count), generator=generator).to(device)
+    flip = torch.where(random_numbers[0] < 0.5, -1.0, 1.0)
+    zoom, turn = 1 + 0.1 * (2 * random_numbers[1] - 1), math.radians(10) * (2 * random_numbers[2] - 1)
+    shift = 0.12 * (2 * random_numbers[3:] - 1)  # of a half image
     cosine, sine = torch.cos(turn) * zoom, torch.sin(turn) * zoom
     rows = [cosine * flip, -sine, shift[0], sine * flip, cosine, shift[1]]
-    where = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), [count, 1, size, size], align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), [count, 1, size, size], align_corners=False)
     pixels = images[:, None].float() / 255
-    return F.grid_sample(pixels, where, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def predict(
     batch: int = 512,
     answer: Answer = PLAIN,
 ) -> Tensor:
-    """Logits (image, class) on the CPU of uint8 images (image, height, width)."""
+    """Run uint8 images (image, height, width) through the model: logits (image, class) on the CPU."""
     model.eval()
     batches = (prepare(images[at : at + batch].to(device), size) for at in range(0, len(images), batch))
     return torch.cat([answer.run(model, pixels).cpu() for pixels in batches])
@@ -84,10 +84,10 @@ def fit(
     on_epoch: Callable[[Record], None] | None = None,
     answer: Answer = PLAIN,
 ) -> list[Record]:
-    """Train `model` in place, leave its best epoch's weights in it, return one record an epoch.
+    """Train `model` in place and return one record per epoch; the model ends with the weights of its best epoch.
 
-    `answer` says how logits are read from what the model returns. `learning_rate` is the peak of the cycle. `on_epoch`
-    is called with each new record, after its checkpoint is written. The caller's global random state is left as it was.
+    answer: how logits are read from the model's output. learning_rate: the peak of the cycle. on_epoch: called with
+    each new record, after its checkpoint is written. The global random state is restored.
     """
     settings = {
         "epochs": epochs,
@@ -115,9 +115,9 @@ def fit(
 
 
 def one_cycle(steps: int, rise: float = 0.25) -> Callable[[int], float]:
-    """The share of the peak rate at each step: up in a line for `rise` of the steps, then down a cosine to 0.
+    """The share of the peak rate at each step: it rises linearly for `rise` of the steps, then falls as a cosine to 0.
 
-    Torch's own OneCycleLR divides by zero on runs of a few steps.
+    Torch's own OneCycleLR divides by zero in runs of a few steps.
     """
 
     def share(step: int) -> float:
@@ -151,7 +151,7 @@ class _Run:
         self.best_accuracy = -1.0
 
     def epoch(self, train: Split, validation: Split, device: str) -> None:
-        """One pass over the training images, one over the validation images, one record."""
+        """Train one epoch, evaluate on the validation images, and add a record."""
         began = time.perf_counter()
         images, labels = train
         order = torch.randperm(len(images), generator=self.generator)
@@ -186,7 +186,7 @@ class _Run:
             self.best, self.best_accuracy = deepcopy(self.model.state_dict()), accuracy
 
     def save(self, path: Path, device: str) -> None:
-        """Write everything beside `path`, then rename: a reader never sees half a file."""
+        """Write the state to `path`. A reader never sees half a file."""
         state = {
             "settings": self.settings,
             "model": self.model.state_dict(),

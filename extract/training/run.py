@@ -1,9 +1,9 @@
-"""A baseline network for a study: its VGGNet trained on its own train split.
+"""Train a baseline for a study: the study's network, from random weights, on the study's train split.
 
 records = run(study, Path("vgg.safetensors"), epochs=30, seed=0, on_epoch=print)
 
-The best epoch by validation accuracy is what is saved. A run that was stopped goes on from OUTPUT.training, which
-is removed at the end.
+The weights of the epoch with the best validation accuracy are saved. A run that was stopped continues from
+OUTPUT.training, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def run(
     seed: int,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> list[Record]:
-    """Train, save the checkpoint, return one record an epoch. Raises StudyError."""
-    wanted = Input(size=study.network.input.size, mode="grey", rounding=False)
-    if study.network.input != wanted:
+    """Train, save the checkpoint, return one record per epoch. Raises StudyError."""
+    only_input = Input(size=study.network.input.size, mode="grey", rounding=False)
+    if study.network.input != only_input:
         raise StudyError(
-            f"train prepares images as {wanted!r} and no other way; network.input is {study.network.input!r}"
+            f"train prepares images as {only_input!r} and no other way; network.input is {study.network.input!r}"
         )
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
     source = open_source(study.dataset)
-    named = study.network.classes or source.classes
-    settings = study.network.model_copy(update={"weights": "random", "seed": seed, "classes": named})
+    class_names = study.network.classes or source.classes
+    settings = study.network.model_copy(update={"weights": "random", "seed": seed, "classes": class_names})
     network = network_plan.load_network(study.model_copy(update={"network": settings}), source)
     train, validation = read_splits(source, network.classes)
     unfinished = output.with_name(f"{output.name}.training")
@@ -71,7 +71,7 @@ def run(
 
 
 def save(model: nn.Module, output: Path) -> None:
-    """Write the weights in the format that the file's name promises, never half-written."""
+    """Write the weights as safetensors or a .pt file, by the file's ending. Never leaves half a file."""
     if output.suffix == ".safetensors":
         checkpoints.save_like(model, output, None)
         return
@@ -89,8 +89,8 @@ def read_splits(source: Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor,
             raise StudyError(f"the dataset has no sound image of a known class in its {split} split")
         height, width = chosen[0].height or 0, chosen[0].width or 0  # known of a sound image
         pixels = torch.empty((len(chosen), height, width), dtype=torch.uint8)
-        for place, image in enumerate(source.read([image.position for image in chosen])):
-            pixels[place] = torch.from_numpy(_grey(image, chosen[place], (height, width)))
+        for index, image in enumerate(source.read([image.position for image in chosen])):
+            pixels[index] = torch.from_numpy(_grey(image, chosen[index], (height, width)))
         splits.append((pixels, torch.tensor([classes.index(image.class_name) for image in chosen])))
     return splits[0], splits[1]
 

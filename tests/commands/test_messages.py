@@ -180,7 +180,7 @@ def test_a_hub_that_takes_the_call_and_never_answers_is_given_up(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(fetching, "SECONDS", 0.3)
+        monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.3)
         took, line = seconds_and_line(lambda: networks.load(network("timm:test_resnet.r160_in1k")), capfd)
         assert "could not be fetched: 127.0.0.1 cannot be reached" in line
         with pytest.raises(StudyError, match=r"w could not be fetched: 127.0.0.1 cannot be reached; go"):

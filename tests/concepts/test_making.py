@@ -250,7 +250,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     "a control character": (dict(content=answer({"Smi\x1b[2Jle": [], "a": []})), "tiny-model answered 'Smi\\x1b[2Jle'"),
     "a line": (dict(content=answer({"Smile\n[provenance]": [], "a": []})), "tiny-model answered 'Smile\\n[prov"),
     "letters from right to left": (dict(content=answer({"\u202eelimS": [], "a": []})), "tiny-model answered '\\u202e"),
-    "an empty concept": (dict(content=answer({" ": [], "a": []})), "tiny-model answered '', which is no concept"),
+    "an empty concept": (dict(content=answer({" ": [], "a": []})), "tiny-model answered '', which is not a concept"),
     "a long concept": (dict(content=answer({"a" * 101: [], "a": []})), "tiny-model answered 'aaaa"),
     "a very long one": (dict(content=answer({"a" * 10_000: [], "a": []})), f"{MALFORMED}concepts.0.concept: String "),
     "very many": (
@@ -337,16 +337,16 @@ def test_without_a_key_or_the_package_it_is_said_what_to_do(
 
 
 MISTAKES = {
-    "--classes: '' is no name of a class": dict(classes="happy,,sad"),
-    "--classes: 'a\\nb' is no name of a class": dict(classes="a\nb,sad"),
+    "--classes: '' is not a class name": dict(classes="happy,,sad"),
+    "--classes: 'a\\nb' is not a class name": dict(classes="a\nb,sad"),
     "--classes: at least two are needed": dict(classes="happy"),
     "--classes: happy is there twice": dict(classes="happy, happy"),
     "--about must be a few plain words": dict(options=("--about", " ")),
-    "--endpoint, or $OPENAI_BASE_URL, is no address": dict(options=("--endpoint", "localhost:1234")),
-    "--endpoint, or $OPENAI_BASE_URL, is no address ": dict(options=("--endpoint", "http://[a")),
-    "--endpoint, or $OPENAI_BASE_URL, is no address  ": dict(options=("--endpoint", "http://a:b/v1")),
-    "--model '' is no name of a model": dict(options=("--model", "")),
-    "--model '\\udcff' is no name of a model": dict(options=("--model", "\udcff")),
+    "--endpoint, or $OPENAI_BASE_URL, is not an address": dict(options=("--endpoint", "localhost:1234")),
+    "--endpoint, or $OPENAI_BASE_URL, is not an address ": dict(options=("--endpoint", "http://[a")),
+    "--endpoint, or $OPENAI_BASE_URL, is not an address  ": dict(options=("--endpoint", "http://a:b/v1")),
+    "--model '' is not a name of a model": dict(options=("--model", "")),
+    "--model '\\udcff' is not a name of a model": dict(options=("--model", "\udcff")),
     "none.toml: no such study file": dict(options=("--study", "none.toml")),
     "concepts.txt: a concept set with classes is a .toml file": dict(options=("-o", "concepts.txt")),
     "no/concepts.toml: there is no folder no; make it first": dict(options=("-o", "no/concepts.toml")),

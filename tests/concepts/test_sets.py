@@ -169,7 +169,7 @@ def test_a_wrong_list_of_concepts_is_an_error_that_says_what_is_wrong(
 
 def test_a_file_of_another_kind_is_not_read_as_a_list(tmp_path: Path) -> None:
     assert mistake(tmp_path, '["a", "b"]', "words.json") == (
-        ": a concept file ends in .txt (one a line) or .toml (with their classes)"
+        ": a concept file ends in .txt (one per line) or .toml (with their classes)"
     )
 
 

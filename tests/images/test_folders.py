@@ -387,7 +387,7 @@ def test_a_shortened_strip_shows_the_middle_of_the_whole_one(
     image = image if shape[0] < shape[1] else image.T
     recipe = Recipe(16, mode="grey", resize="shortest")
     whole = recipe.apply([image], torch.device("cpu"))
-    monkeypatch.setattr(preprocessing, "MOST_SCALED", 0)
+    monkeypatch.setattr(preprocessing, "MAX_SCALED", 0)
     cut = recipe.apply([image], torch.device("cpu"))
     assert (whole - cut).abs().max() < 0.02
 

@@ -96,5 +96,5 @@ def test_a_disk_without_room_or_a_folder_for_files_is_no_error(faces: Dataset, m
     with os.fdopen(full, "wb", buffering=0) as file:
         source.decoded.file = file
         assert len(list(source.scan())) == 15
-        assert source.decoded.most == 0
+        assert source.decoded.max_bytes == 0
     assert len(list(source.read(range(15)))) == 15

@@ -110,7 +110,7 @@ def test_splits_that_spell_a_class_otherwise_have_one_class(
     assert found[f"test/{other}/4.png"] == ("test", "happy")
     [line] = [line for line in said.messages if "spelt" in line]
     assert line == (
-        f"class folders that are spelt otherwise in another split are joined to its class: test/{other} as happy"
+        f"class folders that are spelt differently in another split are joined to its class: test/{other} as happy"
     )
 
 

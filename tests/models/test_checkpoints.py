@@ -449,4 +449,4 @@ def test_checkpoints_are_of_no_other_kind(tmp_path: Path, old: bool) -> None:
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     state = {name: (100 * tensor).to(torch.int8) for name, tensor in net().state_dict().items()}
     torch.save(state, tmp_path / "w.pt")
-    assert "no real numbers" in mistake(lambda: filled(tmp_path / "w.pt"))
+    assert "not real numbers" in mistake(lambda: filled(tmp_path / "w.pt"))

@@ -85,7 +85,7 @@ def test_what_was_assumed_of_names_is_said(caplog):
     assert "outputs are taken to be angry, happy, sad in this order" in said(caplog)
     caplog.clear()
     classes.name_outputs(network(names=FACES), 3, ("Angry", "Happy", "sad"))
-    assert "2 outputs are matched to classes that are spelt otherwise: angry as Angry, happy as Happy" in said(caplog)
+    assert "2 outputs are matched to classes that are spelt differently: angry as Angry, happy as Happy" in said(caplog)
     caplog.clear()
     classes.name_outputs(network(names=FACES), 3, FACES)
     assert said(caplog) == ""
@@ -199,9 +199,14 @@ def test_a_file_of_names_that_is_none_is_refused_in_a_line(tmp_path, content, ex
     [
         (FACES, FACES, logging.INFO, ""),
         (FACES, ("n01", "n02"), logging.WARNING, "accuracy is unknown: no class of the images (n01, n02) is an output"),
-        (FACES, (*FACES, "calm"), logging.WARNING, "1 of 4 classes are no output of the network: calm"),
-        ((*FACES, "calm"), FACES, logging.WARNING, "1 of 4 outputs are no class of the images: calm"),
-        ((*"abcdefgh", *FACES), FACES, logging.INFO, "8 of 11 outputs are no class of the images: a, b, c, d, e, … (8"),
+        (FACES, (*FACES, "calm"), logging.WARNING, "1 of 4 classes are not an output of the network: calm"),
+        ((*FACES, "calm"), FACES, logging.WARNING, "1 of 4 outputs are not a class of the images: calm"),
+        (
+            (*"abcdefgh", *FACES),
+            FACES,
+            logging.INFO,
+            "8 of 11 outputs are not a class of the images: a, b, c, d, e, … (8",
+        ),
         (FACES, (), logging.INFO, "the images have no classes"),
     ],
 )
@@ -432,7 +437,7 @@ def test_how_classes_are_spelt_changes_no_number(modified, new_world):
     new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
     for done in (new_world.extract(), new_world.modify()):
         assert done.code == 0, done.err
-        assert "3 outputs are matched to classes that are spelt otherwise: bar as BAR" in done.err
+        assert "3 outputs are matched to classes that are spelt differently: bar as BAR" in done.err
     for query in NUMBERS:
         found, expected = new_world.frame(query), modified.frame(query)
         assert_frame_equal(found, expected)  # but for how sums are rounded
@@ -449,8 +454,8 @@ def test_where_only_some_classes_meet_edits_go_by_these_and_say_so(new_world):
     new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
     done = new_world.extract()
     assert done.code == 0, done.err
-    assert "1 of 3 classes are no output of the network: beam" in done.err
-    assert "1 of 3 outputs are no class of the images: bar" in done.err
+    assert "1 of 3 classes are not an output of the network: beam" in done.err
+    assert "1 of 3 outputs are not a class of the images: bar" in done.err
     done = new_world.modify("--edit", "paper")
     assert done.code == 0, done.err
     assert "modify goes by 14 of 21 validation images" in done.err

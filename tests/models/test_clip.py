@@ -219,8 +219,8 @@ def test_a_config_is_named_like_the_architecture(folder: Path) -> None:
     [
         ("{", "not readable as JSON"),
         ("\xff", "not readable as JSON"),
-        ("[1]", "is no model config of open_clip"),
-        ('{"embed_dim": 8}', "is no model config of open_clip"),
+        ("[1]", "is not a model config of open_clip"),
+        ('{"embed_dim": 8}', "is not a model config of open_clip"),
     ],
 )
 def test_a_config_that_is_none_is_an_error_and_harms_no_later_one(tmp_path: Path, text: str, message: str) -> None:

@@ -207,7 +207,7 @@ def test_maps_that_end_in_channels_are_refused_without_their_layout() -> None:
 
 def test_a_layout_that_contradicts_the_module_is_refused() -> None:
     said = mistake(Paper(), [layer("conv", layout="channels_last")], (1, 3, 3))
-    assert said.startswith("network.layers: conv says it has 2 units, but its output is (2, 2, 3, 3) with 3 on axis 3")
+    assert said.startswith("network.layers: conv declares 2 units, but its output is (2, 2, 3, 3) with 3 on axis 3")
 
 
 @pytest.mark.parametrize(

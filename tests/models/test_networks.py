@@ -21,6 +21,7 @@ from dissectdb.extract.models import checkpoints, networks
 from dissectdb.extract.models.checkpoints import fill, read, save_like
 from dissectdb.extract.models.vggnet import VGGNet
 from dissectdb.extract.study import StudyError
+from dissectdb.output import OutputError
 
 SMALL = {"channels": [2, 2, 2, 2], "hidden": 4}
 TIMM = {"depth": 1, "embed_dim": 12, "num_heads": 3, "img_size": 32, "num_classes": 2}
@@ -151,7 +152,7 @@ def test_a_users_function_is_called_with_the_arguments(users_file: Path) -> None
     ("function", "message"),
     [
         ("makes", "has no function makes; did you mean make?"),
-        ("make_list", "make_list returned list, no torch module"),
+        ("make_list", "make_list returned list, not a torch module"),
         ("broken", "broken could not be built: two"),
         ("torch", "torch could not be built: 'module' object is not callable"),
     ],
@@ -435,7 +436,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_half_one(
     path.write_bytes(b"old")
     monkeypatch.setattr(checkpoints.torch, "save", fail)
     monkeypatch.setattr(checkpoints, "save_file", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OutputError, match="no space"):
         save_like(small(), path, example)
     assert path.read_bytes() == b"old"
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([path.name, example.name])

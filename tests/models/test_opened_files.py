@@ -103,7 +103,7 @@ def test_what_is_not_the_networks_does_not_count(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tempfile, "tempdir", None)
     (tmp_path / "tmp").mkdir()
     folder = tmp_path / "p/nets"
-    write(folder, {"net.py": net(NOTHING), ".hidden.json": "{}", "weights.bin": "0" * (opened_files.LARGEST + 1)})
+    write(folder, {"net.py": net(NOTHING), ".hidden.json": "{}", "weights.bin": "0" * (opened_files.MAX_BYTES + 1)})
     (tmp_path / "p/caller.py").write_text("warn()")
     network = load(folder / "net.py")
     assert isinstance(network.code, str), network.code

@@ -250,7 +250,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
     "strange": (lambda: features() | {"labels": torch.zeros(N)}, "labels is none of image_embedding"),
     "rows": (
         lambda: features() | {"layer/block.2": torch.zeros(90, K)},
-        f"layer/block.2 is 90 × {K}, image_embedding is {N} × {D}: both have a row an image",
+        f"layer/block.2 is 90 × {K}, image_embedding is {N} × {D}: both must have one row per image",
     ),
     "width": (
         lambda: features() | {"concept_embedding": torch.ones(C, 7)},
@@ -258,7 +258,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
     ),
     "concepts": (
         lambda: features() | {"concept_embedding": torch.ones(4, D)},
-        f"concept set words has 5 concepts, concept_embedding is 4 × {D}: a row a concept",
+        f"concept set words has 5 concepts, concept_embedding is 4 × {D}: it must have one row per concept",
     ),
     "axes": (lambda: features() | {"layer/block.2": torch.zeros(N, 2, 2)}, "layer/block.2 is 100 × 2 × 2; it must"),
     "whole": (lambda: features() | {"layer/block.2": torch.zeros(N, 2).int()}, "layer/block.2 is of type I32; it must"),

@@ -212,7 +212,7 @@ def test_texts_that_do_not_fit_are_embedded_in_parts(
         return encode(self, tokens, *rest)
 
     monkeypatch.setattr(open_clip.CLIP, "encode_text", refusing)
-    monkeypatch.setattr(memory, "MOST_AT_ONCE", {})
+    monkeypatch.setattr(memory, "MAX_AT_ONCE", {})
     assert new_world.extract().code == 0
     assert sum(size > 3 for size in sizes) <= 2, "it is not tried again"
     query = (
@@ -556,7 +556,7 @@ def fitting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             run(network, layers, pixels, *rest)
 
         monkeypatch.setattr(blocks, "_run_network", refusing)
-        monkeypatch.setattr(memory, "MOST_AT_ONCE", {})
+        monkeypatch.setattr(memory, "MAX_AT_ONCE", {})
         monkeypatch.setattr(streams, "count", lambda device: 1)  # as on a GPU, the device that runs out
         return sizes
 

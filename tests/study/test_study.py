@@ -249,9 +249,9 @@ def test_an_override_replaces_what_the_file_says(tmp_path: Path, key: str, value
     [
         ("edits.factor", "--set edits.factor: edits is a list; name one entry, as edits[0], or replace the list"),
         ("edits[3].factor", "--set edits[3].factor: edits has 1 entries, the first of them is edits[0]"),
-        ("network[0]", "--set network[0]: network is no list"),
-        ("device.x.y", "--set device.x.y: device.x is no table"),
-        ("network.layers[0].pooling", "--set network.layers[0].pooling: network.layers[0] is no table"),
+        ("network[0]", "--set network[0]: network is not a list"),
+        ("device.x.y", "--set device.x.y: device.x is not a table"),
+        ("network.layers[0].pooling", "--set network.layers[0].pooling: network.layers[0] is not a table"),
         ("network..layers", "--set 'network..layers': no key; write it like network.weights or edits[0].factor"),
         ("", "--set '': no key; write it like network.weights or edits[0].factor"),
     ],
@@ -263,7 +263,9 @@ def test_an_override_that_leads_nowhere_says_where_it_stopped(tmp_path: Path, ke
 
 def test_a_mistake_in_an_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     line = mistake(tmp_path, "nework.weights", "x")
-    assert line.startswith(f"{tmp_path / 'small.toml'} with nework.weights from the command line: nework is no setting")
+    assert line.startswith(
+        f"{tmp_path / 'small.toml'} with nework.weights from the command line: nework is not a setting"
+    )
     assert "did you mean network?" in line
 
 
@@ -274,7 +276,7 @@ def test_a_mistake_names_the_file_the_key_what_is_near_and_what_is_allowed(tmp_p
     path = tmp_path / "small.toml"
     text = SMALL.replace('layers = ["conv1a", "lin1"]', 'layers = [{ name = "conv1a", poolng = "max" }]')
     assert mistakes(tmp_path, {}, text) == [
-        f"{path}: network.layers[0].poolng is no setting; did you mean pooling? allowed: call, layout, name, pooling"
+        f"{path}: network.layers[0].poolng is not a setting; did you mean pooling? allowed: call, layout, name, pooling"
     ]
 
 
@@ -285,7 +287,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         f"{path}: dataset.kind: 'floder' is none of the allowed; did you mean folder? allowed: fer2013, folder, demo",
         f"{path}: network.input.size is missing",
         f"{path}: network.input.mode: 'gray' is none of the allowed; did you mean grey? allowed: grey, rgb",
-        f"{path}: network.input.sise is no setting; did you mean size? "
+        f"{path}: network.input.sise is not a setting; did you mean size? "
         "allowed: interpolation, mean, mode, resize, rounding, size, std",
     ]
 
@@ -299,7 +301,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
             '["a.pt"]',
             'network.weights: must be "pretrained", "random" or the path of a checkpoint, not [',
         ),
-        ("network.weights", '""', "network.weights: '' is no path"),
+        ("network.weights", '""', "network.weights: '' is not a path"),
         ("network.layers", "conv1a", "network.layers: must be a list, not 'conv1a'"),
         ("network.layers", "[3]", "network.layers[0]: must be a table, not 3"),
         ("network.layers", "[]", "network.layers: is an empty list; at least one is needed"),
@@ -316,7 +318,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("network.input.mean", "[nan, 0, 0]", "network.input.mean[0]: must be"),
         ("network.input.std", "[0, 1, 1]", "network.input.std[0]: must be greater than"),
         ("dataset.path", "2013", "dataset.path: must be text, the path of a file or folder, not 2013"),
-        ("dataset.path", '"a\\u0000"', "dataset.path: 'a\\x00' is no path"),
+        ("dataset.path", '"a\\u0000"', "dataset.path: 'a\\x00' is not a path"),
         ("dataset.path", "~nobody-of-that-name/a", "dataset.path: '~nobody-of-that-name/a' names the home of a user"),
         ("clip.weights", "~nobody-of-that-name/a", "clip.weights: '~nobody-of-that-name/a' names the home of a user"),
         ("dataset.images", "1e300", "dataset.images: must be a whole number"),

@@ -1,7 +1,9 @@
-"""What a study names, found in a warehouse by its content, or entered with a new id.
+"""Find what a study names in a warehouse, by its content, or enter it with a new id.
 
-Each function returns the id. It enters what is missing in one transaction, so that a kill leaves a thing whole or
-absent.
+network_id = catalog.enter_network(warehouse, plan.network)
+
+Each enter_* function returns the id. It writes missing rows in one transaction, so that a killed process leaves either
+all rows of a network (dataset, layer, …) or none.
 """
 
 from datetime import UTC, datetime
@@ -46,5 +48,5 @@ __all__ = [
 
 
 def now() -> datetime:
-    """The time in UTC, as the tables keep it."""
+    """The current time in UTC, without a time zone, as the tables store it."""
     return datetime.now(UTC).replace(tzinfo=None)

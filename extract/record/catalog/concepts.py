@@ -1,4 +1,4 @@
-"""The rows of concept sets, concepts and their embeddings."""
+"""Enter concept sets, concepts and their embeddings into a warehouse."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class PlannedConcepts(NamedTuple):
 
 
 def plan_concepts(settings: ConceptSet, classes_of: Mapping[str, tuple[str, ...]]) -> PlannedConcepts:
-    """A concept set with its fingerprint: of concepts, their classes and the templates, in order, not of its name."""
+    """A concept set with its fingerprint: of its concepts, classes and templates, in order, but not its name."""
     return PlannedConcepts(settings, classes_of, fingerprints.of_values(list(classes_of.items()), settings.templates))
 
 
 def enter_concept_set(warehouse: Store, planned: PlannedConcepts) -> int:
-    """The id of a concept set, which is entered with its concepts and their classes."""
+    """The id of a concept set. Writes it, with its concepts and their classes, if it is new."""
     settings, classes_of, fingerprint = planned
-    if (known := warehouse.find("concept_sets", fingerprint)) is not None:
-        return known
+    if (stored_id := warehouse.find("concept_sets", fingerprint)) is not None:
+        return stored_id
     set_id, first = warehouse.next_id("concept_sets"), warehouse.next_id("concepts")
     ids = {concept: first + position for position, concept in enumerate(classes_of)}
     pairs = [(ids[concept], name) for concept, names in classes_of.items() for name in names]
@@ -67,7 +67,7 @@ def enter_concept_set(warehouse: Store, planned: PlannedConcepts) -> int:
 
 
 def concepts_without_embedding(warehouse: Store, clip_id: int, concept_set_id: int) -> list[tuple[int, str]]:
-    """(concept_id, concept) of the set's concepts that this CLIP has not embedded yet."""
+    """(concept_id, concept) of the set's concepts that have no embedding by this CLIP yet."""
     rows = warehouse.rows(
         """
         select concept_id, concept from concepts
@@ -88,12 +88,12 @@ def embed_concept_set(
     templates: Sequence[str],
     progress: Progress = unshown,
 ) -> None:
-    """Embed what is not embedded yet, many concepts a transaction; what another set has of the same texts is taken.
+    """Embed the concepts without an embedding, many per transaction. Embeddings of the same texts are copied.
 
-    progress: called with the concepts done and those to do.
+    progress: called with the concepts done and the concepts in all.
     """
-    if same := embeddings_of_same_texts(warehouse, clip_id, set_id, templates):
-        warehouse.write({"concept_embeddings": _embedding_table(clip_id, *zip(*same, strict=True))})
+    if copied := embeddings_of_same_texts(warehouse, clip_id, set_id, templates):
+        warehouse.write({"concept_embeddings": _embedding_table(clip_id, *zip(*copied, strict=True))})
     missing = concepts_without_embedding(warehouse, clip_id, set_id)
     for start in range(0, len(missing), CONCEPTS_AT_ONCE):
         ids, names = zip(*missing[start : start + CONCEPTS_AT_ONCE], strict=True)
@@ -105,7 +105,7 @@ def embed_concept_set(
 def embeddings_of_same_texts(
     warehouse: Store, clip_id: int, concept_set_id: int, templates: Sequence[str]
 ) -> list[tuple[int, list[float]]]:
-    """(concept_id, embedding) of concepts without one that a set with the same templates has, for this CLIP."""
+    """(concept_id, embedding) of concepts that lack an embedding, if a set with the same templates has it."""
     rows = warehouse.rows(
         """
         select concepts.concept_id, arg_min(concept_embeddings.embedding, same.concept_id) as embedding

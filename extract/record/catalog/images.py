@@ -1,4 +1,4 @@
-"""The rows of datasets, splits, classes and images."""
+"""Enter datasets, splits, classes and images into a warehouse."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ IMAGES_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class ProbingSet:
-    """A dataset as the warehouse has it. origin: the path of its file or folder, or its kind.
+    """A dataset as the warehouse stores it.
 
-    probing_split: the split whose images label the neurons. fingerprint: of its content.
+    origin: the path of its file or folder, or its kind. probing_split: the split whose images label the neurons.
+    fingerprint: of its content.
     """
 
     name: str
@@ -55,11 +56,11 @@ def enter_dataset(
 ) -> int:
     """The id of a dataset. If the warehouse has none with this content, the images are scanned and entered.
 
-    accept: called with the number of sound images of each split; what it raises leaves the warehouse as it was.
-    progress: called with the number of images scanned and, where it is known, of all.
+    accept: called with the number of sound images of each split. If it raises an error, nothing is written.
+    progress: called with the number of images scanned and of all images (None if unknown).
     """
-    if (known := warehouse.find("datasets", probing_set.fingerprint)) is not None:
-        return known
+    if (stored_id := warehouse.find("datasets", probing_set.fingerprint)) is not None:
+        return stored_id
     dataset_id = warehouse.next_id("datasets")
     first_split, first_image = warehouse.next_id("splits"), warehouse.next_id("images")
     names = (ALL,) if probing_set.probing_split == ALL else SPLITS
@@ -71,12 +72,12 @@ def enter_dataset(
         "fingerprint": probing_set.fingerprint,
     }
 
-    with tempfile.TemporaryFile() as kept:  # scanned first, so that no other process waits for the warehouse meanwhile
-        accept(_scan(source, first_image, split_ids, kept, progress))
-        kept.seek(0)
+    with tempfile.TemporaryFile() as scanned:  # scan before writing, so that the warehouse is not locked meanwhile
+        accept(_scan(source, first_image, split_ids, scanned, progress))
+        scanned.seek(0)
         warehouse.write(
             {
-                "images": pa.ipc.open_stream(kept),
+                "images": pa.ipc.open_stream(scanned),
                 "datasets": [dataset],
                 "classes": [
                     {"dataset_id": dataset_id, "position": position, "class": name}
@@ -99,13 +100,13 @@ def _scan(
     source: Source,
     first_image: int,
     split_ids: Mapping[str, int],
-    kept: BinaryIO,
+    file: BinaryIO,
     progress: Progress,
 ) -> Counter[str]:
     """Write the rows of all images to a file; returns the number of sound images of each split."""
     counts: Counter[str] = Counter()
     scan = _counted(source.scan(), source.count, progress)
-    with pa.ipc.new_stream(kept, IMAGES) as rows:
+    with pa.ipc.new_stream(file, IMAGES) as rows:
         while chunk := list(islice(scan, IMAGES_AT_ONCE)):
             counts.update(image.split for image in chunk if image.defect is None)
             rows.write_table(_image_table(chunk, first_image, split_ids))

@@ -1,4 +1,4 @@
-"""The rows of networks, layers, neurons and CLIPs."""
+"""Enter networks, layers, neurons and CLIPs into a warehouse."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger("dissectdb")
 
 
 def enter_network(warehouse: Store, network: NetworkIdentity) -> int:
-    """The id of a network. If an edit in this warehouse made its weights, its row names the original network."""
-    if (known := warehouse.find("networks", network.fingerprint)) is not None:
-        return known
+    """The id of a network. Writes it if it is new; if an edit made its weights, with the original as its parent."""
+    if (stored_id := warehouse.find("networks", network.fingerprint)) is not None:
+        return stored_id
     row = network_row(warehouse, network, parent_network_id=original_of(warehouse, network))
     warehouse.write({"networks": [row]})
     return row["network_id"]
@@ -45,14 +45,14 @@ def original_of(warehouse: Store, network: NetworkIdentity) -> int | None:
 
 
 def edited_fingerprint(network: str, edit: str) -> str:
-    """The fingerprint of a network that an edit made. network: its own fingerprint as that of any other network."""
+    """The fingerprint of an edited network. network: the fingerprint that it would have without the edit."""
     return fingerprints.of_values(network, edit)
 
 
 def network_row(
     warehouse: Store, network: NetworkIdentity, *, parent_network_id: int | None = None, edit_id: int | None = None
 ) -> Row:
-    """The row of `networks` for a network that is not there yet."""
+    """The row of `networks` for a new network."""
     return {
         "network_id": warehouse.next_id("networks"),
         "name": network.name,
@@ -85,7 +85,7 @@ def layer_fingerprint(network: NetworkIdentity, tap: Tap) -> str:
 def enter_layers(
     warehouse: Store, network: NetworkIdentity, network_id: int, taps: Sequence[Tap]
 ) -> list[EnteredLayer]:
-    """The layers, each with its neurons. A layer whose name in views changes thereby is logged."""
+    """The layers with their ids. Writes new ones with their neurons; logs layers whose name in views changes."""
     names = _layer_names(warehouse, network_id)
     modules = network.modules()
     entered = []
@@ -140,20 +140,22 @@ def _enter_layer(
 
 
 def _position(modules: Mapping[str, nn.Module | None], name: str) -> int:
-    """The index of a module among all of a network; for one with several names, that of its first name."""
+    """The index of a module among a network's modules, by the first of its names."""
     first_names: dict[nn.Module, str] = {}
-    for other, module in modules.items():
+    for other_name, module in modules.items():
         if module is not None:
-            first_names.setdefault(module, other)
-    names = [other for other, module in modules.items() if module is None or first_names[module] == other]
+            first_names.setdefault(module, other_name)
+    names = [
+        other_name for other_name, module in modules.items() if module is None or first_names[module] == other_name
+    ]
     module = modules[name]
     return names.index(name if module is None else first_names[module])
 
 
 def enter_clip(warehouse: Store, clip: ClipIdentity) -> int:
-    """The id of a CLIP."""
-    if (known := warehouse.find("clips", clip.fingerprint)) is not None:
-        return known
+    """The id of a CLIP. Writes it if it is new."""
+    if (stored_id := warehouse.find("clips", clip.fingerprint)) is not None:
+        return stored_id
     clip_id = warehouse.next_id("clips")
     row = {
         "clip_id": clip_id,
