@@ -12,7 +12,7 @@ import torch
 
 from bench.made import World, embeddings, judge
 from dissectdb.extract.scoring import labels
-from dissectdb.extract.scoring.correlation import PEARSON, column_sums, standardised
+from dissectdb.extract.scoring.correlation import COS_CUBED, column_sums, standardised
 from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
@@ -83,11 +83,11 @@ def test_columns_far_below_one_vary_like_any_other() -> None:
 
 
 def test_a_neuron_that_only_tells_classes_apart_has_no_z_within_them() -> None:
-    """The mean of equal values is not quite that value, and what is left would correlate with something."""
+    """The mean of equal cubes is not quite that cube, and what is left would correlate with something."""
     random = np.random.default_rng(3)
     classes = np.arange(300) % 3
     activations = np.stack([np.float32([0.1, 0.7, 0.3])[classes], random.standard_normal(300)], axis=1)
     images, concepts = (torch.from_numpy(random.standard_normal((n, 4)).astype(np.float32) / 4) for n in (300, 2))
-    of_classes = ImageClasses(Settings.defaults("pearson"), images, concepts, classes)
-    z = product_z(PEARSON, of_classes, Array(activations), np.array([0, 1]))
+    of_classes = ImageClasses(Settings.defaults("cos_cubed"), images, concepts, classes)
+    z = product_z(COS_CUBED, of_classes, Array(activations), np.array([0, 1]))
     assert np.isnan(z).tolist() == [True, False]
