@@ -419,7 +419,7 @@ comment on table labelled_layers is
     'The ledger of labels: a layer is listed exactly when its null and the checks of its labels are stored';
 comment on column labelled_layers.neurons is 'Number of its neurons that get a label';
 comment on column labelled_layers.null_groups is
-    'Sum of the different null_group of these neurons; if it differs from today''s, the stored nulls are out of date';
+    'Sum of their different null_group and of the null''s version; if unlike today''s, the stored nulls are out of date';
 
 create table if not exists label_checks (
     dissection_id integer not null,  -- references dissections

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from dissectdb.extract.scoring.probabilities import multiply, probability_chunks
 from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, ScoringProblem, Settings
 
 MIN_NORM = 1e-3  # of the cubes, in cos_cubed
+LEAST_VARIATION = 1e-6  # standard deviation / |mean|; a column of float32 with less is constant but for rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,36 @@ def column_chunks(
 ) -> Iterator[tuple[int, Tensor]]:
     """What activations are multiplied with, (N, c), for `width` concepts after another: cubed if the product is."""
     for first, columns in _raw_columns(product, settings, images, ConceptEmbeddings.one_each(concepts), width):
-        yield first, (columns - columns.mean(0)) ** 3 if product.cubed else columns
+        if product.cubed:  # of a constant column, only rounding would be cubed
+            sd, mean = torch.std_mean(columns.double(), dim=0, correction=0)
+            columns = torch.where(varies(mean, sd), columns - columns.mean(0), 0) ** 3
+        yield first, columns
+
+
+def varies(mean: Tensor, sd: Tensor) -> Tensor:
+    """Which columns (c,) of this mean and standard deviation vary; a constant one correlates with nothing."""
+    return sd > LEAST_VARIATION * mean.abs()
+
+
+def standardised(columns: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+    """The columns (N, c) in units of their standard deviation sd (c,), less their mean (c,); 0 where they are constant.
+
+    No column is too small for that: a probability far below float32's epsilon varies as much as any other.
+    """
+    varying = varies(mean, sd)
+    return torch.where(varying, (columns.double() - mean) / torch.where(varying, sd, 1), 0).float()
+
+
+def scores_of_z(product: ColumnProduct, z: Tensor, ratios: np.ndarray, mean: Tensor, sd: Tensor, images: int) -> Tensor:
+    """The scores (neuron, concept) that belong to z, each neuron's in a unit of its own: its label has the highest.
+
+    A correlation ranks the concepts as z does. A cosine also depends on the means. ratios: mean / standard deviation
+    of each neuron's column (neuron,). mean, sd: of the concepts' columns (concept,).
+    """
+    if product.centred:
+        return z
+    lengths = torch.hypot(mean, sd).clamp(min=max(product.min_norm / images**0.5, 1e-12))
+    return (torch.from_numpy(ratios)[:, None] * mean * images**0.5 + z * sd) / lengths
 
 
 def _raw_columns(
@@ -163,8 +194,7 @@ def standardise(columns: Tensor) -> Tensor:
     means = column_sums(columns, 1) / len(columns)
     columns -= means.float()
     norms = column_sums(columns, 2).sqrt()
-    varies = norms > 1e-6 * len(columns) ** 0.5 * means.abs()
-    return _divide(columns, torch.where(varies, norms, 0))
+    return _divide(columns, torch.where(varies(means, norms / len(columns) ** 0.5), norms, 0))
 
 
 def cube(columns: Tensor) -> Tensor:

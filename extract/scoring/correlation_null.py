@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import slices
-from dissectdb.extract.scoring.correlation import MIN_NORM, ColumnProduct, column_chunks, sum_of_products
+from dissectdb.extract.scoring.correlation import (
+    MIN_NORM,
+    ColumnProduct,
+    column_chunks,
+    scores_of_z,
+    standardised,
+    sum_of_products,
+    varies,
+)
 from dissectdb.extract.scoring.nulls import (
     DRAWS_AT_ONCE,
     PICKING,
@@ -71,10 +79,8 @@ def linear_null(product: ColumnProduct, problem: NullProblem) -> Null:
             chunk = slice(first, first + factor.shape[1])
             mean[chunk], sd[chunk] = average.numpy(), spread.numpy()
             z = (noise @ factor).double()
-            norm = torch.hypot(average, spread).clamp(min=1e-12)
             for layer, own in enumerate(drawn_ratios):
-                scores = torch.from_numpy(own)[:, None] * average * images**0.5 + z * spread
-                best[layer].update(scores / norm, z)
+                best[layer].update(scores_of_z(product, z, own, average, spread, images), z)
         for layer, drawn in enumerate(best):
             labels[layer].append(drawn.z.numpy())
     return _of_ordinary([np.concatenate(of_layer) for of_layer in labels], images, Moments(mean, sd))
@@ -102,8 +108,7 @@ def _factors(product: ColumnProduct, problem: NullProblem, root: bool) -> Iterat
     """
     for first, columns in _columns(product, problem):
         spread, average = torch.std_mean(columns.double(), dim=0, correction=0)
-        unit = columns - average.float()
-        unit /= unit.norm(dim=0).clamp(min=1e-12)
+        unit = standardised(columns, average, spread) / len(columns) ** 0.5
         if root:
             values, vectors = torch.linalg.eigh(sum_of_products(unit, unit, unit.device))
             unit = (values.clamp(min=0).sqrt()[:, None] * vectors.T).float()
@@ -142,7 +147,7 @@ def cubed_null(product: ColumnProduct, problem: NullProblem) -> Null:
                 drawn = np.stack([own[order, k] for order, k in zip(orders, picked[layer], strict=True)])
                 products = (torch.from_numpy(drawn) @ columns).double()
                 expected = torch.from_numpy(means[layer][picked[layer]])[:, None] * torch.from_numpy(mean[chunk])
-                z = (products / images - expected) / torch.from_numpy(sd[chunk]).clamp(min=1e-12)
+                z = (products / images - expected) / torch.from_numpy(np.where(sd[chunk] > 0, sd[chunk], np.inf))
                 best[layer].update(products / norms, z * (images - 1) ** 0.5)  # cubes have sd 1
         for layer, own in enumerate(cubes):
             labels[layer].append(best[layer].z.numpy() if own.shape[1] else np.zeros(0))
@@ -170,11 +175,13 @@ def _cubes(layer: Layer) -> np.ndarray:
 def z_of_products(
     product: ColumnProduct, settings: Settings, layer: Layer, scores: Scores, moments: Mapping[int, Moments]
 ) -> np.ndarray:
-    """z (K, keep) of scores, from the same moments as the views'; NaN where there is no score."""
+    """z (K, keep) of scores, from the same moments as the views'; NaN without a score or if the concept is constant."""
     values, images = scored_values(scores), layer.images
+    of_concepts = next(iter(moments.values()))
+    varying = varies(torch.from_numpy(of_concepts.mean), torch.from_numpy(of_concepts.sd)).numpy()
+    values = np.where(varying[scores.concepts], values, np.nan)
     if product.centred:
         return values * images**0.5
-    of_concepts = next(iter(moments.values()))
     spread = layer.cube_spread if product.cubed else layer.spread
     mean, sd = spread.mean[:, None], np.where(spread.sd > 0, spread.sd, np.nan)[:, None]
     norm = np.maximum(np.hypot(mean, sd) * images**0.5, product.min_norm)

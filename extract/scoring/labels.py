@@ -232,7 +232,8 @@ def check_table(
 def _ledger(row: Row, layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:
     """Rows of labelled_layers; also for layers without a neuron that takes a label, which get no other rows."""
     counts = {layer.layer_id: int((~layer.dead).sum()) for layer in layers}
-    groups = {layer.layer_id: sum(scored_groups(layer)) for layer in layers}
+    version = SCORERS[row["scorer"]].null_version
+    groups = {layer.layer_id: sum(scored_groups(layer)) + version for layer in layers}
     return _table(
         row,
         len(ids),

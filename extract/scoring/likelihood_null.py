@@ -79,7 +79,7 @@ def null_of_lists(problem: NullProblem, lists: Sequence[ImageLists], lengths: Se
                 mean, sd = chunk_moments[interpolated[layer]][length]
                 prior, own_sums, of_length = priors[layer][length], sums[: counts[layer]], moments[layer][length]
                 of_length.mean[chunk], of_length.sd[chunk], of_length.prior[chunk] = mean, sd, prior
-                z = (own_sums - mean) / sd.clamp(min=1e-12)
+                z = (own_sums - mean) / torch.where(sd > 0, sd, torch.inf)
                 labels[layer][length].update(own_sums - settings.prior_weight * prior, z)
     return Null([{length: drawn.z.numpy() for length, drawn in of_layer.items()} for of_layer in labels], moments)
 

@@ -24,7 +24,7 @@ from dissectdb.extract.scoring.nulls import (
     sampled_moments,
     sampled_slice,
 )
-from dissectdb.extract.scoring.problem import Layer, Settings
+from dissectdb.extract.scoring.problem import Layer, Settings, distinct_rows
 from dissectdb.extract.scoring.rank_reorder import (
     Measure,
     baselines,
@@ -45,12 +45,14 @@ DRAWS_AT_ONCE = 512
 
 def reorder_null(problem: NullProblem) -> Null:
     """The null of each layer, for each null_group of its scored neurons."""
-    settings, images, concepts = problem.settings, len(problem.images), len(problem.concepts)
-    n = listed_images(settings, images)
+    settings, concepts = problem.settings, len(problem.concepts)
+    n = listed_images(settings, len(problem.images))
     count = min(problem.draws, REORDER_DRAWS)
     orders = draw_permutations(settings.permutations, n, settings.seed)
     device, budget = torch.device("cpu"), int(TABLE_BYTES)
-    measure = reorder_measure(problem.images, problem.concepts, n, settings.rank_power, device, budget)
+    first, inverse = distinct_rows(problem.images)  # as for real neurons: equal images have equal cosines, and tie
+    distinct = problem.images[torch.from_numpy(first)]
+    measure = reorder_measure(distinct, problem.concepts, n, settings.rank_power, device, budget)
     null = Null([], [])
     for layer in problem.layers:
         random = np.random.default_rng(problem.seed)
@@ -62,7 +64,7 @@ def reorder_null(problem: NullProblem) -> Null:
             wanted = count
             if group != min(n, STORED_IMAGES):
                 wanted = affordable_draws(count, len(groups) * lengths.max() * concepts, REORDER_PRODUCTS)
-            scores = _scores_of_draws(settings, neurons, measure, images, concepts, wanted, random)
+            scores = _scores_of_draws(settings, neurons, measure, inverse, concepts, wanted, random)
             null.labels[-1][group], null.moments[-1][group] = sampled_moments(scores)
     return null
 
@@ -105,23 +107,26 @@ def _scores_of_draws(
     settings: Settings,
     neurons: ScaledNeurons,
     measure: Measure,
-    images: int,
+    images: np.ndarray,
     concepts: int,
     count: int,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Scores (draw, concept) of random neurons on random images; one draw without a score if there are no neurons."""
+    """Scores (draw, concept) of random neurons on random images; one draw without a score if there are no neurons.
+
+    images: (N,) which of the distinct images each image is.
+    """
     values, lengths, chance = neurons
     if not len(values):
         return np.full((1, concepts), -np.inf)
     scores = []
     for draws in slices(count, DRAWS_AT_ONCE):
         picked = random.integers(len(values), size=draws.stop - draws.start)
-        indices = np.stack([random.permutation(images)[: values.shape[1]] for _ in picked])
+        indices = np.stack([random.permutation(len(images))[: values.shape[1]] for _ in picked])
         drawn = np.empty((len(picked), concepts))
         for length in np.unique(lengths[picked]):
             rows = np.flatnonzero(lengths[picked] == length)
-            errors, cosines = measure(indices[rows, :length], values[picked[rows], :length])
+            errors, cosines = measure(images[indices[rows, :length]], values[picked[rows], :length])
             drawn[rows] = reorder_scores(errors, cosines, chance[picked[rows]], settings.rank_scale).numpy()
         scores.append(drawn)
     return np.concatenate(scores)

@@ -63,6 +63,8 @@ class Scorer:
     label_lists: labels for several choices of a neuron's top images. None: halves and resamples of the images are
     scored anew, a few neurons at a time, so that the neurons of a layer must not depend on each other.
     z_within_class: z of labels if images change places only within their class. None: that test is left out.
+    null_version: raised, here and in the view unlabelled_layers, if earlier versions drew a wrong null. A layer with
+    a null of an older version is labelled anew.
     """
 
     score: Callable[[ScoringProblem], BestConcepts]
@@ -71,15 +73,17 @@ class Scorer:
     stores_moments: bool = False
     label_lists: LabelLists | None = None
     z_within_class: Callable[[ImageClasses, Layer, np.ndarray], np.ndarray] | None = None
+    null_version: int = 0
 
 
-def of_product(product: ColumnProduct) -> Scorer:
+def of_product(product: ColumnProduct, null_version: int = 0) -> Scorer:
     """A scorer that is a product of columns over all images."""
     return Scorer(
         score=partial(score_by_product, product),
         null=partial(product_null, product),
         z=partial(z_of_products, product),
         z_within_class=partial(within_class.product_z, product),
+        null_version=null_version,
     )
 
 
@@ -102,7 +106,7 @@ SCORERS: dict[str, Scorer] = {
         stores_moments=True,
         z_within_class=within_class.reorder_z,
     ),
-    "pearson": of_product(PEARSON),
+    "pearson": of_product(PEARSON, null_version=1),  # 0: a draw did not take the concept of the largest r
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dissectdb.extract.scoring.chunks import slices
-from dissectdb.extract.scoring.correlation import MIN_NORM, ColumnProduct, column_chunks
+from dissectdb.extract.scoring.correlation import ColumnProduct, column_chunks, scores_of_z, standardised
 from dissectdb.extract.scoring.nulls import (
     LIKELIHOOD_PRODUCTS,
     NEURONS_SAMPLED,
@@ -70,16 +70,14 @@ def _spread_draws(
     for first, columns in chunks:
         chunk = slice(first, first + columns.shape[1])
         mean, sd = torch.from_numpy(moments.mean[chunk]), torch.from_numpy(moments.sd[chunk])
-        standard = ((columns.double() - mean) / sd.clamp(min=1e-12)).float()
-        norm = torch.hypot(mean, sd).clamp(min=MIN_NORM / images**0.5 if product.cubed else 1e-12)
+        standard = standardised(columns, mean, sd)
         for draws in slices(len(weights), max(1, ELEMENTS_AT_ONCE // columns.shape[1])):
             own_weights = torch.from_numpy(weights[draws])
             z = torch.zeros(len(own_weights), columns.shape[1])
             for rank in range(lists.shape[1]):
                 z.addcmul_(own_weights[:, rank, None], standard[lists[draws, rank]])
             z = z.double()
-            scores = torch.from_numpy(ratios[draws])[:, None] * mean * images**0.5 + z * sd
-            best.update(scores / norm, z, draws)
+            best.update(scores_of_z(product, z, ratios[draws], mean, sd, images), z, draws)
     return best.z.numpy()
 
 

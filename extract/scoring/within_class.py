@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import NEURONS_AT_ONCE, slices
-from dissectdb.extract.scoring.correlation import ColumnProduct
+from dissectdb.extract.scoring.correlation import LEAST_VARIATION, ColumnProduct
 from dissectdb.extract.scoring.likelihood import TABLE_BYTES, rank_slopes
 from dissectdb.extract.scoring.moments import interpolation, interpolation_nodes
 from dissectdb.extract.scoring.problem import Layer, Settings
@@ -123,14 +123,20 @@ def product_z(product: ColumnProduct, classes: ImageClasses, layer: Layer, label
 
 
 def _centred_in_classes(product: ColumnProduct, classes: ImageClasses, values: np.ndarray) -> np.ndarray:
-    """The columns (N, n), cubed if the product is, less their mean over each class; the images sorted by class."""
+    """The columns (N, n), cubed if the product is, less their mean over each class; the images sorted by class.
+
+    A column that is constant within each class, but for rounding, becomes 0.
+    """
     values = values[np.argsort(classes.of_image, kind="stable")].astype(np.float64)
     if product.cubed:
-        values -= values.mean(axis=0)
+        mean, sd = values.mean(axis=0), values.std(axis=0)
+        values = np.where(sd > LEAST_VARIATION * np.abs(mean), values - mean, 0)
         values *= values * values
+    largest = np.abs(values).max(axis=0)
     starts = np.cumsum(classes.sizes) - classes.sizes
     means = np.add.reduceat(values, starts, axis=0) / classes.sizes[:, None]
     values -= np.repeat(means, classes.sizes, axis=0)
+    values[:, np.abs(values).max(axis=0) <= LEAST_VARIATION * largest] = 0
     return values
 
 

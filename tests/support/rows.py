@@ -495,8 +495,11 @@ def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
             dissection_id,
             layer_id,
             (count(*) filter (where not dead and not sparse))::int as neurons,
-            coalesce(sum(distinct null_group) filter (where not dead and not sparse), 0)::bigint as null_groups
-        from dissected_neurons
+            coalesce(
+                sum(distinct null_group) filter (where not dead and not sparse) + any_value((scorer = 'pearson')::int),
+                0
+            )::bigint as null_groups
+        from dissected_neurons inner join dissections using (dissection_id)
         where (dissection_id, layer_id) in (select distinct dissection_id, layer_id from null_quantiles)
         group by all
         """

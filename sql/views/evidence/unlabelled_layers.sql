@@ -3,19 +3,23 @@
 --
 -- extract computes what is missing. A layer has a row if a run was stopped before it was labelled, if another study
 -- has recorded it since, or if other neurons get a label or share a null than when it was labelled.
+-- A null that an earlier version drew wrongly is drawn again, once: that of pearson. Its version, 1, is part of
+-- null_groups (null_version in extract/scoring/scorers.py); that of the other scorers is 0.
 
 with
 
 live_neurons as (
 
     select
-        dissection_id,
-        layer_id,
+        dissected_neurons.dissection_id,
+        dissected_neurons.layer_id,
         count(*) as neurons,
-        sum(distinct null_group) as null_groups
+        sum(distinct dissected_neurons.null_group)
+        + max(case when dissections.scorer = 'pearson' then 1 else 0 end) as null_groups
     from dissected_neurons
-    where not dead and not sparse
-    group by dissection_id, layer_id
+    inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
+    where not dissected_neurons.dead and not dissected_neurons.sparse
+    group by dissected_neurons.dissection_id, dissected_neurons.layer_id
 
 )
 
