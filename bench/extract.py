@@ -59,7 +59,7 @@ STEPS = {
     "entering network and layers": "dissectdb.extract.record.passes.enter",
     "hashing weights": "dissectdb.extract.fingerprints.of_weights",
     "scan: hashes, thumbnails": "dissectdb.extract.images.folder_source.inspect_file",
-    "scan: decoding": "dissectdb.extract.images.inspection.decode",
+    "scan: decoding": "dissectdb.extract.images.decoding.decode",
     "embedding concepts": "dissectdb.extract.record.catalog.embed_concept_set",
     "waiting for pixels, copies": "dissectdb.extract.record.network_plan.compute",
     "preprocessing": "dissectdb.extract.models.preprocessing.Recipe.apply",

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 SCHEMA_VERSION = 3
-
 T = TypeVar("T")
 Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 
@@ -401,10 +400,8 @@ def _install(connection: duckdb.DuckDBPyConnection) -> None:
     """Create missing tables and changed views; write the schema version into a new file."""
     with transaction(connection):
         connection.execute((SQL / "tables.sql").read_text(encoding="utf-8"))
-        known = connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall()
-        if not known:
-            values = ["schema_version", str(SCHEMA_VERSION)]
-            connection.execute("insert into warehouse_info values (?, ?)", values)
+        if not connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall():
+            connection.execute("insert into warehouse_info values ('schema_version', ?)", [str(SCHEMA_VERSION)])
     views.install(connection, view_files.load_views())
 
 

@@ -7,8 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dissectdb.extract.images.base import Record, Source
-from dissectdb.extract.images.inspection import Pixels, file_hash, inspect
+from dissectdb.extract.images.decoding import Pixels, file_hash, inspect
+from dissectdb.extract.images.scan import Record, Source
 from dissectdb.extract.study import Dataset, StudyError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from dissectdb.extract.images.inspection import Pixels, Unreadable
+from dissectdb.extract.images.decoding import Pixels, Unreadable
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import one_line
 

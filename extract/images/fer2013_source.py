@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from dissectdb.extract.images import fer2013
-from dissectdb.extract.images.base import Record, Source, in_threads, printable
+from dissectdb.extract.images.decoding import Facts, Pixels, Unreadable, file_hash, inspect
 from dissectdb.extract.images.folders import SPLITS
-from dissectdb.extract.images.inspection import Facts, Pixels, Unreadable, file_hash, inspect
+from dissectdb.extract.images.scan import Record, Source, in_threads, printable
 from dissectdb.extract.study import Dataset
 
 LINES = 64  # per hand-over to a thread: handing over single lines takes as long as reading them

@@ -7,9 +7,9 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dissectdb.extract.images.base import ALL, Record, Source, in_threads, printable
+from dissectdb.extract.images.decoding import Facts, Pixels, decode, file_hash, inspect_file
 from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
-from dissectdb.extract.images.inspection import Facts, Pixels, decode, file_hash, inspect_file
+from dissectdb.extract.images.scan import ALL, Record, Source, in_threads, printable
 from dissectdb.extract.study import Dataset, StudyError
 
 

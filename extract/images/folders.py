@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dissectdb.extract.images.inspection import IMAGE_NAMES
+from dissectdb.extract.images.decoding import IMAGE_NAMES
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.class_names import few, loose_key, meet
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dissectdb.extract.images.decoding import AVIF
 from dissectdb.extract.images.folders import ENDING, OUTSIDE
-from dissectdb.extract.images.inspection import AVIF
 from dissectdb.extract.study.text_files import one_line
 
 log = logging.getLogger("dissectdb")

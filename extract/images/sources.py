@@ -31,10 +31,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dissectdb.did_you_mean import nearest
-from dissectdb.extract.images.base import Source
 from dissectdb.extract.images.demo_source import Demo
 from dissectdb.extract.images.fer2013_source import Fer2013
 from dissectdb.extract.images.folder_source import Folder
+from dissectdb.extract.images.scan import Source
 from dissectdb.extract.study import Dataset, StudyError
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")

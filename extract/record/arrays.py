@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dissectdb.extract import concepts, fingerprints
-from dissectdb.extract.images.base import Image, Source
+from dissectdb.extract.images.scan import Image, Source
 from dissectdb.extract.models import classes, devices
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.models.hooks import Tap

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 
 from dissectdb.extract import concepts
-from dissectdb.extract.images.base import Source
+from dissectdb.extract.images.scan import Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import batches, classes, clip, devices, hooks, networks
 from dissectdb.extract.models.answers import find_answer

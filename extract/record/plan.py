@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from dissectdb.extract.images.base import ALL, Source
+from dissectdb.extract.images.scan import ALL, Source
 from dissectdb.extract.models import classes, hooks
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.models.networks import NetworkIdentity

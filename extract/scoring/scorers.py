@@ -34,8 +34,6 @@ from torch import Tensor
 from dissectdb.extract.scoring import within_class
 from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, ColumnProduct, score_by_product
 from dissectdb.extract.scoring.correlation_null import product_null, z_of_products
-from dissectdb.extract.scoring.likelihood import label_lists, score_by_likelihood
-from dissectdb.extract.scoring.likelihood_null import likelihood_null, z_of_likelihoods
 from dissectdb.extract.scoring.nulls import Moments, Null, NullProblem, z_of_samples
 from dissectdb.extract.scoring.problem import (
     BestConcepts,
@@ -47,6 +45,8 @@ from dissectdb.extract.scoring.problem import (
 )
 from dissectdb.extract.scoring.rank_reorder import score_by_reorder
 from dissectdb.extract.scoring.rank_reorder_null import reorder_null
+from dissectdb.extract.scoring.soft_wpmi import label_lists, score_by_likelihood
+from dissectdb.extract.scoring.soft_wpmi_null import likelihood_null, z_of_likelihoods
 from dissectdb.extract.scoring.within_class import ImageClasses
 
 BUDGET = 1_500_000_000  # bytes

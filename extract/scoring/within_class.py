@@ -18,7 +18,6 @@ from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import NEURONS_AT_ONCE, slices
 from dissectdb.extract.scoring.correlation import LEAST_VARIATION, ColumnProduct
-from dissectdb.extract.scoring.likelihood import TABLE_BYTES, rank_slopes
 from dissectdb.extract.scoring.moments import interpolation, interpolation_nodes
 from dissectdb.extract.scoring.problem import Layer, Settings
 from dissectdb.extract.scoring.rank_reorder import (
@@ -32,6 +31,7 @@ from dissectdb.extract.scoring.rank_reorder import (
     scaled,
     shortened,
 )
+from dissectdb.extract.scoring.soft_wpmi import TABLE_BYTES, rank_slopes
 
 DRAWS = 64  # of images of the same classes, where the test has no formula
 

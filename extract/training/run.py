@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissectdb.extract.images.base import Image, Source
+from dissectdb.extract.images.scan import Image, Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import checkpoints, devices
 from dissectdb.extract.models.preprocessing import Recipe

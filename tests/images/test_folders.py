@@ -15,9 +15,9 @@ import PIL.Image
 import pytest
 import torch
 
-from dissectdb.extract.images import folders, inspection
-from dissectdb.extract.images.base import Source
+from dissectdb.extract.images import decoding, folders
 from dissectdb.extract.images.folder_source import Folder
+from dissectdb.extract.images.scan import Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import preprocessing
 from dissectdb.extract.models.preprocessing import Recipe
@@ -275,7 +275,7 @@ def test_more_formats_are_read_by_their_content(tmp_path: Path) -> None:
     assert {image.defect for image in found} <= {None, *[f"repeat of {place}" for place in range(8)]}
 
 
-@pytest.mark.skipif(not inspection.AVIF, reason="this Pillow reads no AVIF")
+@pytest.mark.skipif(not decoding.AVIF, reason="this Pillow reads no AVIF")
 def test_avif_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     PIL.Image.fromarray(draw("ring", 1)).convert("RGB").resize((64, 64)).save(tmp_path / "a/1.avif", quality=95)
@@ -286,7 +286,7 @@ def test_avif_is_read(tmp_path: Path) -> None:
 def test_without_avif_its_files_are_counted_with_the_way_out(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "IMAGE_NAMES", tuple(name for name in inspection.IMAGE_NAMES if name != ".avif"))
+    monkeypatch.setattr(folders, "IMAGE_NAMES", tuple(name for name in decoding.IMAGE_NAMES if name != ".avif"))
     monkeypatch.setattr("dissectdb.extract.images.scan_notes.AVIF", False)
     assert len(places(folder(make(tmp_path, "a/1.png", "a/2.avif")))) == 1
     assert "AVIF images left out: 1; this Pillow does not read them; install pillow 11.3 or newer" in said

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dissectdb import ROOT
-from dissectdb.extract.images.base import Image
 from dissectdb.extract.images.folder_source import split_by_hash
+from dissectdb.extract.images.scan import Image
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.study import Dataset, StudyError
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from dissectdb.extract.scoring.likelihood import ImageLists
-from dissectdb.extract.scoring.likelihood_null import null_of_lists
 from dissectdb.extract.scoring.nulls import NullProblem
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS
+from dissectdb.extract.scoring.soft_wpmi import ImageLists
+from dissectdb.extract.scoring.soft_wpmi_null import null_of_lists
 from dissectdb.extract.study import Study, StudyError
 from dissectdb.warehouse import Warehouse
 from tests.support.rows import run_view

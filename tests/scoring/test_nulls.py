@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.made import benjamini_hochberg, embeddings, judge, look_up
-from dissectdb.extract.scoring import likelihood, moments, nulls, robustness, tails
+from dissectdb.extract.scoring import moments, nulls, robustness, soft_wpmi, tails
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.scoring.within_class import ImageClasses
@@ -45,7 +45,7 @@ def test_moments_are_those_of_every_rank(seed, scorer, top_k, spare, scale, p_fi
     shares = softmax(random.normal(0, 0.3, (top_k + spare, 4)), scale).astype(np.float32)
     weights = {} if scorer == "wpmi" else {"p_first": p_first, "p_last": p_last}
     asked = Settings.defaults(scorer, top_k=top_k, **weights)
-    slopes, _ = likelihood.rank_slopes(asked)
+    slopes, _ = soft_wpmi.rank_slopes(asked)
     mean, sd = moments.null_moments(torch.from_numpy(shares), slopes)
     exact_mean, exact_variance = exact_moments(shares, np.asarray(slopes))
     np.testing.assert_allclose(mean, exact_mean, rtol=1e-4)
@@ -55,7 +55,7 @@ def test_moments_are_those_of_every_rank(seed, scorer, top_k, spare, scale, p_fi
 def test_moments_are_those_of_random_ordered_samples_of_different_images():
     random = np.random.default_rng(0)
     shares = softmax(random.normal(0, 0.3, (30, 3)), 10).astype(np.float32)
-    slopes, _ = likelihood.rank_slopes(Settings.defaults("soft_wpmi", top_k=20))
+    slopes, _ = soft_wpmi.rank_slopes(Settings.defaults("soft_wpmi", top_k=20))
     lists = nulls.random_lists(20_000, 20, 30, seed=1)
     sums = np.log1p(shares[lists.numpy()].astype(np.float64) * np.asarray(slopes)[:, None]).sum(axis=1)
     mean, sd = moments.null_moments(torch.from_numpy(shares), slopes)

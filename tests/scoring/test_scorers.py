@@ -134,7 +134,7 @@ def cut_into(concepts: int, neurons: int, elements: int):
         mock.patch("dissectdb.extract.scoring.rank_reorder.NEURONS_AT_ONCE", neurons),
         mock.patch("dissectdb.extract.scoring.problem.CACHE_ELEMENTS", elements),
         mock.patch("dissectdb.extract.scoring.chunks.CACHE_ELEMENTS", elements),
-        mock.patch("dissectdb.extract.scoring.likelihood.IMAGES_AT_ONCE", 7),
+        mock.patch("dissectdb.extract.scoring.soft_wpmi.IMAGES_AT_ONCE", 7),
         mock.patch("dissectdb.extract.scoring.probabilities.IMAGES_AT_ONCE", 7),
         mock.patch("dissectdb.extract.scoring.correlation.IMAGES_AT_ONCE", 7),
         mock.patch("dissectdb.extract.scoring.rank_reorder.IMAGES_AT_ONCE", 7),

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from dissectdb.extract.images.base import ALL, Image, Source
+from dissectdb.extract.images.scan import ALL, Image, Source
 from dissectdb.extract.store import Store
 from dissectdb.progress import Progress, unshown
 

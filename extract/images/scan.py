@@ -12,7 +12,7 @@ from itertools import chain, islice, pairwise
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from dissectdb.extract.images.inspection import Facts, Pixels, Unreadable
+from dissectdb.extract.images.decoding import Facts, Pixels, Unreadable
 from dissectdb.extract.images.pixel_cache import PixelFile
 from dissectdb.extract.images.scan_notes import Origin, Tally
 from dissectdb.extract.study import Dataset, StudyError

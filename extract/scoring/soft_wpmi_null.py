@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import slices
-from dissectdb.extract.scoring.likelihood import ImageLists, MeanAndSd, log_mean_exp, log_products, rank_slopes
 from dissectdb.extract.scoring.moments import moments_by_length, null_moments
 from dissectdb.extract.scoring.nulls import (
     LIKELIHOOD_PRODUCTS,
@@ -32,6 +31,7 @@ from dissectdb.extract.scoring.nulls import (
 )
 from dissectdb.extract.scoring.probabilities import probability_chunks
 from dissectdb.extract.scoring.problem import ConceptEmbeddings, Layer, Scores, Settings
+from dissectdb.extract.scoring.soft_wpmi import ImageLists, MeanAndSd, log_mean_exp, log_products, rank_slopes
 
 
 def likelihood_null(problem: NullProblem) -> Null:
