@@ -280,11 +280,14 @@ def in_sql(connection: duckdb.DuckDBPyConnection, concepts: int) -> tuple[dict[P
 
 
 def kernel_tolerance(s: np.ndarray, row: Row) -> np.ndarray:
-    """How near the kernel comes to the formula for each concept: CLOSE, but for one limit of pearson.
+    """How near the kernel comes to the formula for each concept: CLOSE, but for two limits of float32.
 
     The kernel's shares are float32, off by up to 1e-6 of themselves. Of a concept that takes nearly all of every
-    image, little more than that varies, and so its correlation is off by more.
+    image, little more than that varies, so its correlation is off by more. Sums of logarithms of small shares have been
+    1.3e-4 apart (seed 2439).
     """
+    if row["scorer"] in ("soft_wpmi", "wpmi"):
+        return np.full(s.shape[1], 2 * CLOSE)
     if row["scorer"] != "pearson":
         return np.full(s.shape[1], CLOSE)
     p = shares(s, row)
@@ -308,6 +311,7 @@ def assert_is_best(label: int, scores: np.ndarray, concepts: np.ndarray, toleran
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
 @example(seed=2307662426)  # a concept that takes 0.9999 of every image
+@example(seed=2439)
 def test_views_formulas_and_kernels_give_the_same_scores_and_labels(seed):
     case = Case.random(seed)
     tables = case.tables()
