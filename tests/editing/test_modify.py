@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dissectdb.commands import app
+from dissectdb import pipeline
 from dissectdb.extract.editing import cut
 from dissectdb.extract.editing.edits import PlannedEdit, scaled_copy
 from dissectdb.extract.editing.layers import EditedLayer
@@ -719,7 +719,7 @@ def test_a_safetensors_network_gets_a_safetensors_checkpoint(new_world: World) -
 
 def test_views_that_a_killed_run_left_stale_are_built_first(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(app, "label", lambda opened, *rest: None)
+        patch.setattr(pipeline, "label", lambda opened, *rest, **options: None)
         assert new_world.extract().code == 0
     assert new_world.rows("select * from neuron_concepts") == []
     assert new_world.modify("--edit", "paper").code == 0

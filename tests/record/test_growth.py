@@ -18,7 +18,7 @@ import pytest
 import sqlglot
 import torch
 
-from dissectdb.commands import app
+from dissectdb import pipeline
 from dissectdb.extract.models import clip
 from dissectdb.extract.record import blocks, catalog, passes
 from dissectdb.extract.record.plan import Plan
@@ -248,13 +248,13 @@ def test_after_any_changes_all_is_as_in_a_fresh_warehouse(folder: Path, seed: in
 def test_a_run_that_was_stopped_before_its_labels_is_not_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for a new dissection by the kernel, nor for the views' old ones of which a layer is new."""
 
-    def stop(opened: Warehouse, device: str) -> None:
+    def stop(opened: Warehouse, device: str, **progress: object) -> None:
         raise StudyError("stopped")
 
     world.change("softmax_scale = 40.0", 'softmax_scale = 40.0\nengine = "kernel"')
     world.change('"gate"]', '"gate", "head"]')
     with monkeypatch.context() as stopped:
-        stopped.setattr(app, "label", stop)
+        stopped.setattr(pipeline, "label", stop)
         assert world.extract().code == 2
     assert world.run("check").code == 0, "what is not labelled yet breaks nothing"
     planned = world.run("extract", world.study, "--dry-run").out

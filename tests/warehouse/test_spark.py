@@ -340,7 +340,7 @@ def test_an_aggregate_of_spark_keeps_all_that_it_is_given():
 def test_what_cannot_be_said_in_spark_is_an_error():
     with pytest.raises(ViewError, match="no nd_nothing of 1 arguments"):
         translate("select nd_nothing(a) as b from t")
-    with pytest.raises(ViewError, match="not to be said in Spark's words"):
+    with pytest.raises(ViewError, match="cannot be translated to Spark"):
         translate("select arg_max(a, b, 3) as c from t")
 
 
