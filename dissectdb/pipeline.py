@@ -71,6 +71,8 @@ def extract(
 
     file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
     with file.to_write(deterministic=study.deterministic) as opened:
+        # Views that another version defined differently start empty, and without them every layer looks unlabelled.
+        build_views(opened, select=labels.READS)
         computed = not plan.is_done(opened)
         if computed:
             entered = passes.enter(plan, opened, watch)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import product
 
+import duckdb
 import numpy as np
 import open_clip
 import PIL.Image
@@ -274,6 +275,16 @@ def test_a_dataset_needs_no_test_split(new_world: World) -> None:
 
 
 # ---------------------------------------------------------------- nothing runs twice
+
+
+def test_views_of_another_version_are_rebuilt_and_nothing_else_is_done(world: World) -> None:
+    labels = world.rows("select * from neuron_labels order by all")
+    with duckdb.connect(str(world.warehouse)) as connection:
+        connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
+    done = world.extract()
+    assert done.code == 0, done.err
+    assert done.out.startswith("nothing is stale")
+    assert world.rows("select * from neuron_labels order by all") == labels
 
 
 def test_a_second_run_finds_nothing_stale_and_changes_no_table(world: World) -> None:
