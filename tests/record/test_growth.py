@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def extract(plan: Plan, warehouse: Warehouse, stop: str = "") -> None:
     """As the command does it. stop: where the run ends before its time."""
     if not plan.is_done(warehouse):
         units = passes.run(plan, warehouse, passes.enter(plan, warehouse))
-        warehouse.load([next(units)] if stop == "at the first block" else units)
+        warehouse.load(islice(units, 1) if stop == "at the first block" else units)
     if not stop:
         list(warehouse.build(select=labels.READS))
         warehouse.load(labels.run(warehouse, torch.device("cpu")))
