@@ -254,7 +254,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
     ),
     "width": (
         lambda: features() | {"concept_embedding": torch.ones(C, 7)},
-        f"concept_embedding is {C} × 7, image_embedding is {N} × {D}: both have the width",
+        f"concept_embedding is {C} × 7, image_embedding is {N} × {D}: both must have the width",
     ),
     "concepts": (
         lambda: features() | {"concept_embedding": torch.ones(4, D)},

@@ -49,7 +49,7 @@ def test_a_layer_is_summed_up_on_a_device_in_pieces(monkeypatch: pytest.MonkeyPa
     whole = sum_up(torch.from_numpy(values))
     monkeypatch.setattr(topk, "NEURONS_ON_DEVICE", 7)
     pieces = sum_up(torch.from_numpy(values))
-    for name in ("places", "tops", "lowest", "highest"):
+    for name in ("top_indices", "tops", "lowest", "highest"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
     for name in ("total", "total_squares"):
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-12)
