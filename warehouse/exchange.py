@@ -96,7 +96,7 @@ def _write(warehouse: Warehouse, table: str, path: Path) -> int:
 def _write_table(connection: duckdb.DuckDBPyConnection, warehouse: Path, table: str, path: Path) -> int:
     import pyarrow.parquet as pq
 
-    # In a stranger's file a view or macro could have the name of a table.
+    # A malicious file may hold a view or macro that has the name of a table.
     known = connection.execute(
         "select 1 from duckdb_tables() where table_name = ? and schema_name = 'main'", [table]
     ).fetchall()

@@ -58,7 +58,6 @@ class ScorerDeclaration:
     view_seconds: about how long its views take on two cores; None: it has no view.
     """
 
-    description: str
     settings: tuple[str, ...] = ()
     defaults: Mapping[str, object] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
@@ -107,14 +106,14 @@ def _seconds_of_orders(settings: ListSettings, size: Size) -> float:
 
 SCORERS: dict[str, ScorerDeclaration] = {
     "soft_wpmi": ScorerDeclaration(
-        description="log-likelihood of the top images under a concept, less that of the layer; later ranks weigh less",
+        # log-likelihood of the top images under a concept, less that of the layer; later ranks weigh less
         settings=("softmax_scale", "prior_weight", "p_first", "p_last", "include_dead"),
         list_images=_top_k,
         reads_activations=False,
         view_seconds=_seconds_of_lists,
     ),
     "wpmi": ScorerDeclaration(
-        description="soft_wpmi with every top image at full weight",
+        # soft_wpmi with every top image at full weight
         settings=("softmax_scale", "prior_weight", "p_first", "p_last", "include_dead"),
         defaults={"top_k": 28, "softmax_scale": 2.0, "prior_weight": 0.6, "p_first": 1.0, "p_last": 1.0},
         fixed=("p_first", "p_last"),
@@ -124,22 +123,22 @@ SCORERS: dict[str, ScorerDeclaration] = {
         view_seconds=_seconds_of_lists,
     ),
     "cos": ScorerDeclaration(
-        description="cosine of activations and CLIP similarities over all images",
+        # cosine of activations and CLIP similarities over all images
         view_seconds=_seconds_of_activations,
     ),
     "cos_cubed": ScorerDeclaration(
-        description="cosine of centred, cubed activations and similarities over all images",
+        # cosine of centred, cubed activations and similarities over all images
         view_seconds=_seconds_of_activations,
     ),
     "rank_reorder": ScorerDeclaration(
-        description="how little the top activations change places when their images are sorted by a concept",
+        # how little the top activations change places when their images are sorted by a concept
         settings=("rank_fraction", "rank_power", "rank_scale"),
         list_images=_share_of_images,
         permutes=True,
         view_seconds=_seconds_of_orders,
     ),
     "pearson": ScorerDeclaration(
-        description="correlation of activations and concept probabilities over all images",
+        # correlation of activations and concept probabilities over all images
         settings=("softmax_scale",),
         view_seconds=_seconds_of_activations,
     ),

@@ -49,7 +49,7 @@ def above_mean(problem: ScoringProblem) -> BestConcepts:
 
 
 DECLARATION = declared.ScorerDeclaration(
-    description="mean cosine of the images above a neuron's mean, less that of all"
+    # mean cosine of the images above a neuron's mean, less that of all
 )
 FUNCTIONS = Scorer(score=above_mean, null=partial(permutation_null, above_mean))
 
