@@ -56,7 +56,7 @@ STEPS = {
     "scores, p, q": "dissectdb.extract.scoring.labels.label",
     "views": "dissectdb.pipeline.build_views",
     "scan: waiting": "dissectdb.extract.record.catalog.enter_dataset",
-    "entering network and layers": "dissectdb.extract.record.passes.enter",
+    "entering network and layers": "dissectdb.extract.record.extraction.enter",
     "hashing weights": "dissectdb.extract.fingerprints.of_weights",
     "scan: hashes, thumbnails": "dissectdb.extract.images.folder_source.inspect_file",
     "scan: decoding": "dissectdb.extract.images.decoding.decode",
@@ -106,7 +106,7 @@ def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, f
     from dissectdb import Study, pipeline
 
     loading = "loading models, hashing files"
-    steps = {loading: "dissectdb.extract.record.passes.make_plan", "labels": "dissectdb.pipeline.label"} | (
+    steps = {loading: "dissectdb.extract.record.extraction.make_plan", "labels": "dissectdb.pipeline.label"} | (
         STEPS if case["profile"] else {}
     )
     for name, place in steps.items():

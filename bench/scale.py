@@ -35,7 +35,7 @@ from bench.stored import BLOCK, NOON, ask, embedding_tables, small_tables
 from dissectdb.extract import study
 from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
 from dissectdb.extract.scoring import labels
-from dissectdb.extract.study.file import Engine
+from dissectdb.extract.study.study_file import Engine
 from dissectdb.warehouse import Warehouse, exchange, spark
 from dissectdb.warehouse.view_tables import Built
 

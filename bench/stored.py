@@ -25,7 +25,7 @@ from dissectdb.extract.scoring import labels
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import read_layers
-from dissectdb.extract.study.file import Engine
+from dissectdb.extract.study.study_file import Engine
 from dissectdb.warehouse import Warehouse
 
 BLOCK = 4096  # images that an extraction writes at a time

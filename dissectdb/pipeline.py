@@ -66,7 +66,7 @@ def extract(
     keep_activations: False keeps only the top images and the sums of each neuron. A run that was stopped continues at
     the first missing block. Raises StudyError, WarehouseError.
     """
-    from dissectdb.extract.record import class_checks, passes
+    from dissectdb.extract.record import class_checks, extraction
     from dissectdb.extract.scoring import labels
 
     file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
@@ -75,9 +75,9 @@ def extract(
         build_views(opened, select=labels.READS)
         computed = not plan.is_done(opened)
         if computed:
-            entered = passes.enter(plan, opened, watch)
+            entered = extraction.enter(plan, opened, watch)
             with watch("extracting") as progress:
-                waited = opened.load(passes.run(plan, opened, entered, progress))
+                waited = opened.load(extraction.run(plan, opened, entered, progress))
             say(f"waited for the database {waited:.0%} of the time")
         label(opened, study.device, say=say, watch=watch)
         dissection_ids = plan.dissection_ids(opened)
@@ -141,11 +141,11 @@ def choose_shard(text: str | None = None) -> Shard:
 
 def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
     """The plan of an extraction, with the network and CLIP loaded, or with the file of arrays opened."""
-    from dissectdb.extract.record import passes
+    from dissectdb.extract.record import extraction
     from dissectdb.extract.record.network_plan import NetworkPlan
 
     say("reading the arrays" if study.arrays else "loading the network and CLIP")
-    plan = replace(passes.make_plan(study), keep_activations=keep_activations)
+    plan = replace(extraction.make_plan(study), keep_activations=keep_activations)
     if isinstance(plan, NetworkPlan):
         say(plan.preprocessing())
     return plan
@@ -356,9 +356,9 @@ def recheck(
 
     images: of each split. seed: of the sample. Default: drawn at random. Raises StudyError, WarehouseError.
     """
-    from dissectdb.extract.record import passes, recheck
+    from dissectdb.extract.record import extraction, recheck
 
     seed = secrets.randbelow(2**31) if seed is None else seed
-    plan = passes.make_plan(study)
+    plan = extraction.make_plan(study)
     with as_file(warehouse).to_read() as opened:
         return seed, list(recheck.recheck(plan, opened, images, seed))

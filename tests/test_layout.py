@@ -19,11 +19,11 @@ CODE = [*COMMANDS, *SOURCES, *sorted((ROOT / "bench").rglob("*.py"))]
 TORCHES = {"torch", "torchvision", "timm", "open_clip", "safetensors"}
 
 # What a room of extract may import: itself, and these.
-STUDY = {"fingerprints", "store", "study", "threads"}
+STUDY = {"fingerprints", "study", "threads", "warehouse_protocol"}
 INPUTS = STUDY | {"images", "models", "demo"}
 BELOW = {
     "fingerprints": set(),
-    "store": set(),
+    "warehouse_protocol": set(),
     "threads": set(),
     "study": {"fingerprints"},
     "images": STUDY | {"demo"},

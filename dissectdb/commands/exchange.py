@@ -63,6 +63,6 @@ def convert(
 
     Example: dissectdb convert --layer fc=target.pt --images clip.pt --texts text.pt
     """
-    from dissectdb.extract.record.convert import convert as write
+    from dissectdb.extract.record.convert_tensors import convert as write
 
     print(f"arrays: {write(layer, images, texts, classes, output).resolve()}")

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract import fingerprints
-from dissectdb.extract.editing.cut import Change, Cut, Kept, Scaling
+from dissectdb.extract.editing.cut_network import Change, Cut, Kept, Scaling
 from dissectdb.extract.editing.layers import KnownLayer, dissected_layers, find_layer
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.record.blocks import Block
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import Effects, StudyError
+from dissectdb.extract.warehouse_protocol import Store, Unit
 from dissectdb.progress import Progress, Say, Watch, silent, unwatched
 
 AT_ONCE = 64  # ablations whose logits are in memory at a time

@@ -17,10 +17,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from dissectdb.extract.editing.cut import Change, Cut, Kept
+from dissectdb.extract.editing.cut_network import Change, Cut, Kept
 from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.editing.search import Search
-from dissectdb.extract.store import Store, Unit
+from dissectdb.extract.warehouse_protocol import Store, Unit
 
 STEPS = 64  # of the integral; enough for the shares to add up within about one percent
 NEURONS = 5  # stored per image

@@ -25,8 +25,8 @@ from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.problem import Scores
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
-from dissectdb.extract.store import Store
 from dissectdb.extract.study import Protocol
+from dissectdb.extract.warehouse_protocol import Store
 
 STRATA = 10  # groups of neurons of about equal weight norm
 READS_SCORES = ("paper", "proportional")

@@ -21,7 +21,7 @@ from torch import nn
 
 from dissectdb.did_you_mean import choices
 from dissectdb.extract import fingerprints, study
-from dissectdb.extract.editing.cut import Change, Scaling
+from dissectdb.extract.editing.cut_network import Change, Scaling
 from dissectdb.extract.editing.layers import (
     EditedLayer,
     KnownLayer,
@@ -33,8 +33,8 @@ from dissectdb.extract.editing.layers import (
 from dissectdb.extract.editing.scales import check_scales, scales_of_query, scales_of_rules
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Row, Store
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.warehouse_protocol import Row, Store
 
 
 @dataclass(frozen=True)

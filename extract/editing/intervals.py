@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from dissectdb.extract.store import Store
 from dissectdb.extract.study import Protocol
+from dissectdb.extract.warehouse_protocol import Store
 
 LEVEL = 0.95
 AT_ONCE = 250  # resamples

@@ -13,8 +13,8 @@ from dissectdb.extract import study
 from dissectdb.extract.models import hooks
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError, written
+from dissectdb.extract.warehouse_protocol import Store
 
 
 @dataclass(frozen=True)

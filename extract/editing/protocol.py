@@ -26,12 +26,12 @@ from dissectdb.extract.editing.edits import PlannedEdit, enter_edits, scaled_cop
 from dissectdb.extract.editing.intervals import intervals
 from dissectdb.extract.editing.search import Search
 from dissectdb.extract.models import checkpoints, networks
-from dissectdb.extract.record import catalog, ledger, passes
+from dissectdb.extract.record import catalog, extraction, ledger
 from dissectdb.extract.record.blocks import predictions_table
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.record.targets import Target
-from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.warehouse_protocol import Store, Unit
 from dissectdb.progress import Say, Watch, silent, unwatched
 
 SEARCHED, OPENED = "validation", "test"
@@ -185,7 +185,7 @@ def predictions(
     done = ledger.blocks_done(warehouse, target.fingerprint(plan.probing_set.fingerprint))
     if len(done) == len(blocks):
         return
-    extraction_id = passes.enter_extraction(warehouse, plan, target, split_id, network_id=network_id)
+    extraction_id = extraction.enter_extraction(warehouse, plan, target, split_id, network_id=network_id)
     for block, logits in search.logits(warehouse, planned, split):
         if block.number not in done:
             rows = predictions_table(block, network_id, network.classes, logits)

@@ -12,8 +12,8 @@ import polars as pl
 
 from dissectdb.extract import study
 from dissectdb.extract.editing.layers import EditedLayer, KnownLayer, edit_layers_table
-from dissectdb.extract.store import Row, Store
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.warehouse_protocol import Row, Store
 
 
 class UnitScale(NamedTuple):

@@ -20,16 +20,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from dissectdb.extract.editing import cut
-from dissectdb.extract.editing.cut import Cut, Kept
+from dissectdb.extract.editing import cut_network
+from dissectdb.extract.editing.cut_network import Cut, Kept
 from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.models import batches, streams
 from dissectdb.extract.models.preprocessing import Pixels
 from dissectdb.extract.record import catalog, ledger
 from dissectdb.extract.record.blocks import Block, in_blocks, outcomes
 from dissectdb.extract.record.network_plan import NetworkPlan
-from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.warehouse_protocol import Store, Unit
 from dissectdb.progress import Progress, Say, silent, unshown
 
 BUDGET = 1_500_000_000  # bytes of layers' outputs that stay in memory
@@ -53,7 +53,7 @@ class Search:
             names = [tap.layer for tap in self.plan.taps]
             taps = self.plan.taps[names.index(layer) :]
             shape = self.plan.network.recipe.shape
-            self.cuts[layer] = cut.cut_at(self.model, taps, shape, self.plan.network.answer)
+            self.cuts[layer] = cut_network.cut_at(self.model, taps, shape, self.plan.network.answer)
             if self.cuts[layer].is_slow:
                 self.say(f"torch.fx cannot cut this network at {layer}: each edit runs all of it, which is slower")
         return self.cuts[layer]

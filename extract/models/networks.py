@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.models import checkpoints, fetching, rebuilding, repeatability
-from dissectdb.extract.models.answers import PLAIN, Answer
 from dissectdb.extract.models.hooks import modules_by_name
+from dissectdb.extract.models.logits import PLAIN, Answer
 from dissectdb.extract.models.opened_files import OUR_NAMES
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.models.user_code import PREFIX, UserCode

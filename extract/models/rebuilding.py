@@ -27,7 +27,7 @@ def refuse_other_answers(
     """Raises StudyError if two builds of a network give different outputs, or different outputs of modules.
 
     output: of `model`, in eval mode, for the images. seeded: both were built with network.seed. A network that cannot
-    be run, or that answers differently in each pass, is not refused here: answers.py refuses it.
+    be run, or that answers differently in each pass, is not refused here: logits.py refuses it.
     """
     repeatability.eval_mode(again)
     names = differing(model, again)

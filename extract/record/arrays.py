@@ -38,8 +38,8 @@ from dissectdb.extract.record.blocks import Block, MissingBlock, ModelIds, embed
 from dissectdb.extract.record.catalog import ProbingSet
 from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.record.targets import Target
-from dissectdb.extract.store import TableRows
 from dissectdb.extract.study import ArraysStudy, StudyError
+from dissectdb.extract.warehouse_protocol import TableRows
 
 SPLIT = "train"  # all images are in it
 

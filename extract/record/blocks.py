@@ -27,8 +27,8 @@ from dissectdb.extract.models.preprocessing import Pixels, to_device
 from dissectdb.extract.record.catalog import EnteredLayer
 from dissectdb.extract.record.summaries import Summary, sum_up, summary_tables
 from dissectdb.extract.record.targets import Target
-from dissectdb.extract.store import TableRows
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.warehouse_protocol import TableRows
 
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
 BLOCK = 4096  # images in one transaction

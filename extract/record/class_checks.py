@@ -12,9 +12,9 @@ from collections.abc import Collection
 import numpy as np
 
 from dissectdb.extract.record.plan import Plan
-from dissectdb.extract.store import Store
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.class_names import few
+from dissectdb.extract.warehouse_protocol import Store
 
 log = logging.getLogger("dissectdb")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dissectdb.extract import concepts
 from dissectdb.extract.models.clip import Clip, ClipIdentity, warn_of_cut_texts
 from dissectdb.extract.record.catalog import PlannedConcepts
-from dissectdb.extract.store import Store
+from dissectdb.extract.warehouse_protocol import Store
 
 
 def note_new_concepts(warehouse: Store, clip: ClipIdentity, concept_sets: Iterable[PlannedConcepts]) -> None:

@@ -17,8 +17,8 @@ import pyarrow as pa
 from dissectdb.extract import fingerprints, study
 from dissectdb.extract.record.catalog import now
 from dissectdb.extract.scoring.rank_reorder import draw_permutations
-from dissectdb.extract.store import Store
 from dissectdb.extract.study.scorers import ALL_PRODUCTS, SCORERS, Size
+from dissectdb.extract.warehouse_protocol import Store
 
 PERMUTATIONS = 5  # as in CLIP-Dissect
 NOT_COLUMNS = {"concepts", "engine"}  # settings that are not columns under their own name

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.blocks import Block, ProbingImage
-from dissectdb.extract.store import Store, TableRows
+from dissectdb.extract.warehouse_protocol import Store, TableRows
 
 
 def blocks_done(warehouse: Store, fingerprint: str) -> set[int]:

@@ -13,13 +13,13 @@ from dissectdb.extract import concepts
 from dissectdb.extract.images.scan import Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import batches, classes, clip, devices, hooks, networks
-from dissectdb.extract.models.answers import find_answer
+from dissectdb.extract.models.logits import find_answer
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.blocks import MissingBlock, ModelIds, Models, compute, replicas
 from dissectdb.extract.record.catalog import ProbingSet
 from dissectdb.extract.record.plan import Plan
-from dissectdb.extract.store import TableRows
 from dissectdb.extract.study import NetworkStudy, StudyError
+from dissectdb.extract.warehouse_protocol import TableRows
 
 log = logging.getLogger("dissectdb")
 

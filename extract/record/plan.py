@@ -1,6 +1,6 @@
 """The plan of an extraction: everything that a study names, with fingerprints, and which parts are stale.
 
-plan = passes.make_plan(study)   # loads the models, writes nothing
+plan = extraction.make_plan(study)   # loads the models, writes nothing
 print(plan.steps(warehouse))     # what is stale, with images, rows and bytes
 
 A target is stale if no finished extraction has its fingerprint. The fingerprint covers images, weights, preprocessing,
@@ -27,9 +27,9 @@ from dissectdb.extract.record.catalog import PlannedConcepts, ProbingSet
 from dissectdb.extract.record.concept_notes import note_new_concepts
 from dissectdb.extract.record.ledger import blocks_done
 from dissectdb.extract.record.targets import Target
-from dissectdb.extract.store import Store, TableRows
 from dissectdb.extract.study import Dissection, Study, StudyError
 from dissectdb.extract.study.scorers import SCORERS, Size
+from dissectdb.extract.warehouse_protocol import Store, TableRows
 
 log = logging.getLogger("dissectdb")
 

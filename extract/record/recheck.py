@@ -19,7 +19,7 @@ from dissectdb.extract.record.arrays import ArraysPlan
 from dissectdb.extract.record.blocks import Block, MissingBlock, ModelIds, ProbingImage
 from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.record.targets import Target
-from dissectdb.extract.store import Store
+from dissectdb.extract.warehouse_protocol import Store
 
 SHOWN_LAYERS = 3
 # Tolerances, as shares of the largest number compared: for sums in another order, and for embeddings in half precision.

@@ -26,11 +26,11 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from dissectdb.extract import fingerprints
-from dissectdb.extract.record import blocks, passes
+from dissectdb.extract.record import blocks, extraction
 from dissectdb.extract.record.blocks import ModelIds
 from dissectdb.extract.record.plan import Plan
-from dissectdb.extract.store import Rows, Store, TableRows, Unit
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.warehouse_protocol import Rows, Store, TableRows, Unit
 from dissectdb.progress import Progress, unshown
 
 KEY = b"dissectdb"  # of the footer
@@ -104,12 +104,12 @@ def run(
     if files.are_done():
         return False
     shard_plan = replace(plan, shard=(shard.number, shard.of))
-    entered = passes.enter(shard_plan, catalog)
+    entered = extraction.enter(shard_plan, catalog)
     try:
-        for unit in passes.new_blocks(shard_plan, catalog, entered, progress):
+        for unit in extraction.new_blocks(shard_plan, catalog, entered, progress):
             for table, rows in _pairs(unit):
                 files.add(table, rows, entered.models)
-        if new := passes.new_dissections(shard_plan, catalog, entered):
+        if new := extraction.new_dissections(shard_plan, catalog, entered):
             catalog.write(new)
         if shard.number == 0:
             files.put_folder("catalog", export)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring import topk
-from dissectdb.extract.store import TableRows
+from dissectdb.extract.warehouse_protocol import TableRows
 
 TOP_IMAGES = 256  # stored per neuron: the largest top_k of a study, as in sql/views/evidence/top_activations.sql
 NEURONS_AT_ONCE = 256

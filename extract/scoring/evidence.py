@@ -16,7 +16,7 @@ from torch import Tensor
 from dissectdb.extract.scoring.chunks import slices
 
 if TYPE_CHECKING:
-    from dissectdb.extract.store import Row, Store
+    from dissectdb.extract.warehouse_protocol import Row, Store
 
 IMAGES_AT_ONCE = 16384  # whose embeddings are read at a time
 

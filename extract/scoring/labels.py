@@ -27,7 +27,7 @@ from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
 from dissectdb.extract.scoring.within_class import ImageClasses
 
 if TYPE_CHECKING:
-    from dissectdb.extract.store import Row, Store
+    from dissectdb.extract.warehouse_protocol import Row, Store
 
 log = logging.getLogger("dissectdb")
 

@@ -19,7 +19,7 @@ from dissectdb.extract.scoring.problem import Spread
 from dissectdb.extract.scoring.topk import STORED_IMAGES
 
 if TYPE_CHECKING:
-    from dissectdb.extract.store import Row, Store
+    from dissectdb.extract.warehouse_protocol import Row, Store
 
 NEURONS_AT_ONCE = 256  # whose cubes are computed at a time
 

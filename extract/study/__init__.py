@@ -1,7 +1,9 @@
 """The study file: a description of what to examine. Imports no torch."""
 
 from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.file import (
+from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Input, Layer, Network
+from dissectdb.extract.study.overrides import StudyError
+from dissectdb.extract.study.study_file import (
     LEAST_IMAGES,
     ArraysStudy,
     ConceptSet,
@@ -9,8 +11,6 @@ from dissectdb.extract.study.file import (
     NetworkStudy,
     Study,
 )
-from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Input, Layer, Network
-from dissectdb.extract.study.overrides import StudyError
 from dissectdb.extract.study.values import Pooling, Settings, way, written
 
 __all__ = [

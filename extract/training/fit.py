@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dissectdb.extract.models.answers import PLAIN, Answer
+from dissectdb.extract.models.logits import PLAIN, Answer
 from dissectdb.output import replacing
 
 Split = tuple[Tensor, Tensor]  # uint8 images (image, height, width), int64 labels (image,)

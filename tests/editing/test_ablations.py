@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dissectdb.extract.editing import ablations as editing_ablations
-from dissectdb.extract.editing import cut
+from dissectdb.extract.editing import cut_network
 from dissectdb.extract.editing.ablations import Ablation
 from dissectdb.extract.editing.layers import KnownLayer
 from dissectdb.extract.models import hooks
@@ -57,7 +57,7 @@ def stub(layer: str) -> tuple[editing_ablations.Layer, torch.nn.Module, torch.Te
     model = VGGNet(channels=(4, 6, 8, 8), hidden=12).eval()
     shape = (1, 40, 40)
     [tap] = hooks.find_taps(model, [Layer(name=layer)], shape)
-    found = cut.cut_at(model, [tap], shape)
+    found = cut_network.cut_at(model, [tap], shape)
     images = torch.rand(11, *shape, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         kept = found.before(images)

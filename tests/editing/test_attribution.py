@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dissectdb.extract.editing import attribution, cut
-from dissectdb.extract.editing.cut import Scaling
+from dissectdb.extract.editing import attribution, cut_network
+from dissectdb.extract.editing.cut_network import Scaling
 from dissectdb.extract.models.hooks import Tap
-from tests.editing.test_cut import GREY, dynamic, edited, taps_of, vggnet
+from tests.editing.test_cut_network import GREY, dynamic, edited, taps_of, vggnet
 
 IMAGES = 12
 
@@ -41,7 +41,7 @@ CASES = [
 def test_contributions_add_up_to_the_change_of_the_margin(make, layers, is_slow) -> None:
     model = make()
     taps = taps_of(model, layers, GREY)
-    found = cut.cut_at(model, taps, GREY)
+    found = cut_network.cut_at(model, taps, GREY)
     assert found.is_slow == is_slow
     images = torch.rand(IMAGES, *GREY, generator=torch.Generator().manual_seed(4))
     change = {tap.layer: rule(tap.units, seed) for seed, tap in enumerate(taps)}
@@ -70,7 +70,7 @@ def test_before_a_linear_head_a_contribution_is_the_units_own_change_times_its_w
     torch.manual_seed(11)
     model = Head().eval()
     images = torch.rand(6, 5)
-    found = cut.cut_at(model, [Tap("layer", 4, "none", 0, 1)], (5,))
+    found = cut_network.cut_at(model, [Tap("layer", 4, "none", 0, 1)], (5,))
     scaling = Scaling(torch.tensor([2.0, 0.5, 1.0, 0.0]), torch.tensor([1.0, 3.0, 1.0, 0.0]))
     new, old = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 2, 0, 2, 0, 1])
     with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from dissectdb import pipeline
-from dissectdb.extract.editing import cut
+from dissectdb.extract.editing import cut_network
 from dissectdb.extract.editing.edits import PlannedEdit, scaled_copy
 from dissectdb.extract.editing.layers import EditedLayer
 from dissectdb.extract.models.hooks import Tap
@@ -633,7 +633,7 @@ def test_a_layer_without_biases_is_scaled() -> None:
     assert edited[0].weight.tolist() == [2, 0, 1]
     images = torch.rand(4, 3)
     with torch.no_grad():
-        found = cut.cut_at(model, [Tap("0", 3, "none", 0, 1)], (3,))
+        found = cut_network.cut_at(model, [Tap("0", 3, "none", 0, 1)], (3,))
         [said] = found.after_all(found.before(images), [PlannedEdit({}, layers).change(torch.device("cpu"))])
         torch.testing.assert_close(said, edited(images))
 

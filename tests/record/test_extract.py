@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from dissectdb.extract.models import clip, devices, memory, streams
-from dissectdb.extract.record import blocks, catalog, network_plan, passes
+from dissectdb.extract.record import blocks, catalog, extraction, network_plan
 from dissectdb.extract.study import Study
 from dissectdb.warehouse import Warehouse
 from tests.support.killer import kill
@@ -158,9 +158,9 @@ def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch
 
     monkeypatch.setattr(catalog.concepts, "CONCEPTS_AT_ONCE", 2)
     monkeypatch.chdir(new_world.folder)
-    plan = passes.make_plan(Study.load(new_world.study))
+    plan = extraction.make_plan(Study.load(new_world.study))
     with Warehouse(new_world.warehouse) as opened:
-        passes.enter(plan, opened, watch)
+        extraction.enter(plan, opened, watch)
         files = len(opened.rows("select image_id from images"))
         concepts = dict(
             opened.rows(
@@ -168,7 +168,7 @@ def test_a_scan_and_the_texts_say_how_far_they_are(new_world: World, monkeypatch
             ).rows()
         )
         again = dict(seen)
-        passes.enter(plan, opened, watch)
+        extraction.enter(plan, opened, watch)
     assert seen == again, "nothing is done twice"
     assert seen.pop("looking at the images, images")[-1] == (files, files)
     assert {what: steps[-1] for what, steps in seen.items()} == {
@@ -330,7 +330,7 @@ def steps(world: World) -> list[dict]:
     from dissectdb.extract.study import Study
     from dissectdb.warehouse import Warehouse
 
-    plan = passes.make_plan(Study.load(world.study))
+    plan = extraction.make_plan(Study.load(world.study))
     with pytest.MonkeyPatch.context() as patch, Warehouse(world.warehouse, read_only=True) as opened:
         patch.setattr(blocks, "BLOCK", BLOCK)
         return [vars(step) for step in plan.steps(opened)]

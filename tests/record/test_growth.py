@@ -21,7 +21,7 @@ import torch
 
 from dissectdb import pipeline
 from dissectdb.extract.models import clip
-from dissectdb.extract.record import blocks, catalog, passes
+from dissectdb.extract.record import blocks, catalog, extraction
 from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.study import Study, StudyError
@@ -75,7 +75,7 @@ def plan_of(folder: Path, state: dict[str, Any]) -> Plan:
     text = text.replace('path = "images"', f'path = "images"\nprobing_split = "{state["split"]}"')
     text = text.replace("net.pt", state["weights"]).replace("clip.safetensors", state["clip"])
     (folder / "study.toml").write_text(text + sets + asked, encoding="utf-8")
-    return passes.make_plan(Study.load(folder / "study.toml"))
+    return extraction.make_plan(Study.load(folder / "study.toml"))
 
 
 def begin(chance: np.random.Generator) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def changed(state: dict[str, Any], chance: np.random.Generator) -> dict[str, Any
 def extract(plan: Plan, warehouse: Warehouse, stop: str = "") -> None:
     """As the command does it. stop: where the run ends before its time."""
     if not plan.is_done(warehouse):
-        units = passes.run(plan, warehouse, passes.enter(plan, warehouse))
+        units = extraction.run(plan, warehouse, extraction.enter(plan, warehouse))
         warehouse.load(islice(units, 1) if stop == "at the first block" else units)
     if not stop:
         list(warehouse.build(select=labels.READS))

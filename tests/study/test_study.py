@@ -437,7 +437,7 @@ small = tomllib.loads(SMALL)
 @given(changes=st.dictionaries(st.sampled_from(sorted(small)) | names, values, max_size=3))
 def test_any_tables_are_a_study_or_a_study_error(changes: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study.file.tomllib, "loads", lambda text: {**small, **changes})
+        patch.setattr(study.study_file.tomllib, "loads", lambda text: {**small, **changes})
         _load_or_study_error(STUDIES / "fer2013.toml", {})
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from dissectdb.extract import fingerprints
 from dissectdb.extract.models.clip import ClipIdentity
-from dissectdb.extract.store import Store
 from dissectdb.extract.study import ConceptSet
+from dissectdb.extract.warehouse_protocol import Store
 from dissectdb.progress import Progress, unshown
 
 CONCEPTS_AT_ONCE = 1024  # embedded in one transaction

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from dissectdb.extract.images.scan import ALL, Image, Source
-from dissectdb.extract.store import Store
+from dissectdb.extract.warehouse_protocol import Store
 from dissectdb.progress import Progress, unshown
 
 IMAGES = pa.schema(

@@ -14,7 +14,7 @@ from dissectdb.extract.models import hooks
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.models.hooks import Tap
 from dissectdb.extract.models.networks import NetworkIdentity
-from dissectdb.extract.store import Row, Store
+from dissectdb.extract.warehouse_protocol import Row, Store
 
 NO_NORMS = (None, None, None)  # of a neuron without a weight row
 NEURONS = ("neuron_id", "layer_id", "unit", "weight_l1", "weight_l2", "bias")

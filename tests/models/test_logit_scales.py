@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dissectdb.extract.models.answers import Answer
-from tests.models.test_answers import IMAGES, Body, found, logits_of, mistake, run, said  # noqa: F401
+from dissectdb.extract.models.logits import Answer
+from tests.models.test_logits import IMAGES, Body, found, logits_of, mistake, run, said  # noqa: F401
 from tests.support.worlds import World
 
 SCALED = {

@@ -28,8 +28,8 @@ from dissectdb.extract.record.concept_notes import note_new_concepts
 from dissectdb.extract.record.ledger import blocks_done, sound_images, split_ids, with_ledger
 from dissectdb.extract.record.plan import Plan, labelling, refuse_too_few
 from dissectdb.extract.record.targets import EXTRACTION_VERSION, Target
-from dissectdb.extract.store import Store, Unit
 from dissectdb.extract.study import ArraysStudy, Study
+from dissectdb.extract.warehouse_protocol import Store, Unit
 from dissectdb.progress import Progress, Watch, unshown, unwatched
 
 log = logging.getLogger("dissectdb")

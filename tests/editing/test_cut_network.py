@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dissectdb.extract.editing import cut
-from dissectdb.extract.editing.cut import Scaling
+from dissectdb.extract.editing import cut_network
+from dissectdb.extract.editing.cut_network import Scaling
 from dissectdb.extract.models import hooks
 from dissectdb.extract.models.vggnet import VGGNet
 from dissectdb.extract.study import Layer
@@ -49,7 +49,7 @@ def dynamic() -> nn.Module:
     return Dynamic().eval()
 
 
-def edited(model: nn.Module, change: cut.Change) -> nn.Module:
+def edited(model: nn.Module, change: cut_network.Change) -> nn.Module:
     """A copy with scaled weights and biases."""
     model = deepcopy(model)
     for layer, scaling in change.items():
@@ -65,7 +65,7 @@ def taps_of(model: nn.Module, layers: list[str], shape: tuple[int, ...]) -> list
     return hooks.find_taps(model, [Layer(name=name) for name in layers], shape)
 
 
-def changes(taps: list[hooks.Tap], seed: int) -> list[cut.Change]:
+def changes(taps: list[hooks.Tap], seed: int) -> list[cut_network.Change]:
     """Every kind of edit: two factors, with and without biases; everything; silence; any scales; biases only."""
     random = torch.Generator().manual_seed(seed)
 
@@ -117,7 +117,7 @@ def test_the_rest_of_a_cut_network_says_what_the_network_with_scaled_weights_say
     model = make()
     taps = taps_of(model, layers, shape)
     images = torch.rand(5, *shape, generator=torch.Generator().manual_seed(4))
-    found = cut.cut_at(model, taps, shape)
+    found = cut_network.cut_at(model, taps, shape)
     assert (found.is_slow, found.last is not None) == (is_slow, is_last)
     with torch.no_grad():
         kept = found.before(images)
@@ -137,7 +137,7 @@ def test_half_of_a_change_lies_between_none_and_all_of_it() -> None:
     model = vggnet()
     [tap] = taps_of(model, ["conv4a"], GREY)
     images = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(6))
-    found = cut.cut_at(model, [tap], GREY)
+    found = cut_network.cut_at(model, [tap], GREY)
     scaling = Scaling(torch.full((tap.units,), 3.0), torch.ones(tap.units))
     with torch.no_grad():
         kept = found.before(images)
@@ -160,7 +160,7 @@ def test_a_layer_that_runs_twice_is_not_cut() -> None:
     torch.manual_seed(7)
     model = Twice().eval()
     images = torch.rand(3, 4)
-    found = cut.cut_at(model, [hooks.Tap("layer", 4, "none", 0, 1)], (4,))
+    found = cut_network.cut_at(model, [hooks.Tap("layer", 4, "none", 0, 1)], (4,))
     change = {"layer": Scaling(torch.tensor([2.0, 0.5, 1, 0]), torch.ones(4))}
     assert found.is_slow
     with torch.no_grad():

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dissectdb.extract.editing import cut
+from dissectdb.extract.editing import cut_network
 from dissectdb.extract.models import hooks
-from dissectdb.extract.models.answers import Answer, find_answer
+from dissectdb.extract.models.logits import Answer, find_answer
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.study import Layer, StudyError
 from dissectdb.extract.training.fit import fit
@@ -347,9 +347,9 @@ def test_an_edited_network_is_read_as_the_network_is(kind: str, end: str) -> Non
     answer = found(model, classes=2 if end == "single" else 7)
     taps = hooks.find_taps(model, [Layer(name="fc1")], RECIPE.shape)
     scale = torch.linspace(0, 2, 24)
-    change = {"fc1": cut.Scaling(scale, scale)}
+    change = {"fc1": cut_network.Scaling(scale, scale)}
     with torch.no_grad():
-        made = cut.cut_at(model, taps, RECIPE.shape, answer)
+        made = cut_network.cut_at(model, taps, RECIPE.shape, answer)
         logits = made.after(made.before(IMAGES), change)
         alone = made.after(made.before(IMAGES[:1]), change)
         several = made.after_all(made.before(IMAGES), [change])
@@ -368,7 +368,7 @@ def test_a_linear_head_in_a_part_is_still_multiplied_once_for_all_edits() -> Non
 
     model = Head()
     taps = hooks.find_taps(model.eval(), [Layer(name="fc1")], RECIPE.shape)
-    assert cut.cut_at(model, taps, RECIPE.shape, found(model)).last is not None
+    assert cut_network.cut_at(model, taps, RECIPE.shape, found(model)).last is not None
 
 
 def test_a_network_with_parts_can_be_trained() -> None:

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dissectdb.extract.models.answers import PLAIN, Answer, part_of
 from dissectdb.extract.models.hooks import Tap, first_tensor
+from dissectdb.extract.models.logits import PLAIN, Answer, part_of
 from dissectdb.extract.study import StudyError
 
 TOLERANCE = 1e-4  # of logits; a cut that differs more is not used
