@@ -32,6 +32,7 @@ BELOW = {
     "scoring": STUDY,
     "record": INPUTS | {"concepts", "scoring"},
     "editing": INPUTS | {"concepts", "scoring", "record"},
+    "judging": INPUTS | {"concepts", "scoring", "record"},
     "training": INPUTS | {"concepts", "scoring", "record"},
 }
 
