@@ -23,7 +23,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -271,6 +271,42 @@ def _find_dissection(
         dissection_id = edits.find_dissection(opened, plan)
         class_checks.refuse_unjudged(opened, plan, splits, command)
         return plan, dissection_id
+
+
+# ---------------------------------------------------------------- labels, judged
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What judge did. computed: False if all labels were judged before. dissection_id: of the study's last one."""
+
+    computed: bool
+    dissection_id: int
+
+
+def judge(
+    study: Study,
+    warehouse: AnyWarehouse,
+    labels: Sequence[str] = (),
+    *,
+    say: Say = silent,
+    watch: Watch = unwatched,
+) -> Judgement:
+    """Judge the study's labels and those of files on the activations in the warehouse.
+
+    labels: files, as FILE, NAME=FILE or NAME@LAYER=FILE. Raises StudyError, LabelFileError, WarehouseError.
+    """
+    from dissectdb.extract.judging import court, referee
+    from dissectdb.extract.judging.rivals import AskedFile
+
+    file, plan = as_file(warehouse), _load_plan(study, True, say)
+    with file.to_read() as opened:
+        court.open_court(opened, plan)
+    with file.to_write(deterministic=study.deterministic) as opened:
+        build_views(opened, say=say, watch=watch)  # a stopped run may have left the labels stale
+        computed = referee.judge(opened, plan, [AskedFile.parse(text) for text in labels], watch)
+        build_views(opened, say=say, watch=watch)
+        return Judgement(computed, plan.dissection_ids(opened)[-1])
 
 
 # ---------------------------------------------------------------- reports

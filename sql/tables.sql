@@ -613,6 +613,111 @@ comment on column ablation_effects.flips is 'Images whose predicted class change
 comment on column ablation_effects.loss_change is 'Mean change of the loss in nats, after minus before';
 comment on column ablation_effects.loss_change_sd is 'Its standard deviation over the images';
 
+-- ---------------------------------------------------------------- labels of other methods, judged
+
+create table if not exists rivals (
+    rival_id integer not null,
+    network_id integer not null,  -- references networks
+    split_id integer not null,  -- references splits
+    clip_id integer not null,  -- references clips
+    method varchar not null,
+    control varchar not null,
+    dissection_id integer  -- references dissections
+    -- key: rival_id
+    -- key: network_id, split_id, clip_id, method, control
+);
+comment on table rivals is 'Methods whose labels of a network''s neurons are judged by one CLIP on the images of one split';
+comment on column rivals.method is 'The name of the file of labels, or scorer and concept set of a dissection';
+comment on column rivals.control is
+    'none: the method''s own labels; random: drawn from all its labels; shuffled: exchanged among its neurons';
+comment on column rivals.dissection_id is 'The dissection that the labels come from; NULL: a file';
+
+create table if not exists rival_layers (
+    rival_id integer not null,  -- references rivals
+    layer_id integer not null,  -- references layers
+    neurons integer not null,
+    choices integer not null,
+    fingerprint varchar not null
+    -- key: rival_id, layer_id
+);
+comment on table rival_layers is 'The ledger of judged labels: a layer is listed exactly when its labels are judged';
+comment on column rival_layers.neurons is 'Number of neurons that the method labels';
+comment on column rival_layers.choices is 'Number of labels that the method chooses from; p is corrected for them';
+comment on column rival_layers.fingerprint is 'SHA-256 of labels, prompts and classes; other labels are judged anew';
+
+create table if not exists rival_texts (
+    rival_text_id integer not null,
+    clip_id integer not null,  -- references clips
+    templates varchar[] not null,
+    text varchar not null,
+    embedding float[] not null
+    -- key: rival_text_id
+    -- key: clip_id, templates, text
+);
+comment on table rival_texts is 'Labels that are judged, and names of outputs, with their CLIP embeddings of unit length';
+comment on column rival_texts.templates is 'Prompts with {} for the text; their embeddings are averaged';
+
+create table if not exists rival_labels (
+    rival_id integer not null,  -- references rivals
+    neuron_id integer not null,  -- references neurons
+    rival_text_id integer not null,  -- references rival_texts
+    output varchar,
+    names_output boolean,
+    output_similarity double
+    -- key: rival_id, neuron_id
+);
+comment on table rival_labels is 'The label that a method gives a neuron';
+comment on column rival_labels.output is 'Name of the output that the neuron is; NULL in other layers';
+comment on column rival_labels.names_output is 'Whether label and name are equal but for case, spaces and punctuation';
+comment on column rival_labels.output_similarity is 'Cosine of the CLIP embeddings of label and name';
+
+create table if not exists rival_quality (
+    rival_id integer not null,  -- references rivals
+    neuron_id integer not null,  -- references neurons
+    reference varchar not null,
+    pearson double,
+    ap double,
+    ap_corrected double,
+    f1 double,
+    iou double,
+    auc double,
+    z double,
+    p double,
+    q double
+    -- key: rival_id, neuron_id, reference
+);
+comment on table rival_quality is 'How well a label describes what its neuron does; NULL where it cannot be known';
+comment on column rival_quality.reference is
+    'What says where the concept is: clip (its presence by CLIP), or class (the true classes that the label stands for)';
+comment on column rival_quality.pearson is 'Correlation of the activation with the presence of the concept';
+comment on column rival_quality.ap is 'Average precision of the activation for the images with the concept';
+comment on column rival_quality.ap_corrected is 'It, corrected for chance: (ap - share) / (1 - share)';
+comment on column rival_quality.f1 is 'F1 of the images above a threshold, which is chosen on the other half of the images';
+comment on column rival_quality.iou is 'Intersection over union of the same';
+comment on column rival_quality.auc is 'Area under the ROC curve of the activation for the images with the concept';
+comment on column rival_quality.z is
+    'Their covariance in standard deviations, when images are shuffled within their classes (without classes: all)';
+comment on column rival_quality.p is 'One-sided, of the normal distribution, corrected for the choice among the labels';
+comment on column rival_quality.q is 'p after Benjamini and Hochberg over the labels of the method in the layer';
+
+create table if not exists rival_intervals (
+    rival_id integer not null,  -- references rivals
+    other_rival_id integer,  -- references rivals
+    layer_id integer not null,  -- references layers
+    reference varchar not null,
+    measure varchar not null,
+    neurons integer not null,
+    value double not null,
+    low double,
+    high double
+    -- key: rival_id, other_rival_id, layer_id, reference, measure
+);
+comment on table rival_intervals is 'Means of measures over neurons, and paired differences, with 95 % bootstrap intervals';
+comment on column rival_intervals.other_rival_id is 'The method that is subtracted, on the neurons of both; NULL: the mean';
+comment on column rival_intervals.reference is 'clip or class, as in rival_quality; output: the name of the output';
+comment on column rival_intervals.measure is 'A column of rival_quality; of output: names_output or output_similarity';
+comment on column rival_intervals.low is 'Neurons are resampled; NULL with fewer than two';
+
 -- ---------------------------------------------------------------- upkeep
 
 create table if not exists table_versions (

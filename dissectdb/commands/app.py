@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from dissectdb.commands import ask, concepts, exchange, run, views
+from dissectdb.commands import ask, concepts, exchange, judging, run, views
 from dissectdb.commands.options import Version
 
 app = typer.Typer(
@@ -23,7 +23,18 @@ app = typer.Typer(
     help="What each neuron of a vision network responds to, whether that can be trusted, and what to change: in SQL.",
 )
 NAMED_LIKE_THEIR_FUNCTION = (
-    *(run.demo, run.extract, views.build, ask.query, run.modify, run.effects, ask.report, ask.status, ask.check),
+    *(
+        run.demo,
+        run.extract,
+        views.build,
+        ask.query,
+        run.modify,
+        run.effects,
+        judging.judge,
+        ask.report,
+        ask.status,
+        ask.check,
+    ),
     *(run.train, exchange.export),
 )
 for command in NAMED_LIKE_THEIR_FUNCTION:

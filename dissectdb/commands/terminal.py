@@ -102,6 +102,17 @@ def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: 
     print(f"\ncheckpoint: {checkpoint}\nnext: dissectdb report --warehouse {warehouse}")
 
 
+def show_judged(summary: pl.DataFrame) -> None:
+    """Print one table per layer: each method and its controls, with the means of the measures."""
+    kept = (
+        "method", "control", "reference", "neurons", "labels", "most_sharing", "share_believed", "pearson",
+        "pearson_low", "pearson_high", "ap_corrected", "f1", "iou", "auc", "names_output", "output_similarity",
+    )  # fmt: skip
+    for (layer,), rows in summary.group_by("layer", maintain_order=True):
+        known = [name for name in kept if rows[name].null_count() < len(rows)]
+        show(rows.select(known), title=f"Labels of {layer}")
+
+
 def verdict(row: Mapping[str, Any]) -> str:
     """One line on whether an edit helped on a split."""
     gain = row["correct_after"] - row["correct_before"]

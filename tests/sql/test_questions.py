@@ -19,7 +19,7 @@ from tests.reports.test_compare import compared
 from tests.reports.test_page import Plan
 from tests.sql.test_view_sql import traps_of_question
 
-FOLDERS = ("page", "gallery", "compare", "terminal")
+FOLDERS = ("page", "gallery", "compare", "judge", "terminal")
 QUESTIONS = {f"{folder}/{name}": question for folder in FOLDERS for name, question in load(folder).items()}
 each_question = pytest.mark.parametrize("name", QUESTIONS)
 

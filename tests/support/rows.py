@@ -243,6 +243,46 @@ def run_view(view: str, **inputs: Sequence[Mapping[str, Any]]) -> list[dict[str,
         return connection.sql(f"select * from {view} order by {grain}").pl().to_dicts()
 
 
+def rival_rows() -> Tables:
+    """Two methods and a control of the first, judged in layer head (neurons 6 to 8), which is the output for two."""
+    labels = {1: (1, 2, 1), 2: (2, 2), 3: (2, 1, 1)}  # rival → texts of neurons 6, 7, …
+    names = {1: ("mine", "none", 1), 2: ("theirs", "none", None), 3: ("mine", "random", 1)}
+    measures = ("pearson", "ap", "ap_corrected", "f1", "iou", "auc")
+    tables: Tables = dict(
+        rivals=[
+            dict(rival_id=i, network_id=1, split_id=1, clip_id=1, method=method, control=control, dissection_id=of)
+            for i, (method, control, of) in names.items()
+        ],
+        rival_layers=[
+            dict(rival_id=i, layer_id=3, neurons=len(texts), choices=2, fingerprint=sha("rival", i))
+            for i, texts in labels.items()
+        ],
+        rival_texts=[
+            dict(rival_text_id=i, clip_id=1, templates=["a {} face"], text=text, embedding=[1.0, 0.0, 0.0, 0.0])
+            for i, text in enumerate((HAPPY, "a beard"), 1)
+        ],
+        rival_labels=[
+            dict(rival_id=i, neuron_id=6 + place, rival_text_id=text, output=[HAPPY, SAD, None][place],
+                 names_output=[text == 1, False, None][place], output_similarity=[0.5, 0.25, None][place])
+            for i, texts in labels.items() for place, text in enumerate(texts)
+        ],
+        rival_quality=[
+            dict(rival_id=i, neuron_id=6 + place, reference=reference, z=1.0 + i, p=0.1 / i, q=0.12 / i)
+            | {name: 0.1 * i + 0.01 * place for name in measures}
+            for i, texts in labels.items() for place, text in enumerate(texts)
+            for reference in (("clip", "class") if text == 1 else ("clip",))
+        ],
+    )  # fmt: skip
+    tables["rival_intervals"] = [
+        dict(rival_id=i, other_rival_id=other, layer_id=3, reference=reference, measure=measure, neurons=2,
+             value=0.1 * i, low=0.1 * i - 0.05, high=0.1 * i + 0.05)
+        for i, other in ((1, None), (2, None), (3, None), (1, 2), (1, 3))
+        for reference in ("clip", "class", "output")
+        for measure in (measures if reference != "output" else ("names_output", "output_similarity"))
+    ]  # fmt: skip
+    return tables
+
+
 # ---------------------------------------------------------------- the tiny warehouse
 
 HAPPY, SAD = "happy", "sad"
@@ -478,6 +518,7 @@ def scored_rows(warehouse: Warehouse) -> Tables:
             for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))
         ],
         **tiny_ablations(8, 4, 11),
+        **rival_rows(),
         **summed_up(warehouse, layer_id=2),  # of the others only the activations are known
     )
 

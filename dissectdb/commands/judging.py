@@ -1,0 +1,61 @@
+"""The command that judges labels: judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dissectdb import pipeline
+from dissectdb.commands.options import (
+    WAIT,
+    Device,
+    Memory,
+    Overrides,
+    StudyFile,
+    StudyWarehousePath,
+    Threads,
+    Wait,
+    load_study,
+    warehouse_file,
+)
+
+
+def judge(
+    study_file: StudyFile,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV of labels: layer, unit, label, or as another tool writes it; NAME=FILE names the method, "
+            "NAME@LAYER=FILE one layer",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write an HTML page")] = None,
+    warehouse: StudyWarehousePath = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    wait: Wait = WAIT,
+) -> None:
+    """Judge labels of neurons, those of files and the study's own, on the activations in the warehouse.
+
+    Example: dissectdb judge study.toml --labels descriptions.csv --labels MILAN=milan.csv -o judge.html
+    """
+    from dissectdb.commands import terminal
+    from dissectdb.reports import judge as judged_page
+
+    study = load_study(study_file, overrides, device)
+    file = warehouse_file(warehouse or study.warehouse, wait, memory, threads)
+    done = pipeline.judge(study, file, labels or [], say=terminal.say, watch=terminal.Progress)
+    if not done.computed:
+        print("nothing to judge: all these labels are judged")
+    with file.to_read(done.dissection_id) as opened:
+        rows = judged_page.ask(opened.rows)
+    terminal.show_judged(rows["summary"])
+    if output is not None:
+        judged_page.write(rows, output)
+        print(f"page: {output.resolve()}")
+    pipeline.refuse_broken_contracts(file)

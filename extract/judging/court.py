@@ -1,0 +1,148 @@
+"""Where labels are judged: a network's activations on the images of a split, and a CLIP.
+
+court = open_court(warehouse, plan)     # of a study that was extracted
+court.layers, court.outputs(court.layers[-1]), court.classes_of("Smile")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from dissectdb.extract.judging.pair_scores import Probe
+from dissectdb.extract.judging.rivals import JudgedLayer
+from dissectdb.extract.record.plan import Plan
+from dissectdb.extract.scoring.evidence import read_embeddings
+from dissectdb.extract.scoring.stored_layers import StoredLayer
+from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.class_names import loose_key
+from dissectdb.extract.warehouse_protocol import Store
+
+SAME_PREDICTION = 0.999  # of the images, for which the largest unit of an output layer is the predicted class
+
+
+@dataclass(frozen=True)
+class Court:
+    """Where labels are judged: a network's activations on a split, and a CLIP."""
+
+    warehouse: Store
+    plan: Plan
+    network_id: int
+    split_id: int
+    clip_id: int
+    templates: tuple[str, ...]
+
+    @cached_property
+    def layers(self) -> list[JudgedLayer]:
+        """The layers with activations of all images of the split, nearest the image first."""
+        rows = self.warehouse.rows(
+            """
+            select layer_id, named_layers.layer, module, min(neuron_id) as first_neuron, count(*) as neurons
+            from named_layers inner join neurons using (layer_id)
+            where network_id = $network and layer_id in (
+                select layer_id from finished_extractions where split_id = $split and target = 'activations'
+            )
+            group by layer_id, named_layers.layer, module, position order by position, layer_id
+            """,
+            {"network": self.network_id, "split": self.split_id},
+        )
+        return [JudgedLayer(*row) for row in rows.rows()]
+
+    @cached_property
+    def images(self) -> pl.DataFrame:
+        """image_id and class of the images that judge, in order."""
+        return self.warehouse.rows(
+            "select image_id, class from images where split_id = $split and defect is null order by image_id",
+            {"split": self.split_id},
+        )
+
+    @cached_property
+    def probe(self) -> Probe:
+        """Their embeddings and classes."""
+        ids = self.images["image_id"].to_numpy()
+        return Probe(read_embeddings(self.warehouse, self.clip_id, ids), self._classes[1])
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes of these images; empty if an image has none."""
+        return self._classes[0]
+
+    @cached_property
+    def _classes(self) -> tuple[list[str], np.ndarray | None]:
+        if self.images["class"].null_count():
+            return [], None
+        names, numbers = np.unique(self.images["class"].to_numpy(), return_inverse=True)
+        return names.tolist(), numbers
+
+    @cached_property
+    def classes_by_key(self) -> dict[str, set[str]]:
+        """folded text → the classes that it stands for: a class of that name, else those of the study's concept."""
+        found: dict[str, set[str]] = {}
+        for planned in self.plan.concept_sets:
+            for concept, names in planned.classes_of.items():
+                if known := set(names) & set(self.class_names):
+                    found.setdefault(fold(concept), set()).update(known)
+        return found | {fold(name): {name} for name in self.class_names}
+
+    def classes_of(self, text: str) -> set[str]:
+        """The classes of the images that a label stands for; empty if unknown."""
+        return self.classes_by_key.get(fold(text), set())
+
+    def stored(self, layer: JudgedLayer) -> StoredLayer:
+        """The layer, to read activations from."""
+        lengths = np.zeros(layer.neurons, np.int64)
+        ids = self.images["image_id"].to_numpy()
+        return StoredLayer(
+            self.warehouse, layer.layer_id, self.split_id, layer.first_neuron, lengths > 0, lengths, lengths, ids
+        )
+
+    def outputs(self, layer: JudgedLayer) -> tuple[str, ...]:
+        """The name of each unit if the layer is the network's output, else nothing.
+
+        It is if it has a unit for each class, and its largest unit is the predicted class.
+        """
+        names = tuple(self.plan.network.classes)
+        if layer.neurons != len(names):
+            return ()
+        rows = self.warehouse.rows(
+            """
+            select image_id, predictions.class from predictions inner join images using (image_id)
+            where network_id = $network and split_id = $split and defect is null order by image_id
+            """,
+            {"network": self.network_id, "split": self.split_id},
+        )
+        if len(rows) != len(self.images):
+            return ()
+        largest = self.stored(layer).block(0, layer.neurons).argmax(axis=1)
+        return names if (np.array(names)[largest] == rows["class"].to_numpy()).mean() >= SAME_PREDICTION else ()
+
+
+def fold(text: str) -> str:
+    """A key that is equal for texts that differ only in case, spaces and punctuation."""
+    return "".join(letter for letter in loose_key(text) if letter.isalnum()) or text
+
+
+def open_court(warehouse: Store, plan: Plan) -> Court:
+    """The network, images and CLIP of a study. Raises StudyError if the study is not extracted."""
+    if not (dissection_ids := plan.dissection_ids(warehouse)):
+        raise StudyError("this study has not been extracted as it stands; run: dissectdb extract STUDY")
+    [row] = warehouse.rows(
+        """
+        select network_id, split_id, clip_id, templates
+        from dissections inner join concept_sets using (concept_set_id) where dissection_id = $id
+        """,
+        {"id": dissection_ids[-1]},
+    ).to_dicts()
+    court = Court(warehouse, plan, row["network_id"], row["split_id"], row["clip_id"], tuple(row["templates"]))
+    kept = warehouse.rows(
+        "select neuron_id from activations where neuron_id in (select unnest($first)) group by neuron_id",
+        {"first": [layer.first_neuron for layer in court.layers]},
+    )
+    if len(kept) < len(court.layers):
+        raise StudyError(
+            "labels are judged on every activation, which --activations none did not keep; extract with them"
+        )
+    return court

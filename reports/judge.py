@@ -1,0 +1,167 @@
+"""The page of judged labels: how well each method's labels describe the neurons of each layer, beside the others.
+
+write(ask(warehouse.rows), Path("judge.html"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from dissectdb.output import save
+from dissectdb.reports import charts, page
+from dissectdb.reports.parts import Column, Figure, Row, table, whole
+from dissectdb.reports.questions import Ask, load
+from dissectdb.reports.words import count, number, plain, share
+
+QUESTIONS = load("judge")
+TITLE = "Labels judged"
+OWN = "none"  # the control of a method's own labels
+SHOWN = 60  # rows of a table of differences
+REFERENCES = {"clip": "by CLIP", "class": "by class", "output": "by name"}
+
+
+def ask(answer: Ask) -> dict[str, pl.DataFrame]:
+    """The rows that the page needs."""
+    return {name: question.ask(answer) for name, question in QUESTIONS.items()}
+
+
+def write(rows: Mapping[str, pl.DataFrame], path: Path, *, generated_at: datetime | None = None) -> None:
+    """Write the page to a file, whole or not at all. generated_at: by default now."""
+    save(render(rows, generated_at=generated_at or datetime.now()).encode(), path)
+
+
+def render(rows: Mapping[str, pl.DataFrame], *, generated_at: datetime | None = None) -> str:
+    """The page as HTML. rows: the answers to QUESTIONS."""
+    texts = {name: question.sql for name, question in QUESTIONS.items()}
+    return page.lay_out("judge.html.jinja", content(rows), rows, texts, title=TITLE, generated_at=generated_at)
+
+
+def content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    """The variables of the template."""
+    summary, differences = rows["summary"].to_dicts(), rows["differences"].to_dicts()
+    names = list(dict.fromkeys(row["layer"] for row in summary))
+    return {
+        "judge": summary[0] if summary else None,
+        "methods": len({row["method"] for row in summary}),
+        "chosen_here": any(row["chosen_here"] for row in summary),
+        "layers": [
+            _layer(
+                name,
+                [row for row in summary if row["layer"] == name],
+                [row for row in differences if row["layer"] == name],
+            )
+            for name in names
+        ],
+    }
+
+
+def labelled(method: str, control: str) -> str:
+    """The name of a method, or of its control."""
+    return method if control == OWN else f"{method} ({control})"
+
+
+def _layer(layer: str, summary: list[Row], differences: list[Row]) -> dict[str, Any]:
+    columns: list[Column] = [
+        ("name", "Labels", whole),
+        ("by", "Truth", whole),
+        ("neurons", "Neurons", count),
+        ("labels", "Different labels", count),
+        ("most_sharing", "Share one", count),
+        ("pearson", "Pearson", number),
+        ("pearson_interval", "95 %", whole),
+        ("ap_corrected", "AP, corrected", number),
+        ("f1", "F1", number),
+        ("iou", "IoU", number),
+        ("auc", "AUC", number),
+        ("share_believed", "q ≤ 0.05", share),
+        ("names_output", "Name the output", share),
+        ("output_similarity", "Like its name", number),
+    ]
+    named = [
+        {
+            **row,
+            "name": labelled(row["method"], row["control"]),
+            "by": REFERENCES[row["reference"]],
+            "pearson_interval": _interval(row["pearson_low"], row["pearson_high"]),
+        }
+        for row in summary
+    ]
+    by_clip = [row for row in named if row["reference"] == "clip" and row["pearson"] is not None]
+    return {
+        "name": layer,
+        "table": table(named, columns),
+        "figure": _figure(layer, by_clip) if by_clip else None,
+        "differences": _differences(differences),
+        "shown": SHOWN,
+        "all": len(differences),
+    }
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def _differences(records: list[Row]) -> Any:
+    columns: list[Column] = [
+        ("name", "Labels", whole),
+        ("other", "better than", whole),
+        ("by", "Truth", whole),
+        ("measure", "Measure", whole),
+        ("neurons", "Neurons of both", count),
+        ("difference", "Difference", number),
+        ("interval", "95 %", whole),
+        ("sure", "Beyond chance", whole),
+    ]
+    named = [
+        {
+            **row,
+            "name": row["method"],
+            "other": labelled(row["other_method"], row["other_control"]),
+            "by": REFERENCES[row["reference"]],
+            "measure": charts.words(row["measure"]),
+            "interval": _interval(row["low"], row["high"]),
+            "sure": "yes" if row["beyond"] else "no",
+        }
+        for row in records[:SHOWN]
+    ]
+    return table(named, columns) if named else None
+
+
+def _figure(layer: str, rows: list[Row]) -> Figure:
+    phrases = [f"{plain(row['name'])} {number(row['pearson'])}" for row in rows[:20]]
+    drawn = ("name", "control", "pearson", "pearson_low", "pearson_high")
+    return Figure(
+        intervals(pl.DataFrame([{key: row[key] for key in drawn} for row in rows])),
+        f"Mean correlation of neurons of {plain(layer)} with their labels, by CLIP: {', '.join(phrases)}.",
+    )
+
+
+def intervals(means: pl.DataFrame) -> alt.LayerChart:
+    """One dot per method with its interval; controls in orange. Columns name, control, pearson, pearson_low, _high."""
+    rows = means.with_columns(
+        pl.col("name").map_elements(plain, return_dtype=pl.String),
+        labels=pl.when(pl.col("control") == OWN).then(pl.lit("own labels")).otherwise(pl.lit("controls")),
+    ).with_row_index("order")
+    colour = alt.Color("labels:N", legend=alt.Legend(title=None, orient="top")).scale(
+        domain=["own labels", "controls"], range=[charts.BLUE, charts.ORANGE]
+    )
+    base = alt.Chart(rows).encode(
+        y=alt.Y("name:N", sort=alt.EncodingSortField("order", op="min")).title(None).axis(labelLimit=220, ticks=False),
+        color=colour,
+        tooltip=[
+            alt.Tooltip("name:N", title="labels"),
+            alt.Tooltip("pearson:Q", format=".3f"),
+            alt.Tooltip("pearson_low:Q", title="from", format=".3f"),
+            alt.Tooltip("pearson_high:Q", title="to", format=".3f"),
+        ],
+    )
+    x = alt.X("pearson_low:Q").title("mean correlation of activation and concept")
+    rules = base.mark_rule(strokeWidth=3, opacity=0.4).encode(x=x, x2="pearson_high:Q")
+    dots = base.mark_circle(size=60, opacity=1).encode(x="pearson:Q")
+    return charts.styled(alt.layer(rules, dots), height=24 * len(rows))
