@@ -68,13 +68,15 @@ def labelled(method: str, control: str) -> str:
 
 def _layer(layer: str, summary: list[Row], differences: list[Row]) -> dict[str, Any]:
     columns: list[Column] = [
-        ("name", "Labels", whole),
+        ("method", "Labels", whole),
         ("by", "Truth", whole),
         ("neurons", "Neurons", count),
         ("labels", "Different labels", count),
         ("most_sharing", "Share one", count),
         ("pearson", "Pearson", number),
         ("pearson_interval", "95 %", whole),
+        ("random_pearson", "random labels", number),
+        ("shuffled_pearson", "shuffled", number),
         ("ap_corrected", "AP, corrected", number),
         ("f1", "F1", number),
         ("iou", "IoU", number),
@@ -86,7 +88,6 @@ def _layer(layer: str, summary: list[Row], differences: list[Row]) -> dict[str, 
     named = [
         {
             **row,
-            "name": labelled(row["method"], row["control"]),
             "by": REFERENCES[row["reference"]],
             "pearson_interval": _interval(row["pearson_low"], row["pearson_high"]),
         }
@@ -134,34 +135,34 @@ def _differences(records: list[Row]) -> Any:
 
 
 def _figure(layer: str, rows: list[Row]) -> Figure:
-    phrases = [f"{plain(row['name'])} {number(row['pearson'])}" for row in rows[:20]]
-    drawn = ("name", "control", "pearson", "pearson_low", "pearson_high")
+    phrases = [f"{plain(row['method'])} {number(row['pearson'])}" for row in rows[:20]]
+    drawn = ("method", "pearson", "pearson_low", "pearson_high", "random_pearson", "shuffled_pearson")
     return Figure(
-        intervals(pl.DataFrame([{key: row[key] for key in drawn} for row in rows])),
+        intervals(pl.DataFrame([{key: row[key] for key in drawn} for row in rows], infer_schema_length=None)),
         f"Mean correlation of neurons of {plain(layer)} with their labels, by CLIP: {', '.join(phrases)}.",
     )
 
 
 def intervals(means: pl.DataFrame) -> alt.LayerChart:
-    """One dot per method with its interval; controls in orange. Columns name, control, pearson, pearson_low, _high."""
-    rows = means.with_columns(
-        pl.col("name").map_elements(plain, return_dtype=pl.String),
-        labels=pl.when(pl.col("control") == OWN).then(pl.lit("own labels")).otherwise(pl.lit("controls")),
-    ).with_row_index("order")
-    colour = alt.Color("labels:N", legend=alt.Legend(title=None, orient="top")).scale(
-        domain=["own labels", "controls"], range=[charts.BLUE, charts.ORANGE]
-    )
+    """One dot per method with its interval, and a tick for each control: columns as drawn by _figure."""
+    rows = means.with_columns(pl.col("method").map_elements(plain, return_dtype=pl.String)).with_row_index("order")
+    in_order = alt.EncodingSortField("order", op="min")
     base = alt.Chart(rows).encode(
-        y=alt.Y("name:N", sort=alt.EncodingSortField("order", op="min")).title(None).axis(labelLimit=220, ticks=False),
-        color=colour,
+        y=alt.Y("method:N", sort=in_order).title(None).axis(labelLimit=220, ticks=False),
         tooltip=[
-            alt.Tooltip("name:N", title="labels"),
+            alt.Tooltip("method:N", title="labels"),
             alt.Tooltip("pearson:Q", format=".3f"),
             alt.Tooltip("pearson_low:Q", title="from", format=".3f"),
             alt.Tooltip("pearson_high:Q", title="to", format=".3f"),
+            alt.Tooltip("random_pearson:Q", title="random labels", format=".3f"),
+            alt.Tooltip("shuffled_pearson:Q", title="shuffled labels", format=".3f"),
         ],
     )
-    x = alt.X("pearson_low:Q").title("mean correlation of activation and concept")
-    rules = base.mark_rule(strokeWidth=3, opacity=0.4).encode(x=x, x2="pearson_high:Q")
-    dots = base.mark_circle(size=60, opacity=1).encode(x="pearson:Q")
-    return charts.styled(alt.layer(rules, dots), height=24 * len(rows))
+    x = alt.X("pearson_low:Q").title("mean correlation of activation and concept; ticks: random and shuffled labels")
+    rules = base.mark_rule(strokeWidth=3, opacity=0.4, color=charts.BLUE).encode(x=x, x2="pearson_high:Q")
+    dots = base.mark_circle(size=60, opacity=1, color=charts.BLUE).encode(x="pearson:Q")
+    ticks = [
+        base.mark_tick(thickness=2, size=14, color=charts.ORANGE).encode(x=f"{control}_pearson:Q")
+        for control in ("random", "shuffled")
+    ]
+    return charts.styled(alt.layer(rules, *ticks, dots), height=24 * len(rows))

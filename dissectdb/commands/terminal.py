@@ -19,6 +19,7 @@ from dissectdb.reports.questions import load
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+TOO_FEW_IMAGES = "no label could be measured: a measure needs 20 images with the concept, and 20 without it, in each half of the images"
 # Columns that are NULL if the images or labels have no true class to compare with; such a NULL is shown as "unknown".
 # The accuracy of a layer's interpretable neurons is not among them: it is also NULL if the layer has none.
 UNKNOWN = ("correct", "accuracy", "loss", "overall_accuracy")
@@ -103,14 +104,17 @@ def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: 
 
 
 def show_judged(summary: pl.DataFrame) -> None:
-    """Print one table per layer: each method and its controls, with the means of the measures."""
+    """Print one table per layer: each method with the means of its measures, and the correlation of its controls."""
     kept = (
-        "method", "control", "reference", "neurons", "labels", "most_sharing", "share_believed", "pearson",
-        "pearson_low", "pearson_high", "ap_corrected", "f1", "iou", "auc", "names_output", "output_similarity",
+        "method", "reference", "neurons", "labels", "most_sharing", "share_believed", "pearson", "pearson_low",
+        "pearson_high", "random_pearson", "shuffled_pearson", "ap_corrected", "f1", "iou", "auc", "names_output",
+        "output_similarity",
     )  # fmt: skip
     for (layer,), rows in summary.group_by("layer", maintain_order=True):
         known = [name for name in kept if rows[name].null_count() < len(rows)]
         show(rows.select(known), title=f"Labels of {layer}")
+    if summary["measured"].sum() == 0:
+        print(TOO_FEW_IMAGES)
 
 
 def verdict(row: Mapping[str, Any]) -> str:

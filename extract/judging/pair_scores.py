@@ -24,6 +24,7 @@ from dissectdb.progress import Progress, unshown
 
 VALUES_AT_ONCE = 8_000_000  # images × neurons whose activations are in memory at a time
 TRUTHS_AT_ONCE = 32_000_000  # images × texts
+DENSE = 16  # all pairs of neuron and text are multiplied if the labels are at least one in so many
 
 Scores = dict[str, dict[str, np.ndarray]]  # reference → measure → (method, neuron)
 
@@ -127,6 +128,7 @@ class RankedSample:
         self.ascending = np.empty_like(rows)
         self.below = np.empty(rows.shape, np.int32)  # how many images have a lower activation
         self.up_to = np.empty(rows.shape, np.int32)  # how many have at most this activation
+        self.has_ties = np.zeros(len(rows), bool)
         run_in_threads(lambda neurons: self._rank(rows, neurons), list(slices(len(rows), 8)))
 
     def _rank(self, rows: np.ndarray, neurons: slice) -> None:
@@ -138,6 +140,7 @@ class RankedSample:
             if is_first.all():
                 self.below[neuron][order], self.up_to[neuron][order] = places, places + 1
                 continue
+            self.has_ties[neuron] = True
             starts = np.flatnonzero(is_first)
             sizes = np.diff(starts, append=self.images)
             self.below[neuron][order] = np.repeat(starts, sizes)
@@ -159,10 +162,13 @@ class Ranked:
     @classmethod
     def of(cls, sample: RankedSample, neurons: np.ndarray, images: np.ndarray) -> Ranked:
         """The places of these images in the order of each neuron."""
-        places = np.ix_(neurons, images)
-        return cls(
-            sample, neurons, np.sort(sample.below[places], axis=1), sample.up_to[places].sum(axis=1, dtype=float)
-        )
+        below = np.stack([sample.below[neuron][images] for neuron in neurons])
+        below.sort(axis=1)
+        if sample.has_ties[neurons].any():
+            up_to = np.array([sample.up_to[neuron][images].sum(dtype=float) for neuron in neurons])
+        else:
+            up_to = below.sum(axis=1, dtype=float) + len(images)
+        return cls(sample, neurons, below, up_to)
 
     @property
     def with_it(self) -> int:
@@ -173,6 +179,8 @@ class Ranked:
     def at_least_with(self) -> np.ndarray:
         """Images with the concept that have at least this activation."""
         places = np.broadcast_to(np.arange(self.with_it, dtype=np.int32), self.below.shape)
+        if not self.sample.has_ties[self.neurons].any():
+            return self.with_it - places
         is_first = np.diff(self.below, axis=1, prepend=-1) > 0
         return self.with_it - np.maximum.accumulate(np.where(is_first, places, 0), axis=1)
 
@@ -215,7 +223,6 @@ class Ranked:
 def measures(samples: Sequence[RankedSample], truths: Sequence[Truth], pairs: Pairs) -> dict[str, np.ndarray]:
     """Each measure of each pair (P,), the mean over two samples; NaN if too few images have or lack the concept."""
     found = {name: np.full(len(pairs.texts), np.nan) for name in RANGES}
-    amounts = [_standardised(truth.values.T) for truth in truths]
     judged = np.all([truth.is_judged for truth in truths], axis=0)
 
     def work(group: tuple[int, slice]) -> None:
@@ -224,14 +231,26 @@ def measures(samples: Sequence[RankedSample], truths: Sequence[Truth], pairs: Pa
         images = [np.flatnonzero(truth.present[:, text]) for truth in truths]
         ranked = [Ranked.of(sample, neurons, of) for sample, of in zip(samples, images, strict=True)]
         thresholds = [half.thresholds() for half in ranked]
-        halves = [
-            half.measures(of_other) | {"pearson": sample.standardised[neurons] @ amount[text] / sample.images}
-            for half, of_other, sample, amount in zip(ranked, reversed(thresholds), samples, amounts, strict=True)
-        ]
-        for name, target in found.items():
-            target[of_text] = (halves[0][name] + halves[1][name]) / 2
+        halves = [half.measures(of_other) for half, of_other in zip(ranked, reversed(thresholds), strict=True)]
+        for name in halves[0]:
+            found[name][of_text] = (halves[0][name] + halves[1][name]) / 2
 
     run_in_threads(work, [group for group in pairs.by_text() if judged[group[0]]])
+    correlations = [
+        products(sample.standardised, _standardised(truth.values.T), pairs) / sample.images
+        for sample, truth in zip(samples, truths, strict=True)
+    ]
+    found["pearson"] = np.where(judged[pairs.texts], sum(correlations) / 2, np.nan)
+    return found
+
+
+def products(rows: np.ndarray, columns: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Σ over images of rows[neuron] × columns[text], of each pair (P,). rows (K, N), columns (T, N)."""
+    if len(rows) * len(columns) <= DENSE * len(pairs.texts):  # then all products take less time than those of the pairs
+        return (rows @ columns.T)[pairs.neurons, pairs.texts]
+    found = np.empty(len(pairs.texts), np.float32)
+    for text, of_text in pairs.by_text():
+        found[of_text] = rows[pairs.neurons[of_text]] @ columns[text]
     return found
 
 
@@ -258,13 +277,12 @@ def z_within(values: np.ndarray, amounts: np.ndarray, classes: np.ndarray | None
     left, right = (
         _centred_within(torch.from_numpy(columns), to_class, counts, classes) for columns in (values, amounts)
     )
-    neurons, texts = torch.from_numpy(pairs.neurons), torch.from_numpy(pairs.texts)
-    spreads = [(to_class @ part.square()).double() for part in (left, right)]
-    variance = ((spreads[0] / (counts - 1).clamp(min=1))[:, neurons] * spreads[1][:, texts]).sum(dim=0)
-    rows, products = left.T.contiguous(), torch.empty(len(pairs.texts))
-    for text, of_text in pairs.by_text():  # about the class means, a product is the sum less its mean
-        products[of_text] = rows[neurons[of_text]] @ right[:, text]
-    return torch.where(variance > 0, products.double() / variance.sqrt(), torch.nan).numpy()
+    spreads = [(to_class @ part.square()).double().numpy() for part in (left, right)]
+    variance = ((spreads[0] / np.maximum(sizes - 1, 1)[:, None])[:, pairs.neurons] * spreads[1][:, pairs.texts]).sum(
+        axis=0
+    )
+    found = products(left.T.contiguous().numpy(), right.T.contiguous().numpy(), pairs)  # the sum less its mean
+    return np.where(variance > 0, found / np.sqrt(np.where(variance > 0, variance, 1)), np.nan)
 
 
 def _centred_within(columns: Tensor, to_class: Tensor, counts: Tensor, classes: np.ndarray) -> Tensor:

@@ -268,7 +268,7 @@ def rival_rows() -> Tables:
         ],
         rival_quality=[
             dict(rival_id=i, neuron_id=6 + place, reference=reference, z=1.0 + i, p=0.1 / i, q=0.12 / i)
-            | {name: 0.1 * i + 0.01 * place for name in measures}
+            | dict.fromkeys(measures, 0.1 * i + 0.01 * place)
             for i, texts in labels.items() for place, text in enumerate(texts)
             for reference in (("clip", "class") if text == 1 else ("clip",))
         ],

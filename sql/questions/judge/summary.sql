@@ -1,26 +1,45 @@
--- How well do the labels of each method describe the neurons of each layer? At most 3,000 rows.
+-- How well do the labels of each method describe the neurons of each layer, beside its controls? At most 3,000 rows.
 -- grain: rival_id, layer, reference
 
+with
+
+controls as (
+
+    select
+        network, layer, method, reference, clip, dataset, split,
+        max(pearson) filter (where control = 'random') as random_pearson,
+        max(pearson) filter (where control = 'shuffled') as shuffled_pearson
+    from rival_summary
+    where control <> 'none'
+    group by network, layer, method, reference, clip, dataset, split
+
+)
+
 select
-    rival_summary.layer, rival_summary.method, rival_summary.control, rival_summary.reference, rival_summary.neurons,
-    rival_summary.measured, rival_summary.labels, rival_summary.most_sharing, rival_summary.share_believed,
-    rival_summary.pearson, rival_summary.pearson_low, rival_summary.pearson_high,
-    rival_summary.ap, rival_summary.ap_corrected, rival_summary.ap_corrected_low, rival_summary.ap_corrected_high,
-    rival_summary.f1, rival_summary.f1_low, rival_summary.f1_high, rival_summary.iou,
-    rival_summary.auc, rival_summary.auc_low, rival_summary.auc_high,
-    rival_summary.outputs, rival_summary.names_output, rival_summary.output_similarity,
-    rival_summary.network, rival_summary.clip, rival_summary.dataset, rival_summary.split,
-    rivals.dissection_id is not null and dissections.split_id = rivals.split_id as chosen_here,
-    rival_summary.position, rival_summary.rival_id
-from rival_summary
-inner join rivals on rival_summary.rival_id = rivals.rival_id
+    own.layer, own.method, own.reference, own.neurons, own.measured, own.labels, own.most_sharing, own.share_believed,
+    own.pearson, own.pearson_low, own.pearson_high, controls.random_pearson, controls.shuffled_pearson,
+    own.ap, own.ap_corrected, own.ap_corrected_low, own.ap_corrected_high,
+    own.f1, own.f1_low, own.f1_high, own.iou, own.auc, own.auc_low, own.auc_high,
+    own.outputs, own.names_output, own.output_similarity,
+    own.network, own.clip, own.dataset, own.split, own.dissection_id is not null as chosen_here,
+    own.position, own.rival_id
+from rival_summary as own
+inner join rivals on own.rival_id = rivals.rival_id
 inner join dissections
     on
         rivals.network_id = dissections.network_id
         and rivals.split_id = dissections.split_id
         and rivals.clip_id = dissections.clip_id
 inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
-order by
-    rival_summary.position, rival_summary.layer, rival_summary.reference desc,
-    rival_summary.control = 'none' desc, rival_summary.pearson desc nulls last, rival_summary.method, rival_summary.control
+left join controls
+    on
+        own.network = controls.network
+        and own.layer = controls.layer
+        and own.method = controls.method
+        and own.reference = controls.reference
+        and own.clip = controls.clip
+        and own.dataset = controls.dataset
+        and own.split = controls.split
+where own.control = 'none'
+order by own.position, own.layer, own.reference desc, own.pearson desc nulls last, own.method
 limit 3000

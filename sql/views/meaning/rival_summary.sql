@@ -81,7 +81,7 @@ counted as (
 
 ),
 
-believed as (
+judged as (
 
     select
         rival_quality.rival_id,
@@ -100,12 +100,12 @@ select
     named_layers.layer,
     named_rivals.method,
     named_rivals.control,
-    means.reference,
+    judged.reference,
     counted.neurons,
-    means.measured,
+    coalesce(means.measured, 0) as measured,
     counted.labels,
     counted.most_sharing,
-    believed.share_believed,
+    judged.share_believed,
     means.pearson,
     means.pearson_low,
     means.pearson_high,
@@ -131,15 +131,15 @@ select
     named_rivals.dataset,
     named_rivals.split,
     named_layers.position,
-    means.rival_id,
+    judged.rival_id,
     named_rivals.dissection_id
-from means
-inner join named_rivals on means.rival_id = named_rivals.rival_id
-inner join named_layers on means.layer_id = named_layers.layer_id
-inner join counted on means.rival_id = counted.rival_id and means.layer_id = counted.layer_id
-inner join believed
+from judged
+inner join named_rivals on judged.rival_id = named_rivals.rival_id
+inner join named_layers on judged.layer_id = named_layers.layer_id
+inner join counted on judged.rival_id = counted.rival_id and judged.layer_id = counted.layer_id
+left join means
     on
-        means.rival_id = believed.rival_id
-        and means.layer_id = believed.layer_id
-        and means.reference = believed.reference
-left join of_outputs on means.rival_id = of_outputs.rival_id and means.layer_id = of_outputs.layer_id
+        judged.rival_id = means.rival_id
+        and judged.layer_id = means.layer_id
+        and judged.reference = means.reference
+left join of_outputs on judged.rival_id = of_outputs.rival_id and judged.layer_id = of_outputs.layer_id
