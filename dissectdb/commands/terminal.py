@@ -19,7 +19,7 @@ from dissectdb.reports.questions import load
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-TOO_FEW_IMAGES = "no label could be measured: a measure needs 20 images with the concept, and 20 without it, in each half of the images"
+TOO_FEW_IMAGES = "no label could be measured: each half of the images needs 20 with the concept and 20 without it"
 # Columns that are NULL if the images or labels have no true class to compare with; such a NULL is shown as "unknown".
 # The accuracy of a layer's interpretable neurons is not among them: it is also NULL if the layer has none.
 UNKNOWN = ("correct", "accuracy", "loss", "overall_accuracy")

@@ -39,7 +39,8 @@ def bootstrap_means(values: np.ndarray) -> Means:
     means = np.concatenate(resamples)
     low, high = np.full((2, values.shape[1]), np.nan)
     enough = neurons > 1
-    low[enough], high[enough] = np.nanquantile(means[:, enough], [0.025, 0.975], axis=0)
+    if enough.any():
+        low[enough], high[enough] = np.nanquantile(means[:, enough], [0.025, 0.975], axis=0)
     return Means(neurons, mean, low, high)
 
 

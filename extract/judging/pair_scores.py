@@ -58,7 +58,7 @@ def score_labels(
         at_once = min(at_once, TRUTHS_AT_ONCE // images // len(assigned))
     for neurons in slices(layer.neurons, max(1, min(at_once, 512))):
         positions = assigned[:, neurons]
-        if (positions >= 0).any():
+        if (positions >= 0).any():  # else no activation need be read
             values = layer.block(neurons.start, neurons.stop)
             _score_block(scores, neurons, values, probe, texts, members, positions)
         progress(neurons.stop, layer.neurons)
@@ -77,6 +77,8 @@ def _score_block(
     """Write the scores of some neurons. values: their activations (N, K)."""
     moving = values.max(axis=0) > values.min(axis=0)  # no label describes a neuron that never moves
     positions = np.where(moving, positions, -1)
+    if (positions < 0).all():
+        return
     used, of_label = np.unique(positions[positions >= 0], return_inverse=True)
     local = np.full(positions.shape, -1)
     local[positions >= 0] = of_label
@@ -109,7 +111,7 @@ class Pairs:
     def by_text(self) -> list[tuple[int, slice]]:
         """(text, its pairs) of each text."""
         starts = np.flatnonzero(np.diff(self.texts, prepend=-1))
-        ends = [*starts[1:], len(self.texts)]
+        ends = [*starts, len(self.texts)][1:]
         return [(int(self.texts[start]), slice(int(start), int(end))) for start, end in zip(starts, ends, strict=True)]
 
     def store(self, scores: dict[str, np.ndarray], neurons: slice, found: dict[str, np.ndarray]) -> None:
