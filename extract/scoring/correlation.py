@@ -30,8 +30,8 @@ LEAST_VARIATION = 1e-6  # standard deviation / |mean|; a column of float32 with 
 class ColumnProduct:
     """Which columns a scorer multiplies over the images.
 
-    concept: the concept's column is s, P or its presence (to_presence). centred: both columns are centred, so that the score is a
-    correlation. cubed: both are centred, then cubed, and the cubes are not centred again.
+    concept: whether the concept's column is s, P or its presence (to_presence). centred: both columns are centred, so
+    that the score is a correlation. cubed: both are centred, then cubed, and the cubes are not centred again.
     """
 
     concept: Literal["cosine", "probability", "presence"] = "cosine"
