@@ -71,7 +71,8 @@ def load(source: str) -> ConceptList:
     path = Path(source)
     if "/" not in source and "." not in source:
         if source not in shipped():
-            raise StudyError(f"no concept set {source!r} ships; {choices(source, shipped())}, or name a file")
+            near = choices(source, shipped())
+            raise StudyError(f"no concept set {source!r} comes with dissectdb; {near}, or name a file")
         path = FOLDER / f"{source}.toml"
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".toml"):
@@ -110,7 +111,7 @@ def _from_toml(path: Path, text: str) -> ConceptList:
         [(key, times)] = keys.most_common(1) or [("", 0)]
         if "overwrite" in str(error) and times > 1:
             raise StudyError(
-                f"{path}: {one_line(key, 100)} is there {times} times, and TOML allows a key once; keep one line"
+                f"{path}: {one_line(key, 100)} appears {times} times, but TOML allows a key once; keep one line"
             ) from error
         raise
     table = tables.pop("concepts", None)
@@ -145,7 +146,7 @@ def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]])
             both = " and for ".join(
                 ", ".join(map(repr, class_names)) or "no class" for class_names in (first[key][1], classes)
             )
-            raise StudyError(f"{path}: {concept!r} is there twice, for {both}; keep one of the two")
+            raise StudyError(f"{path}: {concept!r} appears twice, for {both}; keep one of the two")
         repeated.append(concept)
     return ConceptList(dict(first.values()), count, tuple(kept_indices), tuple(repeated))
 

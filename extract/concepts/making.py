@@ -89,7 +89,7 @@ def label(endpoint: Endpoint, concepts: Sequence[str], classes: Sequence[str], a
     meant = _matcher(concepts)
     asked = {answer: meant(answer) for answer in answered}
     if twice := [concept for concept, n in Counter(filter(None, asked.values())).items() if n > 1]:
-        raise EndpointError(f"{endpoint.model} answered the same concept twice: {twice[0]!r}")
+        raise EndpointError(f"{endpoint.model} gave the same concept twice: {twice[0]!r}")
     by_name = {concept: answered[answer] for answer, concept in asked.items() if concept is not None}
     dropped = [concept for concept in concepts if concept not in by_name]
     added = [answer for answer, concept in asked.items() if concept is None]
@@ -105,7 +105,7 @@ def class_names(text: str) -> tuple[str, ...]:
     if bad := [name for name in names if not _is_plain(name)]:
         raise StudyError(f"--classes: {bad[0]!r} is not a class name; write them as angry,happy,sad")
     if twice := {name for name in names if list(map(same_word, names)).count(same_word(name)) > 1}:
-        raise StudyError(f"--classes: {', '.join(sorted(twice))} is there twice")
+        raise StudyError(f"--classes: {', '.join(sorted(twice))} appears twice")
     if len(names) < 2:
         raise StudyError("--classes: at least two are needed; write them as angry,happy,sad")
     return tuple(names)
@@ -157,7 +157,7 @@ def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tu
             shown = ascii(concept if len(concept) <= MAX_CHARACTERS else f"{concept[:MAX_CHARACTERS]}…")
             raise EndpointError(f"{model} answered {shown}, which is not a concept: empty, too long, or not plain text")
         if same_word(concept) in seen:
-            raise EndpointError(f"{model} answered the same concept twice: {concept!r}")
+            raise EndpointError(f"{model} gave the same concept twice: {concept!r}")
         if unknown := [name for name in labelled.classes if meant(name) is None]:
             raise EndpointError(
                 f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; {choices(unknown[0], classes)}"
@@ -207,7 +207,7 @@ def check_output(path: Path, force: bool) -> None:
     if not path.parent.is_dir():
         raise StudyError(f"{path}: there is no folder {path.parent}; make it first")
     if path.is_dir() or (path.exists() and not force):
-        raise StudyError(f"{path} is there already{'' if path.is_dir() else '; --force overwrites it'}")
+        raise StudyError(f"{path} exists already{'' if path.is_dir() else '; --force overwrites it'}")
 
 
 def as_toml(made: Made) -> str:

@@ -145,7 +145,7 @@ def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
     for tap in named_taps:
         if named_taps.count(tap) > 1:
             raise StudyError(
-                f"network.layers: {tap.layer} is there twice, and its output has no places to pool over, so that both "
+                f"network.layers: {tap.layer} appears twice, and its output has no places to pool over, so that both "
                 "are the same; keep one"
             )
     return named_taps

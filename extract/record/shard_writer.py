@@ -70,7 +70,7 @@ def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
             return Shard(0, 1)
     parts = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
     if not parts or int(parts[1]) >= int(parts[2]):
-        raise StudyError(f"--shard {text}: no shard; write i/n with i from 0 to n - 1, 0/4 say")
+        raise StudyError(f"--shard {text}: not a shard; write i/n with i from 0 to n - 1, e.g. 0/4")
     return Shard(int(parts[1]), int(parts[2]))
 
 
@@ -78,7 +78,7 @@ def open_sink(sink: str) -> tuple[pa.fs.FileSystem, str]:
     """The file system and folder of "parquet:DIR". Raises StudyError."""
     address = sink.removeprefix(PREFIX)
     if address == sink or not address:
-        raise StudyError(f"--sink {sink}: no sink; write parquet:DIR")
+        raise StudyError(f"--sink {sink}: not a sink; write parquet:DIR")
     try:
         if "://" in address:
             return pa.fs.FileSystem.from_uri(address)
