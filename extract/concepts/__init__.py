@@ -50,12 +50,15 @@ def shipped() -> list[str]:
 
 
 def read(source: str) -> dict[str, tuple[str, ...]]:
-    """Concept → the classes that it stands for, in order; words left out are logged. Raises StudyError."""
+    """Concept → the classes that it stands for, in order. Logs words that are left out. Raises StudyError."""
     return read_list(source).classes_of
 
 
 def read_list(source: str) -> ConceptList:
-    """Read a concept set, with the index of each word in its file; log what is odd. Raises StudyError."""
+    """Read a concept set, with the index of each word in its file; log repeats, comments and words that differ in case.
+
+    Raises StudyError.
+    """
     concept_list = load(source)
     if concept_list.repeated:
         log.info("%s: %s", source, _repeats_note(concept_list.repeated))
@@ -183,7 +186,7 @@ def _case_note(alike: list[list[str]]) -> str:
 
 
 def _refuse_control(location: str, concept: str) -> None:
-    """Raises StudyError for a very long concept, and for control characters: they mean another file format."""
+    """Raises StudyError for a very long concept, and for control characters, a sign of another file format."""
     if len(concept) > MAX_CHARACTERS:
         raise StudyError(f"{location}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
     if any(unicodedata.category(letter) == "Cc" for letter in concept):

@@ -52,7 +52,7 @@ class Message(BaseModel):
 
 
 class Choice(BaseModel):
-    """A message, and the reason why it ended."""
+    """A message, and the reason why the model stopped there."""
 
     message: Message
     finish_reason: str | None = None
@@ -189,8 +189,8 @@ def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
     if code == 404:
         return f"{host} has no model {model!r} under this address{detail}"
     if code == 429:
-        return f"{host} takes no more requests for now, or none from this key{detail}"
-    return f"{host} {'failed' if code >= 500 else 'did not take the request'}{detail}"
+        return f"{host} accepts no more requests now, or none with this key{detail}"
+    return f"{host} {'failed' if code >= 500 else 'refused the request'}{detail}"
 
 
 def _safe(endpoint: Endpoint, body: object) -> str:

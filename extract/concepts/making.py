@@ -147,7 +147,7 @@ def schema(classes: Sequence[str]) -> dict[str, object]:
 
 
 def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Concept → its classes, in the order of the answer. Raises EndpointError if they are no valid concept set."""
+    """Concept → its classes, in the order of the answer. Raises EndpointError if it is not a valid concept set."""
     concepts: dict[str, tuple[str, ...]] = {}
     seen: set[str] = set()
     meant = _matcher(classes)
@@ -170,7 +170,7 @@ def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tu
 
 
 def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
-    """A function that maps a model's word, in any case, to the name it means; None if it is none or ambiguous."""
+    """A function: a model's word, in any case → the name that it means; None if there is no such name, or several."""
     exact = {same_word(name): name for name in names}
     folded: dict[str, list[str]] = {}
     for name in names:
@@ -185,7 +185,7 @@ def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
 
 
 def provenance(endpoint: Endpoint, prompt: str) -> dict[str, str | datetime.date]:
-    """Who made a set, how and when. Of the endpoint it has only the host, and never the key."""
+    """Who made a set, how and when. It holds the endpoint's host, but not its full address and never the key."""
     try:
         version = importlib.metadata.version("dissectdb")
     except importlib.metadata.PackageNotFoundError:

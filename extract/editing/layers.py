@@ -21,8 +21,8 @@ from dissectdb.extract.warehouse_protocol import Store
 class KnownLayer:
     """A dissected layer in the warehouse. Its neurons are first_neuron, first_neuron + 1, …
 
-    layer: the path of its module. name: its name in views. mark: its name in fingerprints, which never changes. For the
-    first layer that was recorded of a module, mark is the module's path; for later ones, the path and how the output is read.
+    layer: the path of its module. name: its name in views. mark: its name in fingerprints, which never changes: the
+    module's path for the first layer recorded of a module; for later ones, the path and how the output is read.
     """
 
     layer: str

@@ -63,7 +63,7 @@ def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], comma
 
 
 def warn_of_order(warehouse: Store, plan: Plan) -> None:
-    """Warn if the network would be right far more often with its outputs' names in another order."""
+    """Warn if another order of the outputs' names would make the network right far more often."""
     network_id = warehouse.find("networks", plan.network.fingerprint)
     rows = warehouse.rows(
         """
@@ -89,7 +89,7 @@ def warn_of_order(warehouse: Store, plan: Plan) -> None:
 
 
 def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.ndarray, float, float] | None:
-    """An order of outputs with which a network is right far more often: (order, accuracy now, accuracy then), or None.
+    """An order of outputs that makes a network right far more often: (order, accuracy now, accuracy then), or None.
 
     chosen_on, measured_on: counts of images (class, output) in two halves. The order is chosen on one half and measured
     on the other, so the gain is not luck. order[output] is the index of the class that the output would stand for.
@@ -103,7 +103,7 @@ def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.nda
     images = images[images > 0]
     margin = max(
         MIN_GAIN, 3 * np.sqrt((1 / images).sum()) / len(images)
-    )  # one image changes the recall of its class by at most 1 / its images
+    )  # one image changes the recall of its class by at most 1 / the number of images of that class
     if own + margin >= 1:
         return None
     output_of = assign(chosen_on)

@@ -1,4 +1,4 @@
-"""Convert tensors that other programs saved into the file of a study of arrays.
+"""Convert tensors that other programs saved into one file for a study of arrays.
 
 convert(["layer4=target.pt"], Path("images.pt"), Path("texts.pt"), None, Path("features.safetensors"))
 
