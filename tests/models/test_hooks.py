@@ -218,15 +218,15 @@ def test_a_layout_that_contradicts_the_module_is_refused() -> None:
         (lambda images: (None, images), "inner returns NoneType, not a tensor"),
         (
             lambda images: images.new_zeros(1, 4, 3),
-            "inner has no axis of images ((1, 4, 3) for two, (1, 4, 3) for three)",
+            "the output of inner has no axis of images ((1, 4, 3) for two, (1, 4, 3) for three)",
         ),
         (
             lambda images: images.new_zeros(4 * len(images), 3),
-            "inner has no axis of images ((8, 3) for two, (12, 3) for three)",
+            "the output of inner has no axis of images ((8, 3) for two, (12, 3) for three)",
         ),
-        (lambda images: images.new_zeros(len(images), len(images)), "inner has no axis of images"),
+        (lambda images: images.new_zeros(len(images), len(images)), "the output of inner has no axis of images"),
         (lambda images: images.new_zeros(len(images)), "inner has outputs (2,); a neuron needs maps, tokens or units"),
-        (lambda images: images.new_zeros(()), "inner has no axis of images (() for two, () for three)"),
+        (lambda images: images.new_zeros(()), "the output of inner has no axis of images (() for two, () for three)"),
     ],
 )
 def test_outputs_that_are_no_units_of_images_are_an_error(make: Callable, message: str) -> None:
