@@ -87,7 +87,7 @@ class Layer(Array):
 
 
 def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
-    """How many top images score a neuron (image,): it fires on all of them, and no tie decides which they are."""
+    """How many top images can score a neuron (image,): it fires on all, and no tie decides which images count."""
     falling = np.sort(column)[::-1]
     fired = (falling > falling[-1]).sum()
     count = min(most, fired + (fired == len(falling) - 1))
@@ -100,7 +100,7 @@ def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
 def null_groups(
     settings: Settings, activations: np.ndarray, usable: np.ndarray, lengths: np.ndarray, most: int
 ) -> np.ndarray:
-    """(K,) which neurons share a null distribution: null_group of the view dissected_neurons, approximated alike."""
+    """(K,) which neurons share a null distribution: null_group of the view dissected_neurons, approximated."""
     if not settings.declaration.reads_activations:
         return lengths
     lists_matter = settings.declaration.list_images is not None

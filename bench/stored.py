@@ -43,7 +43,7 @@ def fill(path: Path, activations: np.ndarray, world: World) -> None:
 
 
 def small_tables(images: int, neurons: int, concepts: int) -> dict[str, Any]:
-    """Tables of one row, and those of one row per image, neuron or concept."""
+    """Tables with one row, and tables with one row per image, neuron or concept."""
     counts = {name: np.arange(1, count + 1, dtype=np.int32) for name, count in
               (("image", images), ("neuron", neurons), ("concept", concepts))}  # fmt: skip
     network = {"network_id": 1, "name": "net", "architecture": "net", "preprocessing": "{}", "classes": [],
@@ -110,7 +110,7 @@ def ask(warehouse: Warehouse, asked: study.Dissection) -> None:
 
 
 def measure(path: Path, scorer: str, engine: Engine) -> dict[str, float]:
-    """Seconds to build the views of labels.READS, and from then to a label for every neuron."""
+    """Seconds to build the views of labels.READS, and seconds from then until every neuron has a label."""
     with duckdb.connect(str(path)) as connection:
         connection.execute("delete from dissections; delete from rank_permutations; delete from view_builds")
     with Warehouse(path) as warehouse:

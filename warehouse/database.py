@@ -376,7 +376,7 @@ def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_onl
     version = int(rows[0][0]) if rows else 0
     older = f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
     if version < SCHEMA_VERSION and not migrations.is_known(version, SCHEMA_VERSION):
-        raise WarehouseUnavailable(f"{older}extract into another file, or ask it with the version that made it")
+        raise WarehouseUnavailable(f"{older}extract into another file, or use the version that made it")
     if version < SCHEMA_VERSION and read_only:
         raise WarehouseUnavailable(
             f"{older}bring it up to date with: dissectdb build --warehouse {path} (a copy of the file is kept)"
@@ -393,7 +393,7 @@ def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     query = "select 1 from system.main.duckdb_tables() where schema_name = 'main' and table_name = 'warehouse_info'"
     known = "select 1 from main.warehouse_info where key = 'views'"
     if not connection.execute(query).fetchall() or not connection.execute(known).fetchall():
-        raise WarehouseUnavailable(f"{path} was never finished; run: dissectdb extract STUDY")
+        raise WarehouseUnavailable(f"{path} was never completed; run: dissectdb extract STUDY")
 
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:

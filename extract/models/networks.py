@@ -307,7 +307,7 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
         else:
             hint = did_you_mean(library, ("vggnet", "torchvision", "timm"), before="; ")
             raise StudyError(
-                f"network.architecture: {architecture!r} is none of vggnet, torchvision:NAME, timm:NAME, "
+                f"network.architecture: {architecture!r} is not one of vggnet, torchvision:NAME, timm:NAME, "
                 f"path/to/file.py:function{hint}"
             )
     except StudyError:

@@ -40,7 +40,7 @@ class NetworkPlan(Plan):
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
     ) -> Iterator[Iterable[TableRows]]:
-        """For each block the rows of its targets. A block runs when it is taken; an image is decoded once for all."""
+        """For each block the rows of its targets. A block is computed when it is taken. Each image is decoded once."""
         positions = [image.position for block, *_ in missing for image in block.images]
         sizes = [len(block.images) for block, *_ in missing]
         pixels = batches.prefetched(batches.in_batches(self.source.read(positions), sizes, self.device))

@@ -131,7 +131,7 @@ class Network(Settings):
             return output
         if isinstance(output, int) and not isinstance(output, bool) and output >= 0:
             return output
-        raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
+        raise ValueError(f"must be a key (text) or a position (a whole number from 0), not {brief(output)}")
 
     @field_validator("weights", mode="plain")
     @classmethod
@@ -145,10 +145,10 @@ class Network(Settings):
     @model_validator(mode="after")
     def _settings_of_weights_fit_them(self) -> Network:
         if self.seed and self.weights != "random":
-            raise ValueError('seed is for weights = "random"')
+            raise ValueError('seed has an effect only with weights = "random"')
         for name in ("weights_key", "weights_left_out"):
             if getattr(self, name) and not isinstance(self.weights, Path):
-                raise ValueError(f"{name} is for weights from a file")
+                raise ValueError(f"{name} has an effect only with weights from a file")
         return self
 
     @field_validator("architecture", mode="before")

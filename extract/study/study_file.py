@@ -134,11 +134,11 @@ class Study(Settings):
                 )
             return self
         if given:
-            raise ValueError(f"arrays: stands instead of dataset, network and clip; take out {', '.join(given)}")
+            raise ValueError(f"arrays: replaces dataset, network and clip; remove {', '.join(given)}")
         if unused := [name for name in ("edits", "sweeps", "effects") if getattr(self, name)]:
             raise ValueError(f"{unused[0]}: arrays have no weights that could be scaled")
         if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
-            raise ValueError("concept_sets: arrays bring the embeddings of one set, without templates")
+            raise ValueError("concept_sets: arrays hold the embeddings of one set, without templates")
         return self
 
     @model_validator(mode="after")
@@ -147,7 +147,7 @@ class Study(Settings):
         for index, dissection in enumerate(self.dissections):
             refuse_unknown(f"dissections[{index}].concepts", "concept set", dissection.concepts, sets)
             if (first := self.dissections.index(dissection)) < index:
-                raise ValueError(f"dissections[{index}]: is dissections[{first}] once more")
+                raise ValueError(f"dissections[{index}]: is the same as dissections[{first}]")
         layers, written_out = self.network.layer_names() if self.network else ([], [])
         named = [
             (f"edits[{index}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
@@ -170,7 +170,7 @@ class Study(Settings):
     def with_network(self, command: str) -> NetworkStudy:
         """The study itself, for a command that needs a network. Raises StudyError."""
         if not isinstance(self, NetworkStudy):
-            raise StudyError(f"{command} runs a network; this study has [arrays], which is only what one computed")
+            raise StudyError(f"{command} runs a network, but this study has [arrays], the output of one")
         if command in NEED_SPLITS and self.dataset.probing_split == "all":
             raise StudyError(
                 f"{command} needs images that label no neuron, and dataset.probing_split = 'all' leaves none; "

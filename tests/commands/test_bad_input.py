@@ -84,7 +84,7 @@ STUDIES: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("train has 72 sound images", "top_k = 73", "lower top_k")),
     "a CLIP without weights": (text('"clip.safetensors"', '"clap.safetensors"'), ("clip.weights", "no such file")),
     "an edit of no layer": (text('name = "twin"\nlayer = "lin"', 'name = "twin"\nlayer = "li"'), ("no layer 'li'",)),
-    "a device that is not here": (text('"cpu"', '"mps"'), ("device 'mps' is not here", "cpu, or auto")),
+    "a device that is not here": (text('"cpu"', '"mps"'), ("device 'mps' is not available", "cpu, or auto")),
 }  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_a_warehouse_that_was_never_finished_says_how_to_finish_it(new_world: Wo
     for arguments in (["status"], ["query", "select * from layer_summary"], ["build", "--dry-run"]):
         done = new_world.run(*arguments)
         assert done.code == 3
-        assert "was never finished; run: dissectdb extract STUDY" in done.err
+        assert "was never completed; run: dissectdb extract STUDY" in done.err
     assert new_world.extract("--dry-run").code == 3
     assert new_world.extract().code == 0
 
@@ -295,7 +295,7 @@ def test_a_full_disk_stops_a_run_that_then_goes_on(
     )
     if new_world.warehouse.exists():
         done = new_world.run("check")
-        assert done.code == 0 or (done.code == 3 and "was never finished; run: dissectdb extract" in done.err)
+        assert done.code == 0 or (done.code == 3 and "was never completed; run: dissectdb extract" in done.err)
     assert new_world.extract().code == 0
     assert new_world.tables() == finished.tables()
     assert new_world.run("check").code == 0
@@ -382,7 +382,7 @@ def test_an_edit_of_a_layer_without_weights_is_refused(world: World) -> None:
     world.change('"gate"]', '"gate", "pool"]')
     world.change('name = "paper"\nlayer = "lin"', 'name = "paper"\nlayer = "pool"')
     assert world.extract().code == 0
-    refused(world, "modify", world.study, code=2, says=("edit paper: pool has no weights to scale",))
+    refused(world, "modify", world.study, code=2, says=("edit paper: pool has no weight row for each unit",))
 
 
 def test_an_edit_of_a_layer_that_was_not_extracted_is_refused(world: World) -> None:

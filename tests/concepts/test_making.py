@@ -219,11 +219,11 @@ def failed(done: Done, maker: Maker, code: int = 1) -> str:
     return done.err.removeprefix("dissectdb: ").rstrip("\n")
 
 
-MALFORMED = "tiny-model answered something else than asked: "
+MALFORMED = "tiny-model did not answer in the requested form: "
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     "a refusal": (dict(content=None, refusal="I can't\x1b[31m help"), "tiny-model refused: I can't [31m help"),
     "a filter": (dict(content="", finish_reason="content_filter"), "tiny-model refused: its content filter stopped"),
-    "half of one": (dict(content='{"conc', finish_reason="length"), "tiny-model ran out of room before its answer"),
+    "half of one": (dict(content='{"conc', finish_reason="length"), "tiny-model reached its limit before the answer"),
     "nothing": (dict(content=None), "tiny-model sent an empty answer"),
     "blanks": (dict(content=" \n"), "tiny-model sent an empty answer"),
     "prose": (dict(content="Sure! Here they are"), f"{MALFORMED}Invalid JSON"),
@@ -245,7 +245,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a duplicate": (
         dict(content=answer({"Smile": [], "Frown": [], " Smile": []})),
-        "tiny-model answered the same concept twice: 'Smile'",
+        "tiny-model gave the same concept twice: 'Smile'",
     ),
     "a control character": (dict(content=answer({"Smi\x1b[2Jle": [], "a": []})), "tiny-model answered 'Smi\\x1b[2Jle'"),
     "a line": (dict(content=answer({"Smile\n[provenance]": [], "a": []})), "tiny-model answered 'Smile\\n[prov"),
@@ -287,9 +287,9 @@ NO_COMPLETION = "did not answer as an OpenAI-compatible endpoint does; is its ad
         (403, {}, "does not accept the key in $OPENAI_API_KEY (403)"),
         (404, {"error": {"message": "no such model"}}, "has no model 'tiny-model' under this address (404): no such"),
         (404, "<html>\nnot\x1b[1m found</html>", "has no model 'tiny-model' under this address (404): <html> not [1m"),
-        (400, {"error": {"message": f"bad {KEY}"}}, "did not take the request (400): bad [key]"),
-        (400, {"error": "no json_schema"}, "did not take the request (400): no json_schema"),
-        (429, {"error": {"message": "slow down"}}, "takes no more requests for now, or none from this key (429): slow"),
+        (400, {"error": {"message": f"bad {KEY}"}}, "refused the request (400): bad [key]"),
+        (400, {"error": "no json_schema"}, "refused the request (400): no json_schema"),
+        (429, {"error": {"message": "slow down"}}, "accepts no more requests now, or none with this key (429): slow"),
         (500, {"error": {"message": "x" * 9999}}, "failed (500): xxx"),
         (503, "", "failed (503)"),
     ],
@@ -340,13 +340,13 @@ MISTAKES = {
     "--classes: '' is not a class name": dict(classes="happy,,sad"),
     "--classes: 'a\\nb' is not a class name": dict(classes="a\nb,sad"),
     "--classes: at least two are needed": dict(classes="happy"),
-    "--classes: happy is there twice": dict(classes="happy, happy"),
+    "--classes: happy appears twice": dict(classes="happy, happy"),
     "--about must be a few plain words": dict(options=("--about", " ")),
     "--endpoint, or $OPENAI_BASE_URL, is not an address": dict(options=("--endpoint", "localhost:1234")),
     "--endpoint, or $OPENAI_BASE_URL, is not an address ": dict(options=("--endpoint", "http://[a")),
     "--endpoint, or $OPENAI_BASE_URL, is not an address  ": dict(options=("--endpoint", "http://a:b/v1")),
-    "--model '' is not a name of a model": dict(options=("--model", "")),
-    "--model '\\udcff' is not a name of a model": dict(options=("--model", "\udcff")),
+    "--model '' is not the name of a model": dict(options=("--model", "")),
+    "--model '\\udcff' is not the name of a model": dict(options=("--model", "\udcff")),
     "none.toml: no such study file": dict(options=("--study", "none.toml")),
     "concepts.txt: a concept set with classes is a .toml file": dict(options=("-o", "concepts.txt")),
     "no/concepts.toml: there is no folder no; make it first": dict(options=("-o", "no/concepts.toml")),
@@ -365,14 +365,14 @@ def test_a_mistake_costs_no_request(maker: Maker, message: str) -> None:
 def test_a_key_that_cannot_be_one_is_not_shown(maker: Maker, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     said = failed(maker.generate(), maker, 2)
-    assert said == "$OPENAI_API_KEY holds a space or a letter that no key has"
+    assert said == "$OPENAI_API_KEY holds a space or a character that a key cannot hold"
 
 
 def test_a_file_that_is_there_is_kept_unless_forced(maker: Maker) -> None:
     maker.server.answers(answer(FACES))
     maker.output.write_text("# the old one")
     done = maker.generate()
-    assert (done.code, done.err) == (2, f"dissectdb: {maker.output} is there already; --force overwrites it\n")
+    assert (done.code, done.err) == (2, f"dissectdb: {maker.output} exists already; --force overwrites it\n")
     assert maker.server.asked == []
     assert maker.output.read_text() == "# the old one"
     maker.server.replies.insert(0, (500, {}, {}))

@@ -354,7 +354,7 @@ def test_a_link_inside_the_folder_is_an_image_but_a_linked_folder_is_not_walked(
         ),
         (
             ["train/happy/1.png", "extra/1.png"],
-            r"split folders \(train\) beside others with images \(extra\)",
+            r"split folders \(train\) beside other folders with images \(extra\)",
         ),
     ],
 )

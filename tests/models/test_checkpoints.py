@@ -224,8 +224,8 @@ UNFIT: dict[str, tuple[Any, str]] = {
     "a head of another name": (without(GIVEN, "fc.") | {"head.weight": torch.ones(7, 4)}, "1 unexpected: head.weight"),
     "another network": ({"a.weight": torch.ones(2), "b.weight": torch.ones(2)}, "2 unexpected: a.weight, b.weight"),
     "an optimizer only": ({"optimizer": {"exp_avg": torch.ones(2)}}, "1 unexpected: exp_avg"),
-    "no tensors": ({"state_dict": {}, "epoch": 3}, "no state dict, which names tensors, at the top or in a dict "
-                   "within; it is a dict of state_dict, epoch"),
+    "no tensors": ({"state_dict": {}, "epoch": 3}, "no state dict (names with tensors), at the top or in a dict "
+                   "inside; it is a dict of state_dict, epoch"),
     "numbers of NumPy for weights": ({name: tensor.numpy() for name, tensor in GIVEN.items()}, "no state dict"),
 }  # fmt: skip
 

@@ -305,7 +305,7 @@ def test_the_likely_order_is_said_once_the_images_are_there(caplog):
             find=lambda table, fingerprint: 1, rows=lambda sql, values: connection.sql(sql, params=values).pl()
         )
         class_checks.warn_of_order(warehouse, SimpleNamespace(network=SimpleNamespace(classes=FACES, fingerprint="")))
-    assert "right on 0 % of the images, and would be on 100 % were its outputs, in order, sad, angry, happy" in said(
+    assert "right on 0 % of the images, and with this order on 100 %: sad, angry, happy" in said(
         caplog, logging.WARNING
     )
 
@@ -405,7 +405,10 @@ def test_where_no_class_meets_an_output_all_is_unknown_and_edits_and_effects_are
             before = new_world.bytes()
         refused = new_world.run(name, study, *flags)
         assert refused.code == 2, refused.err
-        assert f"{name} asks whether images are right, and no class of the validation images" in refused.err
+        assert (
+            f"{name} needs images whose class is an output of the network, but no class of the validation"
+            in refused.err
+        )
         assert "name them with network.classes" in refused.err
         assert new_world.bytes() == before
     report = new_world.run("report", "-o", new_world.folder / "report.html")
@@ -458,7 +461,7 @@ def test_where_only_some_classes_meet_edits_go_by_these_and_say_so(new_world):
     assert "1 of 3 outputs are not a class of the images: bar" in done.err
     done = new_world.modify("--edit", "paper")
     assert done.code == 0, done.err
-    assert "modify goes by 14 of 21 validation images" in done.err
+    assert "modify uses 14 of 21 validation images" in done.err
     assert {row["images"] for row in new_world.rows("select images from edit_results")} == {14, 12}
     assert new_world.run("check").code == 0
 

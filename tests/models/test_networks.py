@@ -90,8 +90,8 @@ def test_timm_networks_are_built_by_name() -> None:
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ("vgnet", "network.architecture: 'vgnet' is none of vggnet, torchvision:NAME, timm:NAME, path/to/file.py:func"),
-        ("torchvison:resnet18", "network.architecture: 'torchvison:resnet18' is none of vggnet, torchvision:NAME, "),
+        ("vgnet", "network.architecture: 'vgnet' is not one of vggnet, torchvision:NAME, timm:NAME, path/to/file.py:"),
+        ("torchvison:resnet18", "network.architecture: 'torchvison:resnet18' is not one of vggnet, torchvision:NAME, "),
         ("torchvision:resnet19", "network.architecture: torchvision:resnet19: no such network; did you mean resnet1"),
         ("timm:resnet18x", "network.architecture: timm:resnet18x: no such network; did you mean resnet18"),
         ("none.py:make", "network.architecture: none.py: no such file"),
@@ -289,7 +289,7 @@ def test_a_file_that_is_no_checkpoint_is_an_error(tmp_path: Path, suffix: str, c
 def test_a_checkpoint_without_a_state_dict_is_an_error(tmp_path: Path, values: Any) -> None:
     path = tmp_path / "net.pt"
     torch.save(values, path)
-    assert "no state dict, which names tensors, at the top or in a dict within" in mistake(lambda: fill(small(), path))
+    assert "no state dict (names with tensors), at the top or in a dict inside" in mistake(lambda: fill(small(), path))
 
 
 def test_a_missing_checkpoint_is_an_error_with_what_is_near(checkpoint: Path) -> None:

@@ -250,9 +250,9 @@ def test_random_weights_are_those_of_the_seed_and_draw_from_nobody(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 1}, 'seed is for weights = "random"'),
-        ({"weights": "random", "weights_key": "ema"}, "weights_key is for weights from a file"),
-        ({"weights_left_out": ["aux"]}, "weights_left_out is for weights from a file"),
+        ({"seed": 1}, 'seed has an effect only with weights = "random"'),
+        ({"weights": "random", "weights_key": "ema"}, "weights_key has an effect only with weights from a file"),
+        ({"weights_left_out": ["aux"]}, "weights_left_out has an effect only with weights from a file"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

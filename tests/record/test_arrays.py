@@ -247,7 +247,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
         lambda: {key: value for key, value in features().items() if "/" not in key},
         "there is no layer/<name>; there is class, concept_embedding, image_embedding, predicted",
     ),
-    "strange": (lambda: features() | {"labels": torch.zeros(N)}, "labels is none of image_embedding"),
+    "strange": (lambda: features() | {"labels": torch.zeros(N)}, "labels is not one of image_embedding"),
     "rows": (
         lambda: features() | {"layer/block.2": torch.zeros(90, K)},
         f"layer/block.2 is 90 × {K}, image_embedding is {N} × {D}: both must have one row per image",
@@ -296,11 +296,11 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path, content: bytes) -> None
         (
             "[arrays]",
             "[clip]\narchitecture = 'a'\nweights = 'b'\n[arrays]",
-            "arrays: stands instead of dataset, network",
+            "arrays: replaces dataset, network",
         ),
         ("[arrays]", "edits = [{name = 'paper'}]\n[arrays]", "edits: arrays have no weights"),
-        ('source = "words.toml"', 'source = "words.toml"\ntemplates = ["a {}"]', "concept_sets: arrays bring"),
-        ("classes = ['sad'", "classes = ['happy'", "arrays.classes: happy is there twice"),
+        ('source = "words.toml"', 'source = "words.toml"\ntemplates = ["a {}"]', "concept_sets: arrays hold"),
+        ("classes = ['sad'", "classes = ['happy'", "arrays.classes: happy appears twice"),
         ('name = "sae"', "", "arrays.name is missing"),
         ("top_k = 10", "top_k = 200", "has 100 sound images, fewer than top_k = 200"),
     ],
@@ -325,7 +325,7 @@ def test_commands_that_run_a_network_refuse_arrays(done: World, tmp_path: Path) 
     for arguments in (("modify", done.study), ("train", done.study, "-o", tmp_path / "net.pt")):
         result = command(*arguments)
         assert result.code == 2
-        assert f"{arguments[0]} runs a network; this study has [arrays]" in result.err
+        assert f"{arguments[0]} runs a network, but this study has [arrays]" in result.err
     assert "concepts check runs a network" in command("concepts", "check", "emotions", "--study", done.study).err
 
 
@@ -381,7 +381,7 @@ def test_what_cannot_be_converted_leaves_no_file(tmp_path: Path) -> None:
         ("--layer", f"x={tmp_path / 'text.pt'}"): "text.pt: not a tensor that can be read",
         ("--layer", f"x={tmp_path / 'none.pt'}"): "none.pt: no such file",
         ("--layer", "x"): "--layer x: write NAME=FILE",
-        ("--layer", f"block.2={tmp_path / 'a.pt'}"): "--layer block.2 is there twice",
+        ("--layer", f"block.2={tmp_path / 'a.pt'}"): "--layer block.2 appears twice",
         ("--classes", tmp_path / "a.pt"): "class is of type F32",
     }
     for options, message in messages.items():

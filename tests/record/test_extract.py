@@ -592,4 +592,4 @@ def test_a_device_without_memory_for_one_image_is_said_so(
 ) -> None:
     fitting(0)
     done = new_world.extract()
-    assert (done.code, "has not the memory for one image" in done.err) == (2, True)
+    assert (done.code, "has too little memory for one image" in done.err) == (2, True)

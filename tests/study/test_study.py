@@ -252,8 +252,8 @@ def test_an_override_replaces_what_the_file_says(tmp_path: Path, key: str, value
         ("network[0]", "--set network[0]: network is not a list"),
         ("device.x.y", "--set device.x.y: device.x is not a table"),
         ("network.layers[0].pooling", "--set network.layers[0].pooling: network.layers[0] is not a table"),
-        ("network..layers", "--set 'network..layers': no key; write it like network.weights or edits[0].factor"),
-        ("", "--set '': no key; write it like network.weights or edits[0].factor"),
+        ("network..layers", "--set 'network..layers': not a key; write it like network.weights or edits[0].factor"),
+        ("", "--set '': not a key; write it like network.weights or edits[0].factor"),
     ],
 )
 def test_an_override_that_leads_nowhere_says_where_it_stopped(tmp_path: Path, key: str, message: str) -> None:
@@ -284,9 +284,9 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
     text = SMALL.replace("size = 40", 'sise = 40\nmode = "gray"').replace('kind = "folder"', 'kind = "floder"')
     path = tmp_path / "small.toml"
     assert mistakes(tmp_path, {}, text) == [
-        f"{path}: dataset.kind: 'floder' is none of the allowed; did you mean folder? allowed: fer2013, folder, demo",
+        f"{path}: dataset.kind: 'floder' is not allowed; did you mean folder? allowed: fer2013, folder, demo",
         f"{path}: network.input.size is missing",
-        f"{path}: network.input.mode: 'gray' is none of the allowed; did you mean grey? allowed: grey, rgb",
+        f"{path}: network.input.mode: 'gray' is not allowed; did you mean grey? allowed: grey, rgb",
         f"{path}: network.input.sise is not a setting; did you mean size? "
         "allowed: interpolation, mean, mode, resize, rounding, size, std",
     ]
@@ -306,9 +306,9 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("network.layers", "[3]", "network.layers[0]: must be a table, not 3"),
         ("network.layers", "[]", "network.layers: is an empty list; at least one is needed"),
         ("network.layers", '[""]', "network.layers[0].name: must not be empty"),
-        ("network.layers", '["a", "b", "a"]', "network.layers: a (avg) is there twice"),
-        ("network.classes", '["sad", "sad"]', "network.classes: sad is there twice"),
-        ("network.pooling", "mx", "network.pooling: 'mx' is none of the allowed; did you mean max?"),
+        ("network.layers", '["a", "b", "a"]', "network.layers: a (avg) appears twice"),
+        ("network.classes", '["sad", "sad"]', "network.classes: sad appears twice"),
+        ("network.pooling", "mx", "network.pooling: 'mx' is not allowed; did you mean max?"),
         ("network.input.size", "true", "network.input.size: must be a whole number, not True"),
         ("network.input.size", '"40"', "network.input.size: must be a whole number, not '40'"),
         ("network.input.size", "4.5", "network.input.size: must be a whole number, not 4.5"),
@@ -333,7 +333,7 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         (
             "dissections",
             '[{concepts="emotions"}, {concepts="emotions"}]',
-            "dissections[1]: is dissections[0] once more",
+            "dissections[1]: is the same as dissections[0]",
         ),
         ("concept_sets", "[]", "concept_sets: is an empty list; at least one is needed"),
         ("concept_sets[0].templates", '["a face"]', "concept_sets[0].templates: 'a face' must hold {} once"),
@@ -346,9 +346,9 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ),
         ("edits[0].factor", "0", "edits[0].factor: must be greater than"),
         ("edits[0].rule", "sql", "edits[0]: rule = 'sql' and the key sql belong together"),
-        ("edits", '[{name="a"},{name="a"}]', "edits: the name a is there twice"),
+        ("edits", '[{name="a"},{name="a"}]', "edits: the name a appears twice"),
         ("edits[0].layers", '["lin1", "lin9"]', "edits[0].layers: there is no layer 'lin9'; did you mean lin1?"),
-        ("edits[0].layers", '["lin1", "lin1"]', "edits[0]: lin1 is there twice"),
+        ("edits[0].layers", '["lin1", "lin1"]', "edits[0]: lin1 appears twice"),
         ("edits", '[{name="a",layer="lin1",layers=["lin1"]}]', "edits[0]: layer and layers are two ways to say"),
         ("edits[0].concepts", '["Smile"]', "edits[0]: concepts would do nothing: rule = 'paper' reads factor, fact"),
         ("edits", '[{name="a",rule="weight_l1",tau=1}]', "edits[0]: tau would do nothing: rule = 'weight_l1' reads"),
@@ -359,18 +359,18 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("edits[0].sql", "select 1", "edits[0]: rule = 'sql' and the key sql belong together"),
         ("edits", '[{name="a",rule="sql",sql="x"}]', "edits[0]: rule = 'sql' needs layer, the layer whose weights"),
         ("edits", '[{name="a",rule="sql",layer="lin1",sql="no.sql"}]', "edits[0].sql: "),
-        ("edits[0].rule", "papr", "edits[0].rule: 'papr' is none of the allowed; did you mean paper?"),
+        ("edits[0].rule", "papr", "edits[0].rule: 'papr' is not allowed; did you mean paper?"),
         ("sweeps", '[{name="s",layers=["lin9"]}]', "sweeps[0].layers: there is no layer 'lin9'; did you mean lin1?"),
-        ("sweeps", '[{name="s",rules=["sql"]}]', "sweeps[0].rules[0]: 'sql' is none of the allowed;"),
+        ("sweeps", '[{name="s",rules=["sql"]}]', "sweeps[0].rules[0]: 'sql' is not allowed;"),
         ("sweeps", '[{name="s",taus=[]}]', "sweeps[0].taus: is an empty list; at least one is needed"),
         ("effects", '{layers=["lin9"]}', "effects.layers: there is no layer 'lin9'; did you mean lin1?"),
-        ("effects", '{layers=["lin1"],split="test"}', "effects.split: 'test' is none of the allowed;"),
+        ("effects", '{layers=["lin1"],split="test"}', "effects.split: 'test' is not allowed;"),
         ("effects", "{}", "effects.layers is missing"),
         ("protocol.controls", "-1", "protocol.controls: must be greater than or equal to 0, not -1"),
         ("protocol.bootstraps", "99", "protocol.bootstraps: must be greater than or equal to 100, not 99"),
         ("protocol.seed", "0.5", "protocol.seed: must be a whole number, not 0.5"),
         ("edits", '[{name="a",rule="sql",sql="x",layer="lin1",factor=2}]', "edits[0]: factor would do nothing"),
-        ("device", "gpu", "device: 'gpu' is none of the allowed; did you mean cpu? allowed: auto, cpu, cuda, mps"),
+        ("device", "gpu", "device: 'gpu' is not allowed; did you mean cpu? allowed: auto, cpu, cuda, mps"),
         ("clip", "x", "clip: must be a table, not 'x'"),
         ("network.arguments", "x", "network.arguments: must be a table, not 'x'"),
     ],
@@ -391,7 +391,7 @@ def test_thresholds_that_hardly_differ_are_two_edits_of_a_sweep() -> None:
 
 def test_sweeps_of_one_name_are_refused(tmp_path: Path) -> None:
     line = mistake(tmp_path, "sweeps", '[{name="s"},{name="s"}]')
-    assert line.endswith("edits: the name s: paper, tau 0, factor 1.5 is there twice")
+    assert line.endswith("edits: the name s: paper, tau 0, factor 1.5 appears twice")
 
 
 def test_a_folder_needs_its_path_and_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def enter_layers(
     renamed = _layer_names(warehouse, network_id)
     for layer_id, name in names.items():
         if renamed[layer_id] != name:
-            log.info(f"{name} is named {renamed[layer_id]} in views and reports now: it is recorded in two ways")
+            log.info(f"{name} is now named {renamed[layer_id]} in views and reports: it is recorded in two ways")
     return entered
 
 
