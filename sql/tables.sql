@@ -466,7 +466,8 @@ create table if not exists label_reach (
     explained_high double not null,
     explainable double not null,
     explainable_low double not null,
-    explainable_high double not null
+    explainable_high double not null,
+    explained_by_other double
     -- key: dissection_id, neuron_id
 );
 comment on table label_reach is 'How much of a neuron one concept of the list explains, and how much CLIP''s whole embedding does';
@@ -474,6 +475,21 @@ comment on column label_reach.explained is
     'Correlation on the odd images of the activations and the concept that correlates most on the even ones; 95 % interval: explained_low to explained_high';
 comment on column label_reach.explainable is
     'Correlation on the odd images with a ridge regression on CLIP''s image embedding, fitted to the even ones';
+comment on column label_reach.explained_by_other is
+    'Correlation on the odd images with the label of another neuron of the layer, drawn at random; NULL if it has no other';
+
+create table if not exists control_networks (
+    network_id integer not null,  -- references networks
+    original_id integer not null,  -- references networks
+    control varchar not null,
+    seed integer not null
+    -- key: network_id
+);
+comment on table control_networks is
+    'Networks that are dissected beside a trained one, to show what its scores are worth';
+comment on column control_networks.original_id is 'The trained network';
+comment on column control_networks.control is
+    'shuffled: the numbers of each weight and bias of the original in random order; initialised: fresh weights';
 
 -- ---------------------------------------------------------------- edits
 

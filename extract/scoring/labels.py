@@ -268,6 +268,8 @@ def word_tables(row: Row, layer: StoredLayer, evidence: Evidence, found: words.W
     for name, correlation in (("explained", found.explained), ("explainable", found.explainable)):
         r, margin = correlation.r[known], words.Z * correlation.error[known]
         columns |= {name: r, f"{name}_low": r - margin, f"{name}_high": r + margin}
+    by_other = found.by_other.r[known]
+    columns["explained_by_other"] = pa.array(by_other, mask=np.isnan(by_other))
     return of_words, _table(row, known.sum(), **columns)
 
 

@@ -68,7 +68,7 @@ class Words:
 
     concepts (K, 3): the label, then what was added; -1: nothing. weights (K, 3): of standardised presences.
     gains: by how much the correlation rises with each word that was added (K, 2). explained: by the word that the
-    even images choose. explainable: by CLIP's whole embedding.
+    even images choose. explainable: by CLIP's whole embedding. by_other: by the label of another neuron.
     """
 
     concepts: np.ndarray
@@ -76,12 +76,14 @@ class Words:
     gains: Correlation
     explained: Correlation
     explainable: Correlation
+    by_other: Correlation
 
 
 def find_words(columns: WordColumns, layer: Layer, labels: np.ndarray) -> Words:
     """The words of each neuron with a label. labels (K,): positions of concepts, -1 for none."""
+    others = labels_of_others(labels)
     parts = [
-        _of_block(columns, layer.block(neurons.start, neurons.stop), labels[neurons])
+        _of_block(columns, layer.block(neurons.start, neurons.stop), labels[neurons], others[neurons])
         for neurons in slices(layer.neurons, NEURONS_AT_ONCE)
     ]
     return Words(
@@ -92,17 +94,28 @@ def find_words(columns: WordColumns, layer: Layer, labels: np.ndarray) -> Words:
                 np.concatenate([getattr(part, name).r for part in parts]),
                 np.concatenate([getattr(part, name).error for part in parts]),
             )
-            for name in ("gains", "explained", "explainable")
+            for name in ("gains", "explained", "explainable", "by_other")
         ),
     )
 
 
-def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray) -> Words:
-    """The words of a block of neurons (N, k)."""
+def labels_of_others(labels: np.ndarray) -> np.ndarray:
+    """For each neuron (K,) with a label that of another one: the next in a random order, the same for every run."""
+    order = np.random.default_rng(0).permutation(np.flatnonzero(labels >= 0))
+    others = np.full(len(labels), -1)
+    if len(order) > 1:
+        others[order] = labels[np.roll(order, 1)]
+    return others
+
+
+def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray, others: np.ndarray) -> Words:
+    """The words of a block of neurons (N, k). others (k,): labels of other neurons."""
     activations = torch.from_numpy(np.ascontiguousarray(block))
     even, odd = _standard(activations[::2]), _standard(activations[1::2])
     own = (columns.words[0].T @ even / len(even)).double()  # (C, k): correlations with each word
     chosen = _explain(columns, odd, own.argmax(dim=0)[:, None], torch.ones(len(labels), 1, dtype=torch.float64))
+    other = torch.from_numpy(np.maximum(others, 0).astype(np.int64))[:, None]
+    by_other = _explain(columns, odd, other, torch.from_numpy(np.where(others >= 0, 1.0, 0.0))[:, None])
     ridge = _influence(_ridge(columns, even), odd)
     words = torch.from_numpy(np.where(labels >= 0, labels, own.argmax(dim=0).numpy()).astype(np.int64))[:, None]
     weights = own.gather(0, words.T).T
@@ -122,7 +135,7 @@ def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray) -> Wo
         gains.r[rows, place - 1], gains.error[rows, place - 1] = gain[rows], error[rows]
         before = after
     concepts[labels < 0], kept_weights[labels < 0] = -1, 0
-    return Words(concepts, kept_weights, gains, _correlation(chosen), _correlation(ridge))
+    return Words(concepts, kept_weights, gains, _correlation(chosen), _correlation(ridge), _correlation(by_other))
 
 
 def _standard(columns: Tensor) -> Tensor:

@@ -76,6 +76,19 @@ class Layer(Settings):
     call: int | None = Field(None, ge=1, le=10_000)
 
 
+class Controls(Settings):
+    """Networks with the weights of the study's in random order, or with fresh ones, that are dissected beside it."""
+
+    networks: AtLeastOne[Literal["shuffled", "initialised"]]
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("networks")
+    @classmethod
+    def _networks_differ(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_twice(networks)
+        return networks
+
+
 class Network(Settings):
     """The network that is probed."""
 

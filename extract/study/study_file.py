@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from dissectdb.extract.study.edits import Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Network
+from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Network
 from dissectdb.extract.study.mistakes import explain
 from dissectdb.extract.study.overrides import StudyError, override
 from dissectdb.extract.study.scorers import SCORERS, known_scorer
@@ -123,6 +123,7 @@ class Study(Settings):
     sweeps: Several[Sweep] = ()
     protocol: Protocol = Protocol()
     effects: Effects | None = None
+    controls: Controls | None = None
 
     @model_validator(mode="after")
     def _has_a_network_or_arrays(self) -> Study:
@@ -135,7 +136,7 @@ class Study(Settings):
             return self
         if given:
             raise ValueError(f"arrays: replaces dataset, network and clip; remove {', '.join(given)}")
-        if unused := [name for name in ("edits", "sweeps", "effects") if getattr(self, name)]:
+        if unused := [name for name in ("edits", "sweeps", "effects", "controls") if getattr(self, name)]:
             raise ValueError(f"{unused[0]}: arrays have no weights that could be scaled")
         if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
             raise ValueError("concept_sets: arrays hold the embeddings of one set, without templates")
