@@ -139,7 +139,7 @@ def finished(layer_ids: Sequence[int], images: Mapping[int, int]) -> Tables:
 def sums_of(tables: Tables) -> Tables:
     """What an extraction writes beside the activations of `tables`: sums, values and top images of each block.
 
-    The blocks are those of the ledger, over the sound images of a split in order of position, or of id.
+    The blocks are those of the ledger: sound images of a split in order of position, or of id if they have no position.
     """
     values = {(row["neuron_id"], row["image_id"]): row["value"] for row in tables["activations"]}
     sound = sorted(
