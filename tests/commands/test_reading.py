@@ -262,7 +262,7 @@ def test_build_rebuilds_what_is_stale_what_is_selected_or_all(world: World) -> N
     assert built(world.run("build")) == ["judged_neurons"]
     assert set(built(world.run("build", "--full-refresh"))) == everything
     selected = built(world.run("build", "--full-refresh", "--select", "neuron_statistics"))
-    assert set(selected) == {"neuron_statistics", "top_activations", "summed_neurons", "unsummed_neurons"}
+    assert set(selected) == {"neuron_statistics", "top_activations"}
 
 
 def test_build_names_the_views_there_are(world: World) -> None:

@@ -492,18 +492,29 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
 # ---------------------------------------------------------------- summed up block by block
 
 
-def test_views_over_sums_say_what_views_over_activations_say(world: World) -> None:
-    tops = "select * from top_activations order by all"
-    spreads = (
-        "select * exclude (mean, sd), round(mean, 9) as mean, round(sd, 9) as sd from neuron_statistics order by all"
+def test_top_images_and_statistics_are_those_of_the_stored_activations(world: World) -> None:
+    """The views read the sums of three blocks; numpy reads the activations."""
+    values = world.frame("""
+        select neuron_id, list(value order by image_id) as values, list(image_id order by image_id) as image_ids
+        from activations group by neuron_id
+    """)
+    tops = world.frame("select neuron_id, image_id, value from top_activations order by neuron_id, rank").group_by(
+        "neuron_id", maintain_order=True
     )
-    expected = world.rows(tops), world.rows(spreads)
-    assert len(expected[1]) == sum(UNITS.values())
-    with Warehouse(world.warehouse) as opened:
-        for table in ("block_tops", "block_sums", "block_values"):
-            opened.connection.execute(f"delete from {table}")
-        list(opened.build(full_refresh=True))
-    assert (world.rows(tops), world.rows(spreads)) == expected
+    statistics = {row["neuron_id"]: row for row in world.rows("select * from neuron_statistics")}
+    of_neuron = {neuron: frame for (neuron,), frame in tops}
+    assert len(values) == len(statistics) == len(of_neuron) == sum(UNITS.values())
+    for neuron, column, image_ids in values.rows():
+        column, ids = np.array(column), np.array(image_ids)
+        order = np.lexsort((ids, -column))
+        assert of_neuron[neuron]["image_id"].to_list() == ids[order].tolist()
+        assert of_neuron[neuron]["value"].to_list() == column[order].tolist()
+        row = statistics[neuron]
+        assert (row["images"], row["lowest"], row["highest"]) == (TRAIN, column.min(), column.max())
+        assert (row["mean"], row["sd"]) == (pytest.approx(column.mean()), pytest.approx(column.std(), abs=1e-9))
+        assert row["distinct_values"] == len(np.unique(column))
+        fired = int((column > column.min()).sum())
+        assert row["images_fired"] == (TRAIN if fired == TRAIN - 1 else fired)
 
 
 # ---------------------------------------------------------------- the same again

@@ -24,7 +24,7 @@ from dissectdb.reports import compare, words
 from dissectdb.reports.compare import QUESTIONS, chosen, render, write
 from dissectdb.warehouse import Warehouse
 from tests.reports.test_page import HOSTILE, IMAGES, NOON, Frames, Page, Plan, filled
-from tests.support.rows import Tables, dissection_row, finished, layer_rows, run_view, unit_of
+from tests.support.rows import Tables, dissection_row, finished, layer_rows, run_view, sums_of, unit_of
 
 NAMES = [*HOSTILE, "🙂 emoji 👩‍🔬", "plain"]
 
@@ -171,12 +171,14 @@ def more(plan: Plan, layers: tuple[str, ...], concepts: tuple[str, ...], tested:
         row.update(extraction_id=row["extraction_id"] + 9000, fingerprint=str(row["extraction_id"]), **shared)
     for row in ledger["extraction_blocks"]:
         row.update(extraction_id=row["extraction_id"] + 9000, seconds=0.1, finished_at=NOON)
+    probing_images = [dict(image_id=i, split_id=1) for i in range(1, IMAGES + 1)]
+    sums = sums_of(tables | ledger | dict(images=probing_images))
     settings = dict(top_k=8, tau=plan.tau, accuracy_images=5, images_neurons=2)
     size = len(plan.classes) + 1
     null = [dict(dissection_id=d, layer_id=layer, null_group=length, z=z, p=p) for length in range(8, 257)
             for d, ids in ((1, range(len(plan.layers))), (2, layer_ids), (3, range(len(plan.layers))))
             for layer in ids for z, p in ((-9.0, 0.5), (0.0, 0.001))]  # fmt: skip
-    return tables | ledger | dict(
+    return tables | ledger | sums | dict(
         concept_sets=[dict(concept_set_id=2, name="others", templates=["{}"], fingerprint="y")],
         concepts=[dict(concept_id=100 + i, concept_set_id=2, position=i, concept=text)
                   for i, text in enumerate(concepts)],

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dissectdb.commands import terminal
+from dissectdb.extract.record.summaries import sum_up, summary_tables
 from dissectdb.reports import page as report_page
 from dissectdb.reports import sentences, words
 from dissectdb.reports.page import render, write
@@ -187,6 +188,7 @@ def activations(plan: Plan) -> Iterator[dict[str, Any]]:
             ),
             "extractions": [extraction],
             "extraction_blocks": [block],
+            **dict(summary_tables(sum_up(values.T), np.arange(1, IMAGES + 1, dtype=np.int32), ids[0], 1, 0)),
         }  # fmt: skip
 
 
