@@ -69,10 +69,10 @@ def extract(
     from dissectdb.extract.record import class_checks, passes
     from dissectdb.extract.scoring import labels
 
-    file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
+    file = as_file(warehouse)
+    file.check_path(read_only=False)  # before the models are loaded
+    plan = _load_plan(study, keep_activations, say)
     with file.to_write(deterministic=study.deterministic) as opened:
-        # Views that another version defined differently start empty, and without them every layer looks unlabelled.
-        build_views(opened, select=labels.READS)
         computed = not plan.is_done(opened)
         if computed:
             entered = passes.enter(plan, opened, watch)
@@ -122,7 +122,9 @@ def extract_shard(
     from dissectdb.extract.record import shard_writer
     from dissectdb.warehouse import exchange
 
-    chosen, plan = choose_shard(shard), _load_plan(study, keep_activations, say)
+    chosen = choose_shard(shard)
+    shard_writer.open_sink(sink)  # to refuse a wrong one before the models are loaded
+    plan = _load_plan(study, keep_activations, say)
     catalog_file = WarehouseFile(IN_MEMORY, memory=memory, threads=threads)
     with catalog_file.to_write() as catalog, watch(f"extracting shard {chosen}") as progress:
 
@@ -155,7 +157,10 @@ def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
 
 
 def label(opened: Warehouse, device: str = "auto", *, say: Say = silent, watch: Watch = unwatched) -> None:
-    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them."""
+    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them.
+
+    Views that labels.run reads are built first, also for the question which layers have no labels.
+    """
     from dissectdb.extract.models import devices
     from dissectdb.extract.scoring import labels
 
@@ -359,6 +364,8 @@ def recheck(
     from dissectdb.extract.record import passes, recheck
 
     seed = secrets.randbelow(2**31) if seed is None else seed
+    file = as_file(warehouse)
+    file.check_path(read_only=True)  # before the models are loaded
     plan = passes.make_plan(study)
-    with as_file(warehouse).to_read() as opened:
+    with file.to_read() as opened:
         return seed, list(recheck.recheck(plan, opened, images, seed))
