@@ -21,6 +21,7 @@ import torch
 from bench.made import World
 from dissectdb.extract import study
 from dissectdb.extract.record import dissections
+from dissectdb.extract.record.blocks import BLOCK
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.scoring.scorers import score_layer
@@ -28,7 +29,6 @@ from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.extract.study.file import Engine
 from dissectdb.warehouse import Warehouse
 
-BLOCK = 4096  # images that an extraction writes at a time
 NOON = datetime(2026, 1, 1, 12)
 
 

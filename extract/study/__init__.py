@@ -3,6 +3,7 @@
 from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
 from dissectdb.extract.study.file import (
     LEAST_IMAGES,
+    STORED_IMAGES,
     ArraysStudy,
     ConceptSet,
     Dissection,
@@ -16,6 +17,7 @@ from dissectdb.extract.study.values import Pooling, Settings, way, written
 __all__ = [
     "LEAST_IMAGES",
     "READS",
+    "STORED_IMAGES",
     "Arrays",
     "ArraysStudy",
     "Clip",
