@@ -247,12 +247,10 @@ def remove_models(world: World) -> None:
 
 def test_a_warehouse_in_a_folder_that_is_not_there_is_refused_before_models_are_loaded(new_world: World) -> None:
     remove_models(new_world)
-    done = new_world.extract("-w", new_world.folder / "no" / "w.duckdb")
+    folder = new_world.folder / "no"
+    done = new_world.extract("-w", folder / "w.duckdb")
     assert done.code == 3
-    assert (
-        done.err
-        == f"dissectdb: {new_world.folder / 'no' / 'w.duckdb'}: there is no folder {new_world.folder / 'no'}; make it first\n"
-    )
+    assert done.err == f"dissectdb: {folder / 'w.duckdb'}: there is no folder {folder}; make it first\n"
     done = new_world.run("check", "--deep", new_world.study)
     assert done.code == 3
     assert "no such warehouse" in done.err
