@@ -1,9 +1,9 @@
--- What are the two dissections, A and B, and what were they made from? One row where they are the same.
+-- What are the two dissections, A and B, and what were they made from? One row if they are the same.
 -- grain: side
 -- parameters: a, b
 --
--- origin_id: the network that both would have to come from for their neurons to be compared by unit.
--- concepts_in_common: texts that both sets hold.
+-- origin_id: the network that this one was made from by edits, or itself. Neurons of A and B are compared by unit only
+-- if both have the same origin_id. concepts_in_common: the number of texts that both concept sets hold.
 
 with
 

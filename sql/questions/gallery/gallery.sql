@@ -1,4 +1,4 @@
--- What is the label of each neuron, and how far is it to be believed? The strongest neurons of each layer come first.
+-- What is the label of each neuron, and how reliable is it? The strongest neurons of each layer come first.
 -- grain: layer, unit
 -- parameters: layer
 --

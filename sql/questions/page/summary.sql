@@ -1,4 +1,4 @@
--- What is the shown dissection, and what was it made from? No row where the warehouse holds none.
+-- What is the shown dissection, and what was it made from? No row if there is no dissection.
 -- grain: dissection_id
 --
 -- images_with_class: the sound images of the probing set whose class is known.
