@@ -31,9 +31,9 @@ import pyarrow as pa
 import torch
 
 from bench.made import CENTRES, World, show, unit
-from bench.stored import BLOCK, NOON, ask, embedding_tables, small_tables
+from bench.stored import NOON, ask, embedding_tables, small_tables
 from dissectdb.extract import study
-from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
+from dissectdb.extract.record.blocks import BLOCK, Block, ProbingImage, layer_tables, lists
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.study.study_file import Engine
 from dissectdb.warehouse import Warehouse, exchange, spark

@@ -69,10 +69,10 @@ def extract(
     from dissectdb.extract.record import class_checks
     from dissectdb.extract.scoring import labels
 
-    file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
+    file = as_file(warehouse)
+    file.check_path(read_only=False)  # before the models are loaded
+    plan = _load_plan(study, keep_activations, say)
     with file.to_write(deterministic=study.deterministic) as opened:
-        # Views that another version defined differently start empty, and without them every layer looks unlabelled.
-        build_views(opened, select=labels.READS)
         computed = [_record(each, opened, say, watch) for each in (plan, *_control_plans(plan))]
         label(opened, study.device, say=say, watch=watch)
         dissection_ids = plan.dissection_ids(opened)
@@ -137,7 +137,9 @@ def extract_shard(
     from dissectdb.extract.record import shard_writer
     from dissectdb.warehouse import exchange
 
-    chosen, plan = choose_shard(shard), _load_plan(study, keep_activations, say)
+    chosen = choose_shard(shard)
+    shard_writer.open_sink(sink)  # to refuse a wrong one before the models are loaded
+    plan = _load_plan(study, keep_activations, say)
     catalog_file = WarehouseFile(IN_MEMORY, memory=memory, threads=threads)
     with catalog_file.to_write() as catalog, watch(f"extracting shard {chosen}") as progress:
 
@@ -170,7 +172,10 @@ def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
 
 
 def label(opened: Warehouse, device: str = "auto", *, say: Say = silent, watch: Watch = unwatched) -> None:
-    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them."""
+    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them.
+
+    Views that labels.run reads are built first, also for the question which layers have no labels.
+    """
     from dissectdb.extract.models import devices
     from dissectdb.extract.scoring import labels
 
@@ -374,6 +379,8 @@ def recheck(
     from dissectdb.extract.record import extraction, recheck
 
     seed = secrets.randbelow(2**31) if seed is None else seed
+    file = as_file(warehouse)
+    file.check_path(read_only=True)  # before the models are loaded
     plan = extraction.make_plan(study)
-    with as_file(warehouse).to_read() as opened:
+    with file.to_read() as opened:
         return seed, list(recheck.recheck(plan, opened, images, seed))

@@ -33,7 +33,7 @@ from dissectdb.warehouse.errors import (
     refuse_a_full_disk,
 )
 from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
-from dissectdb.warehouse.locking import LINGER, HeldFile
+from dissectdb.warehouse.locking import LINGER, HeldFile, check_path
 from dissectdb.warehouse.schema import SQL
 from dissectdb.warehouse.transactions import transaction
 from dissectdb.warehouse.view_tables import Built
@@ -73,12 +73,7 @@ class Warehouse:
         deterministic: bool = False,
     ) -> None:
         self.path = Path(path)
-        if read_only and not self.path.exists():
-            raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
-        if not self.path.parent.is_dir():
-            raise WarehouseUnavailable(f"{path}: there is no folder {self.path.parent}; make it first")
-        if self.path.exists() and not self.path.is_file():  # opening a pipe would block for ever
-            raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is not a file; name another")
+        check_path(self.path, read_only=read_only)
         self._read_only = read_only
         self._is_new = not read_only and not self.path.exists()
         self._dissection: int | None = None

@@ -17,6 +17,7 @@ import duckdb
 
 from dissectdb.warehouse import stale_views, view_tables
 from dissectdb.warehouse.errors import is_out_of_memory
+from dissectdb.warehouse.resources import LARGEST_SLICE, SMALLEST_SLICE
 from dissectdb.warehouse.stale_views import digest
 from dissectdb.warehouse.transactions import transaction
 from dissectdb.warehouse.view_files import View, ViewError, engine_functions, with_inputs
@@ -24,8 +25,6 @@ from dissectdb.warehouse.view_tables import Built
 
 log = logging.getLogger("dissectdb")
 
-AT_ONCE = 4096  # most images or neurons of a slice
-LEAST_AT_ONCE = 64  # with smaller slices the activations would be read too often
 SMALLER = 4  # a slice is divided by this after memory ran out
 
 
@@ -86,7 +85,7 @@ def build(
     full_refresh: bool = False,
     dry_run: bool = False,
     given: Mapping[str, Callable[[], object]] = MappingProxyType({}),
-    slice_size: Callable[[], int] = lambda: AT_ONCE,
+    slice_size: Callable[[], int] = lambda: LARGEST_SLICE,
     economize: Callable[[], bool] = lambda: False,
 ) -> Iterator[Built]:
     """Recompute the stale materialised views, each in its own transaction; yields one Built per view.
@@ -136,15 +135,15 @@ def _within_memory(
     economize: Callable[[], bool],
 ) -> tuple[Built, str]:
     """Return make(slice size). If memory runs out, try smaller slices first, then call economize() and try again."""
-    size = min(slice_size(), AT_ONCE)
+    size = min(slice_size(), LARGEST_SLICE)
     while True:
         try:
             return make(size)
         except (ViewError, duckdb.Error) as error:
             if not is_out_of_memory(error):
                 raise
-            if view.slices and size > LEAST_AT_ONCE:
-                size = max(size // SMALLER, LEAST_AT_ONCE)
+            if view.slices and size > SMALLEST_SLICE:
+                size = max(size // SMALLER, SMALLEST_SLICE)
                 log.debug("view %s ran out of memory; again in slices of %d", view.name, size)
             elif not economize():
                 raise ViewError(f"view {view.name} could not be built: {error}") from error

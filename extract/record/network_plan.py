@@ -95,8 +95,9 @@ def place(network: networks.Network, study: NetworkStudy, device: torch.device) 
 
 def control_plans(plan: NetworkPlan) -> Iterator[NetworkPlan]:
     """The same plan for each control network that the study asks for. Raises StudyError."""
-    asked = plan.study.controls
-    for kind in asked.networks if asked else ():
+    if (asked := plan.study.controls) is None:
+        return
+    for kind in asked.networks:
         control = control_network(plan.network, plan.study.network, kind, asked.seed)
         yield replace(plan, network=control, taps=place(control, plan.study, plan.device))
 

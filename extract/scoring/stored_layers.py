@@ -16,7 +16,7 @@ import torch
 from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.problem import Spread
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store

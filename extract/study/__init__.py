@@ -5,6 +5,7 @@ from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Inpu
 from dissectdb.extract.study.overrides import StudyError
 from dissectdb.extract.study.study_file import (
     LEAST_IMAGES,
+    STORED_IMAGES,
     ArraysStudy,
     ConceptSet,
     Dissection,
@@ -16,6 +17,7 @@ from dissectdb.extract.study.values import Pooling, Settings, way, written
 __all__ = [
     "LEAST_IMAGES",
     "READS",
+    "STORED_IMAGES",
     "Arrays",
     "ArraysStudy",
     "Clip",

@@ -58,6 +58,7 @@ class ConceptSet(Settings):
 # Measured by bench.noise --shape few, for neurons that fire on n images of one concept. At n = 5, 10 and 20 soft_wpmi
 # labels 52, 74 and 94 % right (cos: 43, 62 and 82 %), and q is below its limit for 8, 34 and 76 % (cos: 4, 12, 35 %).
 LEAST_IMAGES = 10
+STORED_IMAGES = 256  # top images that are stored of each neuron, so the most that a scorer of top images can use
 
 
 class Dissection(Settings):
@@ -66,8 +67,8 @@ class Dissection(Settings):
     concepts: str
     scorer: Annotated[str, BeforeValidator(known_scorer)] = "presence"
     engine: Engine = "auto"
-    top_k: int = Field(100, ge=1, le=256)
-    min_images: int = Field(LEAST_IMAGES, ge=1, le=256)
+    top_k: int = Field(100, ge=1, le=STORED_IMAGES)
+    min_images: int = Field(LEAST_IMAGES, ge=1, le=STORED_IMAGES)
     softmax_scale: float = Field(10.0, gt=0, le=1e4)
     prior_weight: float = Field(1.0, ge=0, le=1e6)
     p_first: float = Field(0.998, gt=0, le=1)

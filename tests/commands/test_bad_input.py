@@ -239,10 +239,28 @@ def test_a_warehouse_that_was_never_finished_says_how_to_finish_it(new_world: Wo
     assert new_world.extract().code == 0
 
 
-def test_a_warehouse_in_a_folder_that_is_not_there_is_refused(new_world: World) -> None:
-    done = new_world.extract("-w", new_world.folder / "no" / "w.duckdb")
+def remove_models(world: World) -> None:
+    """Whatever is refused after this was refused before a model was loaded."""
+    (world.folder / "net.pt").unlink()
+    (world.folder / "clip.safetensors").unlink()
+
+
+def test_a_warehouse_in_a_folder_that_is_not_there_is_refused_before_models_are_loaded(new_world: World) -> None:
+    remove_models(new_world)
+    folder = new_world.folder / "no"
+    done = new_world.extract("-w", folder / "w.duckdb")
     assert done.code == 3
-    assert "there is no folder" in done.err
+    assert done.err == f"dissectdb: {folder / 'w.duckdb'}: there is no folder {folder}; make it first\n"
+    done = new_world.run("check", "--deep", new_world.study)
+    assert done.code == 3
+    assert "no such warehouse" in done.err
+
+
+@pytest.mark.parametrize("kind", ["folder", "fer2013"])
+def test_images_that_are_not_there_are_refused_before_models_are_loaded(new_world: World, kind: str) -> None:
+    remove_models(new_world)
+    new_world.change('kind = "folder"\npath = "images"', f'kind = "{kind}"\npath = "nowhere"')
+    refused(new_world, "extract", new_world.study, code=2, says=("nowhere: no such file or folder",))
 
 
 @contextmanager

@@ -351,7 +351,7 @@ def test_a_view_that_is_no_more_is_dropped_and_one_may_become_a_table_or_a_view(
 def test_a_view_that_is_built_by_image_has_the_rows_of_its_query(tiny, monkeypatch):
     [view] = [view for view in all_views() if view.slices == "image"]
     expected = tiny.rows(f"select * from ({view.sql}\n)")
-    monkeypatch.setattr(views, "AT_ONCE", 3)
+    monkeypatch.setattr(views, "LARGEST_SLICE", 3)
     [step] = [step for step in build(tiny.use, all_views(), full_refresh=True) if step.view == view.name]
     assert step.rows == expected.height > 3
     assert sorted(tiny.rows(f"select * from {view.name}").rows()) == sorted(expected.rows())

@@ -121,7 +121,7 @@ def test_the_limit_grows_with_memory_and_threads_and_is_at_most_half(available: 
     assert 1 <= threads <= cores
     assert threads == 1 or limit // threads >= resources.PER_THREAD
     assert threads == cores or limit // (threads + 1) < resources.PER_THREAD
-    assert 64 <= resources.Resources(limit, threads).slice_size <= views.AT_ONCE
+    assert 64 <= resources.Resources(limit, threads).slice_size <= views.LARGEST_SLICE
 
 
 @pytest.mark.parametrize(

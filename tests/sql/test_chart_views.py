@@ -1,4 +1,4 @@
-"""Views that the report rests on, held against polars and numpy on a small warehouse."""
+"""The views that charts draw, held against polars and numpy: confusion matrices, histograms, groups of concepts."""
 
 # ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
 
