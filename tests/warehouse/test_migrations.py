@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, migrations
-from tests.reports.test_page import IMAGES, Plan, filled
+from tests.support.report_warehouses import IMAGES, Plan, filled
 from tests.support.worlds import TO_SCHEMA_2
 
 # What schema 1 had in the place of today's tables; networks, predictions and extractions were the same.
