@@ -51,8 +51,8 @@ def scales(world: World, edit_id: int, column: str = "scale") -> dict[tuple[str,
 
 def array(world: World, edit: dict, column: str = "scale") -> np.ndarray:
     """The scales of an edit of one layer, (unit,)."""
-    found = scales(world, edit["edit_id"], column)
-    return np.array([found[edit["layer"], unit] for unit in range(len(found))])
+    scale_of = scales(world, edit["edit_id"], column)
+    return np.array([scale_of[edit["layer"], unit] for unit in range(len(scale_of))])
 
 
 def scaled(world: World, edit_id: int) -> dict[str, torch.Tensor]:

@@ -50,6 +50,6 @@ def shown(image: Image) -> np.ndarray:
 
 def small_folder(path: Path, count: int = 6, splits: tuple[str, ...] = ("train", "test")) -> Path:
     for number in range(count):
-        for place, (split, name) in enumerate((s, c) for s in splits for c in ("sad", "happy")):
-            save(path / split / name / f"{number}.png", noise(100 * place + number, 12, 9))
+        for index, (split, name) in enumerate((s, c) for s in splits for c in ("sad", "happy")):
+            save(path / split / name / f"{number}.png", noise(100 * index + number, 12, 9))
     return path

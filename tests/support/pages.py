@@ -59,4 +59,4 @@ class Page(HTMLParser):
         return next(attrs["content"] or "" for tag, attrs in self.tags if attrs.get("http-equiv"))
 
     def count(self, tag: str) -> int:
-        return sum(found == tag for found, _ in self.tags)
+        return sum(name == tag for name, _ in self.tags)

@@ -128,10 +128,10 @@ def both(spark: Any, connection: duckdb.DuckDBPyConnection, folder: Path, shown:
     # Tiny queries keep one core busy with planning each, so two at a time.
     with ThreadPoolExecutor(2) as pool:
         frames = pool.map(lambda name: pl.from_arrow(spark.table(name).toArrow()), names)
-        found = Both(
+        views = Both(
             folder,
             duckdb={name: connection.sql(f"select * from {name}").pl() for name in names},
             spark=dict(zip(names, frames, strict=True)),
         )
-    assert built == {name: found.duckdb[name].height for name in built}
-    return found
+    assert built == {name: views.duckdb[name].height for name in built}
+    return views
