@@ -437,19 +437,8 @@ def test_the_benchmark_of_machines_makes_a_warehouse_and_measures_it(
 ) -> None:
     from bench import machines
 
-    options = [
-        "--images",
-        "300",
-        "--neurons",
-        "60",
-        "--threads",
-        "16",
-        "--memories",
-        "128MB",
-        "--folder",
-        str(tmp_path),
-    ]
-    monkeypatch.setattr("sys.argv", ["machines", *options])
+    options = ["--images", "300", "--neurons", "60", "--threads", "16", "--memories", "128MB"]
+    monkeypatch.setattr("sys.argv", ["machines", *options, "--folder", str(tmp_path)])
     assert machines.main() == 0
     table = capsys.readouterr().out.strip().splitlines()
     threads, memory, _, peak, built, _, _, checked = [cell.strip() for cell in table[-1].strip("|").split("|")]
