@@ -12,7 +12,7 @@ import torch
 
 from dissectdb.extract import study
 from dissectdb.extract.models import networks
-from dissectdb.extract.study import StudyError
+from tests.support.mistakes import mistake
 from tests.support.worlds import World
 
 NET = """
@@ -191,7 +191,7 @@ def test_the_version_of_an_installed_package_counts(tmp_path: Path, monkeypatch:
 
 
 def test_an_extension_of_the_environment_beside_the_network_is_not_the_users(tmp_path: Path) -> None:
-    """A folder without __init__.py that is called like a package hides it from nobody."""
+    """A folder without __init__.py does not hide the package of the same name."""
     write(tmp_path, {"net.py": net("import safetensors"), "safetensors/notes.txt": "x", "torch/notes.txt": "x"})
     assert set(load(tmp_path / "net.py").code[2]) == {"safetensors"}
 
@@ -199,13 +199,6 @@ def test_an_extension_of_the_environment_beside_the_network_is_not_the_users(tmp
 # ---------------------------------------------------------------- no weights at all
 
 RANDOM = "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))\n"
-
-
-def mistake(call: Any) -> str:
-    with pytest.raises(StudyError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_a_network_of_a_library_without_weights_is_refused() -> None:

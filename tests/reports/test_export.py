@@ -9,7 +9,7 @@ import pytest
 from dissectdb import reports
 from dissectdb.reports import export, gallery, page
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_page import Plan, ask, filled
+from tests.support.report_warehouses import Plan, ask, filled
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_page import IMAGES, Plan, filled
+from tests.support.report_warehouses import IMAGES, Plan, filled
 from tests.support.rows import dissection_row, finished, probe, run_view, sums_of
 
 

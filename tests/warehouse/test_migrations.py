@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, migrations
-from tests.reports.test_page import IMAGES, Plan, filled
+from tests.support.report_warehouses import IMAGES, Plan, filled
 from tests.support import rows as support
 from tests.support.worlds import TO_SCHEMA_2, World
 
