@@ -9,8 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, migrations
-from tests.support.report_warehouses import IMAGES, Plan, filled
 from tests.support import rows as support
+from tests.support.report_warehouses import IMAGES, Plan, filled
 from tests.support.worlds import TO_SCHEMA_2, World
 
 # What schema 1 had in the place of today's tables; networks, predictions and extractions were the same.
