@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from dissectdb.extract.record import blocks, extraction, network_plan
+from dissectdb.extract.study import Study
+from dissectdb.warehouse import Warehouse
 from tests.support.worlds import BLOCK, COUNTS, TRAIN, UNITS, World, command, draw, save_clip
 
 # ---------------------------------------------------------------- nothing runs twice
@@ -73,9 +75,6 @@ def test_a_stopped_run_continues_with_the_first_missing_block(
 
 def steps(world: World) -> list[dict]:
     """The rows of `extract --dry-run`, from the plan itself."""
-    from dissectdb.extract.study import Study
-    from dissectdb.warehouse import Warehouse
-
     plan = extraction.make_plan(Study.load(world.study))
     with pytest.MonkeyPatch.context() as patch, Warehouse(world.warehouse, read_only=True) as opened:
         patch.setattr(blocks, "BLOCK", BLOCK)
