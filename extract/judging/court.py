@@ -127,7 +127,8 @@ def fold(text: str) -> str:
 
 def open_court(warehouse: Store, plan: Plan) -> Court:
     """The network, images and CLIP of a study. Raises StudyError if the study is not extracted."""
-    if not (dissection_ids := plan.dissection_ids(warehouse)):
+    dissection_ids = plan.dissection_ids(warehouse)
+    if len(dissection_ids) < len(plan.dissections()):
         raise StudyError("this study has not been extracted as it stands; run: dissectdb extract STUDY")
     [row] = warehouse.rows(
         """
