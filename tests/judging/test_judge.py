@@ -125,7 +125,10 @@ def test_differences_are_paired_and_go_both_ways(judged):
     worse = pairs["soft_wpmi, expressions", "none", "truth", "none"]
     scores = rows_of(
         judged / "warehouse.duckdb",
-        "select method, unit, pearson from rival_scores where layer = 'lin2' and reference = 'clip' and control = 'none'",
+        """
+        select method, unit, pearson from rival_scores
+        where layer = 'lin2' and reference = 'clip' and control = 'none'
+        """,
     ).pivot("method", index="unit", values="pearson")
     gaps = (scores["truth"] - scores["soft_wpmi, expressions"]).drop_nulls()
     assert better["neurons"] == len(gaps)
