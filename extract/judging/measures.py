@@ -23,6 +23,7 @@ tends to, at the cost of one resample. Formulas: docs/methods.md, section 9.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -116,6 +117,9 @@ class Truth:
         return standardised, squares, squares * standardised, (squares**2).mean(axis=1)
 
 
+NO_TRUTH = Truth(np.empty((0, 0), np.float32), np.empty((0, 0), bool))  # of a sample before the first `against`
+
+
 def _standardised(rows: np.ndarray) -> np.ndarray:
     """Each row (…, N) with mean 0 and standard deviation 1, float32; NaN if it is constant."""
     centred = rows - rows.mean(axis=-1, keepdims=True, dtype=np.float64)
@@ -153,10 +157,16 @@ class Sample:
     each other: the neuron is then standardised once.
     """
 
-    def __init__(self, activations: np.ndarray, truth: Truth) -> None:
+    def __init__(self, activations: np.ndarray, truth: Truth = NO_TRUTH) -> None:
         self.truth = truth
         self.activations = np.ascontiguousarray(activations.T, dtype=np.float32)
         self.ascending = np.sort(self.activations, axis=1)
+
+    def against(self, truth: Truth) -> Sample:
+        """The same images and neurons with another truth; nothing is sorted again."""
+        other = copy(self)
+        other.truth = truth
+        return other
 
     def best_thresholds(self, neurons: np.ndarray, concepts: np.ndarray) -> np.ndarray:
         """The activation (P,) that picks the images with the highest f1, and iou; NaN if no image has the concept."""
