@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 READS = ("neuron_labels", "dissected_neurons", "unjudged_layers")  # views that must be built
 HALVES = "halves"
 NEURONS_AT_ONCE = 256
-VALUES_AT_ONCE = 16_000_000  # activations that are held, and sorted, at a time
+VALUES_AT_ONCE = 8_000_000  # activations that are held, and sorted, at a time
 
 
 def run(warehouse: Store) -> Iterator[Unit]:
@@ -192,8 +192,8 @@ def judge_block(images: Sequence[Images], cases: Sequence[Case], neurons: slice)
     used = np.unique(np.concatenate(labels))
     used = used[used >= 0]
     splits = {some.layer.split_id: some for some in images}  # both halves are of one
-    blocks = {split: some.layer.block(neurons.start, neurons.stop) for split, some in splits.items()}
-    samples = [Sample(blocks[some.layer.split_id][some.part]) for some in images]
+    blocks = {split: some.layer.rows(neurons.start, neurons.stop) for split, some in splits.items()}
+    samples = [Sample(blocks[some.layer.split_id].T[some.part]) for some in images]
     found = {}
     for name in images[0].references:
         truths = {split: some.references[name].truth(used) for split, some in splits.items()}
@@ -230,7 +230,7 @@ def judge_labels(given_by: Sample, judged_on: Sample, labels: np.ndarray) -> Jud
         return of_all
 
     estimates = {name: Estimate(spread(found.value), spread(found.error)) for name, found in measured.items()}
-    return Judged(estimates, spread(judged_on.truth.shares[concepts]), judged_on.activations.shape[1])
+    return Judged(estimates, spread(judged_on.truth.shares[concepts]), judged_on.images)
 
 
 # ---------------------------------------------------------------- rows
