@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
 from dissectdb.extract.scoring.labels import settings_of
 from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
+from dissectdb.extract.threads import in_order
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store, Unit
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 READS = ("neuron_labels", "dissected_neurons", "unjudged_layers")  # views that must be built
 HALVES = "halves"
 NEURONS_AT_ONCE = 256
-VALUES_AT_ONCE = 8_000_000  # activations that are held, and sorted, at a time
+VALUES_AT_ONCE = 8_000_000  # activations that a thread holds, and sorts, at a time
+THREADS = 2  # sorting runs beside what holds Python's lock; more threads would wait for it
 
 
 def run(warehouse: Store) -> Iterator[Unit]:
@@ -186,14 +189,28 @@ class Judged(NamedTuple):
     images: int
 
 
-def judge_block(images: Sequence[Images], cases: Sequence[Case], neurons: slice) -> dict[str, Judged]:
+class Block(NamedTuple):
+    """Some neurons of a layer, and by split their activations (n, N)."""
+
+    neurons: slice
+    activations: dict[int, np.ndarray]
+
+
+def read_blocks(images: Sequence[Images]) -> Iterator[Block]:
+    """The neurons of a layer, a few at a time."""
+    layers = {some.layer.split_id: some.layer for some in images}  # both halves are of one split
+    most = max(layer.images for layer in layers.values())
+    for neurons in slices(images[0].layer.neurons, max(1, min(NEURONS_AT_ONCE, VALUES_AT_ONCE // most))):
+        yield Block(neurons, {split: layer.rows(neurons.start, neurons.stop) for split, layer in layers.items()})
+
+
+def judge_block(images: Sequence[Images], cases: Sequence[Case], block: Block) -> tuple[slice, dict[str, Judged]]:
     """By reference the measures of some neurons, averaged over the cases, whose judging images do not overlap."""
-    labels = [case.labels[neurons] for case in cases]
+    labels = [case.labels[block.neurons] for case in cases]
     used = np.unique(np.concatenate(labels))
     used = used[used >= 0]
-    splits = {some.layer.split_id: some for some in images}  # both halves are of one
-    blocks = {split: some.layer.rows(neurons.start, neurons.stop) for split, some in splits.items()}
-    samples = [Sample(blocks[some.layer.split_id].T[some.part]) for some in images]
+    splits = {some.layer.split_id: some for some in images}
+    samples = [Sample(block.activations[some.layer.split_id].T[some.part]) for some in images]
     found = {}
     for name in images[0].references:
         truths = {split: some.references[name].truth(used) for split, some in splits.items()}
@@ -210,7 +227,7 @@ def judge_block(images: Sequence[Images], cases: Sequence[Case], neurons: slice)
             np.mean([judged.share for judged in of_cases], axis=0),
             sum(judged.images for judged in of_cases),
         )
-    return found
+    return block.neurons, found
 
 
 def _columns(labels: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -251,8 +268,9 @@ def judged_unit(
     There is no row by class for a label that stands for no class of the images.
     """
     layer, tables = images[0].layer, []
-    for neurons in slices(layer.neurons, max(1, min(NEURONS_AT_ONCE, VALUES_AT_ONCE // layer.images))):
-        for name, judged in judge_block(images, cases, neurons).items():
+    work = partial(judge_block, images, cases)
+    for neurons, by_reference in in_order(work, read_blocks(images), threads=THREADS, ahead=THREADS):
+        for name, judged in by_reference.items():
             known = images[0].references[name].knows(np.maximum(labels[neurons], 0))
             chosen = np.flatnonzero((labels[neurons] >= 0) & known)
             columns: dict[str, object] = {
