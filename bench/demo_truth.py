@@ -1,13 +1,13 @@
-"""How often is a neuron's label the concept that its activation separates best? Uses faces whose concepts are known.
+"""How often is a neuron's label the concept that its activation separates best? Measured on faces with known concepts.
 
-python -m bench.demo_truth demo/warehouse.duckdb     # of `dissectdb extract studies/demo.toml`
+python -m bench.demo_truth demo/warehouse.duckdb     # made by `dissectdb extract studies/demo.toml`
 python -m bench.demo_truth warehouse.duckdb --seed 0 --images 6000
 
 For each of the demo's faces it is known which of 25 concepts are present. For every live neuron and concept, the area
 under the ROC curve (AUC) measures how well the neuron's activation tells images with the concept from images without.
 A label is right if its AUC is the highest of all concepts. Every dissection in the warehouse gets its rows, so that a
-study with several [[dissections]] compares scorers. CLIP limits them all: if CLIP does not see a concept, no scorer can
-name it.
+study with several [[dissections]] compares scorers. All are limited by CLIP: if its embeddings do not show a concept,
+no scorer can find it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def labelled(warehouse: Warehouse) -> pl.DataFrame:
 
 
 def judge_labels(rows: pl.DataFrame, neurons: np.ndarray, areas: np.ndarray) -> pl.DataFrame:
-    """The rows with three more columns: the label's AUC, the neuron's highest AUC, and whether they are equal."""
+    """The rows with three more columns: the label's AUC, the neuron's highest AUC, and whether the two are equal."""
     place = np.searchsorted(neurons, rows["neuron_id"].to_numpy())
     concept = np.array([faces.CONCEPTS.index(name) for name in rows["concept"]])
     mine, best = areas[place, concept], np.nanmax(areas[place], axis=1)

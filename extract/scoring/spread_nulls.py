@@ -1,4 +1,4 @@
-"""The null of cos, cos_cubed and pearson for neurons that are not ordinary: a few images decide their sums.
+"""The null of cos, cos_cubed, pearson and presence for neurons that are not ordinary: a few images decide their sums.
 
 null = linear_null(PEARSON, problem)            # of the ordinary neurons of each layer
 add_spread_labels(PEARSON, problem, null)       # adds the other groups of each layer
@@ -25,7 +25,7 @@ from dissectdb.extract.scoring.nulls import (
     random_lists,
 )
 from dissectdb.extract.scoring.problem import Layer
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 OTHER_IMAGES = 64  # images that stand for all but the top ones
 ELEMENTS_AT_ONCE = 1 << 20  # draw × concept values

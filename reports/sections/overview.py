@@ -19,6 +19,7 @@ from dissectdb.reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
 HERO_NEURONS, HERO_IMAGES = 3, 4
+Z_BEYOND_CLASS = 1.645  # the z within classes that a label must exceed in sql/views/meaning/label_tests.sql
 
 
 def analysed(rows: Rows) -> list[tuple[str, Markup]]:
@@ -149,6 +150,7 @@ def trust(rows: Rows) -> dict[str, Any]:
         "tests": tests,
         "is_judged": any(row["judged_by_clip"] is not None for row in records),
         "is_judged_by_class": any(row["judged_by_class"] is not None for row in records),
+        "z_beyond_class": Z_BEYOND_CLASS,
     }
 
 
