@@ -29,9 +29,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
+
+from dissectdb.extract.scoring.correlation import LEAST_PRESENCE, to_presence
 
 LEAST_IMAGES = 20  # with the concept, and without it; with fewer, a measure is NaN
-PRESENCE_FROM = 0.5  # standard deviations above the mean cosine
 # A limit on z lets a frequent concept be present in more images than a rare one. On three networks with known truth,
 # measures by z >= 1 name a concept that is 98 % as good as the best one by the truth, those by the highest tenth 78 to
 # 99 %.
@@ -66,10 +68,8 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def presence(cosines: np.ndarray) -> np.ndarray:
-    """How much of each concept CLIP sees in each image (N, C): max(0, z - 0.5), z over the images; from cosines."""
-    centred = cosines - cosines.mean(axis=0, dtype=np.float64)
-    deviations = centred.std(axis=0)
-    return np.maximum(centred / np.where(deviations > 0, deviations, 1) - PRESENCE_FROM, 0)
+    """How much of each concept CLIP sees in each image (N, C), from cosines: as the scorer presence has it."""
+    return to_presence(torch.tensor(cosines, dtype=torch.float32)).numpy()
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Truth:
     @classmethod
     def of_presence(cls, values: np.ndarray) -> Truth:
         """Truth by CLIP: a concept is there where z is at least 1."""
-        return cls(values, values >= PRESENT_FROM - PRESENCE_FROM)
+        return cls(values, values >= PRESENT_FROM - LEAST_PRESENCE)
 
     @classmethod
     def of_classes(cls, present: np.ndarray) -> Truth:

@@ -206,6 +206,8 @@ def test_a_dry_run_names_the_layers_whose_labels_it_would_judge(judged: World) -
 
 
 def test_without_activations_nothing_is_judged_and_nothing_is_left_to_do(new_world: World, tmp_path: Path) -> None:
+    text = new_world.study.read_text(encoding="utf-8")
+    new_world.study.write_text(text.replace("top_k = 5\n", 'top_k = 5\nscorer = "soft_wpmi"\n'), encoding="utf-8")
     done = new_world.extract("--activations", "none")
     assert done.code == 0, done.err
     assert new_world.rows(MEASURES) == []
