@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring import within_class
-from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, ColumnProduct, score_by_product
+from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, PRESENCE, ColumnProduct, score_by_product
 from dissectdb.extract.scoring.correlation_null import product_null, z_of_products
 from dissectdb.extract.scoring.nulls import Moments, Null, NullProblem, z_of_samples
 from dissectdb.extract.scoring.problem import (
@@ -107,6 +107,7 @@ SCORERS: dict[str, Scorer] = {
         z_within_class=within_class.reorder_z,
     ),
     "pearson": of_product(PEARSON, null_version=1),  # 0: a draw did not take the concept of the largest r
+    "presence": of_product(PRESENCE),
 }
 
 

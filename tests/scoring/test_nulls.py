@@ -133,7 +133,7 @@ def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
 # ---------------------------------------------------------------- calibration
 
 
-@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "rank_reorder", "pearson"])
+@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "rank_reorder", "pearson", "presence"])
 def test_a_twentieth_of_noise_has_a_p_of_a_twentieth_and_none_is_believed(scorer):
     world = embeddings(2000, 12, seed=3, dimensions=32)
     activations = np.random.default_rng(4).standard_normal((2000, 1000), dtype=np.float32)
@@ -233,7 +233,7 @@ def test_z_within_classes_is_that_of_permutations_inside_classes(scorer):
         assert found[neuron] == pytest.approx((mine - drawn.mean()) / drawn.std(), rel=0.05, abs=0.06)
 
 
-@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "pearson"])
+@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "pearson", "presence"])
 def test_z_within_classes_of_a_correlation_is_its_formula(scorer):
     random = np.random.default_rng(12)
     layer, images, concepts = small(13)
@@ -242,7 +242,8 @@ def test_z_within_classes_of_a_correlation_is_its_formula(scorer):
     asked = Settings.defaults(scorer)
     found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
     s = images.numpy().astype(np.float64) @ concepts.numpy().T
-    columns = softmax(s, 10) if scorer == "pearson" else s
+    z = (s - s.mean(axis=0)) / s.std(axis=0)
+    columns = {"pearson": softmax(s, 10), "presence": np.maximum(z - 0.5, 0)}.get(scorer, s)
     A = layer.activations.astype(np.float64)
     if scorer == "cos_cubed":
         A, columns = (A - A.mean(axis=0)) ** 3, (columns - columns.mean(axis=0)) ** 3
@@ -278,7 +279,7 @@ def test_z_within_classes_of_rank_reorder_is_that_of_permutations_inside_classes
         assert found[neuron] == pytest.approx(expected, rel=0.35, abs=0.5)
 
 
-@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "rank_reorder", "pearson"])
+@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "rank_reorder", "pearson", "presence"])
 def test_a_bootstrap_of_the_other_scorers_scores_the_resampled_images(scorer):
     layer, images, concepts = small(16, neurons=12)
     layer.activations[:, 3] = 1

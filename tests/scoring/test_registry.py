@@ -162,7 +162,7 @@ def test_a_setting_that_a_scorer_fixes_cannot_change() -> None:
 
 @pytest.mark.parametrize("name", ["cosine", 3, ["cos"], None])
 def test_the_error_for_an_unknown_scorer_is_that_of_a_literal(name: object) -> None:
-    of_literal = "Input should be 'soft_wpmi', 'wpmi', 'cos', 'cos_cubed', 'rank_reorder' or 'pearson'"
+    of_literal = "Input should be 'soft_wpmi', 'wpmi', 'cos', 'cos_cubed', 'rank_reorder', 'pearson' or 'presence'"
     with pytest.raises(ValueError, match=of_literal) as caught:
         Dissection(concepts="made", scorer=name)
     assert caught.value.errors()[0]["type"] == "literal_error"

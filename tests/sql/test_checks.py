@@ -279,9 +279,9 @@ def test_a_neuron_that_rank_reorder_cannot_score_has_no_label_and_breaks_nothing
 
 
 def test_a_dissection_whose_kernel_has_not_scored_yet_breaks_nothing(scored):
-    scored.connection.execute("delete from kernel_scores; delete from labelled_layers where dissection_id = 8")
+    scored.connection.execute("delete from kernel_scores; delete from labelled_layers where dissection_id = 9")
     list(scored.build())
-    scored.connection.execute("update neuron_labels set concept_id = null where dissection_id = 8")
+    scored.connection.execute("update neuron_labels set concept_id = null where dissection_id = 9")
     assert broken(scored) == set()
 
 
