@@ -228,9 +228,13 @@ def main() -> None:
         results.append(judge(world, options.scorers))
         made.show(results[-1].title, ("scorer", *HEAD), detailed(results[-1]))
     made.show("Means over worlds", ("worlds", "scorer", *HEAD, "least share"), summary(results))
-    drawn = (f"{what}: {group}" for what in ("right", "labels") for group in GROUPS)
-    made.show("Drawn faces: concepts that few, some and many show", ("scorer", *drawn), missed_drawn(results))
-    made.show("Planted: the label is a concept of the neuron", ("world", "scorer", *KINDS), missed_planted(results))
+    groups = (f"{what}: {group}" for what in ("right", "labels") for group in GROUPS)
+    for title, head, rows in (
+        ("Drawn faces: concepts that few, some and many show", ("scorer", *groups), missed_drawn(results)),
+        ("Planted: the label is a concept of the neuron", ("world", "scorer", *KINDS), missed_planted(results)),
+    ):
+        if shown := list(rows):
+            made.show(title, head, shown)
 
 
 if __name__ == "__main__":
