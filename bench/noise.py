@@ -21,9 +21,9 @@ from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.study.scorers import SCORERS
 
-SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, as rare strong activations are
+SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, so that a few activations are strong
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on, with random values or with one value
-FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on, all of which show its concept
+FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on; all of them show its concept
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
 
 
@@ -49,7 +49,7 @@ def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tu
 
 
 def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """One row per kind of neurons, with the share of p ≤ 0.05 by each scorer; – if they take no label."""
+    """One row per kind of neurons, with the share of p ≤ 0.05 by each scorer; a dash if they get no label."""
     activations, kinds = sparse_noise(options.images, options.neurons, options.seed)
     world = embeddings(options.images, options.concepts[0], options.seed)
     shares = []

@@ -3,7 +3,8 @@
 python -m bench.planted
 python -m bench.planted --boost 2 --lean 0.03 --scorers soft_wpmi
 
-100 concepts, each shown by 0.3, 1, 3 or 10 % of 10,000 images; an image's embedding leans towards what it shows.
+There are 100 concepts, each shown by 0.3, 1, 3 or 10 % of 10,000 images. The embedding of an image is moved towards
+the concepts that it shows.
 A planted neuron is Gaussian noise plus `boost` standard deviations on the images that show its concept. A mixed neuron
 has two concepts, and either label is right. Noise neurons have no concept; dead neurons are constant.
 False labels are counted in two ways: believed labels of noise neurons, and all believed labels that are wrong.

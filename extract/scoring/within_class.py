@@ -57,7 +57,6 @@ class ImageClasses:
         """P (N, C) float32."""
         return (self.images @ self.concepts.T * self.settings.softmax_scale).softmax(dim=1).numpy()
 
-
     @cached_property
     def presences(self) -> np.ndarray:
         """(N, C) float32."""

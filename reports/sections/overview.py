@@ -19,6 +19,7 @@ from dissectdb.reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
 HERO_NEURONS, HERO_IMAGES = 3, 4
+Z_BEYOND_CLASS = 1.645  # the z within classes that a label must exceed in sql/views/meaning/label_tests.sql
 
 
 def analysed(rows: Rows) -> list[tuple[str, Markup]]:
@@ -141,7 +142,12 @@ def trust(rows: Rows) -> dict[str, Any]:
     # Without this, a test that was not run would look like a test that no label passed.
     columns = [column for column in columns if any(row[column[0]] is not None for row in records)]
     [summary] = rows["summary"].to_dicts()
-    return {"table": table(records, columns), "sentence": sentences.robustness(summary, records), "tests": tests}
+    return {
+        "table": table(records, columns),
+        "sentence": sentences.robustness(summary, records),
+        "tests": tests,
+        "z_beyond_class": Z_BEYOND_CLASS,
+    }
 
 
 def similarities(rows: Rows) -> dict[str, Any]:

@@ -103,8 +103,8 @@ def test_a_layer_that_gets_another_name_is_named(world: World) -> None:
     world.change('layer = "conv2"\nsql', 'layer = "conv2 (max)"\nsql')
     done = world.extract()
     assert done.code == 0, done.err
-    assert done.err.count("conv2 is named conv2 (max) in views and reports now: it is recorded in two ways") == 1
-    assert "is named" not in world.extract().err
+    assert done.err.count("conv2 is now named conv2 (max) in views and reports: it is recorded in two ways") == 1
+    assert "is now named" not in world.extract().err
 
 
 @pytest.mark.parametrize(
