@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.made import World, embeddings
 from dissectdb.extract.scoring.correlation import to_presence
 from dissectdb.extract.scoring.problem import Array
-from dissectdb.extract.scoring.words import PENALTIES, WordColumns, Words, find_words
+from dissectdb.extract.scoring.several_words import PENALTIES, WordColumns, Words, find_words
 
 EACH = 30
 
