@@ -2,15 +2,15 @@
 
 for unit in run(warehouse): ...     # one unit per layer that is labelled and not judged yet
 
-The label that the even probing images give a neuron is judged on the odd ones, and the reverse; the measures are
-averaged. The threshold of f1 and iou is chosen on the images that gave the label. Reads activations and embeddings;
-runs no network.
+halves: the label that the even probing images give a neuron is judged on the odd ones, and the reverse; the measures
+are averaged. A split: the label of all probing images is judged on the images of that split. The threshold of f1 and
+iou is chosen on the images that gave the label. Reads activations and embeddings; runs no network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -36,24 +36,49 @@ THREADS = 2  # sorting runs beside what holds Python's lock; more threads would 
 
 
 def run(warehouse: Store) -> Iterator[Unit]:
-    """Yield the missing rows of label_measures with their ledger, one unit for each layer."""
-    rows = warehouse.rows(
-        """
-        select * from dissections
-        where dissection_id in (select dissection_id from unjudged_layers) order by dissection_id
-        """
-    )
-    for row in rows.to_dicts():
-        query = "select layer_id from unjudged_layers where dissection_id = $id order by layer_id"
-        ids = warehouse.rows(query, {"id": row["dissection_id"]})["layer_id"].to_list()
-        layers = [layer for layer in read_layers(warehouse, row) if layer.layer_id in ids and is_kept(layer)]
-        if layers:
-            evidence = read_evidence(warehouse, row)
-            references = references_of(warehouse, row, evidence)
-        for layer in layers:
-            yield judge_halves(row, layer, evidence, references)
-        for layer_id in sorted(set(ids) - {layer.layer_id for layer in layers}):
-            yield {"judged_layers": [ledger(row, layer_id, HALVES, 0)]}
+    """Yield the missing rows of label_measures with their ledger, one unit for each layer and what it is judged on."""
+    rows = warehouse.rows("select * from dissections").to_dicts()
+    query = "select dissection_id, judged_on, layer_id from unjudged_layers order by all"
+    for (dissection_id, judged_on), missing in warehouse.rows(query).group_by(
+        "dissection_id", "judged_on", maintain_order=True
+    ):
+        [row] = [row for row in rows if row["dissection_id"] == dissection_id]
+        yield from judge_layers(warehouse, row, str(judged_on), missing["layer_id"].to_list())
+
+
+def judge_layers(warehouse: Store, row: Row, judged_on: str, ids: Sequence[int]) -> Iterator[Unit]:
+    """Yield the units of some layers of a dissection."""
+    evidence = read_evidence(warehouse, row)
+    references = references_of(warehouse, row, evidence)
+    if judged_on != HALVES:
+        other = row | {"split_id": other_split(warehouse, row, judged_on)}
+        other_evidence = read_evidence(warehouse, other)
+        other_references = references_of(warehouse, other, other_evidence)
+    for layer in read_layers(warehouse, row):
+        if layer.layer_id not in ids or not is_kept(layer):
+            continue
+        labels = stored_labels(row, layer, evidence)
+        if judged_on == HALVES:
+            images, cases, same = halves_of(row, layer, evidence, references, labels)
+        else:
+            on_split = replace(layer, split_id=other["split_id"], image_ids=other_evidence.image_ids, lists={})
+            if not is_kept(on_split):
+                continue
+            images = [Images(layer, references, slice(None)), Images(on_split, other_references, slice(None))]
+            cases, same = [Case(labels, 0, 1)], None
+        yield judged_unit(row, evidence, labels, images, cases, judged_on=judged_on, same_halves=same)
+        ids = [layer_id for layer_id in ids if layer_id != layer.layer_id]
+    for layer_id in ids:  # without a live neuron, or without activations
+        yield {"judged_layers": [ledger(row, layer_id, judged_on, 0)]}
+
+
+def other_split(warehouse: Store, row: Row, name: str) -> int:
+    """The id of the split of this name of a dissection's dataset."""
+    query = """
+        select split_id from splits
+        where split = $name and dataset_id = (select dataset_id from splits where split_id = $split)
+    """
+    return int(warehouse.rows(query, {"name": name, "split": row["split_id"]}).item())
 
 
 def is_kept(layer: StoredLayer) -> bool:
@@ -153,16 +178,16 @@ class Case(NamedTuple):
     judged_on: int
 
 
-def judge_halves(row: Row, layer: StoredLayer, evidence: Evidence, references: Mapping[str, Reference]) -> Unit:
-    """A unit with the measures of a layer's labels by halves of its probing images."""
+def halves_of(
+    row: Row, layer: StoredLayer, evidence: Evidence, references: Mapping[str, Reference], labels: np.ndarray
+) -> tuple[list[Images], list[Case], np.ndarray]:
+    """The even and the odd images with the labels that each gives, and how many of the two are `labels` (K,)."""
     even, odd, is_short = robustness.half_labels(settings_of(row), layer, evidence.images, evidence.concepts)
     layer.lists.clear()
     halves = [np.where(is_short, -1, half) for half in (even, odd)]
     images = [Images(layer, references, slice(first, None, 2)) for first in (0, 1)]
-    labels = stored_labels(row, layer, evidence)
-    same = np.sum([half == labels for half in halves], axis=0)
     cases = [Case(halves[0], 0, 1), Case(halves[1], 1, 0)]
-    return judged_unit(row, evidence, labels, images, cases, judged_on=HALVES, same_halves=same)
+    return images, cases, np.sum([half == labels for half in halves], axis=0)
 
 
 def stored_labels(row: Row, layer: StoredLayer, evidence: Evidence) -> np.ndarray:
@@ -212,7 +237,7 @@ def judge_block(images: Sequence[Images], cases: Sequence[Case], block: Block) -
     splits = {some.layer.split_id: some for some in images}
     samples = [Sample(block.activations[some.layer.split_id].T[some.part]) for some in images]
     found = {}
-    for name in images[0].references:
+    for name in set.intersection(*(set(some.references) for some in images)):
         truths = {split: some.references[name].truth(used) for split, some in splits.items()}
         seen = [
             sample.against(truths[some.layer.split_id].of(some.part))
@@ -271,7 +296,7 @@ def judged_unit(
     work = partial(judge_block, images, cases)
     for neurons, by_reference in in_order(work, read_blocks(images), threads=THREADS, ahead=THREADS):
         for name, judged in by_reference.items():
-            known = images[0].references[name].knows(np.maximum(labels[neurons], 0))
+            known = images[cases[0].judged_on].references[name].knows(np.maximum(labels[neurons], 0))
             chosen = np.flatnonzero((labels[neurons] >= 0) & known)
             columns: dict[str, object] = {
                 "dissection_id": np.full(len(chosen), row["dissection_id"], np.int32),

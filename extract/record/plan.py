@@ -89,12 +89,14 @@ class Plan:
         probing = self.probing_set.probing_split
         outputs = len(self.network.classes)
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != ALL)]
+        recorded = [probing, *([self.study.judge.split] if self.study.judge else [])]
         return [
             *(
-                Target("activations", tap.name, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
+                Target("activations", tap.name, split, catalog.layer_fingerprint(self.network, tap), tap.units)
+                for split in recorded
                 for tap in self.taps
             ),
-            Target("image_embeddings", self.clip.name, probing, self.clip.fingerprint, 1),
+            *(Target("image_embeddings", self.clip.name, split, self.clip.fingerprint, 1) for split in recorded),
             *(Target("predictions", self.network.name, split, self.network.fingerprint, outputs) for split in splits),
         ]
 
@@ -209,7 +211,7 @@ class Plan:
         """Layers of a dissection with labels that were not judged."""
         rows = warehouse.rows(
             """
-            select layer from unjudged_layers
+            select distinct layer, position from unjudged_layers
             inner join named_layers on unjudged_layers.layer_id = named_layers.layer_id
             where dissection_id = $id order by position, layer
             """,
@@ -244,7 +246,9 @@ def labelling(plan: Plan, counts: Counter[str]) -> str:
 
 def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     """Raises StudyError, before anything is computed, if there are too few images for a scorer."""
-    split = plan.probing_set.probing_split
+    split, judge = plan.probing_set.probing_split, plan.study.judge
+    if judge and not counts[judge.split]:
+        raise StudyError(f"judge.split = {judge.split!r}: the dataset has no sound image in it; take [judge] out")
     for settings in plan.study.dissections:
         declared = SCORERS[settings.scorer]
         if not plan.keep_activations and declared.reads_activations:

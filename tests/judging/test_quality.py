@@ -29,7 +29,7 @@ def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 def judged_once(untouched: World) -> World:
     """A world labelled by cos, whose labels are those of the largest cosine; only to be read or copied."""
     world = World(Path(shutil.copytree(untouched.folder, untouched.folder.with_name("judged"))))
-    world.change("softmax_scale = 40.0", 'scorer = "cos"')
+    world.change('scorer = "soft_wpmi"\ntop_k = 5\nsoftmax_scale = 40.0', 'scorer = "cos"\ntop_k = 5')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measures, "LEAST_IMAGES", 3)
         done = world.extract()
@@ -205,9 +205,69 @@ def test_a_dry_run_names_the_layers_whose_labels_it_would_judge(judged: World) -
     assert "judge the labels of lin by cos with shapes" in done.out, done.out
 
 
+def on_split(world: World) -> np.ndarray:
+    """The f1 of each unit of lin by class: threshold by train with the label, judged on validation; written out."""
+    rows = world.frame(
+        """
+        select unit, split, image_id, value, class, concept from activations
+        inner join named_neurons using (neuron_id) inner join images using (image_id)
+        inner join splits using (split_id)
+        inner join neuron_concepts using (layer, unit) where layer = 'lin' order by unit, image_id
+        """
+    )
+    found = []
+    for of_unit in rows.partition_by("unit", maintain_order=True):
+        mapped = CONCEPTS[of_unit["concept"][0]]
+        parts = {}
+        for (split,), part in of_unit.group_by("split"):
+            values, has = part["value"].to_numpy(), part["class"].is_in(mapped).to_numpy()
+            parts[split] = np.ones(len(values)), values, values, has
+        f1, train = DEFINITIONS["f1"], parts["train"]
+        cut = max(sorted(train[1][train[3]]), key=lambda cut: f1(*train, cut), default=np.nan)
+        found.append(f1(*parts["validation"], cut))
+    return np.array(found)
+
+
+def test_a_split_of_its_own_is_recorded_and_judges_the_label_of_all_probing_images(judged: World) -> None:
+    halves, labels = judged.rows(MEASURES), judged.rows("select * from all_labels order by all")
+    judged.study.write_text(judged.study.read_text(encoding="utf-8") + '\n[judge]\nsplit = "validation"\n', "utf-8")
+    planned = judged.extract("--dry-run")
+    assert "activations lin validation" in planned.out
+    done = judged.extract()
+    assert done.code == 0, done.err
+    assert [row for row in judged.rows(MEASURES) if row["judged_on"] == "halves"] == halves
+    assert judged.rows("select * from all_labels order by all") == labels
+    rows = judged.rows(
+        """
+        select * from label_quality
+        where layer = 'lin' and judged_on = 'validation' and reference = 'class' order by unit
+        """
+    )
+    assert {(row["images"], row["same_halves"]) for row in rows} == {(21, None)}
+    wanted = on_split(judged)
+    assert [row["f1"] for row in rows] == pytest.approx([wanted[row["unit"]] for row in rows])
+    shown = judged.rows("select unit, judged_ap from neuron_concepts where layer = 'lin' order by unit")
+    assert {row["unit"]: row["ap_corrected"] for row in rows}.items() <= {
+        row["unit"]: row["judged_ap"] for row in shown
+    }.items()
+    again = judged.extract()
+    assert "nothing is stale" in again.out + again.err
+    assert judged.run("check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("probing", "message"),
+    [("validation", "its images label the neurons"), ("all", "its images label the neurons")],
+)
+def test_a_split_that_labels_the_neurons_cannot_judge_them(new_world: World, probing: str, message: str) -> None:
+    new_world.change('path = "images"', f'path = "images"\nprobing_split = "{probing}"')
+    new_world.study.write_text(new_world.study.read_text("utf-8") + '\n[judge]\nsplit = "validation"\n', "utf-8")
+    done = new_world.extract()
+    assert done.code == 2
+    assert message in done.err
+
+
 def test_without_activations_nothing_is_judged_and_nothing_is_left_to_do(new_world: World, tmp_path: Path) -> None:
-    text = new_world.study.read_text(encoding="utf-8")
-    new_world.study.write_text(text.replace("top_k = 5\n", 'top_k = 5\nscorer = "soft_wpmi"\n'), encoding="utf-8")
     done = new_world.extract("--activations", "none")
     assert done.code == 0, done.err
     assert new_world.rows(MEASURES) == []
