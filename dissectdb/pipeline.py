@@ -174,15 +174,18 @@ def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
 
 
 def label(opened: Warehouse, device: str = "auto", *, say: Say = silent, watch: Watch = unwatched) -> None:
-    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them.
+    """Compute what the dissections lack: null distributions, labels, their checks and measures, and the views.
 
     Views that labels.run reads are built first, also for the question which layers have no labels.
     """
+    from dissectdb.extract.judging import quality
     from dissectdb.extract.models import devices
     from dissectdb.extract.scoring import labels
 
     build_views(opened, select=labels.READS, say=say, watch=watch)
     opened.load(labels.run(opened, devices.choose(device)))
+    build_views(opened, select=quality.READS, say=say, watch=watch)
+    opened.load(quality.run(opened))
     build_views(opened, say=say, watch=watch)
 
 

@@ -7,7 +7,8 @@
   const $ = (id) => document.getElementById(id);
   const names = (column, i) => held[column].of[i] === null ? null : held[column].names[held[column].of[i]];
   const all = held.unit.map((_, i) => i);
-  for (const column of ["similarity", "z", "q", "z_within_class", "bootstrap_share", "accuracy"]) {
+  for (const column of ["similarity", "z", "q", "z_within_class", "bootstrap_share", "accuracy",
+    "judged_ap", "judged_ap_low", "judged_ap_high"]) {
     if (!held[column].length) held[column] = all.map(() => null);  // none is known
   }
   ["calibrated", "robust", "interpretable", "dead", "sparse", "split_half_agrees"].forEach((flag, bit) => {
@@ -108,6 +109,11 @@
     if (held.z_within_class[i] !== null) said.push(`z within class ${written(held.z_within_class[i])}`);
     if (held.split_half_agrees[i] !== null) said.push(held.split_half_agrees[i] ? "halves agree" : "halves disagree");
     if (held.bootstrap_share[i] !== null) said.push(`same label in ${percent(held.bootstrap_share[i])} of resamples`);
+    if (held.judged_ap[i] !== null) {
+      const ends = held.judged_ap_low[i] === null ? ""
+        : ` (${written(held.judged_ap_low[i], 2)} to ${written(held.judged_ap_high[i], 2)})`;
+      said.push(`judged on other images ${written(held.judged_ap[i], 2)}${ends} by ${names("judged_by", i) === "clip" ? "CLIP" : "class"}`);
+    }
     if (held.accuracy[i] !== null) said.push(`right for ${percent(held.accuracy[i])} of its best images`);
     const line = make("p", "muted");
     said.forEach((part, place) => line.append(place ? " · " : "", part));
@@ -169,7 +175,7 @@
   });
   $("save-gallery").addEventListener("click", () => {
     const columns = ["layer", "unit", "concept", "runner_up", "class", "similarity", "z", "q", "z_within_class",
-      "split_half_agrees", "bootstrap_share", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse"];
+      "split_half_agrees", "bootstrap_share", "judged_by", "judged_ap", "judged_ap_low", "judged_ap_high", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse"];
     const cell = (column, i) => held[column].names ? names(column, i) : held[column][i];
     const quoted = (value) => value === null ? "" : `"${String(value).replaceAll('"', '""')}"`;
     const lines = [columns.join(","), ...found.map((i) => columns.map((column) => quoted(cell(column, i))).join(","))];

@@ -19,7 +19,8 @@ PICTURED, PICTURED_OF_LAYER = 480, 1500  # neurons with pictures, on the page an
 BUDGET = 8_000_000  # bytes of thumbnails in the page
 BARS = 20  # of activation_histograms
 _NUMBERS = {"similarity": 3, "z": 3, "q": 2, "z_within_class": 3, "bootstrap_share": 2, "accuracy": 2}  # digits kept
-_NAMES = ("layer", "concept", "runner_up", "class")
+_NUMBERS |= {"judged_ap": 2, "judged_ap_low": 2, "judged_ap_high": 2}
+_NAMES = ("layer", "concept", "runner_up", "class", "judged_by")
 _FLAGS = (
     "calibrated",
     "robust",

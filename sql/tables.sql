@@ -491,6 +491,70 @@ comment on column control_networks.original_id is 'The trained network';
 comment on column control_networks.control is
     'shuffled: the numbers of each weight and bias of the original in random order; initialised: fresh weights';
 
+-- ---------------------------------------------------------------- how right labels are
+
+create table if not exists label_measures (
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    judged_on varchar not null,
+    reference varchar not null,
+    concept_id integer not null,  -- references concepts
+    same_halves integer,
+    images integer not null,
+    share double,
+    pearson double,
+    pearson_low double,
+    pearson_high double,
+    ap double,
+    ap_low double,
+    ap_high double,
+    ap_corrected double,
+    ap_corrected_low double,
+    ap_corrected_high double,
+    f1 double,
+    f1_low double,
+    f1_high double,
+    iou double,
+    iou_low double,
+    iou_high double,
+    auc double,
+    auc_low double,
+    auc_high double
+    -- key: dissection_id, neuron_id, judged_on, reference
+);
+comment on table label_measures is
+    'How well a label describes its neuron on images that played no part in the label; low and high: 95 % intervals';
+comment on column label_measures.judged_on is
+    'halves: the label of the even probing images on the odd ones and the reverse, averaged; else a split of its own';
+comment on column label_measures.reference is
+    'clip: how much of the concept CLIP sees in an image; class: whether the true class is one of the concept''s';
+comment on column label_measures.concept_id is 'The label of all probing images';
+comment on column label_measures.same_halves is 'Of the labels of the two halves, how many are that label; NULL: a split';
+comment on column label_measures.images is 'Number of images that it was judged on';
+comment on column label_measures.share is 'The share of them with the concept';
+comment on column label_measures.pearson is
+    'The correlation of the activations with how much of the concept is in the image';
+comment on column label_measures.ap is
+    'Average precision: from the highest activation down, the share of images with the concept so far, averaged over the images with it';
+comment on column label_measures.ap_corrected is
+    '(ap - share) / (1 - share): 0 by chance, 1 at best';
+comment on column label_measures.f1 is
+    '2 both / (picked + with the concept), of the images that a threshold of the activation picks; it was chosen on the images of the label';
+comment on column label_measures.iou is
+    'The images picked and with the concept, over those that are either';
+comment on column label_measures.auc is
+    'How often an image with the concept has a higher activation than one without';
+
+create table if not exists judged_layers (
+    dissection_id integer not null,  -- references dissections
+    layer_id integer not null,  -- references layers
+    judged_on varchar not null,
+    neurons integer not null
+    -- key: dissection_id, layer_id, judged_on
+);
+comment on table judged_layers is 'The ledger of label_measures: a layer is listed exactly when its labels were judged';
+comment on column judged_layers.neurons is 'Number of its labels; 0 where activations are not kept, which nothing can judge';
+
 -- ---------------------------------------------------------------- edits
 
 create table if not exists edits (

@@ -23,14 +23,17 @@ tends to, at the cost of one resample. Formulas: docs/methods.md, section 9.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
+
+from dissectdb.extract.scoring.correlation import LEAST_PRESENCE, to_presence
 
 LEAST_IMAGES = 20  # with the concept, and without it; with fewer, a measure is NaN
-PRESENCE_FROM = 0.5  # standard deviations above the mean cosine
 # A limit on z lets a frequent concept be present in more images than a rare one. On three networks with known truth,
 # measures by z >= 1 name a concept that is 98 % as good as the best one by the truth, those by the highest tenth 78 to
 # 99 %.
@@ -65,10 +68,8 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def presence(cosines: np.ndarray) -> np.ndarray:
-    """How much of each concept CLIP sees in each image (N, C): max(0, z - 0.5), z over the images; from cosines."""
-    centred = cosines - cosines.mean(axis=0, dtype=np.float64)
-    deviations = centred.std(axis=0)
-    return np.maximum(centred / np.where(deviations > 0, deviations, 1) - PRESENCE_FROM, 0)
+    """How much of each concept CLIP sees in each image (N, C), from cosines: as the scorer presence has it."""
+    return to_presence(torch.tensor(cosines, dtype=torch.float32)).numpy()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Truth:
     @classmethod
     def of_presence(cls, values: np.ndarray) -> Truth:
         """Truth by CLIP: a concept is there where z is at least 1."""
-        return cls(values, values >= PRESENT_FROM - PRESENCE_FROM)
+        return cls(values, values >= PRESENT_FROM - LEAST_PRESENCE)
 
     @classmethod
     def of_classes(cls, present: np.ndarray) -> Truth:
@@ -104,25 +105,36 @@ class Truth:
         return np.minimum(counts, len(self.present) - counts) >= LEAST_IMAGES
 
     @cached_property
-    def images_with(self) -> list[np.ndarray]:
-        """The images with each concept."""
-        return [np.flatnonzero(column) for column in self.present.T]
+    def columns(self) -> np.ndarray:
+        """Whether each concept is in each image (C, N)."""
+        return np.ascontiguousarray(self.present.T)
 
     @cached_property
-    def powers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The standardised values, their squares and cubes (C, N), and the mean of their fourth powers (C,)."""
-        standardised = _standardised(self.values.T)
-        squares = standardised**2
-        return standardised, squares, squares * standardised, (squares**2).mean(axis=1)
+    def powers(self) -> Powers:
+        """The standardised values of each concept (C, N), and their squares and cubes."""
+        return Powers.of(self.values.T)
 
 
-def _standardised(rows: np.ndarray) -> np.ndarray:
-    """Each row (…, N) with mean 0 and standard deviation 1, float32; NaN if it is constant."""
-    centred = rows - rows.mean(axis=-1, keepdims=True, dtype=np.float64)
-    constant = rows.max(axis=-1, keepdims=True) == rows.min(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centred /= np.where(constant, np.nan, centred.std(axis=-1, keepdims=True))
-    return centred.astype(np.float32)
+class Powers(NamedTuple):
+    """Rows with mean 0 and standard deviation 1, float32, and their squares and cubes; NaN if a row is constant."""
+
+    first: np.ndarray
+    second: np.ndarray
+    third: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Powers:
+        """Of rows that are not standardised."""
+        centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+        deviations = centred.std(axis=1)
+        constant = rows.max(axis=1, initial=-np.inf) == rows.min(axis=1, initial=np.inf)
+        deviations[constant] = np.nan
+        first = (centred / deviations[:, None]).astype(np.float32)
+        second = first * first
+        return cls(first, second, second * first)
+
+
+NO_TRUTH = Truth(np.empty((0, 0), np.float32), np.empty((0, 0), bool))  # of a sample before the first `against`
 
 
 class Ranks(NamedTuple):
@@ -146,22 +158,72 @@ class Ranks(NamedTuple):
         return (self.with_it - self.below_with) / (self.images - self.below)
 
 
+class Activations:
+    """Activations of some neurons, values (K, N): sorted, and standardised when a correlation asks for it."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = np.ascontiguousarray(values, dtype=np.float32)
+        self.order = orders(self.values)  # of the images, the lowest activation first
+        self.ascending = np.stack([row[order] for row, order in zip(self.values, self.order, strict=True)])
+
+    @cached_property
+    def powers(self) -> Powers:
+        """The standardised activations, and their squares and cubes (K, N)."""
+        return Powers.of(self.values)
+
+
+def orders(values: np.ndarray) -> np.ndarray:
+    """The order of the numbers in each row (K, N), the lowest first; float32 without NaN.
+
+    The bits of each number, made to rise with it, and its place in one integer: on rows with many equal numbers, whole
+    integers are sorted three times as fast as numpy's argsort.
+    """
+    bits = values.view(np.int32)
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
+    keys |= np.arange(values.shape[1])
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return keys
+
+
+def bounds_of_equals(ascending: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For some of rising numbers, by their places: how many numbers are smaller, and how many smaller or equal."""
+    values, below, up_to = ascending[places], places, places + 1
+    tied_below = (ascending[np.maximum(places - 1, 0)] == values) & (places > 0)
+    tied_above = (ascending[np.minimum(up_to, len(ascending) - 1)] == values) & (up_to < len(ascending))
+    if tied_below.any():
+        below = below.copy()
+        below[tied_below] = np.searchsorted(ascending, values[tied_below], "left")
+    if tied_above.any():
+        up_to[tied_above] = np.searchsorted(ascending, values[tied_above], "right")
+    return below, up_to
+
+
 class Sample:
     """Some images with the activations of some neurons (N, K) and the truth of some concepts.
 
-    Pairs are given as neurons (P,) and concepts (P,), the numbers of their columns. Pairs of one neuron should follow
-    each other: the neuron is then standardised once.
+    Pairs are given as neurons (P,) and concepts (P,), the numbers of their columns.
     """
 
-    def __init__(self, activations: np.ndarray, truth: Truth) -> None:
-        self.truth = truth
-        self.activations = np.ascontiguousarray(activations.T, dtype=np.float32)
-        self.ascending = np.sort(self.activations, axis=1)
+    def __init__(self, activations: np.ndarray, truth: Truth = NO_TRUTH) -> None:
+        self.truth, self.activations = truth, Activations(activations.T)
+        self._ranks: dict[tuple[int, int], Ranks] = {}
+
+    def against(self, truth: Truth) -> Sample:
+        """The same images and neurons with another truth; nothing is sorted again."""
+        other = copy(self)
+        other.truth, other._ranks = truth, {}
+        return other
+
+    @property
+    def images(self) -> int:
+        """N."""
+        return int(self.activations.values.shape[1])
 
     def best_thresholds(self, neurons: np.ndarray, concepts: np.ndarray) -> np.ndarray:
         """The activation (P,) that picks the images with the highest f1, and iou; NaN if no image has the concept."""
         thresholds = np.full(len(neurons), np.nan, np.float32)
-        for pair, (neuron, concept) in enumerate(zip(neurons, concepts, strict=True)):
+        for pair, (neuron, concept) in enumerate(zip(neurons.tolist(), concepts.tolist(), strict=True)):
             ranks = self.ranks(neuron, concept)
             if ranks.with_it:
                 both, picked = ranks.with_it - ranks.below_with, ranks.images - ranks.below
@@ -174,49 +236,41 @@ class Sample:
         thresholds: (P,), chosen on other images; NaN where there is none.
         """
         found = {name: np.full((2, len(neurons)), np.nan) for name in RANGES}
-        found["pearson"][:] = self._pearson(neurons, concepts)
-        for pair in np.flatnonzero(self.truth.is_judged[concepts]):
-            ranks = self.ranks(neurons[pair], concepts[pair])
-            overlap = self._overlap(neurons[pair], ranks, thresholds[pair])
-            for name, estimate in (ranked_measures(ranks) | overlap).items():
+        for pair in np.flatnonzero(self.truth.is_judged[concepts]).tolist():
+            neuron, concept = int(neurons[pair]), int(concepts[pair])
+            ranks = self.ranks(neuron, concept)
+            measured = ranked_measures(ranks) | self._overlap(neuron, ranks, thresholds[pair])
+            measured["pearson"] = self._pearson(neuron, concept)
+            for name, estimate in measured.items():
                 found[name][:, pair] = estimate
-        found["pearson"][:, ~self.truth.is_judged[concepts]] = np.nan
         return {name: Estimate(*values) for name, values in found.items()}
 
     def ranks(self, neuron: int, concept: int) -> Ranks:
         """Where the images with a concept stand."""
-        ascending = self.ascending[neuron]
-        values = np.sort(self.activations[neuron][self.truth.images_with[concept]])
-        return Ranks(
-            values,
-            np.searchsorted(ascending, values, "left"),
-            np.searchsorted(ascending, values, "right"),
-            np.searchsorted(values, values, "left"),
-            np.searchsorted(values, values, "right"),
-            len(ascending),
-        )
+        if (neuron, concept) not in self._ranks:
+            ascending = self.activations.ascending[neuron]
+            places = np.flatnonzero(self.truth.columns[concept][self.activations.order[neuron]])
+            values = ascending[places]
+            among_all = bounds_of_equals(ascending, places)
+            among_these = bounds_of_equals(values, np.arange(len(values)))
+            self._ranks[neuron, concept] = Ranks(values, *among_all, *among_these, self.images)
+        return self._ranks[neuron, concept]
 
-    def _pearson(self, neurons: np.ndarray, concepts: np.ndarray) -> np.ndarray:
-        """The correlations and their errors (2, P)."""
-        standardised, squares, cubes, fourth = self.truth.powers
-        found = np.empty((2, len(neurons)))
-        starts = np.flatnonzero(np.diff(neurons, prepend=-1))
-        for first, last in zip(starts, [*starts[1:], len(neurons)], strict=True):
-            neuron, of = _standardised(self.activations[neurons[first]]), concepts[first:last]
-            square = neuron**2
-            r = standardised[of] @ neuron / len(neuron)
-            both = squares[of] @ square / len(neuron)
-            mixed = (standardised[of] @ (square * neuron) + cubes[of] @ neuron) / len(neuron)
-            # The derivative by the weight of an image is x y - r (x² + y²) / 2, over N; this is the mean of its square.
-            spread = both - r * mixed + r**2 / 4 * ((square**2).mean() + 2 * both + fourth[of])
-            found[:, first:last] = r, np.sqrt(np.maximum(spread, 0) / len(neuron))
-        return found
+    def _pearson(self, neuron: int, concept: int) -> tuple[float, float]:
+        """The correlation and its error."""
+        x, x2, x3 = (power[neuron] for power in self.activations.powers)
+        y, y2, y3 = (power[concept] for power in self.truth.powers)
+        r, both = x @ y / self.images, x2 @ y2 / self.images
+        # The derivative by the weight of an image is x y - r (x² + y²) / 2, over N; this is the mean of its square.
+        spread = both - r * (x3 @ y + x @ y3) / self.images + r**2 / 4 * ((x2 @ x2 + y2 @ y2) / self.images + 2 * both)
+        return r, np.sqrt(max(spread, 0) / self.images) if np.isfinite(r) else np.nan
 
     def _overlap(self, neuron: int, ranks: Ranks, threshold: float) -> dict[str, tuple[float, float]]:
         """f1 and iou of the images that the threshold picks, with their errors."""
         if np.isnan(threshold):
             return {}
-        picked = ranks.images - int(np.searchsorted(self.ascending[neuron], np.float32(threshold), "left"))
+        ascending = self.activations.ascending[neuron]
+        picked = ranks.images - int(np.searchsorted(ascending, np.float32(threshold), "left"))
         both = ranks.with_it - int(np.searchsorted(ranks.values, np.float32(threshold), "left"))
         either, total = picked + ranks.with_it - both, picked + ranks.with_it
         f1, iou = 2 * both / total, both / either

@@ -89,12 +89,14 @@ class Plan:
         probing = self.probing_set.probing_split
         outputs = len(self.network.classes)
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != ALL)]
+        recorded = [probing, *([self.study.judge.split] if self.study.judge else [])]
         return [
             *(
-                Target("activations", tap.name, probing, catalog.layer_fingerprint(self.network, tap), tap.units)
+                Target("activations", tap.name, split, catalog.layer_fingerprint(self.network, tap), tap.units)
+                for split in recorded
                 for tap in self.taps
             ),
-            Target("image_embeddings", self.clip.name, probing, self.clip.fingerprint, 1),
+            *(Target("image_embeddings", self.clip.name, split, self.clip.fingerprint, 1) for split in recorded),
             *(Target("predictions", self.network.name, split, self.network.fingerprint, outputs) for split in splits),
         ]
 
@@ -179,10 +181,11 @@ class Plan:
         dissection_id = warehouse.find("dissections", planned.fingerprint)
         if dissection_id is None:
             return Step(f"dissect by {scorer} with {concepts}", 0, 1, 0.0)
-        if not (names := self._unlabelled_layers(warehouse, dissection_id)):
-            return None
-        layers = ", ".join([*names[:SHOWN_LAYERS], *(["…"] if len(names) > SHOWN_LAYERS else [])])
-        return Step(f"label {layers} by {scorer} with {concepts}", 0, len(names), 0.0)
+        if names := self._unlabelled_layers(warehouse, dissection_id):
+            return Step(f"label {_some(names)} by {scorer} with {concepts}", 0, len(names), 0.0)
+        if names := self._unjudged_layers(warehouse, dissection_id):
+            return Step(f"judge the labels of {_some(names)} by {scorer} with {concepts}", 0, len(names), 0.0)
+        return None
 
     def _unlabelled_layers(self, warehouse: Store, dissection_id: int) -> list[str]:
         """Layers without labels of a dissection: the study's, and those that another study recorded for it."""
@@ -204,6 +207,18 @@ class Plan:
             *of_other_studies,
         ]
 
+    def _unjudged_layers(self, warehouse: Store, dissection_id: int) -> list[str]:
+        """Layers of a dissection with labels that were not judged."""
+        rows = warehouse.rows(
+            """
+            select distinct layer, position from unjudged_layers
+            inner join named_layers on unjudged_layers.layer_id = named_layers.layer_id
+            where dissection_id = $id order by position, layer
+            """,
+            {"id": dissection_id},
+        )
+        return rows["layer"].to_list()
+
     def sized_dissections(self, counts: Counter[str]) -> list[tuple[Dissection, str, Size]]:
         """Each dissection with its fingerprint and its size. counts: sound images of each split."""
         concepts_in = {planned.settings.name: len(planned.classes_of) for planned in self.concept_sets}
@@ -212,6 +227,11 @@ class Plan:
             (settings, fingerprint, Size(images, neurons, concepts_in[settings.concepts]))
             for settings, fingerprint in self.dissections()
         ]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and … for the rest."""
+    return ", ".join([*names[:SHOWN_LAYERS], *(["…"] if len(names) > SHOWN_LAYERS else [])])
 
 
 def labelling(plan: Plan, counts: Counter[str]) -> str:
@@ -226,7 +246,9 @@ def labelling(plan: Plan, counts: Counter[str]) -> str:
 
 def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     """Raises StudyError, before anything is computed, if there are too few images for a scorer."""
-    split = plan.probing_set.probing_split
+    split, judge = plan.probing_set.probing_split, plan.study.judge
+    if judge and not counts[judge.split]:
+        raise StudyError(f"judge.split = {judge.split!r}: the dataset has no sound image in it; take [judge] out")
     for settings in plan.study.dissections:
         declared = SCORERS[settings.scorer]
         if not plan.keep_activations and declared.reads_activations:

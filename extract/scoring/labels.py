@@ -38,12 +38,14 @@ _OF_NEURONS = """
     dissection_id = $dissection
     and neuron_id in (select neuron_id from neurons where layer_id in (select unnest($layers)))
 """
-COMPUTED = {  # table → which of its rows belong to some layers of a dissection
+COMPUTED = {  # table → which of its rows belong to the labels of some layers of a dissection
     "labelled_layers": _OF_LAYERS,
     "null_quantiles": _OF_LAYERS,
     "null_samples": _OF_LAYERS,
     "kernel_scores": _OF_NEURONS,
     "label_checks": _OF_NEURONS,
+    "judged_layers": _OF_LAYERS,
+    "label_measures": _OF_NEURONS,
     "label_words": _OF_NEURONS,
     "label_reach": _OF_NEURONS,
 }

@@ -33,6 +33,19 @@ def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tenso
 
     NaN if it fires on fewer than min_images of either half.
     """
+    even, odd, is_short = half_labels(settings, layer, images, concepts)
+    agrees = ((even == odd) & (even >= 0)).astype(float)
+    agrees[is_short] = np.nan
+    return agrees
+
+
+def half_labels(
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The labels (K,) that the even and the odd images give, -1 for none, and who fires on too few images of either.
+
+    Too few are fewer than min_images; such a neuron has labels all the same. A dead one has none.
+    """
     lists = layer.top(min(STORED_IMAGES, layer.images), 0, layer.neurons)[0]
     usable = usable_images(settings, layer)
     weights = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
@@ -46,10 +59,8 @@ def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tenso
     else:
         halves = [np.arange(start, layer.images, 2) for start in (0, 1)]
         even, odd = label_images(settings, layer, images, concepts, halves)
-    agrees = ((even == odd) & (even >= 0) & ~layer.dead).astype(float)
-    short = (usable < min(STORED_IMAGES, layer.images)) & (np.minimum(*counts) < settings.min_images)
-    agrees[short & ~layer.dead] = np.nan
-    return agrees
+    is_short = (usable < min(STORED_IMAGES, layer.images)) & (np.minimum(*counts) < settings.min_images)
+    return np.where(layer.dead, -1, even), np.where(layer.dead, -1, odd), is_short & ~layer.dead
 
 
 def usable_images(settings: Settings, layer: Layer) -> np.ndarray:

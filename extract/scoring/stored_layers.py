@@ -85,6 +85,10 @@ class StoredLayer:
 
     def block(self, first: int, last: int) -> np.ndarray:
         """Activations (N, n) of neurons first … last - 1."""
+        return np.ascontiguousarray(self.rows(first, last).T)
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Activations (n, N) of neurons first … last - 1: each neuron's are contiguous."""
         rows = self.warehouse.rows(
             """
             select neuron_id, image_id, value from activations
@@ -108,7 +112,7 @@ class StoredLayer:
             targets, values = targets[of_split], values[of_split]
         ordered = np.empty((last - first) * self.images, np.float32)
         ordered[targets] = values
-        return np.ascontiguousarray(ordered.reshape(last - first, self.images).T)
+        return ordered.reshape(last - first, self.images)
 
     @cached_property
     def lowest(self) -> np.ndarray:

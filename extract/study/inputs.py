@@ -89,6 +89,12 @@ class Controls(Settings):
         return networks
 
 
+class Judge(Settings):
+    """A split that labels are judged on too, beside the half of the probing images that did not give them."""
+
+    split: Literal["validation"]
+
+
 class Network(Settings):
     """The network that is probed."""
 

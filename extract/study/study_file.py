@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from dissectdb.extract.study.edits import Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Network
+from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Judge, Network
 from dissectdb.extract.study.mistakes import explain
 from dissectdb.extract.study.overrides import StudyError, override
 from dissectdb.extract.study.scorers import SCORERS, known_scorer
@@ -125,6 +125,7 @@ class Study(Settings):
     protocol: Protocol = Protocol()
     effects: Effects | None = None
     controls: Controls | None = None
+    judge: Judge | None = None
 
     @model_validator(mode="after")
     def _has_a_network_or_arrays(self) -> Study:
@@ -141,6 +142,17 @@ class Study(Settings):
             raise ValueError(f"{unused[0]}: arrays have no weights that could be scaled")
         if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
             raise ValueError("concept_sets: arrays hold the embeddings of one set, without templates")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_judged_on_other_images(self) -> Study:
+        if self.judge and self.dataset is None:
+            raise ValueError("judge: all images of arrays are in one split; take [judge] out")
+        if self.judge and self.dataset and self.dataset.probing_split in ("all", self.judge.split):
+            raise ValueError(
+                f"judge.split = {self.judge.split!r}: its images label the neurons, as dataset.probing_split = "
+                f"{self.dataset.probing_split!r} says; take [judge] out, or set dataset.probing_split to 'train'"
+            )
         return self
 
     @model_validator(mode="after")

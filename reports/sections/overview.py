@@ -143,6 +143,8 @@ def trust(rows: Rows) -> dict[str, Any]:
         ("num_robust", "Robust: all three" if len(tests) == 2 else "Robust: both", count),
         ("share_robust", "Share", share),
         ("bootstrap_share", "Same label in resamples", share),
+        ("judged_by_clip", "Judged by CLIP", number),
+        ("judged_by_class", "… by class", number),
     ]
     # Without this, a test that was not run would look like a test that no label passed.
     columns = [column for column in columns if any(row[column[0]] is not None for row in records)]
@@ -151,6 +153,8 @@ def trust(rows: Rows) -> dict[str, Any]:
         "table": table(records, columns),
         "sentence": sentences.robustness(summary, records),
         "tests": tests,
+        "is_judged": any(row["judged_by_clip"] is not None for row in records),
+        "is_judged_by_class": any(row["judged_by_class"] is not None for row in records),
         "z_beyond_class": Z_BEYOND_CLASS,
     }
 

@@ -19,11 +19,15 @@ each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.n
 
 # The interface, design.md; a view may have more.
 PUBLIC = {
-    "neuron_concepts": "network layer unit concept similarity runner_up margin z p q interpretable dead",
+    "neuron_concepts": "network layer unit concept similarity runner_up margin z p q interpretable judged_pearson "
+    "judged_ap dead",
     "all_labels": "network layer unit concept similarity runner_up margin z p q interpretable dead scorer concept_set "
     "clip dataset probing_split shown",
     "similarity_rankings": "network layer unit rank concept similarity",
     "top_images": "network layer unit rank image_id value true_class predicted_class",
+    "label_quality": "network layer unit concept reference judged_on images share pearson pearson_low pearson_high "
+    "ap ap_low ap_high ap_corrected f1 iou auc auc_low auc_high",
+    "layer_quality": "network layer reference judged_on labels pearson ap_corrected f1 iou auc",
     "neuron_accuracies": "network layer unit concept accuracy lift",
     "concept_counts_by_neuron": "network layer concept neurons share",
     "concept_counts_by_prediction": "network layer concept class images share lift low high",

@@ -575,7 +575,7 @@ def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
 
 
 def checked_labels(warehouse: Warehouse) -> Tables:
-    """The labels of the newest dissection with their checks, which neurons 1 to 4 pass."""
+    """The labels of the newest dissection with their checks, which neurons 1 to 4 pass, and their measures."""
     labels = warehouse.rows(
         "select neuron_id, concept_id from neuron_labels where dissection_id = 9 and concept_id is not null"
     )
@@ -584,5 +584,20 @@ def checked_labels(warehouse: Warehouse) -> Tables:
             dict(dissection_id=9, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
                  split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
             for neuron, concept in labels.rows()
-        ]
+        ],
+        label_measures=[
+            measured(8, neuron, concept, reference, neuron / 10)
+            for neuron, concept in labels.rows() for reference in ("clip", "class") if neuron < 4 or reference == "clip"
+        ],
     )  # fmt: skip
+
+
+def measured(dissection_id: int, neuron_id: int, concept_id: int, reference: str, value: float) -> dict[str, Any]:
+    """A row of label_measures by halves, every measure with one value, and intervals of 0.1 to either side."""
+    measures = {
+        f"{name}{end}": value + shift
+        for name in ("pearson", "ap", "ap_corrected", "f1", "iou", "auc")
+        for end, shift in (("", 0.0), ("_low", -0.1), ("_high", 0.1))
+    }
+    ids = dict(dissection_id=dissection_id, neuron_id=neuron_id, concept_id=concept_id)
+    return dict(**ids, judged_on="halves", reference=reference, same_halves=2, images=60, share=0.25, **measures)

@@ -29,11 +29,23 @@ select
     layer_checks.num_unclassed,
     layer_checks.bootstrap_share,
     layer_checks.num_robust,
-    layer_checks.share_robust
+    layer_checks.share_robust,
+    by_clip.calibrated_ap_corrected as judged_by_clip,
+    by_class.calibrated_ap_corrected as judged_by_class
 from layer_summary
 inner join layer_checks
     on
         layer_summary.layer = layer_checks.layer
         and layer_summary.dissection_id = layer_checks.dissection_id
+left join layer_quality as by_clip
+    on
+        layer_summary.layer = by_clip.layer
+        and by_clip.reference = 'clip'
+        and by_clip.judged_on = 'halves'
+left join layer_quality as by_class
+    on
+        layer_summary.layer = by_class.layer
+        and by_class.reference = 'class'
+        and by_class.judged_on = 'halves'
 order by layer_summary.position, layer_summary.layer
 limit 1000

@@ -1,6 +1,9 @@
 -- What each neuron responds to: its label, the runner-up, and whether the label is interpretable.
 -- grain: network, layer, unit, dissection_id
 -- public
+--
+-- judged_pearson, judged_ap: how well the label describes the neuron on images that played no part in it (pearson and
+-- ap_corrected of label_quality: 0 by chance, 1 at best), by judged_by: the true class if there is one, else CLIP.
 
 select
     named_neurons.network,
@@ -19,6 +22,11 @@ select
     label_checks.z_within_class,
     label_checks.split_half_agrees,
     label_checks.bootstrap_share,
+    judged_labels.reference as judged_by,
+    judged_labels.pearson as judged_pearson,
+    judged_labels.ap_corrected as judged_ap,
+    judged_labels.ap_corrected_low as judged_ap_low,
+    judged_labels.ap_corrected_high as judged_ap_high,
     neuron_labels.dead,
     neuron_labels.sparse,
     neuron_labels.images_fired,
@@ -31,5 +39,10 @@ left join label_checks
         neuron_labels.dissection_id = label_checks.dissection_id
         and neuron_labels.neuron_id = label_checks.neuron_id
         and neuron_labels.concept_id = label_checks.concept_id
+left join judged_labels
+    on
+        neuron_labels.dissection_id = judged_labels.dissection_id
+        and neuron_labels.neuron_id = judged_labels.neuron_id
+        and neuron_labels.concept_id = judged_labels.concept_id
 left join concepts as labels on neuron_labels.concept_id = labels.concept_id
 left join concepts as runners_up on neuron_labels.runner_up_id = runners_up.concept_id
