@@ -158,7 +158,7 @@ def intervals(means: pl.DataFrame) -> alt.LayerChart:
             alt.Tooltip("shuffled_pearson:Q", title="shuffled labels", format=".3f"),
         ],
     )
-    x = alt.X("pearson_low:Q").title("mean correlation of activation and concept; ticks: random and shuffled labels")
+    x = alt.X("pearson_low:Q").title("mean correlation; orange: random and shuffled labels")
     rules = base.mark_rule(strokeWidth=3, opacity=0.4, color=charts.BLUE).encode(x=x, x2="pearson_high:Q")
     dots = base.mark_circle(size=60, opacity=1, color=charts.BLUE).encode(x="pearson:Q")
     ticks = [

@@ -347,6 +347,60 @@ SHOWING = ["neuron_concepts", "similarity_rankings", "top_images", "neuron_accur
 SHOWING += ["concept_counts_by_neuron", "concept_counts_by_prediction", "layer_summary", "similarity_histogram"]
 
 
+RIVALS = NET | dict(
+    datasets=[dict(dataset_id=1, name="faces", fingerprint="f")],
+    splits=[dict(split_id=1, dataset_id=1, split="train")],
+    clips=[dict(clip_id=1, name="clip")],
+    neurons=units(3),
+    rivals=[
+        dict(rival_id=i, network_id=1, split_id=1, clip_id=1, method=method, control="none", dissection_id=None)
+        for i, method in ((1, "mine"), (2, "theirs"))
+    ],
+    rival_texts=[dict(rival_text_id=i, clip_id=1, text=text) for i, text in ((1, "smile"), (2, "frown"))],
+    rival_labels=[dict(rival_id=1, neuron_id=i, rival_text_id=text) for i, text in ((0, 1), (1, 2), (2, 2))],
+    rival_quality=[
+        dict(rival_id=1, neuron_id=i, reference="clip", pearson=r, q=q)
+        for i, (r, q) in enumerate([(0.5, 0.05), (0.1, 0.06), (None, None)])
+    ],
+    rival_intervals=[
+        dict(rival_id=1, other_rival_id=None, layer_id=0, reference="clip", measure="pearson", neurons=2, value=0.3,
+             low=0.1, high=0.5),
+        dict(rival_id=1, other_rival_id=2, layer_id=0, reference="clip", measure="auc", neurons=2, value=0.2,
+             low=0.1, high=0.3),
+        dict(rival_id=1, other_rival_id=None, layer_id=0, reference="output", measure="names_output", neurons=3,
+             value=1 / 3, low=None, high=None),
+    ],
+)  # fmt: skip
+
+
+def test_a_method_has_the_means_of_its_labels_and_counts_of_those_that_are_shared_and_believed():
+    [row] = run_view("rival_summary", **RIVALS)
+    assert (row["method"], row["layer"], row["neurons"], row["measured"]) == ("mine", "conv", 3, 2)
+    assert (row["labels"], row["most_sharing"], row["share_believed"]) == (2, 2, 0.5)  # q is known for two
+    assert (row["pearson"], row["pearson_low"], row["pearson_high"], row["auc"]) == (0.3, 0.1, 0.5, None)
+    assert (row["outputs"], row["names_output"], row["output_similarity"]) == (3, 1 / 3, None)
+
+
+def test_a_method_of_which_nothing_could_be_measured_keeps_its_row():
+    [row] = run_view("rival_summary", **RIVALS | dict(rival_intervals=[]))
+    assert (row["neurons"], row["measured"], row["pearson"]) == (3, 0, None)
+
+
+def test_labels_are_shown_with_how_many_neurons_share_them():
+    rows = run_view("rival_scores", **RIVALS)
+    assert [(row["unit"], row["label"], row["sharing"], row["pearson"]) for row in rows] == [
+        (0, "smile", 1, 0.5), (1, "frown", 2, 0.1), (2, "frown", 2, None),
+    ]  # fmt: skip
+
+
+def test_a_difference_is_shown_from_both_sides():
+    rows = run_view("rival_differences", **RIVALS)
+    assert [(row["method"], row["other_method"], row["difference"], row["low"], row["high"]) for row in rows] == [
+        ("mine", "theirs", 0.2, 0.1, 0.3), ("theirs", "mine", -0.2, -0.3, -0.1),
+    ]  # fmt: skip
+    assert [row["beyond"] for row in rows] == [True, True]
+
+
 def test_the_public_views_show_the_newest_dissection_or_the_one_that_is_named(tiny):
     query = "select distinct concept, dissection_id from similarity_rankings order by all"
     newest = tiny.rows(query).rows()

@@ -33,6 +33,12 @@ PUBLIC = {
     "concept_counts_by_prediction": "network layer concept class images share lift low high",
     "layer_summary": "network layer neurons num_interpretable num_uninterpretable overall_accuracy "
     "interpretable_accuracy uninterpretable_accuracy proportion_interpretable num_calibrated num_dead",
+    "rival_scores": "network layer unit method control label reference pearson ap ap_corrected f1 iou auc z p q "
+    "sharing output names_output output_similarity",
+    "rival_summary": "network layer method control reference neurons measured labels most_sharing share_believed "
+    "pearson pearson_low pearson_high ap ap_corrected f1 iou auc outputs names_output output_similarity",
+    "rival_differences": "network layer reference measure method control other_method other_control neurons difference "
+    "low high beyond",
     "weight_scales": "edit_id layer unit scale",
     "network_accuracies": "network split images correct accuracy loss",
     "edit_results": "edit_id network layer rule tau factor split images correct_before correct_after "
