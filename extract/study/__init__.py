@@ -1,7 +1,7 @@
 """The study file: a description of what to examine. Imports no torch."""
 
 from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Input, Layer, Network
+from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Input, Judge, Layer, Network
 from dissectdb.extract.study.overrides import StudyError
 from dissectdb.extract.study.study_file import (
     LEAST_IMAGES,
@@ -28,6 +28,7 @@ __all__ = [
     "Edit",
     "Effects",
     "Input",
+    "Judge",
     "Layer",
     "Network",
     "NetworkStudy",

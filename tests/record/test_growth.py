@@ -20,6 +20,7 @@ import sqlglot
 import torch
 
 from dissectdb import pipeline
+from dissectdb.extract.judging import measures, quality
 from dissectdb.extract.models import clip
 from dissectdb.extract.record import blocks, catalog, extraction
 from dissectdb.extract.record.plan import Plan
@@ -52,6 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         save_clip(path / "other.safetensors", path / "tiny-clip.json", seed=6)
         patch.setattr(clip, "load", cache(clip.load))  # a walk loads the same two again and again
         patch.setattr(blocks, "BLOCK", 16)
+        patch.setattr(measures, "LEAST_IMAGES", 3)  # of 12 to 15 images in a half
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # so little is computed that threads only wait for each other
         yield path
@@ -129,6 +131,8 @@ def extract(plan: Plan, warehouse: Warehouse, stop: str = "") -> None:
     if not stop:
         list(warehouse.build(select=labels.READS))
         warehouse.load(labels.run(warehouse, torch.device("cpu")))
+        list(warehouse.build(select=quality.READS))
+        warehouse.load(quality.run(warehouse))
         list(warehouse.build())
 
 

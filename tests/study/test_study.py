@@ -21,7 +21,16 @@ from tests.support.studies import NETWORK_STUDY, mistake, mistakes, write_study
 
 STUDIES = ROOT / "studies"
 MODELS = [study.Study, study.Dataset, study.Network, study.Input, study.Layer, study.Clip, study.ConceptSet]
-MODELS += [study.Dissection, study.Edit, study.Sweep, study.Protocol, study.Effects, study.Arrays]
+MODELS += [
+    study.Dissection,
+    study.Edit,
+    study.Sweep,
+    study.Protocol,
+    study.Effects,
+    study.Arrays,
+    study.Controls,
+    study.Judge,
+]
 
 
 # ---------------------------------------------------------------- the studies that ship
@@ -30,7 +39,7 @@ MODELS += [study.Dissection, study.Edit, study.Sweep, study.Protocol, study.Effe
 def uncommented(text: str, without: str) -> str:
     """The text with the settings that are shown in comments switched on, all but those that match `without`."""
     kept = "\n".join(line for line in text.splitlines() if not re.match(rf"# ({without})", line))
-    return re.sub(r"^# (\w+ = |\[\[)", r"\1", kept, flags=re.MULTILINE)
+    return re.sub(r"^# (\w+ = |\[)", r"\1", kept, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
