@@ -45,20 +45,21 @@ def render(rows: Mapping[str, pl.DataFrame], *, generated_at: datetime | None = 
 def content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """The variables of the template."""
     summary, differences = rows["summary"].to_dicts(), rows["differences"].to_dicts()
-    names = list(dict.fromkeys(row["layer"] for row in summary))
+    keys = list(dict.fromkeys(map(_place, summary)))
     return {
         "judge": summary[0] if summary else None,
         "methods": len({row["method"] for row in summary}),
         "chosen_here": any(row["chosen_here"] for row in summary),
         "layers": [
-            _layer(
-                name,
-                [row for row in summary if row["layer"] == name],
-                [row for row in differences if row["layer"] == name],
-            )
-            for name in names
+            _layer([row for row in summary if _place(row) == key], [row for row in differences if _place(row) == key])
+            for key in keys
         ],
     }
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    """Where labels are judged: what a section of the page is about."""
+    return row["layer"], row["dataset"], row["split"]
 
 
 def labelled(method: str, control: str) -> str:
@@ -66,7 +67,7 @@ def labelled(method: str, control: str) -> str:
     return method if control == OWN else f"{method} ({control})"
 
 
-def _layer(layer: str, summary: list[Row], differences: list[Row]) -> dict[str, Any]:
+def _layer(summary: list[Row], differences: list[Row]) -> dict[str, Any]:
     columns: list[Column] = [
         ("method", "Labels", whole),
         ("by", "Truth", whole),
@@ -95,9 +96,11 @@ def _layer(layer: str, summary: list[Row], differences: list[Row]) -> dict[str, 
     ]
     by_clip = [row for row in named if row["reference"] == "clip" and row["pearson"] is not None]
     return {
-        "name": layer,
+        "name": summary[0]["layer"],
+        "dataset": summary[0]["dataset"],
+        "split": summary[0]["split"],
         "table": table(named, columns),
-        "figure": _figure(layer, by_clip) if by_clip else None,
+        "figure": _figure(summary[0]["layer"], by_clip) if by_clip else None,
         "differences": _differences(differences),
         "shown": SHOWN,
         "all": len(differences),

@@ -110,9 +110,9 @@ def show_judged(summary: pl.DataFrame) -> None:
         "pearson_high", "random_pearson", "shuffled_pearson", "ap_corrected", "f1", "iou", "auc", "names_output",
         "output_similarity",
     )  # fmt: skip
-    for (layer,), rows in summary.group_by("layer", maintain_order=True):
+    for (layer, dataset, split), rows in summary.group_by("layer", "dataset", "split", maintain_order=True):
         known = [name for name in kept if rows[name].null_count() < len(rows)]
-        show(rows.select(known), title=f"Labels of {layer}")
+        show(rows.select(known), title=f"Labels of {layer}, on {split} images of {dataset}")
     if summary["measured"].sum() == 0:
         print(TOO_FEW_IMAGES)
 

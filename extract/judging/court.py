@@ -137,7 +137,10 @@ def open_court(warehouse: Store, plan: Plan) -> Court:
         """,
         {"id": dissection_ids[-1]},
     ).to_dicts()
-    court = Court(warehouse, plan, row["network_id"], row["split_id"], row["clip_id"], tuple(row["templates"]))
+    split_id = _judging_split(warehouse, plan, row["split_id"])
+    court = Court(warehouse, plan, row["network_id"], split_id, row["clip_id"], tuple(row["templates"]))
+    if not court.layers:
+        raise StudyError("no layer has activations of all images that judge; run: dissectdb extract STUDY")
     kept = warehouse.rows(
         "select neuron_id from activations where neuron_id in (select unnest($first)) group by neuron_id",
         {"first": [layer.first_neuron for layer in court.layers]},
@@ -147,3 +150,17 @@ def open_court(warehouse: Store, plan: Plan) -> Court:
             "labels are judged on every activation, which --activations none did not keep; extract with them"
         )
     return court
+
+
+def _judging_split(warehouse: Store, plan: Plan, probing_split: int) -> int:
+    """The id of the study's judge.split, else of the probing split."""
+    if plan.study.judge is None:
+        return probing_split
+    rows = warehouse.rows(
+        """
+        select split_id from splits
+        where split = $split and dataset_id in (select dataset_id from splits where split_id = $probing)
+        """,
+        {"split": plan.study.judge.split, "probing": probing_split},
+    )
+    return int(rows["split_id"][0])

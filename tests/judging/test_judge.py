@@ -185,7 +185,15 @@ def test_a_measure_is_that_of_the_activations(judged):
 def test_the_page_shows_every_layer_and_method(judged):
     page = (judged / "judge.html").read_text(encoding="utf-8")
     text = html.unescape(page)
-    for part in ("lin2", "lin3", "truth", "chance", "INVERT", "presence, expressions", "chosen on these very images"):
+    for part in (
+        "lin2",
+        "lin3",
+        "truth",
+        "chance",
+        "INVERT",
+        "presence, expressions",
+        "chosen on the very images that judge",
+    ):
         assert part in text
     assert "better than" in text
 
@@ -198,7 +206,7 @@ def test_the_same_files_are_judged_once_and_a_changed_one_anew(judged, tmp_path)
     done = judge(folder)
     assert done.code == 0, done.err
     assert "nothing to judge: all these labels are judged" in done.out
-    assert "Labels of lin2" in done.out
+    assert "Labels of lin2, on train images of demo faces" in done.out
     lines = (folder / "truth.csv").read_text().splitlines()
     changed = [line for line in lines if not line.startswith("lin3")]
     changed[1] = changed[1].rpartition(",")[0] + ",a < b & c"
@@ -270,6 +278,16 @@ def test_a_study_that_is_not_extracted_is_refused(world):
     done = world.run("judge", world.study)
     assert done.code == 2
     assert "this study has not been extracted as it stands; run: dissectdb extract STUDY" in done.err
+
+
+def test_a_study_with_a_split_of_its_own_for_judging_judges_there(world):
+    with world.study.open("a", encoding="utf-8") as file:
+        file.write('\n[judge]\nsplit = "validation"\n')
+    assert world.extract().code == 0
+    done = world.run("judge", world.study)
+    assert done.code == 0, done.err
+    assert "Labels of lin, on validation images of shapes" in done.out
+    assert world.rows("select distinct split from rival_scores") == [{"split": "validation"}]
 
 
 def test_a_killed_run_is_continued(world, copy_world):

@@ -6,14 +6,13 @@ select
     rival_differences.method, rival_differences.control,
     rival_differences.other_method, rival_differences.other_control,
     rival_differences.neurons, rival_differences.difference, rival_differences.low, rival_differences.high,
-    rival_differences.beyond,
+    rival_differences.beyond, rival_differences.dataset, rival_differences.split,
     rival_differences.position, rival_differences.rival_id, rival_differences.other_rival_id
 from rival_differences
 inner join rivals on rival_differences.rival_id = rivals.rival_id
 inner join dissections
     on
         rivals.network_id = dissections.network_id
-        and rivals.split_id = dissections.split_id
         and rivals.clip_id = dissections.clip_id
 inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
 where
@@ -21,7 +20,8 @@ where
     and rival_differences.measure in ('pearson', 'ap_corrected', 'f1', 'auc', 'names_output')
     and (rival_differences.other_control <> 'none' or rival_differences.difference > 0)
 order by
-    rival_differences.position, rival_differences.layer, rival_differences.reference desc, rival_differences.measure,
+    rival_differences.position, rival_differences.layer, rival_differences.dataset, rival_differences.split,
+    rival_differences.reference desc, rival_differences.measure,
     rival_differences.other_control = 'none' desc, rival_differences.difference desc,
     rival_differences.method, rival_differences.other_method, rival_differences.other_control
 limit 3000

@@ -21,14 +21,14 @@ select
     own.ap, own.ap_corrected, own.ap_corrected_low, own.ap_corrected_high,
     own.f1, own.f1_low, own.f1_high, own.iou, own.auc, own.auc_low, own.auc_high,
     own.outputs, own.names_output, own.output_similarity,
-    own.network, own.clip, own.dataset, own.split, own.dissection_id is not null as chosen_here,
+    own.network, own.clip, own.dataset, own.split,
+    own.dissection_id is not null and rivals.split_id = dissections.split_id as chosen_here,
     own.position, own.rival_id
 from rival_summary as own
 inner join rivals on own.rival_id = rivals.rival_id
 inner join dissections
     on
         rivals.network_id = dissections.network_id
-        and rivals.split_id = dissections.split_id
         and rivals.clip_id = dissections.clip_id
 inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
 left join controls
@@ -41,5 +41,5 @@ left join controls
         and own.dataset = controls.dataset
         and own.split = controls.split
 where own.control = 'none'
-order by own.position, own.layer, own.reference desc, own.pearson desc nulls last, own.method
+order by own.position, own.layer, own.dataset, own.split, own.reference desc, own.pearson desc nulls last, own.method
 limit 3000
