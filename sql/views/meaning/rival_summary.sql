@@ -55,16 +55,17 @@ of_outputs as (
 
 ),
 
-by_label as (
+labelled as (
 
     select
         rival_labels.rival_id,
         neurons.layer_id,
         rival_labels.rival_text_id,
-        count(*) as neurons
+        count(*) over (
+            partition by rival_labels.rival_id, neurons.layer_id, rival_labels.rival_text_id
+        ) as sharing
     from rival_labels
     inner join neurons on rival_labels.neuron_id = neurons.neuron_id
-    group by rival_labels.rival_id, neurons.layer_id, rival_labels.rival_text_id
 
 ),
 
@@ -73,10 +74,10 @@ counted as (
     select
         rival_id,
         layer_id,
-        cast(sum(neurons) as integer) as neurons,
-        count(*) as labels,
-        max(neurons) as most_sharing
-    from by_label
+        count(*) as neurons,
+        count(distinct rival_text_id) as labels,
+        max(sharing) as most_sharing
+    from labelled
     group by rival_id, layer_id
 
 ),
