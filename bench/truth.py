@@ -153,7 +153,8 @@ def judge(world: KnownWorld, scorers: Sequence[str]) -> Result:
         name: {key: np.stack([of_seed[name][key] for of_seed in of_seeds]) for key in of_seeds[0][name]}
         for name in (*scorers, RANDOM, *ORACLES, ORACLE_OF_ALL)
     }
-    return Result(world, *shown.shape, stacked)
+    images, concepts = shown.shape
+    return Result(world, images, concepts, stacked)
 
 
 # ---------------------------------------------------------------- tables
