@@ -140,6 +140,8 @@ def extract_shard(
     chosen = choose_shard(shard)
     shard_writer.open_sink(sink)  # to refuse a wrong one before the models are loaded
     plan = _load_plan(study, keep_activations, say)
+    if study.controls:
+        say("shards leave out the control networks; extract on the merged warehouse computes them")
     catalog_file = WarehouseFile(IN_MEMORY, memory=memory, threads=threads)
     with catalog_file.to_write() as catalog, watch(f"extracting shard {chosen}") as progress:
 

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.scoring import robustness, tails, words
+from dissectdb.extract.scoring import robustness, several_words, tails
 from dissectdb.extract.scoring.correlation import to_presence
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
 from dissectdb.extract.scoring.nulls import Null, NullProblem, scored_groups
@@ -131,7 +131,9 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
         checked.append(check_table(row, layer, evidence, settings, classes, scores.concepts[:, 0]))
         if columns is not None and layer.has_activations():
-            explained.append(word_tables(row, layer, evidence, words.find_words(columns, layer, scores.concepts[:, 0])))
+            explained.append(
+                word_tables(row, layer, evidence, several_words.find_words(columns, layer, scores.concepts[:, 0]))
+            )
         layer.lists.clear()
     unit["label_checks"] = pa.concat_tables(checked)
     if explained:
@@ -164,12 +166,12 @@ def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None
     return ImageClasses(settings, evidence.images, evidence.concepts, evidence.classes)
 
 
-def word_columns(evidence: Evidence) -> words.WordColumns | None:
+def word_columns(evidence: Evidence) -> several_words.WordColumns | None:
     """What may explain neurons; None if there are too few images for halves or the presences do not fit into memory."""
     count = len(evidence.images)
     if count < MIN_IMAGES_FOR_WORDS or count * len(evidence.concepts) > LARGEST_TABLE:
         return None
-    return words.WordColumns.of(to_presence(evidence.images @ evidence.concepts.T), evidence.images)
+    return several_words.WordColumns.of(to_presence(evidence.images @ evidence.concepts.T), evidence.images)
 
 
 # ---------------------------------------------------------------- rows
@@ -246,11 +248,15 @@ def check_table(
     )
 
 
-def word_tables(row: Row, layer: StoredLayer, evidence: Evidence, found: words.Words) -> tuple[pa.Table, pa.Table]:
+def word_tables(
+    row: Row, layer: StoredLayer, evidence: Evidence, found: several_words.Words
+) -> tuple[pa.Table, pa.Table]:
     """Rows of label_words and label_reach for one layer."""
     neuron, place = np.nonzero(found.concepts >= 0)
     gains = np.concatenate([np.full((len(found.concepts), 1), np.nan), found.gains.r], axis=1)[neuron, place]
-    margins = words.Z * np.concatenate([np.zeros((len(found.concepts), 1)), found.gains.error], axis=1)[neuron, place]
+    margins = (
+        several_words.Z * np.concatenate([np.zeros((len(found.concepts), 1)), found.gains.error], axis=1)[neuron, place]
+    )
     no_gain = np.isnan(gains)
     of_words = _table(
         row,
@@ -266,7 +272,7 @@ def word_tables(row: Row, layer: StoredLayer, evidence: Evidence, found: words.W
     known = (found.concepts[:, 0] >= 0) & ~np.isnan(found.explained.r) & ~np.isnan(found.explainable.r)
     columns = {"neuron_id": np.flatnonzero(known).astype(np.int32) + layer.first_neuron}
     for name, correlation in (("explained", found.explained), ("explainable", found.explainable)):
-        r, margin = correlation.r[known], words.Z * correlation.error[known]
+        r, margin = correlation.r[known], several_words.Z * correlation.error[known]
         columns |= {name: r, f"{name}_low": r - margin, f"{name}_high": r + margin}
     by_other = found.by_other.r[known]
     columns["explained_by_other"] = pa.array(by_other, mask=np.isnan(by_other))

@@ -61,7 +61,7 @@ def test_neurons_without_a_label_are_counted_by_reason(binary: World) -> None:
     assert "nothing is stale" in again.out
     assert binary.run("check").code == 0
     text = binary.study.read_text(encoding="utf-8")
-    binary.study.write_text(text.replace('concepts = "looks"', 'concepts = "looks"\nscorer = "pearson"'))
+    binary.study.write_text(text.replace('"looks"\nscorer = "soft_wpmi"', '"looks"\nscorer = "pearson"'))
     done = binary.extract()
     assert done.code == 0, done.err
     [line] = [line for line in done.err.splitlines() if "without a label by pearson" in line]

@@ -119,10 +119,12 @@ source = "looks.txt"
 
 [[dissections]]
 concepts = "looks"
+scorer = "soft_wpmi"
 top_k = 5
 
 [[dissections]]
 concepts = "shapes"
+scorer = "soft_wpmi"
 top_k = 5
 softmax_scale = 40.0
 accuracy_images = 3

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.made import World, embeddings
-from dissectdb.extract.scoring.correlation import to_presence
+from bench.several_words import PlantedWords, plant
 from dissectdb.extract.scoring.problem import Array
-from dissectdb.extract.scoring.words import PENALTIES, WordColumns, Words, find_words
+from dissectdb.extract.scoring.several_words import PENALTIES, WordColumns, find_words
 
 EACH = 30
-
-
-@dataclass
-class Planted:
-    """`first` and `second` (K,): the concepts of each neuron, -1 for none. found: its words, concepts of the list."""
-
-    first: np.ndarray
-    second: np.ndarray
-    found: Words
-
-
-def presences(world: World, listed: np.ndarray) -> torch.Tensor:
-    return to_presence(torch.from_numpy(world.images @ world.concepts[listed].T))
 
 
 def correlation(left: np.ndarray, right: np.ndarray) -> float:
@@ -36,45 +20,26 @@ def correlation(left: np.ndarray, right: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def planted() -> Planted:
-    """One concept, two concepts, a concept that is not in the list, and noise; each EACH times."""
-    random = np.random.default_rng(1)
-    shares = np.resize([0.03, 0.06, 0.1], 40)
-    world = embeddings(6000, 40, 0, shares=shares, lean=0.08)
-    first = np.concatenate([random.integers(30, size=2 * EACH), random.integers(30, 40, EACH), np.full(EACH, -1)])
-    second = np.full(4 * EACH, -1)
-    second[EACH : 2 * EACH] = (first[EACH : 2 * EACH] + random.integers(1, 30, EACH)) % 30
-    values = random.standard_normal((6000, 4 * EACH), dtype=np.float32)
-    for neuron, concepts in enumerate(zip(first, second, strict=True)):
-        named = [concept for concept in concepts if concept >= 0]
-        values[:, neuron] += 3 * world.shown[:, named].any(axis=1)
-    listed = presences(world, np.arange(30))
-    labels = np.array([np.argmax([correlation(column, word) for word in listed.numpy().T]) for column in values.T])
-    found = find_words(WordColumns.of(listed, torch.from_numpy(world.images)), Array(values), labels)
-    return Planted(first, second, found)
+def planted() -> PlantedWords:
+    return plant(images=6000, concepts=40, each=EACH, lean=0.08, boost=3.0, seed=0)
 
 
-def test_a_neuron_of_two_concepts_gets_both(planted: Planted) -> None:
-    two = slice(EACH, 2 * EACH)
-    pairs = zip(planted.first[two], planted.second[two], planted.found.concepts[two, :2], strict=True)
-    assert np.mean([set(words) == {first, second} for first, second, words in pairs]) >= 0.7
+def test_a_neuron_of_two_concepts_gets_both(planted: PlantedWords) -> None:
+    assert planted.has_both()[planted.kind(1)].mean() >= 0.7
 
 
-def test_a_neuron_of_one_concept_keeps_one_word(planted: Planted) -> None:
-    concepts = planted.found.concepts[:EACH]
-    assert (concepts[:, 0] == planted.first[:EACH]).mean() >= 0.95
-    assert (concepts[:, 1] == -1).mean() >= 0.85, "a gain passes its interval by chance for 2.5 %"
+def test_a_neuron_of_one_concept_keeps_one_word(planted: PlantedWords) -> None:
+    concepts, one = planted.found.concepts, planted.kind(0)
+    assert (concepts[one, 0] == planted.first[one]).mean() >= 0.95
+    assert (concepts[one, 1] == -1).mean() >= 0.85, "a gain passes its interval by chance for 2.5 %"
 
 
-def test_a_concept_that_is_not_in_the_list_is_explained_by_clip_but_by_no_word(planted: Planted) -> None:
-    absent, present = slice(2 * EACH, 3 * EACH), slice(EACH)
-    explained, explainable = planted.found.explained, planted.found.explainable
-    is_seen = explainable.r - 1.96 * explainable.error > 0
-    ratio = explained.r**2 / explainable.r**2
-    assert (is_seen & (ratio < 0.1))[absent].mean() >= 0.6
-    assert (ratio[present] > 0.1).all()
-    noise = slice(3 * EACH, None)
-    assert (explained.r - 1.96 * explained.error <= 0)[noise].mean() >= 0.9
+def test_a_concept_that_is_not_in_the_list_is_explained_by_clip_but_by_no_word(planted: PlantedWords) -> None:
+    one, absent, noise = (planted.kind(number) for number in (0, 2, 3))
+    is_seen, is_explained = planted.is_seen(), planted.is_explained()
+    assert (is_seen & ~is_explained)[absent].mean() >= 0.6
+    assert is_explained[one].all()
+    assert is_explained[noise].mean() <= 0.1
     assert is_seen[noise].mean() <= 0.2, "by chance 2.5 % pass the interval"
 
 
