@@ -1,7 +1,7 @@
 """Is the label the right word? Every scorer on worlds whose truth is known, by four measures of truth.
 
-python -m bench.truth                                # at most ten minutes on an idle machine of two cores
-python -m bench.truth --small                        # a minute
+python -m bench.truth                                # five minutes of one core
+python -m bench.truth --small                        # ten seconds
 python -m bench.truth --scorers pearson --worlds VGG
 
 A label is right by a measure (bench/truth_measures.py) if no other concept has a higher measure. The share of the
