@@ -545,7 +545,7 @@ def checked_labels(warehouse: Warehouse) -> Tables:
             for neuron, concept in labels.rows()
         ],
         label_measures=[
-            measured(8, neuron, concept, reference, neuron / 10)
+            measured(9, neuron, concept, reference, neuron / 10)
             for neuron, concept in labels.rows() for reference in ("clip", "class") if neuron < 4 or reference == "clip"
         ],
     )  # fmt: skip
