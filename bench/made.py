@@ -176,17 +176,11 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     drawn = 0
     for group in np.unique(layer.null_groups[live]):
         rows, of_group = live & (layer.null_groups == group), null.labels[0][int(group)]
-        p[rows] = look_up(*tails.steps(of_group, draws), z[rows])
+        p[rows] = tails.look_up(*tails.steps(of_group, draws), z[rows])
         drawn = max(drawn, len(of_group))
     q[live] = benjamini_hochberg(p[live])
     seconds = time.perf_counter() - start
     return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, drawn, seconds)
-
-
-def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """The p of the largest step that z reaches, as in neuron_labels; 1 if z reaches none or is NaN."""
-    reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
-    return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:

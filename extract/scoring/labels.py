@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.scoring import robustness, tails
+from dissectdb.extract.scoring import class_null, robustness, tails
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
 from dissectdb.extract.scoring.nulls import Null, NullProblem, scored_groups
 from dissectdb.extract.scoring.problem import Layer, Scores, Settings
@@ -213,7 +213,9 @@ def check_table(
     """Rows of label_checks: one for each neuron with a label. labels: (K,) positions of concepts, -1 for none."""
     labelled = labels >= 0
     images, concepts = evidence.images, evidence.concepts
-    z = np.full(len(labels), np.nan) if classes is None else robustness.z_within_class(classes, layer, labels)
+    z, p = np.full((2, len(labels)), np.nan)
+    if classes is not None:
+        z, p = class_null.within_classes(classes, layer, labels, row["null_draws"], row["seed"])
     agrees = robustness.split_half(settings, layer, images, concepts)
     share = np.full(len(labels), np.nan)
     if row["bootstraps"]:
@@ -226,6 +228,7 @@ def check_table(
         z_within_class=pa.array(z[labelled], mask=np.isnan(z[labelled])),
         split_half_agrees=pa.array(agrees[labelled] == 1, mask=np.isnan(agrees[labelled])),
         bootstrap_share=pa.array(share[labelled], mask=np.isnan(share[labelled])),
+        p_within=pa.array(p[labelled], mask=np.isnan(p[labelled])),
     )
 
 

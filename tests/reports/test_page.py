@@ -263,6 +263,7 @@ def label_tests(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
         "label_checks": [
             {"dissection_id": 1, "neuron_id": label["neuron_id"], "concept_id": label["concept_id"],
              "z_within_class": 0.5 if label["neuron_id"] % 10 == 1 else 3.25,
+             "p_within": 0.5 if label["neuron_id"] % 10 == 1 else 0.001,
              "split_half_agrees": label["neuron_id"] % 10 != 0, "bootstrap_share": 0.75}
             for label in labels
         ],
@@ -519,6 +520,14 @@ def test_labels_for_which_the_test_within_classes_is_undefined_are_counted(rows_
     rows = dict(rows_of(rule="q", tested=True))
     rows["layers"] = rows["layers"].with_columns(num_unclassed=pl.lit(2))
     assert "within classes. 4 of these labels could not be tested within classes." in page(rows).text
+
+
+def test_labels_of_a_version_without_todays_test_within_classes_are_not_called_robust(rows_of):
+    rows = dict(rows_of(rule="q", tested=True))
+    rows["layers"] = rows["layers"].with_columns(num_outstanding=pl.lit(3), num_robust=pl.lit(None, pl.Int64))
+    text = page(rows).text
+    assert "How many labels are robust is unknown: an earlier version made them" in text
+    assert "pass the other test" not in text
 
 
 def test_both_rules_stand_side_by_side_whatever_the_rule(rows_of):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.made import benjamini_hochberg, embeddings, judge, look_up
+from bench.made import benjamini_hochberg, embeddings, judge
 from dissectdb.extract.scoring import moments, nulls, robustness, soft_wpmi, tails
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
@@ -110,14 +110,14 @@ def test_steps_fall_and_are_never_below_the_share_of_draws(seed, count, asked, d
         mine = mine[[np.sum(draws == each) < 2 for each in mine]]  # tied draws: see below
         reached = (draws >= mine[:, None]).sum(axis=1)
         empirical = (1 + reached) / (1 + count)
-        found = look_up(z, p, mine)
+        found = tails.look_up(z, p, mine)
         assert (found >= empirical - 1e-12).all(), "never below"
         assert (found <= empirical * 1.03 + 2 / (1 + count)).all(), "and hardly above"
 
 
 def test_draws_that_tie_are_all_reached():
     z, p = tails.steps(np.array([1.0, 1.0, 1.0, 0.0]), 4)
-    assert look_up(z, p, np.array([1.0])) == [4 / 5]
+    assert tails.look_up(z, p, np.array([1.0])) == [4 / 5]
 
 
 def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
@@ -125,7 +125,7 @@ def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
     logs = []
     for seed in range(20):
         z, p = tails.steps(np.random.default_rng(seed).exponential(size=4000), 100_000)
-        logs.append(np.log(look_up(z, p, np.array([3.0, 5.0, 7.0, 9.0]))))
+        logs.append(np.log(tails.look_up(z, p, np.array([3.0, 5.0, 7.0, 9.0]))))
     error = np.mean(logs, axis=0) + np.array([3, 5, 7, 9])
     assert (np.abs(error) < [0.1, 0.3, 0.7, 1.4]).all(), error
 

@@ -76,6 +76,7 @@ TO_SCHEMA_2 = """
     alter table dissections drop column min_images;
     alter table null_samples drop column null_group;
     alter table null_quantiles drop column null_group;
+    alter table label_checks drop column p_within;
     alter table label_checks alter column split_half_agrees set not null;
     update warehouse_info set value = '2' where key = 'schema_version';
 """

@@ -50,7 +50,7 @@ def version(warehouse: Warehouse, table: str) -> int:
 def test_a_new_warehouse_has_every_table_and_view_and_no_rows(empty):
     assert empty.rows("select * from activations").shape == (0, 3)
     assert empty.rows("select * from layer_summary").height == 0
-    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["3"]
+    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["4"]
 
 
 @pytest.mark.parametrize("read_only", [False, True])
