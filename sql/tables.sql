@@ -331,7 +331,7 @@ create table if not exists dissections (
 comment on table dissections is
     'One labelling of the neurons of a network, with every parameter that its numbers depend on';
 comment on column dissections.split_id is 'The probing set';
-comment on column dissections.scorer is 'soft_wpmi, wpmi, cos, cos_cubed, rank_reorder or pearson';
+comment on column dissections.scorer is 'soft_wpmi, wpmi, cos, cos_cubed, rank_reorder, pearson or presence';
 comment on column dissections.engine is
     'What computes the scores: sql (the views) or kernel (torch, into kernel_scores)';
 comment on column dissections.top_k is

@@ -1,9 +1,9 @@
-"""cos, cos_cubed and pearson: how well a neuron's activations and a concept go together over all the images.
+"""cos, cos_cubed, pearson and presence: how well a neuron's activations and a concept go together over all the images.
 
 score_by_product(COS, problem)                         # the best concepts of each neuron
 column_chunks(PEARSON, settings, images, concepts, n)  # what activations are multiplied with, n concepts at a time
 
-Formulas: docs/methods.md, section 2. All three are products of two columns over the images, one of the neuron and one
+Formulas: docs/methods.md, section 2. All four are products of two columns over the images, one of the neuron and one
 of the concept, each prepared and scaled to length one. A ColumnProduct says how.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from dissectdb.extract.scoring.probabilities import multiply, probability_chunks
 from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, ScoringProblem, Settings
 
 MIN_NORM = 1e-3  # of the cubes, in cos_cubed
+LEAST_PRESENCE = 0.5  # standard deviations above the mean from which a concept counts as present; as in the SQL
 LEAST_VARIATION = 1e-6  # standard deviation / |mean|; a column of float32 with less is constant but for rounding
 
 
@@ -28,11 +30,11 @@ LEAST_VARIATION = 1e-6  # standard deviation / |mean|; a column of float32 with 
 class ColumnProduct:
     """Which columns a scorer multiplies over the images.
 
-    probabilities: the concept's column is P, not the cosines. centred: both columns are centred, so that the score is a
-    correlation. cubed: both are centred, then cubed, and the cubes are not centred again.
+    concept: whether the concept's column is s, P or its presence (to_presence). centred: both columns are centred, so
+    that the score is a correlation. cubed: both are centred, then cubed, and the cubes are not centred again.
     """
 
-    probabilities: bool = False
+    concept: Literal["cosine", "probability", "presence"] = "cosine"
     centred: bool = False
     cubed: bool = False
 
@@ -49,7 +51,8 @@ class ColumnProduct:
 
 COS = ColumnProduct()
 COS_CUBED = ColumnProduct(cubed=True)
-PEARSON = ColumnProduct(probabilities=True, centred=True)
+PEARSON = ColumnProduct(concept="probability", centred=True)
+PRESENCE = ColumnProduct(concept="presence", centred=True)
 
 
 def score_by_product(product: ColumnProduct, problem: ScoringProblem) -> BestConcepts:
@@ -60,7 +63,7 @@ def score_by_product(product: ColumnProduct, problem: ScoringProblem) -> BestCon
 
 
 def product_scores(product: ColumnProduct, problem: ScoringProblem) -> BestConcepts:
-    """The best concepts by products of prepared columns A[·, k] and s[·, c], or P[·, c].
+    """The best concepts by products of prepared columns, A[·, k] and s, P or presence[·, c].
 
     The neurons' lengths are multiplied in at the end, because they may be below float32's range.
     """
@@ -154,10 +157,12 @@ def scores_of_z(product: ColumnProduct, z: Tensor, ratios: np.ndarray, mean: Ten
 def _raw_columns(
     product: ColumnProduct, settings: Settings, images: Tensor, concepts: ConceptEmbeddings, width: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Chunks of P or of the cosines (N, c), not yet prepared."""
-    if product.probabilities:
-        return probability_chunks(images * settings.softmax_scale, concepts, width)
-    return cosine_chunks(images, concepts, width)
+    """Chunks of the concepts' columns (N, c), not yet prepared."""
+    if product.concept == "probability":
+        yield from probability_chunks(images * settings.softmax_scale, concepts, width)
+        return
+    for first, columns in cosine_chunks(images, concepts, width):
+        yield first, to_presence(columns) if product.concept == "presence" else columns
 
 
 def cosine_chunks(images: Tensor, concepts: ConceptEmbeddings, width: int) -> Iterator[tuple[int, Tensor]]:
@@ -168,6 +173,15 @@ def cosine_chunks(images: Tensor, concepts: ConceptEmbeddings, width: int) -> It
         columns = memory[: len(images) * (chunk.stop - chunk.start)].view(len(images), -1)
         multiply(images, vectors[chunk], columns)
         yield chunk.start, columns
+
+
+def to_presence(cosines: Tensor) -> Tensor:
+    """How far each cosine (N, c) is above its column's mean, in standard deviations, less LEAST_PRESENCE; at least 0.
+
+    In place. 0 for a column that is constant but for rounding.
+    """
+    standardise(cosines)
+    return cosines.mul_(len(cosines) ** 0.5).sub_(LEAST_PRESENCE).clamp_(min=0)
 
 
 def column_sums(columns: Tensor, power: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The null of cos, cos_cubed and pearson: the labels of activations whose images are in random order.
+"""The null of cos, cos_cubed, pearson and presence: the labels of activations whose images are in random order.
 
 null = product_null(PEARSON, problem)
 z = z_of_products(PEARSON, settings, layer, scores, null.moments[0])

@@ -1,7 +1,7 @@
 """Null distributions: the labels of neurons that are unrelated to the images.
 
 null = likelihood_null(problem)                # soft_wpmi, wpmi: likelihood_null.py
-null = product_null(PEARSON, problem)          # cos, cos_cubed, pearson: correlation_null.py, spread_nulls.py
+null = product_null(PEARSON, problem)          # cos, cos_cubed, pearson, presence: correlation_null.py, spread_nulls.py
 null = reorder_null(problem)                   # rank_reorder: rank_reorder_null.py
 null = permutation_null(score, problem)        # any scorer whose neurons do not depend on each other: below
 z, p = tails.steps(null.labels[layer][group], problem.draws)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from dissectdb.extract.scoring import class_orders, within_class
 from dissectdb.extract.scoring.class_orders import OrderScores
-from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, ColumnProduct, score_by_product
+from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, PRESENCE, ColumnProduct, score_by_product
 from dissectdb.extract.scoring.correlation_null import product_null, z_of_products
 from dissectdb.extract.scoring.nulls import Moments, Null, NullProblem, z_of_samples
 from dissectdb.extract.scoring.problem import (
@@ -112,6 +112,7 @@ SCORERS: dict[str, Scorer] = {
         in_orders=class_orders.reorder_in_orders,
     ),
     "pearson": of_product(PEARSON, null_version=1),  # 0: a draw did not take the concept of the largest r
+    "presence": of_product(PRESENCE),
 }
 
 

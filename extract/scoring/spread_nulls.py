@@ -1,4 +1,4 @@
-"""The null of cos, cos_cubed and pearson for neurons that are not ordinary: a few images decide their sums.
+"""The null of cos, cos_cubed, pearson and presence for neurons that are not ordinary: a few images decide their sums.
 
 null = linear_null(PEARSON, problem)            # of the ordinary neurons of each layer
 add_spread_labels(PEARSON, problem, null)       # adds the other groups of each layer

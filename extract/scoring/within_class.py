@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import NEURONS_AT_ONCE, slices
-from dissectdb.extract.scoring.correlation import LEAST_VARIATION, ColumnProduct
+from dissectdb.extract.scoring.correlation import LEAST_VARIATION, ColumnProduct, to_presence
 from dissectdb.extract.scoring.moments import interpolation, interpolation_nodes
 from dissectdb.extract.scoring.problem import Layer, Settings
 from dissectdb.extract.scoring.soft_wpmi import rank_slopes
@@ -41,6 +41,11 @@ class ImageClasses:
     def probabilities(self) -> np.ndarray:
         """P (N, C) float32."""
         return (self.images @ self.concepts.T * self.settings.softmax_scale).softmax(dim=1).numpy()
+
+    @cached_property
+    def presences(self) -> np.ndarray:
+        """(N, C) float32."""
+        return to_presence(self.images @ self.concepts.T).numpy()
 
 
 # ---------------------------------------------------------------- soft_wpmi and wpmi
@@ -88,13 +93,13 @@ def _class_moments(classes: ImageClasses, concept: int, slopes: np.ndarray) -> t
     return means @ weights.T, sds @ weights.T
 
 
-# ---------------------------------------------------------------- cos, cos_cubed and pearson
+# ---------------------------------------------------------------- cos, cos_cubed, pearson and presence
 
 
 def product_z(product: ColumnProduct, classes: ImageClasses, layer: Layer, labels: np.ndarray) -> np.ndarray:
     """Correlation (K,) of what is multiplied, centred within each class, times the root of its degrees of freedom."""
-    columns = classes.probabilities if product.probabilities else classes.cosines
-    centred = _centred_in_classes(product, classes, columns)
+    columns = {"cosine": "cosines", "probability": "probabilities", "presence": "presences"}[product.concept]
+    centred = _centred_in_classes(product, classes, getattr(classes, columns))
     z = np.full(layer.neurons, np.nan)
     for neurons in slices(layer.neurons, NEURONS_AT_ONCE):
         block = _centred_in_classes(product, classes, layer.block(neurons.start, neurons.stop))

@@ -142,4 +142,8 @@ SCORERS: dict[str, ScorerDeclaration] = {
         settings=("softmax_scale",),
         view_seconds=_seconds_of_activations,
     ),
+    "presence": ScorerDeclaration(
+        # correlation of activations and concept presences over all images; does not depend on the other concepts
+        view_seconds=_seconds_of_activations,
+    ),
 }

@@ -61,10 +61,10 @@ LEAST_IMAGES = 10
 
 
 class Dissection(Settings):
-    """One labelling of the neurons. Defaults are those of CLIP-Dissect (arXiv 2204.10965) for each scorer."""
+    """One labelling of the neurons. A scorer of CLIP-Dissect (arXiv 2204.10965) has the defaults that it has there."""
 
     concepts: str
-    scorer: Annotated[str, BeforeValidator(known_scorer)] = "soft_wpmi"
+    scorer: Annotated[str, BeforeValidator(known_scorer)] = "presence"
     engine: Engine = "auto"
     top_k: int = Field(100, ge=1, le=256)
     min_images: int = Field(LEAST_IMAGES, ge=1, le=256)

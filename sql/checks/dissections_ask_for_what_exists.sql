@@ -4,6 +4,6 @@
 select dissection_id, scorer, engine, rule
 from dissections
 where
-    (engine <> 'kernel' and scorer not in ('soft_wpmi', 'wpmi', 'cos', 'cos_cubed', 'rank_reorder', 'pearson'))
+    (engine <> 'kernel' and scorer not in ('soft_wpmi', 'wpmi', 'cos', 'cos_cubed', 'rank_reorder', 'pearson', 'presence'))
     or engine not in ('sql', 'kernel')
     or rule not in ('tau', 'q')

@@ -35,7 +35,7 @@ LONGEST = 5 if len(WALKS) > 20 else 2  # changes of a walk, at most
 COUNTS = {"train": 10, "validation": 8, "test": 2}  # images of each class
 
 LAYERS = [("conv1", "avg"), ("conv1", "max"), ("conv2", "avg"), ("conv2", "max"), ("lin", "avg"), ("gate", "avg")]
-SCORERS = ["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson"]
+SCORERS = ["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson", "presence"]
 
 
 # ---------------------------------------------------------------- studies as values

@@ -184,7 +184,7 @@ def test_names_show_the_way_only_where_a_network_has_several():
 # ---------------------------------------------------------------- nulls
 
 
-@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson"])
+@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson", "presence"])
 def test_the_null_of_a_layer_does_not_depend_on_the_other_layers(scorer: str) -> None:
     chance = np.random.default_rng(0)
     unit = lambda rows: torch.nn.functional.normalize(torch.from_numpy(rows), dim=1)  # noqa: E731

@@ -76,7 +76,7 @@ def test_a_schema_2_file_without_sparse_neurons_is_not_labelled_anew(world: Worl
     assert "nothing is stale" in world.extract().out
 
 
-@pytest.mark.parametrize("scorer", ["soft_wpmi", "cos", "pearson", "cos_cubed", "rank_reorder"])
+@pytest.mark.parametrize("scorer", ["soft_wpmi", "cos", "pearson", "presence", "cos_cubed", "rank_reorder"])
 def test_the_view_groups_neurons_as_the_measurements_do(scorer: str) -> None:
     random = np.random.default_rng(5)
     values, _ = sparse_noise(600, 2, seed=1)
@@ -95,7 +95,7 @@ def test_the_view_groups_neurons_as_the_measurements_do(scorer: str) -> None:
         assert whole not in groups[-4:-2], "heavy tails are not"
 
 
-@pytest.mark.parametrize("scorer", ["cos", "pearson", "cos_cubed"])
+@pytest.mark.parametrize("scorer", ["cos", "pearson", "presence", "cos_cubed"])
 def test_a_layer_of_ordinary_neurons_has_the_one_null_that_it_had(scorer: str) -> None:
     """That of linear_null or cubed_null alone; nothing is drawn beside it."""
     random = np.random.default_rng(3)

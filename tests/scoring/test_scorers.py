@@ -40,6 +40,11 @@ def shares(s: np.ndarray, scale: float) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def presences(s: np.ndarray) -> np.ndarray:
+    sd = s.std(axis=0)
+    return np.maximum((s - s.mean(axis=0)) / np.where(sd > 1e-6 * np.abs(s.mean(axis=0)), sd, np.inf) - 0.5, 0)
+
+
 def likelihood(column: np.ndarray, P: np.ndarray, asked: Settings) -> np.ndarray:
     total = np.zeros(P.shape[1])
     for r, i in enumerate(top(column, asked.top_k)):
@@ -94,7 +99,8 @@ def oracle(A: np.ndarray, s: np.ndarray, dead: np.ndarray, permutations: np.ndar
         a, t = centred(A) ** 3, centred(s) ** 3
         scores = quotient(a.T @ t, a, t, 1e-3)
     else:
-        a, t = centred(A), centred(shares(s, asked.softmax_scale))
+        columns = presences(s) if asked.scorer == "presence" else shares(s, asked.softmax_scale)
+        a, t = centred(A), centred(columns)
         scores = quotient(a.T @ t, a, t, 0)
     return np.where(dead[:, None], -np.inf, scores)
 
@@ -214,7 +220,7 @@ def well_posed(A: np.ndarray, s: np.ndarray, asked: Settings) -> np.ndarray:
 
     Not so for a column that varies by its last digits only, which correlations then blow up.
     """
-    if asked.scorer not in ("pearson", "cos_cubed"):
+    if asked.scorer not in ("pearson", "cos_cubed", "presence"):
         return np.ones((A.shape[1], s.shape[1]), dtype=bool)
     columns = shares(s, asked.softmax_scale) if asked.scorer == "pearson" else s
     spread = columns.std(axis=0) >= (0.02 if asked.scorer == "pearson" else 0.002) * np.abs(columns).max(axis=0)

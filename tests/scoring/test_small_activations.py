@@ -1,4 +1,4 @@
-"""cos, cos_cubed and pearson of activations whose squares or cubes leave float32's range."""
+"""cos, cos_cubed, pearson and presence of activations whose squares or cubes leave float32's range."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import score_layer
-from tests.sql.test_scorer_views import cos, cos_cubed, cosines, pearson, random_cosines, small
+from tests.sql.test_scorer_views import cos, cos_cubed, cosines, pearson, presence, random_cosines, small
 
-FORMULAS = {"cos": cos, "cos_cubed": cos_cubed, "pearson": pearson}
+FORMULAS = {"cos": cos, "cos_cubed": cos_cubed, "pearson": pearson, "presence": presence}
 SIZES = [1e-37, 1e-30, 1e-25, 1e-20, 1e-10, 1.0, 1e10, 1e20, 1e30]
 
 

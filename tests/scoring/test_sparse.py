@@ -20,7 +20,7 @@ def classes(seed: int = 0) -> tuple[World, np.ndarray]:
     return World(images, concepts, own[:, None] == np.arange(7)), own
 
 
-@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "pearson"])
+@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi", "cos", "pearson", "presence"])
 @pytest.mark.parametrize("fired", [[60] * 7, [12, 15, 20, 33, 60, 80, 99]])
 def test_features_that_fire_on_images_of_one_class_are_labelled_by_it(scorer, fired):
     world, own = classes()

@@ -52,7 +52,7 @@ def test_p_of_noise_is_calibrated_if_concepts_are_uneven(scorer: str) -> None:
         assert abs(share - 0.05) < 3 * error, (kind, share)
 
 
-@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "pearson"])
+@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "pearson", "presence"])
 def test_a_constant_concept_has_no_z_and_no_draw_takes_a_z_from_its_rounding(scorer: str) -> None:
     """As in the views. Its column is constant but for the last bits of float32, which correlate with something."""
     random = np.random.default_rng(1)

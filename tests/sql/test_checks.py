@@ -207,7 +207,7 @@ MORE = [
     ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 'nan', 0.5, 3)"),
     ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0.5, 3), (1, 1, 1.0, 0.5, 3)"),
     ("keys_are_unique", "insert into kernel_scores select 1, 1, 1, 0.5, null from range(2)"),
-    ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null)"),
+    ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null, null)"),
     *[
         ("keys_are_unique", f"insert into {table} from {table}")
         for table in (
@@ -279,9 +279,9 @@ def test_a_neuron_that_rank_reorder_cannot_score_has_no_label_and_breaks_nothing
 
 
 def test_a_dissection_whose_kernel_has_not_scored_yet_breaks_nothing(scored):
-    scored.connection.execute("delete from kernel_scores; delete from labelled_layers where dissection_id = 8")
+    scored.connection.execute("delete from kernel_scores; delete from labelled_layers where dissection_id = 9")
     list(scored.build())
-    scored.connection.execute("update neuron_labels set concept_id = null where dissection_id = 8")
+    scored.connection.execute("update neuron_labels set concept_id = null where dissection_id = 9")
     assert broken(scored) == set()
 
 

@@ -124,6 +124,13 @@ def pearson(column: np.ndarray, s: np.ndarray, row: Row) -> Answer:
     return np.nan_to_num(r), r * np.sqrt(len(s))
 
 
+def presence(column: np.ndarray, s: np.ndarray, row: Row) -> Answer:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.nan_to_num((s - s.mean(axis=0)) / np.where(np.ptp(s, axis=0) > 1e-9, s.std(axis=0), np.nan))
+    r = correlation(column, np.maximum(z - 0.5, 0))
+    return np.nan_to_num(r), r * np.sqrt(len(s))
+
+
 def rank_reorder(column: np.ndarray, s: np.ndarray, row: Row) -> Answer:
     n = list_images(column, row)
     best = best_images(column, n)
@@ -155,6 +162,7 @@ FORMULAS = {
     "cos_cubed": each_neuron(cos_cubed),
     "rank_reorder": each_neuron(rank_reorder),
     "pearson": each_neuron(pearson),
+    "presence": each_neuron(presence),
 }
 
 
@@ -428,14 +436,14 @@ def test_what_a_kernel_scores_the_views_leave_alone():
 
 
 def test_every_view_holds_its_own_scorers_dissections(scored):
-    held = {"soft_wpmi": [1, 2, 3], "cos": [4], "cos_cubed": [5], "rank_reorder": [6], "pearson": [7]}
+    held = {"soft_wpmi": [1, 2, 3], "cos": [4], "cos_cubed": [5], "rank_reorder": [6], "pearson": [7], "presence": [8]}
     for view, dissections in held.items():
         found = scored.rows(f"select distinct dissection_id from {view} order by all")["dissection_id"].to_list()
         assert found == dissections, view
     every = scored.rows("select dissection_id, count(*) as n from concept_scores group by all order by all")
-    assert every["dissection_id"].to_list() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert every["dissection_id"].to_list() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     # Seven live neurons and four concepts, or two; the best four images of conv's second are equally active.
-    assert every["n"].to_list() == [28, 14, 28, 28, 28, 24, 28, 28]
+    assert every["n"].to_list() == [28, 14, 28, 28, 28, 24, 28, 28, 28]
 
 
 # ---------------------------------------------------------------- z is that of a neuron unrelated to the images

@@ -199,7 +199,7 @@ def test_without_a_null_q_decides_nothing_and_tau_still_decides():
 
 
 def test_the_summary_of_a_layer_without_a_null_counts_nothing_that_is_unknown(scored):
-    scored.connection.execute("update dissections set rule = 'q' where dissection_id = 8")
+    scored.connection.execute("update dissections set rule = 'q' where dissection_id = 9")
     scored.connection.execute("delete from null_quantiles")
     scored.write({"dissections": [], "null_quantiles": []})
     list(scored.build())
@@ -217,7 +217,7 @@ def test_the_summary_of_a_layer_without_a_null_counts_nothing_that_is_unknown(sc
 
 def test_a_layers_summary_counts_both_rules_whichever_decides(scored):
     for rule, decides in (("tau", "num_above_tau"), ("q", "num_calibrated")):
-        scored.connection.execute(f"update dissections set rule = '{rule}' where dissection_id = 8")
+        scored.connection.execute(f"update dissections set rule = '{rule}' where dissection_id = 9")
         scored.write({"dissections": []})
         list(scored.build())
         rows = scored.rows("select * from layer_summary order by layer").to_dicts()
@@ -348,7 +348,7 @@ def test_scorers_are_compared_once_where_both_have_a_label(scored):
     rows = scored.rows("select * from scorer_agreements")
     assert (rows["scorer"] < rows["other_scorer"]).all()
     assert 2 not in rows["dissection_id"].to_list() + rows["other_dissection_id"].to_list(), "another concept set"
-    kernel = rows.filter(dissection_id=8, other_dissection_id=3)
+    kernel = rows.filter(dissection_id=9, other_dissection_id=3)
     assert kernel.height == 6  # the one neuron of head has no label
     assert (kernel["agree"] == (kernel["concept"] == kernel["other_concept"])).all()
-    assert rows.filter(dissection_id=1, other_dissection_id=8).height == 0, "the same scorer"
+    assert rows.filter(dissection_id=1, other_dissection_id=9).height == 0, "the same scorer"

@@ -449,13 +449,14 @@ OTHER_SCORERS = {
     5: dict(scorer="cos_cubed"),
     6: dict(scorer="rank_reorder", rank_fraction=0.5),  # four images
     7: dict(scorer="pearson"),
-    8: dict(engine="kernel", rule="q"),  # the newest, which the public views show
+    8: dict(scorer="presence"),
+    9: dict(engine="kernel", rule="q"),  # the newest, which the public views show
 }
 
 
 def scored_rows(warehouse: Warehouse) -> Tables:
     """Every other scorer, and a kernel that says what the views say of dissection 1; each layer with its null."""
-    kernel = warehouse.rows("select * replace (8 as dissection_id) from soft_wpmi where dissection_id = 1")
+    kernel = warehouse.rows("select * replace (9 as dissection_id) from soft_wpmi where dissection_id = 1")
     layers = [dict(dissection_id=d, layer_id=layer) for d in OTHER_SCORERS for layer in (1, 2, 3)]
     return dict(
         dissections=[dissection_row(i, **settings) for i, settings in OTHER_SCORERS.items()],
@@ -477,7 +478,7 @@ def scored_rows(warehouse: Warehouse) -> Tables:
             for group in possible_groups(8)
             for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))
         ],
-        **tiny_ablations(8, 4, 11),
+        **tiny_ablations(9, 4, 11),
         **summed_up(warehouse, layer_id=2),  # of the others only the activations are known
     )
 
@@ -533,11 +534,11 @@ def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
 def checked_labels(warehouse: Warehouse) -> Tables:
     """The labels of the newest dissection with their checks, which neurons 1 to 4 pass."""
     labels = warehouse.rows(
-        "select neuron_id, concept_id from neuron_labels where dissection_id = 8 and concept_id is not null"
+        "select neuron_id, concept_id from neuron_labels where dissection_id = 9 and concept_id is not null"
     )
     return dict(
         label_checks=[
-            dict(dissection_id=8, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
+            dict(dissection_id=9, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
                  p_within=10.0 ** (neuron - 6), split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
             for neuron, concept in labels.rows()
         ]

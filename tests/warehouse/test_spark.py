@@ -108,12 +108,13 @@ MORE_DISSECTIONS = [
     dissection_row(20, include_dead=True, prior_weight=0.5, rule="q"),
     dissection_row(21, concept_set_id=3),
     dissection_row(22, concept_set_id=3, scorer="pearson"),
+    dissection_row(27, concept_set_id=3, scorer="presence"),
     dissection_row(23, scorer="rank_reorder", rank_fraction=1.0, rank_scale=0.0),
     dissection_row(24, scorer="cos"),
     dissection_row(25, scorer="cos_cubed", top_k=2),
     dissection_row(26, top_k=2, images_neurons=1, tau=-1000.0),
 ]
-SHOWN = 8  # named in both sessions: it has everything that the public views ask for
+SHOWN = 9  # named in both sessions: it has everything that the public views ask for
 
 
 @pytest.fixture(scope="module")

@@ -11,4 +11,6 @@ select dissection_id, neuron_id, concept_id, similarity, z from rank_reorder
 union all
 select dissection_id, neuron_id, concept_id, similarity, z from pearson
 union all
+select dissection_id, neuron_id, concept_id, similarity, z from presence
+union all
 select dissection_id, neuron_id, concept_id, similarity, z from kernel_scores
