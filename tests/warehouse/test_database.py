@@ -247,7 +247,7 @@ def test_two_readers_share_a_file(tiny):
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize(
     ("schema", "said"),
-    [(0, "older dissectdb (schema 0, this one needs 3)"), (99, "newer dissectdb (schema 99, this one knows 3)")],
+    [(0, "older dissectdb (schema 0, this one needs 4)"), (99, "newer dissectdb (schema 99, this one knows 4)")],
 )
 def test_a_warehouse_of_another_schema_is_refused_and_left_alone(empty, schema, said, read_only):
     empty.connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(schema)])

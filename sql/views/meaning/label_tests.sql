@@ -4,7 +4,7 @@
 -- beats_chance: q is within the dissection's limit. halves_agree: the even and the odd images give the same label.
 -- beats_classes: q_within is within that limit too; it cannot be tested if images have no classes.
 -- robust: the label beats chance and passes every other test that was run, and at least one other test was run. NULL if
--- the test within classes is outstanding: an earlier version computed z_within_class without p_within.
+-- the test within classes is outstanding: an earlier version computed z_within_class in this layer without p_within.
 
 with
 
@@ -26,7 +26,11 @@ tested as (
         coalesce(neuron_concepts.calibrated, false) as is_calibrated,
         neuron_concepts.split_half_agrees as halves_agree,
         neuron_concepts.q_within <= dissections.q_limit as beats_classes,
-        neuron_concepts.z_within_class is not null and neuron_concepts.p_within is null as is_outstanding,
+        neuron_concepts.p_within is null
+        and max(
+            case when neuron_concepts.z_within_class is not null and neuron_concepts.p_within is null then 1 else 0 end
+        ) over (partition by neuron_concepts.dissection_id, neuron_concepts.network, neuron_concepts.layer)
+        = 1 as is_outstanding,
         neuron_concepts.dissection_id
     from neuron_concepts
     inner join dissections on neuron_concepts.dissection_id = dissections.dissection_id
