@@ -45,6 +45,7 @@ COMPUTED = {  # table → which of its rows belong to some layers of a dissectio
     "label_checks": _OF_NEURONS,
 }
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
+TIES = 16  # best concepts that are looked at for scores that are equal as float32
 REASONS = {  # of the view unlabelled_neurons, in words
     "dead": "dead (one value on all images)",
     "too few images": "firing on too few images (min_images = {min_images})",
@@ -120,11 +121,11 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
     classes = image_classes(settings, evidence)
     scored, checked = [], []
     for place, layer in enumerate(layers):
-        keep = row["kept_concepts"] if kernel else 1
+        keep = row["kept_concepts"] if kernel else TIES
         scores = score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
         if kernel:
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
-        checked.append(check_table(row, layer, evidence, settings, classes, scores.concepts[:, 0]))
+        checked.append(check_table(row, layer, evidence, settings, classes, label_positions(scores)))
         layer.lists.clear()
     unit["label_checks"] = pa.concat_tables(checked)
     return unit | ({"kernel_scores": pa.concat_tables(scored)} if kernel else {})
@@ -146,6 +147,17 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[Layer], d
 def z_of_scores(settings: Settings, layer: Layer, place: int, scores: Scores, null: Null) -> np.ndarray:
     """z (K, keep) of the scores of the layer at this place in the null; NaN where there is no score."""
     return SCORERS[settings.scorer].z(settings, layer, scores, null.moments[place])
+
+
+def label_positions(scores: Scores) -> np.ndarray:
+    """The position of each neuron's label (K,), -1 for none: of scores that are equal as float32, the smallest.
+
+    As in the view neuron_labels: in soft_wpmi, a neuron far above its layer has the same score for several concepts.
+    """
+    values = scores.similarities.astype(np.float32)
+    tied = (values == values[:, :1]) & (scores.concepts >= 0)
+    smallest = np.where(tied, scores.concepts, np.iinfo(np.int32).max).min(axis=1)
+    return np.where(scores.concepts[:, 0] >= 0, smallest, -1)
 
 
 def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None:
