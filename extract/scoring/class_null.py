@@ -26,6 +26,7 @@ from dissectdb.extract.scoring.within_class import ImageClasses
 DRAWS = 64  # of each neuron, at least
 LAYER_DRAWS = 4096  # of all neurons of a layer, at least
 MIN_SCORES = 8  # draws in which a concept has a score, for it to have a z
+ORDERS_AT_ONCE = 8
 NEURONS_AT_ONCE = 64  # that change places alike; others change theirs in their own way
 TABLE_BYTES = 4e8  # of draw × neuron × concept values, and of image × neuron values
 
@@ -58,27 +59,28 @@ def z_of_draws(classes: ImageClasses, layer: Layer, labels: np.ndarray, count: i
     in_orders = SCORERS[classes.settings.scorer].in_orders
     score = (scored_in_orders if in_orders is None else in_orders)(classes, layer)
     z = np.full((1 + count, layer.neurons), np.nan)
-    size = TABLE_BYTES // max(40 * (1 + count) * len(classes.concepts), 12 * layer.images)
+    size = TABLE_BYTES // max(40 * (1 + count) * len(classes.concepts), 4 * (ORDERS_AT_ONCE + 3) * layer.images)
     for neurons in slices(layer.neurons, int(min(max(size, 1), NEURONS_AT_ONCE))):
         statistics, labels_of_draws = [], []
         random = np.random.default_rng((seed, neurons.start))
         for scores, values in score(neurons, class_orders(classes, count, random)):
-            labels_of_draws.append(scores.argmax(dim=1).numpy())
+            labels_of_draws.append(scores.argmax(dim=2).numpy())
             statistics.append(values.numpy())
-        labels_of_draws[0] = np.maximum(labels[neurons], 0)
-        z[:, neurons] = standardised(np.stack(statistics), np.stack(labels_of_draws))
+        drawn_labels = np.concatenate(labels_of_draws)
+        drawn_labels[0] = np.maximum(labels[neurons], 0)
+        z[:, neurons] = standardised(np.concatenate(statistics), drawn_labels)
     return z
 
 
 def class_orders(classes: ImageClasses, count: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """The order of the images (N,) as it is, and `count` orders in which they change places within their class."""
+    """Batches (order, N) of orders of the images: as they are, then `count` with changed places within classes."""
     of_classes = [np.flatnonzero(classes.of_image == number) for number in range(len(classes.sizes))]
-    order = np.arange(len(classes.of_image))
-    yield order
-    for _ in range(count):
-        for images in of_classes:
-            order[images] = random.permutation(images)
-        yield order
+    for batch in slices(1 + count, ORDERS_AT_ONCE):
+        orders = np.tile(np.arange(len(classes.of_image)), (batch.stop - batch.start, 1))
+        for order in orders[1 if batch.start == 0 else 0 :]:
+            for images in of_classes:
+                order[images] = random.permutation(images)
+        yield orders
 
 
 def standardised(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -106,15 +108,15 @@ def scored_in_orders(classes: ImageClasses, layer: Layer) -> OrderScores:
     """Of a scorer without a faster way: the neurons are scored anew on each order of the images."""
     concepts = len(classes.concepts)
 
-    def score(neurons: slice, orders: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    def score(neurons: slice, batches: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         block, dead = layer.block(neurons.start, neurons.stop), layer.dead[neurons]
         lengths = None if layer.lengths is None else layer.lengths[neurons]
-        for order in orders:
+        for order in (order for orders in batches for order in orders):
             part = Array(block[order], dead, lengths)
             found = score_layer(classes.settings, part, classes.images, classes.concepts, keep=concepts)
-            scores = torch.full((len(dead), concepts), -torch.inf, dtype=torch.float64)
+            scores = torch.full((1, len(dead), concepts), -torch.inf, dtype=torch.float64)
             scored = found.concepts >= 0
-            scores[np.nonzero(scored)[0], found.concepts[scored]] = torch.from_numpy(found.similarities[scored])
+            scores[0, np.nonzero(scored)[0], found.concepts[scored]] = torch.from_numpy(found.similarities[scored])
             yield scores, scores
 
     return score

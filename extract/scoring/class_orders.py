@@ -1,16 +1,16 @@
 """The scores of neurons after the images changed places, for some neurons of a layer and many orders of the images.
 
 score = product_in_orders(PEARSON, classes, layer)
-for scores, values in score(slice(0, 64), orders): ...  # tensors (neuron, concept), for each order (N,) of the images
+for scores, values in score(slice(0, 64), batches): ...  # (order, neuron, concept) for each batch of orders (order, N)
 
 scores decide the label, as in the scorer itself; values say how high the label stands. Either image i takes the
-activation of image order[i], or it gives its own to that image. What this is for: class_null.py.
+activation of image order[i], or it gives its own to that image. A batch is a few operations: many small ones would
+wait for one another's threads on a busy machine. What this is for: class_null.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,11 +35,12 @@ def product_in_orders(product: ColumnProduct, classes: ImageClasses, layer: Laye
     """Of a scorer that multiplies columns over all images. A score counts in a unit of the neuron's own."""
     columns = prepared_columns(product, classes.settings, classes.images, classes.concepts)
 
-    def score(neurons: slice, orders: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    def score(neurons: slice, batches: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         block = torch.tensor(layer.block(neurons.start, neurons.stop))
         product.prepare(block)
-        for order in orders:
-            scores = block[torch.from_numpy(order)].T @ columns
+        for orders in batches:
+            moved = block[torch.from_numpy(np.ascontiguousarray(orders.T))].flatten(1)  # (image, order and neuron)
+            scores = (moved.T @ columns).view(len(orders), block.shape[1], -1)
             yield scores, scores
 
     return score
@@ -58,15 +59,18 @@ def likelihood_in_orders(classes: ImageClasses, layer: Layer) -> OrderScores:
     row_of_neuron = np.full(layer.neurons, -1)
     row_of_neuron[in_prior] = np.arange(len(in_prior))
 
-    def score(neurons: slice, orders: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    def score(neurons: slice, batches: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         rows = row_of_neuron[neurons]
         scored, rows = np.flatnonzero(rows >= 0), rows[rows >= 0]
-        own, of_others = ImageLists.by_length(settings, lists.images[rows], lengths[rows]), others[rows]
-        for order in orders:
-            values = torch.full((neurons.stop - neurons.start, sums.shape[1]), -torch.inf, dtype=torch.float64)
-            own_sums = replace(own, images=order[own.images]).sums(probabilities, torch.empty_like(of_others))
-            scores, values[scored] = values.clone(), own_sums
-            scores[scored] = own_sums - settings.prior_weight * torch.logaddexp(of_others, own_sums)
+        for orders in batches:
+            shape = len(orders), neurons.stop - neurons.start, sums.shape[1]
+            images = orders[:, lists.images[rows]].reshape(-1, lists.images.shape[1])
+            own = ImageLists.by_length(settings, images, np.tile(lengths[rows], len(orders)))
+            own_sums = torch.empty(len(images), shape[2], dtype=torch.float64)
+            own_sums = own.sums(probabilities, own_sums).view(len(orders), len(rows), -1)
+            values = torch.full(shape, -torch.inf, dtype=torch.float64)
+            scores, values[:, scored] = values.clone(), own_sums
+            scores[:, scored] = own_sums - settings.prior_weight * torch.logaddexp(others[rows], own_sums)
             yield scores, values
 
     return score
@@ -93,12 +97,13 @@ def reorder_in_orders(classes: ImageClasses, layer: Layer) -> OrderScores:
     distinct = classes.images[torch.from_numpy(first)]
     measure = reorder_measure(distinct, concepts, n, settings.rank_power, device, int(TABLE_BYTES))
 
-    def score(neurons: slice, orders: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    def score(neurons: slice, batches: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         indices, values = layer.top(n, neurons.start, neurons.stop)
         lengths = reordered_lengths(layer, values, neurons)
-        for order in orders:
-            listed = inverse[order[indices]]
-            scores = scores_of_lists(settings, measure, listed, values, lengths, permutations, len(concepts))
-            yield scores, scores
+        for orders in batches:
+            listed = inverse[orders[:, indices]].reshape(-1, n)
+            repeated = np.tile(values, (len(orders), 1)), np.tile(lengths, len(orders))
+            scores = scores_of_lists(settings, measure, listed, *repeated, permutations, len(concepts))
+            yield (by_order := scores.view(len(orders), len(values), -1)), by_order
 
     return score
