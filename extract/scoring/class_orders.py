@@ -40,7 +40,7 @@ def product_in_orders(product: ColumnProduct, classes: ImageClasses, layer: Laye
         product.prepare(block)
         for orders in batches:
             moved = block[torch.from_numpy(np.ascontiguousarray(orders.T))].flatten(1)  # (image, order and neuron)
-            scores = (moved.T @ columns).view(len(orders), block.shape[1], -1)
+            scores = (moved.T @ columns).view(len(orders), block.shape[1], len(classes.concepts))
             yield scores, scores
 
     return score
@@ -67,7 +67,7 @@ def likelihood_in_orders(classes: ImageClasses, layer: Layer) -> OrderScores:
             images = orders[:, lists.images[rows]].reshape(-1, lists.images.shape[1])
             own = ImageLists.by_length(settings, images, np.tile(lengths[rows], len(orders)))
             own_sums = torch.empty(len(images), shape[2], dtype=torch.float64)
-            own_sums = own.sums(probabilities, own_sums).view(len(orders), len(rows), -1)
+            own_sums = own.sums(probabilities, own_sums).view(len(orders), len(rows), shape[2])
             values = torch.full(shape, -torch.inf, dtype=torch.float64)
             scores, values[:, scored] = values.clone(), own_sums
             scores[:, scored] = own_sums - settings.prior_weight * torch.logaddexp(others[rows], own_sums)
@@ -104,6 +104,7 @@ def reorder_in_orders(classes: ImageClasses, layer: Layer) -> OrderScores:
             listed = inverse[orders[:, indices]].reshape(-1, n)
             repeated = np.tile(values, (len(orders), 1)), np.tile(lengths, len(orders))
             scores = scores_of_lists(settings, measure, listed, *repeated, permutations, len(concepts))
-            yield (by_order := scores.view(len(orders), len(values), -1)), by_order
+            scores = scores.view(len(orders), len(values), len(concepts))
+            yield scores, scores
 
     return score

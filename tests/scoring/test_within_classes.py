@@ -246,6 +246,16 @@ def test_a_neuron_that_is_the_same_on_all_images_of_a_class_says_nothing_beyond_
         assert (np.isfinite(z[1:]) & (p[1:] <= 1)).all()
 
 
+@pytest.mark.parametrize("scorer", ["soft_wpmi", "cos", "rank_reorder"])
+def test_dead_neurons_that_are_scored_on_their_own_have_no_p_and_change_no_others(scorer, monkeypatch):
+    layer, images, concepts = small(26)
+    layer.dead[:2] = True
+    asked, chosen = Settings.defaults(scorer, top_k=10, rank_fraction=0.3), np.array([-1, -1, 1, 2, 3])
+    monkeypatch.setattr(class_null, "NEURONS_AT_ONCE", 1)
+    z, p = within(asked, layer, images, concepts, np.arange(60) % 2, chosen)
+    assert np.isnan(z).tolist() == np.isnan(p).tolist() == [True, True, False, False, False]
+
+
 def test_without_two_images_of_a_class_or_without_a_label_there_is_no_p():
     layer, images, concepts = small(25)
     asked = Settings.defaults("cos")
