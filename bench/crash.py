@@ -32,15 +32,15 @@ from bench.crash_lab import COMMANDS, Lab, Moment
 from bench.made import show
 
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
-TRIES = 8  # to find a moment that a run lives to see
+TRIES = 8  # attempts to draw a moment before the end of a run
 
 
 @dataclass(frozen=True)
 class Trial:
     """One disturbance of a command.
 
-    chance: draws everything random in it. start: where in a run the first disturbance of this kind comes, 0 to 1.
-    world: the folder that the command runs in; no other trial uses it.
+    chance: the source of its random numbers. start: where in a run the first disturbance of this kind comes, 0 to 1.
+    world: the folder that the command runs in; no other trial uses it at the same time.
     """
 
     lab: Lab
@@ -51,7 +51,7 @@ class Trial:
     world: Path
 
     def begin(self) -> None:
-        """Make the world as it is before the command."""
+        """Make the folder `world` as it is before the command."""
         self.lab.start(self.command, self.world)
 
     def run_plainly(self) -> bool:
@@ -63,7 +63,7 @@ class Trial:
         return self.lab.judge(self.world, self.command, self.run_plainly())
 
     def look(self) -> str | None:
-        """What status and check report as wrong before the command runs again, or None."""
+        """What status or check report as wrong before the command runs again, or None."""
         for name in ("status", "check"):
             ended = self.lab.run(self.world, name)
             unmade = any(ended.complaint(3, word) is None for word in ("run: dissectdb extract", "no such warehouse"))
@@ -74,7 +74,7 @@ class Trial:
     def draw(self, *verbs: str, earlier: int = 0) -> Moment:
         """A random moment within, right before or right after an event of these kinds.
 
-        earlier: how many drawn moments came after the end of the run; each brings the next one forward.
+        earlier: how many moments before this one came after the end of the run. Each makes the next one earlier.
         """
         events = self.lab.events[self.command]
         kind = self.chance.choice(sorted({e.kind for e in events if e.kind.split()[0] in verbs}))
@@ -279,7 +279,7 @@ LAB: Lab  # main sets it before it forks the processes that run the trials
 
 
 def attempt(asked: Asked) -> tuple[Asked, str, str | None]:
-    """Run a trial in a folder of this process; returns its moments, and what is wrong or None."""
+    """Run a trial in this process's own folder; returns the moments of its disturbances, and what is wrong or None."""
     place = LAB.folder / f"process {os.getpid()}"
     place.mkdir(exist_ok=True)
     start = random.Random(f"{asked.seed} {asked.kind} {asked.command}").random()

@@ -1,8 +1,8 @@
 """Compare the time of `modify` with that of one full forward pass per edit.
 
-python -m bench.edits STUDY --warehouse COPY
+python -m bench.edits STUDY --warehouse FILE
 
-STUDY has been extracted into the warehouse; this works on a copy of it. `modify` runs as a user runs it, in a new
+STUDY must have been extracted into the warehouse, which is copied first. `modify` runs as a user runs it, in a new
 process, with everything that it does: the search, the controls, the test split, intervals, causes and the checkpoint.
 A full forward pass runs the preprocessing and the network of an extraction over the validation images. It is measured
 on a sample of the images and scaled up to all of them.

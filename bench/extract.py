@@ -1,15 +1,16 @@
-"""An extraction beside the same work by CLIP-Dissect's code: speed, memory, and how far both are from the floor.
+"""Compare the speed and memory of an extraction with those of CLIP-Dissect's code and with the least possible time.
 
 git clone https://github.com/Trustworthy-ML-Lab/CLIP-dissect CHECKOUT
 python -m bench.extract CHECKOUT --profile
-python -m bench.extract --count       # what FER2013 with the VGGNet and CLIP ViT-B/16 cannot do without, on this device
+python -m bench.extract --count       # the least work for FER2013 with the VGGNet and CLIP ViT-B/16, on this device
 
-Both read the same PNG files, the demo's faces, for the full-width VGGNet (random weights, ten layers, means of maps)
-and the demo's CLIP, and end with a label by soft_wpmi for every neuron: ours by the command `extract`, the original by
-its describe_neurons.py. Each run is a process of its own, in turn, on as many threads; the best of --repeat counts.
-Extraction: from models in memory to all activations and embeddings in files; ours enters hashes, thumbnails and
-predictions too, and has p, q and views behind its labels. Core-seconds: what all cores worked for it. The floor: the
-operations that the networks cannot do without, at the rate of a large matrix product.
+Both pipelines read the same PNG files (the demo's faces) and use the full-width VGGNet (random weights, ten layers,
+averaged maps) and the demo's CLIP. Both end with a label by soft_wpmi for every neuron: ours runs the command
+`extract`, the original its describe_neurons.py. Each run is a new process. The pipelines run in turn, with the same
+number of threads, and the table has the best of --repeat runs.
+"Extraction" starts with the models in memory and ends when all activations and embeddings are in files. Ours also
+writes hashes, thumbnails and predictions, and computes p, q and views. "Core-seconds" is the time that all cores
+worked for it. The floor is the time for the networks' arithmetic alone, at the rate of a large matrix product.
 """
 
 from __future__ import annotations
@@ -74,15 +75,15 @@ STEPS = {
 
 
 class Clock:
-    """Seconds within wrapped functions, without those in wrapped functions that they call, by name and thread."""
+    """Seconds in wrapped functions, by name and thread, without those in wrapped functions that they call."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # on the main thread, on others
+        self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # on the main thread, on other threads
         self.inner = threading.local()
-        self.span: dict[str, tuple[float, ...]] = {}  # of a name's last call: start and end; the same in core-seconds
+        self.span: dict[str, tuple[float, ...]] = {}  # name → its last call: start and end; the core-seconds until each
 
     def wrap(self, name: str, place: str) -> None:
-        """Time every call of a function or method, written with its module, under a name."""
+        """Time every call of a function or method under a name. place: its module and its own name, joined by dots."""
         path, _, attribute = place.rpartition(".")
         owner = pkgutil.resolve_name(path)
         function = getattr(owner, attribute)
@@ -102,7 +103,7 @@ class Clock:
 
 
 def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
-    """Seconds and core-seconds of the extraction; the command extract does the same, and prints tables at its end."""
+    """Seconds and core-seconds of the extraction. It does the same as the command extract, which also prints tables."""
     from dissectdb import Study, pipeline
 
     loading = "loading models, hashing files"
@@ -119,10 +120,11 @@ def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, f
 
 
 def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
-    """Seconds and core-seconds of the extraction within describe_neurons.py: batches of 200, 8 workers a data loader.
+    """Seconds and core-seconds of the extraction within describe_neurons.py: batches of 200, 8 workers per data loader.
 
-    Replaced: packages that need not be here (of pandas, the one thing that it uses); the weights that it would
-    download, by those of ours, with its own preprocessing for CLIP and PIL's for the network; the length of a text.
+    Some things are replaced. Packages that may be missing: of pandas only the one function that it uses. The weights
+    that it would download: by the study's, with its own preprocessing for CLIP and PIL's for the network. The length of
+    a tokenized text: by that of the demo's CLIP.
     """
     from torchvision import transforms
 
@@ -168,7 +170,7 @@ def load_models(folder: Path, device: str) -> tuple[nn.Module, Clip]:
 
     study = Study.load(folder / "study.toml").with_network("bench.extract")
     loaded = clip.load(study.clip, torch.device(device))
-    if device == "cuda":  # where the original's CLIP is in half precision too
+    if device == "cuda":  # the original's CLIP runs in half precision there too
         loaded.model.encode_image = torch.autocast("cuda", torch.float16)(loaded.model.encode_image)
     return networks.load(study.network).model.to(device), loaded
 
@@ -178,14 +180,14 @@ def operations(run: Any, shape: tuple[int, ...], device: str) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    # With gradients, or attention is one operation that the counter does not know.
+    # With gradients. Without them attention is one fused operation, which the counter does not count.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         run(torch.zeros(1, *shape, device=device))
     return counter.get_total_flops()
 
 
 def matrix_rate(kind: Any, device: str) -> float:
-    """FLOP a second of a large matrix product."""
+    """FLOP per second of a large matrix product."""
     import torch
 
     size = 8192 if device == "cuda" else 2048
@@ -195,7 +197,7 @@ def matrix_rate(kind: Any, device: str) -> float:
 
 
 def floor(folder: Path, device: str) -> dict[str, float]:
-    """Operations an image of both networks, and operations a second of a matrix product."""
+    """FLOP per image of both networks, and FLOP per second of a matrix product."""
     import torch
 
     network, clip = load_models(folder, device)
@@ -207,7 +209,7 @@ def floor(folder: Path, device: str) -> dict[str, float]:
 
 
 def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
-    """FER2013's train images through the VGGNet, ten layers, and CLIP ViT-B/16: what must be done, at what rate."""
+    """Rows on the least work for FER2013's train images (VGGNet, ten layers; CLIP ViT-B/16) and its measured rate."""
     import open_clip
     import torch
 
@@ -245,7 +247,7 @@ def count_fer2013(device: str) -> Iterator[tuple[str, ...]]:
 
 
 def run_case(case: dict[str, Any]) -> dict[str, Any]:
-    """What is measured in the process of one run."""
+    """Run one case in this process; returns what was measured."""
     import torch
 
     folder, clock = Path(case["folder"]), Clock()
@@ -269,7 +271,7 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_process(case: dict[str, Any]) -> dict[str, Any]:
-    """Run a case in a process of its own; its seconds are counted from here on, imports and all."""
+    """Run a case in a new process. Its seconds include the start of the process and its imports."""
     command = [sys.executable, "-m", "bench.extract", "--case", json.dumps(case | {"started": time.time()})]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
     if done.returncode:
@@ -279,7 +281,7 @@ def in_process(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(folder: Path, images: int) -> None:
-    """Faces as PNG files, the network's weights, the concepts and the study that names them."""
+    """Write the faces as PNG files, the network's weights, the concepts, and the study that names them."""
     import PIL.Image
     import torch
     from safetensors.torch import save_file
@@ -306,12 +308,12 @@ def prepare(folder: Path, images: int) -> None:
         architecture = "vggnet"
         weights = "vggnet.safetensors"
         layers = {json.dumps(LAYERS)}
-        input = {{ size = 40, mode = "grey" }}  # rounded as PIL does, so that both compute the same"""
+        input = {{ size = 40, mode = "grey" }}  # rounded as PIL does, so that both pipelines compute the same"""
     (folder / "study.toml").write_text(study, "utf-8")
 
 
 def row(who: str, runs: list[dict[str, Any]], images: int, floor_seconds: float) -> tuple[str, ...]:
-    """A line of the table: the fastest run, the shortest way to labels, the most memory."""
+    """A row of the table: the least of each time, and the most of each memory, over all runs."""
     least = {name: min(run[name] for run in runs) for name in ("extraction", "cores", "whole")}
     most = {name: max(run[name] for run in runs) for name in ("host", "worker", "device", "written")}
     host = f"{most['host']:,.0f}" + (f", each of 8 workers {most['worker']:,.0f}" if who == "original" else "")
@@ -322,7 +324,7 @@ def row(who: str, runs: list[dict[str, Any]], images: int, floor_seconds: float)
 
 
 def profile(run: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Where the seconds of a run are, on its main thread and beside it."""
+    """Rows on where a run spends its seconds, on its main thread and on others."""
     rest = run["whole"] - sum(main for main, _ in run["profile"].values())
     parts = run["profile"] | {"imports and all else": [rest, 0.0]}
     for name, (main, beside) in sorted(parts.items(), key=lambda item: -sum(item[1])):
@@ -337,10 +339,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--profile", action="store_true", help="one more run of ours: where its seconds go")
-    parser.add_argument(
-        "--count", action="store_true", help="print the floor of FER2013 at full size, and nothing else"
-    )
+    parser.add_argument("--profile", action="store_true", help="run ours once more and print where its time goes")
+    parser.add_argument("--count", action="store_true", help="only print the least work for FER2013 at full size")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -365,7 +365,7 @@ def main() -> None:
         least = max(runs.pop("floor"), key=lambda run: run["rate"])
         bound = options.images * (least["network"] + least["clip"]) / least["rate"]
         print(f"{os.cpu_count()} cores, {options.threads} threads, {case['device']}, load {os.getloadavg()[0]:.1f}.\n"
-              f"Floor: network {least['network'] / 1e9:.3f}, CLIP {least['clip'] / 1e9:.3f} GFLOP an image, at "
+              f"Floor: network {least['network'] / 1e9:.3f}, CLIP {least['clip'] / 1e9:.3f} GFLOP per image, at "
               f"{least['rate'] / 1e9:,.0f} GFLOP/s {bound:.2f} s.")  # fmt: skip
         show(f"{options.images:,} images", HEAD, [row(who, done, options.images, bound) for who, done in runs.items()])
         if options.profile:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 CLI = Path(__file__).resolve().parent.parent / "cli.py"
 IMAGES, NEURONS = 35_887, 10_119
-SHARES = (64, 64, 128, 128, 256, 256, 512, 512, 4096, 4096, 7)  # one number per layer: its part of the neurons
+SHARES = (64, 64, 128, 128, 256, 256, 512, 512, 4096, 4096, 7)  # one number per layer, in proportion to its neurons
 CONCEPTS, CLASSES, DIMENSIONS = 25, 7, 64
 INTERPRETABLE = 0.3  # share of the neurons
 THREADS, MEMORIES = (2, 8, 16, 64, 128), ("500MB", "2GB", "default")

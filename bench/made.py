@@ -22,6 +22,7 @@ from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.within_class import ImageClasses
+from dissectdb.extract.study import STORED_IMAGES
 
 DIMENSIONS, CENTRES = 256, 40
 LEVEL = 0.22  # mean cosine of an image and a concept: CLIP's own is 0.15 to 0.3
@@ -77,7 +78,7 @@ class Layer(Array):
 
     def __init__(self, activations: np.ndarray, settings: Settings) -> None:
         images, list_images = len(activations), settings.declaration.list_images
-        most = min(images if list_images is None else list_images(settings, images), topk.STORED_IMAGES)
+        most = min(images if list_images is None else list_images(settings, images), STORED_IMAGES)
         usable, dead = np.empty(activations.shape[1], np.int64), np.zeros(activations.shape[1], bool)
         for k, column in enumerate(activations.T):
             usable[k] = usable_images(column, most, settings)
@@ -88,7 +89,7 @@ class Layer(Array):
 
 
 def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
-    """How many top images score a neuron (image,): it fires on all of them, and no tie decides which they are."""
+    """How many top images can score a neuron (image,): it fires on all, and no tie decides which images count."""
     falling = np.sort(column)[::-1]
     fired = (falling > falling[-1]).sum()
     count = min(most, fired + (fired == len(falling) - 1))
@@ -101,7 +102,7 @@ def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
 def null_groups(
     settings: Settings, activations: np.ndarray, usable: np.ndarray, lengths: np.ndarray, most: int
 ) -> np.ndarray:
-    """(K,) which neurons share a null distribution: null_group of the view dissected_neurons, approximated alike."""
+    """(K,) which neurons share a null distribution: null_group of the view dissected_neurons, approximated."""
     if not settings.declaration.reads_activations:
         return lengths
     lists_matter = settings.declaration.list_images is not None
@@ -111,9 +112,9 @@ def null_groups(
         fired += fired == images - 1
         sd = column.std() if column.min() < column.max() else 1.0
         rising = np.sort((column - column.mean()) / sd)
-        top = rising[::-1][: topk.STORED_IMAGES]
+        top = rising[::-1][:STORED_IMAGES]
         fourth = _power_mean(top, images, 4)
-        ordinary = fired >= min(images, topk.STORED_IMAGES) and (fourth <= 6 or images / fourth >= 512)
+        ordinary = fired >= min(images, STORED_IMAGES) and (fourth <= 6 or images / fourth >= 512)
         if lists_matter:
             ordinary = ordinary and usable[k] == most
             effective = _effective_cubes(top[: lengths[k]])

@@ -27,9 +27,9 @@ from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.extract.study.scorers import SCORERS
 from dissectdb.warehouse import Warehouse
 
-SHAPES = ("normal", "skewed", "sparse", "few", "class")  # skewed: exp of normal, as rare strong activations are
+SHAPES = ("normal", "skewed", "sparse", "few", "class")  # skewed: exp of normal, so that a few activations are strong
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on, with random values or with one value
-FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on, all of which show its concept
+FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on; all of them show its concept
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
 
 CLASS_HEAD = ("scorer", "shuffled", "p ≤ 0.05", "q ≤ 0.05", "p within ≤ 0.05", "q within ≤ 0.05", "robust", "seconds")
@@ -57,7 +57,7 @@ def sparse_noise(images: int, each: int, seed: int) -> tuple[np.ndarray, list[tu
 
 
 def measure_sparse(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    """One row per kind of neurons, with the share of p ≤ 0.05 by each scorer; – if they take no label."""
+    """One row per kind of neurons, with the share of p ≤ 0.05 by each scorer; a dash if they get no label."""
     activations, kinds = sparse_noise(options.images, options.neurons, options.seed)
     world = embeddings(options.images, options.concepts[0], options.seed)
     shares = []

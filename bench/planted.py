@@ -1,14 +1,15 @@
-"""How often is a planted concept found, and how many labels with q ≤ 0.05 ("believed") are false?
+"""How many labels with q ≤ 0.05 ("believed") are false, and how many planted concepts are found?
 
 python -m bench.planted
 python -m bench.planted --boost 2 --lean 0.03 --scorers soft_wpmi
 
-100 concepts, each shown by 0.3, 1, 3 or 10 % of 10,000 images; an image's embedding leans towards what it shows.
+There are 100 concepts, each shown by 0.3, 1, 3 or 10 % of 10,000 images. The embedding of an image is moved towards
+the concepts that it shows.
 A planted neuron is Gaussian noise plus `boost` standard deviations on the images that show its concept. A mixed neuron
 has two concepts, and either label is right. Noise neurons have no concept; dead neurons are constant.
 False labels are counted in two ways: believed labels of noise neurons, and all believed labels that are wrong.
 Required: at most 5 % of the believed labels are false, and of the neurons whose concept 3 % of the images show, at
-least 70 % are found with the right label.
+least 70 % are found with the right label. Whether labels are right, believed or not: bench/truth.py.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from dissectdb.extract.study.scorers import SCORERS
 
 FREQUENCIES = (0.003, 0.01, 0.03, 0.1)
 SHOWN = [f"{100 * frequency:g} %" for frequency in FREQUENCIES]
-RIGHT = ("scorer", *(f"right at {each}" for each in SHOWN), "mixed right", "seconds")
-BELIEVED = ("scorer", *(f"found at {each}" for each in SHOWN), "believed", "noise believed", "FDR: noise", "FDR: all",
-            "verdict")  # fmt: skip
+HEAD = ("scorer", *(f"found at {each}" for each in SHOWN), "believed", "noise believed", "FDR: noise", "FDR: all",
+        "verdict", "seconds")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,33 +92,31 @@ def is_right(asked: Plan, judged: Judged) -> np.ndarray:
     return (judged.label[:, None] == asked.truth).any(axis=1) & (asked.truth[:, 0] >= 0)
 
 
-def rows(scorer: str, asked: Plan, judged: Judged) -> tuple[list[object], list[object]]:
-    """The rows of one scorer in the two tables."""
+def row(scorer: str, asked: Plan, judged: Judged) -> list[object]:
+    """The row of one scorer."""
     right, believed = is_right(asked, judged), judged.q <= Q_LIMIT
     kinds = [asked.frequency == kind for kind in range(len(FREQUENCIES))]
     noise = (asked.truth[:, 0] < 0) & ~asked.dead
     of_noise, of_all = false_shares(asked, judged)
     found_shares = [(right & believed)[kind].mean() for kind in kinds]
     met = of_all <= Q_LIMIT and found_shares[FREQUENCIES.index(0.03)] >= 0.7
-    labels = [scorer, *(percent(right[kind].mean()) for kind in kinds), percent(right[asked.mixed].mean())]
     claims = [scorer, *map(percent, found_shares), int(believed.sum()), percent(believed[noise].mean())]
-    claims += [percent(of_noise), percent(of_all), "met" if met else "not met"]
-    return [*labels, judged.seconds], claims
+    return [*claims, percent(of_noise), percent(of_all), "met" if met else "not met", judged.seconds]
 
 
-def measure(options: argparse.Namespace) -> Iterator[tuple[list[object], list[object]]]:
-    """Two rows per scorer, one for each table."""
+def measure(options: argparse.Namespace) -> Iterator[list[object]]:
+    """One row per scorer."""
     per_concept = shares(options.concepts)
     world = embeddings(options.images, options.concepts, options.seed, shares=per_concept, lean=options.lean)
     asked = plan(options.concepts, options.each, options.noise, options.seed)
     activations = activate(asked, world, options.boost, options.seed)
     for scorer in options.scorers:
         judged = judge(Settings.defaults(scorer), activations, world, options.draws, options.seed)
-        yield rows(scorer, asked, judged)
+        yield row(scorer, asked, judged)
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.planted", description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--concepts", type=int, default=100)
@@ -130,10 +128,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    labels, claims = zip(*measure(options), strict=True)
     made = f"boost {options.boost:g}, lean {options.lean:g}, {options.images:,} images, {options.concepts} concepts"
-    show(f"The label itself: planted neurons whose label is right ({made})", RIGHT, labels)
-    show("Believed at q ≤ 0.05: found with the right label, and false labels", BELIEVED, claims)
+    show(f"Believed at q ≤ 0.05: found with the right label, and false labels ({made})", HEAD, measure(options))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What twice as many images cost: synthetic activations from 25,000 images up, each size in a new process.
+"""Measure what doubling the number of images costs, on DuckDB and on Spark. Each size runs in a new process.
 
     python -m bench.scale                                          # DuckDB to 800,000 images, Spark to 200,000
     python -m bench.scale --most 100000 --spark-most 0             # faster
     python -m bench.scale --activations none --engine kernel       # keeps top images and sums only
 
-Blocks of 4,096 images are written as an extraction writes them (extract/record/blocks.py, Warehouse.load).
-A column "×" holds the ratio to the value at half as many images.
+Synthetic activations are written in blocks of 4,096 images, as an extraction writes them (extract/record/blocks.py,
+Warehouse.load). A column "×" holds the ratio to the value for half as many images.
 Needs 8 bytes of disk per activation: 13 GB at 800,000 × 2,000. Each warehouse is deleted after it is measured.
 """
 
@@ -31,9 +31,9 @@ import pyarrow as pa
 import torch
 
 from bench.made import CENTRES, World, show, unit
-from bench.stored import BLOCK, NOON, ask, embedding_tables, small_tables
+from bench.stored import NOON, ask, embedding_tables, small_tables
 from dissectdb.extract import study
-from dissectdb.extract.record.blocks import Block, ProbingImage, layer_tables, lists
+from dissectdb.extract.record.blocks import BLOCK, Block, ProbingImage, layer_tables, lists
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.study.study_file import Engine
 from dissectdb.warehouse import Warehouse, exchange, spark
@@ -41,7 +41,7 @@ from dissectdb.warehouse.view_tables import Built
 
 SMALLEST, DIMENSIONS, CONCEPTS, CLASSES = 25_000, 64, 25, 10
 DEAD = 100  # one neuron in 100 is constant
-BYTES = 8.0  # of disk per activation: 4 to 5 in the file, and as much again as Parquet
+BYTES = 8.0  # of disk per activation: 4 to 5 in the file, and about as many in Parquet files
 SPARK_VIEWS = ("top_activations", "neuron_statistics", "dissected_neurons", "soft_wpmi", "neuron_labels")
 HEAD = ("write, s", "best images and sums, s", "scores and null, s", "labels, s", "CPU, s", "file, MB",
         "peak to write, MB", "peak after, MB")  # fmt: skip
@@ -153,7 +153,7 @@ def on_duckdb(size: Size, path: Path) -> dict[str, float]:
 
 
 def on_spark(path: Path, memory: str) -> dict[str, Any]:
-    """Build the views of a warehouse again with both engines, with Spark from Parquet files; returns the measures."""
+    """Build the views of a warehouse again with DuckDB, then with Spark from Parquet; returns what was measured."""
     tables, scratch = path.with_name("tables"), path.with_name("scratch")
     with Warehouse(path) as warehouse:
         took = {"parquet": sum(each.megabytes for each in exchange.export(warehouse, tables))}
@@ -178,14 +178,14 @@ def on_spark(path: Path, memory: str) -> dict[str, Any]:
 
 
 def alone(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a function returns in a new process, so that its peak memory is its own."""
-    # stdout becomes stderr there, or DuckDB would draw its progress bars into the table.
+    """Call a function in a new process, so that its peak memory is its own; returns its result."""
+    # In that process stdout becomes stderr. Otherwise DuckDB's progress bars would appear in the table.
     with ProcessPoolExecutor(1, get_context("spawn"), os.dup2, (2, 1)) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def doubling(sizes: Sequence[Size], measure: Callable[[Size], dict[str, Any]]) -> Iterator[list[object]]:
-    """One row per size: every number with its ratio to that of the size before."""
+    """One row per size: each number, with its ratio to the number of the size before."""
     before: dict[str, Any] = {}
     for size in sizes:
         found = measure(size)

@@ -1,14 +1,14 @@
-"""Our scorers against the code of CLIP-Dissect, in time and memory.
+"""Compare the time and memory of our scorers with those of CLIP-Dissect's code.
 
 git clone https://github.com/Trustworthy-ML-Lab/CLIP-dissect CHECKOUT
 python -m bench.scorers CHECKOUT
 python -m bench.scorers CHECKOUT --scorers rank_reorder --concepts 25 --limit 60
 
-The same made-up inputs for both: 28,709 images, 4,096 neurons, embeddings with realistic cosines. The original starts
-from activations and cosines in memory, ours from activations and embeddings in memory; both end with the label of
-every neuron. With 25 concepts ours is also timed from activations in a warehouse (DuckDB) to labels. Every case has a
-process of its own; its memory is the peak of what was resident, inputs and PyTorch included. If a sample of the neurons
-shows that a case would take longer than --limit seconds, it is not run, and its time is scaled from the sample (~).
+Both get the same synthetic inputs: 28,709 images, 4,096 neurons, embeddings with realistic cosines. The original
+starts with activations and cosines in memory, ours with activations and embeddings in memory. Both end with a label for
+every neuron. With 25 concepts, ours is also timed from activations in a warehouse (DuckDB) to labels. Each case runs in
+a new process. Its memory is the peak resident size, with inputs and PyTorch. If a sample of the neurons shows that a
+case would take longer than --limit seconds, it is not run: its time is scaled up from the sample and marked with ~.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ ORIGINALS = {
     "cos_cubed": "cos_similarity_cubed",
     "rank_reorder": "rank_reorder",
 }
-SAMPLE = 64  # neurons from which the time for all of them is predicted
+SAMPLE = 64  # neurons that are timed to predict the time for all
 HEAD = ("scorer", "concepts", "original, s", "ours, s", "faster", "original, GB", "ours, GB")
 STORED_HEAD = ("scorer", "computed by", "top images built, s", "faster", "built too, s", "faster", "GB")
 
 
-# ---------------------------------------------------------------- one case, in a process of its own
+# ---------------------------------------------------------------- one case, in a new process
 
 
 def make_activations(images: int, neurons: int) -> np.ndarray:
-    """(image, neuron), Gaussian; a sample has as many columns, but not the values of the first ones."""
+    """Gaussian activations (image, neuron). A sample of fewer neurons does not have the values of the first columns."""
     return np.random.default_rng(5).standard_normal((images, neurons), dtype=np.float32)
 
 
@@ -68,7 +68,7 @@ def run_original(case: dict[str, Any]) -> float:
 
 
 def load_original(checkout: Path) -> types.ModuleType:
-    """The similarity.py of the checkout; packages that it imports but does not need here are replaced if missing."""
+    """The similarity.py of the checkout. If a package is missing that it imports but does not use here, replace it."""
     stand_ins: dict[str, dict[str, Any]] = {
         "tqdm": {"tqdm": lambda items: items},
         "scipy": {"stats": None},
@@ -109,14 +109,14 @@ def run_ours(case: dict[str, Any]) -> float:
 
 
 def fill_warehouse(path: Path, case: dict[str, Any]) -> None:
-    """Activations, embeddings and a dissection by each scorer and engine, as an extraction leaves them."""
+    """Write activations and embeddings into a warehouse, as an extraction does."""
     from bench import stored
 
     stored.fill(path, make_activations(case["images"], case["neurons"]), make_world(case))
 
 
 def run_stored(case: dict[str, Any]) -> dict[str, float]:
-    """Seconds to build top images and statistics, and from there to labels."""
+    """Seconds to build top images and statistics, and seconds from then to labels."""
     from bench import stored
 
     return stored.measure(Path(case["warehouse"]), case["scorer"], case["engine"])
@@ -126,7 +126,7 @@ WORK = {"original": run_original, "ours": run_ours, "stored": run_stored}
 
 
 def run_case(case: dict[str, Any]) -> None:
-    """The process of one case: prints seconds and memory as JSON."""
+    """Run one case in this process; prints seconds and memory as JSON."""
     done = WORK[case["who"]](case)
     seconds = done if isinstance(done, dict) else {"seconds": done}
     print(json.dumps(seconds | {"gigabytes": peak_memory()}))
@@ -144,11 +144,11 @@ def peak_memory() -> float:
 
 
 def in_process(who: str, **case: Any) -> dict[str, Any]:
-    """Run a case in a process of its own."""
+    """Run a case in a new process."""
     command = [sys.executable, "-m", "bench.scorers", "--case", json.dumps({"who": who, **case})]
     environment = dict(os.environ)
     if who == "original" and case["scorer"] == "soft_wpmi" and case["concepts"] > 10_000:
-        # Its arrays of 8 MB then go back to the system; otherwise its memory grows by them to over 24 GB.
+        # So freed arrays of 8 MB are returned to the system. Otherwise its memory grows to over 24 GB.
         environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 22)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode:
@@ -160,7 +160,7 @@ def in_process(who: str, **case: Any) -> dict[str, Any]:
 
 
 def measured(who: str, options: argparse.Namespace, **case: Any) -> dict[str, Any]:
-    """Seconds and memory of a case; if it would take too long, the time that a sample predicts."""
+    """Seconds and memory of a case. If it would take too long, only the seconds that a sample predicts."""
     if case["concepts"] > 100 and options.neurons > 4 * SAMPLE:
         one, two = (in_process(who, **case | {"neurons": count}) for count in (SAMPLE, 2 * SAMPLE))
         seconds_per_neuron = max(two["seconds"] - one["seconds"], 0) / SAMPLE
@@ -203,14 +203,14 @@ def from_warehouse(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def seconds(done: dict[str, Any]) -> str:
-    """Seconds, or the reason why there are none."""
+    """The seconds as text, or the reason why they were not measured."""
     if "failed" in done:
         return done["failed"]
     return f"not run: ~{done['seconds']:.0f}" if "guessed" in done else f"{done['seconds']:.2f}"
 
 
 def times(theirs: dict[str, Any], ours: float) -> str:
-    """How many times faster ours is."""
+    """How many times as fast ours is."""
     return f"{'~' if 'guessed' in theirs else ''}{theirs['seconds'] / ours:.1f} ×"
 
 
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, nargs="+", default=[25, 1000, 20_000])
     parser.add_argument("--scorers", nargs="+", choices=list(ORIGINALS), default=list(ORIGINALS))
     parser.add_argument("--limit", type=float, default=120, help="seconds that a case may take")
-    parser.add_argument("--no-warehouse", action="store_true", help="leave the second table out")
+    parser.add_argument("--no-warehouse", action="store_true", help="print only the first table")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:

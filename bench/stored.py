@@ -21,6 +21,8 @@ import torch
 from bench.made import World
 from dissectdb.extract import study
 from dissectdb.extract.record import dissections
+from dissectdb.extract.record.blocks import BLOCK
+from dissectdb.extract.record.summaries import sum_up, summary_tables
 from dissectdb.extract.scoring import labels
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.scoring.scorers import score_layer
@@ -28,7 +30,6 @@ from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.extract.study.study_file import Engine
 from dissectdb.warehouse import Warehouse
 
-BLOCK = 4096  # images that an extraction writes at a time
 NOON = datetime(2026, 1, 1, 12)
 
 
@@ -43,7 +44,7 @@ def fill(path: Path, activations: np.ndarray, world: World) -> None:
 
 
 def small_tables(images: int, neurons: int, concepts: int) -> dict[str, Any]:
-    """Tables of one row, and those of one row per image, neuron or concept."""
+    """Tables with one row, and tables with one row per image, neuron or concept."""
     counts = {name: np.arange(1, count + 1, dtype=np.int32) for name, count in
               (("image", images), ("neuron", neurons), ("concept", concepts))}  # fmt: skip
     network = {"network_id": 1, "name": "net", "architecture": "net", "preprocessing": "{}", "classes": [],
@@ -51,12 +52,15 @@ def small_tables(images: int, neurons: int, concepts: int) -> dict[str, Any]:
     layer = {"layer_id": 1, "network_id": 1, "layer": "layer", "pooling": "none", "position": 0, "fingerprint": "layer"}
     extraction = {"extraction_id": 1, "target": "activations", "split_id": 1, "layer_id": 1, "device": "cpu",
                   "precision": "float32", "versions": "{}", "started_at": NOON, "fingerprint": "layer"}  # fmt: skip
-    block = {"extraction_id": 1, "block": 0, "images": images, "seconds": 0.0, "finished_at": NOON}
+    blocks = [
+        {"extraction_id": 1, "block": number, "images": min(BLOCK, images - first), "seconds": 0.0, "finished_at": NOON}
+        for number, first in enumerate(range(0, images, BLOCK))
+    ]
     return {
         "networks": [network],
         "layers": [layer],
         "extractions": [extraction],
-        "extraction_blocks": [block],
+        "extraction_blocks": blocks,
         "images": pl.DataFrame({"image_id": counts["image"], "position": counts["image"] - 1}).with_columns(
             split_id=pl.lit(1), sha256=pl.col("image_id").cast(pl.String)
         ),
@@ -86,9 +90,9 @@ def embedding_tables(world: World) -> dict[str, Any]:
 
 
 def activation_blocks(activations: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Blocks of images as an extraction writes them: inside a block, the rows are sorted by neuron."""
+    """Blocks of images as an extraction writes them, with their sums: inside a block, the rows are sorted by neuron."""
     images, neurons = activations.shape
-    for first in range(0, images, BLOCK):
+    for number, first in enumerate(range(0, images, BLOCK)):
         block = activations[first : first + BLOCK]
         ids = np.arange(first + 1, first + 1 + len(block), dtype=np.int32)
         yield {
@@ -98,7 +102,8 @@ def activation_blocks(activations: np.ndarray) -> Iterator[dict[str, Any]]:
                     "image_id": np.tile(ids, neurons),
                     "value": np.ascontiguousarray(block.T).ravel(),
                 }
-            )
+            ),
+            **dict(summary_tables(sum_up(block), ids, first_neuron=1, split_id=1, block=number)),
         }
 
 
@@ -110,7 +115,7 @@ def ask(warehouse: Warehouse, asked: study.Dissection) -> None:
 
 
 def measure(path: Path, scorer: str, engine: Engine) -> dict[str, float]:
-    """Seconds to build the views of labels.READS, and from then to a label for every neuron."""
+    """Seconds to build the views of labels.READS, and seconds from then until every neuron has a label."""
     with duckdb.connect(str(path)) as connection:
         connection.execute("delete from dissections; delete from rank_permutations; delete from view_builds")
     with Warehouse(path) as warehouse:

@@ -23,7 +23,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,25 +66,40 @@ def extract(
     keep_activations: False keeps only the top images and the sums of each neuron. A run that was stopped continues at
     the first missing block. Raises StudyError, WarehouseError.
     """
-    from dissectdb.extract.record import class_checks, extraction
+    from dissectdb.extract.record import class_checks
     from dissectdb.extract.scoring import labels
 
-    file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
+    file = as_file(warehouse)
+    file.check_path(read_only=False)  # before the models are loaded
+    plan = _load_plan(study, keep_activations, say)
     with file.to_write(deterministic=study.deterministic) as opened:
-        # Views that another version defined differently start empty, and without them every layer looks unlabelled.
-        build_views(opened, select=labels.READS)
-        computed = not plan.is_done(opened)
-        if computed:
-            entered = extraction.enter(plan, opened, watch)
-            with watch("extracting") as progress:
-                waited = opened.load(extraction.run(plan, opened, entered, progress))
-            say(f"waited for the database {waited:.0%} of the time")
+        computed = [_record(each, opened, say, watch) for each in (plan, *_control_plans(plan))]
         label(opened, study.device, say=say, watch=watch)
         dissection_ids = plan.dissection_ids(opened)
     with file.to_read(dissection_ids[-1]) as opened:
         class_checks.warn_of_order(opened, plan)
         labels.tell_unlabelled(opened, dissection_ids)
-    return Extraction(computed, dissection_ids[-1])
+    return Extraction(any(computed), dissection_ids[-1])
+
+
+def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
+    """Write what the warehouse lacks of a plan but its labels; False if nothing is stale."""
+    from dissectdb.extract.record import extraction
+
+    if plan.is_done(opened):
+        return False
+    entered = extraction.enter(plan, opened, watch)
+    with watch("extracting") as progress:
+        waited = opened.load(extraction.run(plan, opened, entered, progress))
+    say(f"waited for the database {waited:.0%} of the time")
+    return True
+
+
+def _control_plans(plan: Plan) -> Iterator[Plan]:
+    """A plan for each control network that the study asks for."""
+    from dissectdb.extract.record import network_plan
+
+    return network_plan.control_plans(plan) if isinstance(plan, network_plan.NetworkPlan) else iter(())
 
 
 def plan_extraction(
@@ -93,7 +108,7 @@ def plan_extraction(
     """What extract would do; empty if nothing is stale. Writes nothing. Raises StudyError, WarehouseError."""
     file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
     with file.to_read() if file.path.exists() else replace(file, path=IN_MEMORY).to_write() as opened:
-        return plan.steps(opened)
+        return [step for each in (plan, *_control_plans(plan)) for step in each.steps(opened)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +137,11 @@ def extract_shard(
     from dissectdb.extract.record import shard_writer
     from dissectdb.warehouse import exchange
 
-    chosen, plan = choose_shard(shard), _load_plan(study, keep_activations, say)
+    chosen = choose_shard(shard)
+    shard_writer.open_sink(sink)  # to refuse a wrong one before the models are loaded
+    plan = _load_plan(study, keep_activations, say)
+    if study.controls:
+        say("shards leave out the control networks; extract on the merged warehouse computes them")
     catalog_file = WarehouseFile(IN_MEMORY, memory=memory, threads=threads)
     with catalog_file.to_write() as catalog, watch(f"extracting shard {chosen}") as progress:
 
@@ -155,7 +174,10 @@ def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
 
 
 def label(opened: Warehouse, device: str = "auto", *, say: Say = silent, watch: Watch = unwatched) -> None:
-    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them."""
+    """Compute what the dissections lack: null distributions, labels, their checks, and the views over them.
+
+    Views that labels.run reads are built first, also for the question which layers have no labels.
+    """
     from dissectdb.extract.models import devices
     from dissectdb.extract.scoring import labels
 
@@ -359,6 +381,8 @@ def recheck(
     from dissectdb.extract.record import extraction, recheck
 
     seed = secrets.randbelow(2**31) if seed is None else seed
+    file = as_file(warehouse)
+    file.check_path(read_only=True)  # before the models are loaded
     plan = extraction.make_plan(study)
-    with as_file(warehouse).to_read() as opened:
+    with file.to_read() as opened:
         return seed, list(recheck.recheck(plan, opened, images, seed))

@@ -33,6 +33,15 @@ class WarehouseFile:
     memory: str | None = None
     threads: str | int | None = None
 
+    def check_path(self, *, read_only: bool) -> None:
+        """Raise WarehouseUnavailable if no warehouse can be at the path. read_only: if it must be there already.
+
+        It is cheap and opens nothing: what takes long, such as loading a network, should come after it.
+        """
+        from dissectdb.warehouse.locking import check_path
+
+        check_path(self.path, read_only=read_only)
+
     def to_read(self, dissection: int | None = None) -> Warehouse:
         """The warehouse, locked down for reading. dissection: the one that views show. Default: the newest."""
         from dissectdb.warehouse import Warehouse

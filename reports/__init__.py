@@ -62,5 +62,5 @@ def _chart(warehouse: Store, name: str) -> alt.TopLevelMixin:
     """One chart. Raises ValueError if the warehouse holds nothing to draw in it."""
     charts = charts_of(warehouse)
     if name not in charts:
-        raise ValueError(f"this warehouse has nothing for the chart {name}; it has {', '.join(charts) or 'none'}")
+        raise ValueError(f"this warehouse has no data for the chart {name}; it has {', '.join(charts) or 'none'}")
     return charts[name]

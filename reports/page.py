@@ -196,6 +196,7 @@ def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tupl
         "accuracies": overview.accuracies(rows),
         "layers": overview.layers(rows),
         "trust": overview.trust(rows),
+        "explained": overview.explained(rows),
         "most_interpretable": sentences.most_interpretable(layers),
         "is_tested": sentences.is_tested(layers),
         "by_neuron": concepts.concepts_by_neuron(rows),

@@ -443,6 +443,57 @@ comment on column label_checks.split_half_agrees is
 comment on column label_checks.bootstrap_share is
     'Share of resamples of the probing images that give the label; NULL without resamples';
 
+create table if not exists label_words (
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    place integer not null,
+    concept_id integer not null,  -- references concepts
+    weight double not null,
+    gain double,
+    gain_low double,
+    gain_high double
+    -- key: dissection_id, neuron_id, place
+);
+comment on table label_words is 'The words that explain a neuron together: its label, and up to two that add to it';
+comment on column label_words.place is '1: the label';
+comment on column label_words.weight is
+    'Of the concept''s presence, where presences and activations have standard deviation 1; from the even images';
+comment on column label_words.gain is
+    'How much the correlation on the odd images rises with this word; gain_low to gain_high: 95 % interval; NULL for the label';
+
+create table if not exists label_reach (
+    dissection_id integer not null,  -- references dissections
+    neuron_id integer not null,  -- references neurons
+    explained double not null,
+    explained_low double not null,
+    explained_high double not null,
+    explainable double not null,
+    explainable_low double not null,
+    explainable_high double not null,
+    explained_by_other double
+    -- key: dissection_id, neuron_id
+);
+comment on table label_reach is 'How much of a neuron one concept of the list explains, and how much CLIP''s whole embedding does';
+comment on column label_reach.explained is
+    'Correlation on the odd images of the activations and the concept that correlates most on the even ones; 95 % interval: explained_low to explained_high';
+comment on column label_reach.explainable is
+    'Correlation on the odd images with a ridge regression on CLIP''s image embedding, fitted to the even ones';
+comment on column label_reach.explained_by_other is
+    'Correlation on the odd images with the label of another neuron of the layer, drawn at random; NULL if it has no other';
+
+create table if not exists control_networks (
+    network_id integer not null,  -- references networks
+    original_id integer not null,  -- references networks
+    control varchar not null,
+    seed integer not null
+    -- key: network_id
+);
+comment on table control_networks is
+    'Networks that are dissected beside a trained one, to show what its scores are worth';
+comment on column control_networks.original_id is 'The trained network';
+comment on column control_networks.control is
+    'shuffled: the numbers of each weight and bias of the original in random order; initialised: fresh weights';
+
 -- ---------------------------------------------------------------- edits
 
 create table if not exists edits (

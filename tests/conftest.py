@@ -17,6 +17,7 @@ from tests.support.rows import (
     merged,
     scales_of_controls,
     scored_rows,
+    sums_of,
     tiny_ablations,
     tiny_edits,
     tiny_images,
@@ -32,9 +33,10 @@ from tests.support.worlds import World, make_world
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "warehouse.duckdb"
-    parts = [tiny_images(), tiny_words(), tiny_networks(), tiny_ledger(), tiny_questions(), tiny_edits()]
+    recorded = merged(tiny_images(), tiny_networks(), tiny_ledger())
+    parts = [recorded, sums_of(recorded), tiny_words(), tiny_questions(), tiny_edits(), tiny_ablations(2, 6, 1)]
     with Warehouse(path) as warehouse:
-        warehouse.write(unit_of(merged(*parts, tiny_ablations(2, 6, 1))))
+        warehouse.write(unit_of(merged(*parts)))
         list(warehouse.build())
         scales = warehouse.rows("select edit_id, neuron_id, scale, bias_scale from weight_scales")
         warehouse.write({"edit_scales": pl.concat([scales, scales_of_controls(scales)])})

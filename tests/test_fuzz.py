@@ -22,7 +22,7 @@ from dissectdb.extract.images import fer2013
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.study import Dataset, Study, StudyError
 from dissectdb.warehouse.guard import QueryRefused, explain_error
-from tests.warehouse.test_guard import Locked, folder_state
+from tests.support.guarded import Locked, folder_state
 
 STUDIES = ROOT / "studies"
 SHIPPED = [path.read_text(encoding="utf-8") for path in sorted(STUDIES.glob("*.toml"))]

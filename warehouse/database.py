@@ -33,7 +33,7 @@ from dissectdb.warehouse.errors import (
     refuse_a_full_disk,
 )
 from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
-from dissectdb.warehouse.locking import LINGER, HeldFile
+from dissectdb.warehouse.locking import LINGER, HeldFile, check_path
 from dissectdb.warehouse.schema import SQL
 from dissectdb.warehouse.transactions import transaction
 from dissectdb.warehouse.view_tables import Built
@@ -73,12 +73,7 @@ class Warehouse:
         deterministic: bool = False,
     ) -> None:
         self.path = Path(path)
-        if read_only and not self.path.exists():
-            raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
-        if not self.path.parent.is_dir():
-            raise WarehouseUnavailable(f"{path}: there is no folder {self.path.parent}; make it first")
-        if self.path.exists() and not self.path.is_file():  # opening a pipe would block for ever
-            raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is not a file; name another")
+        check_path(self.path, read_only=read_only)
         self._read_only = read_only
         self._is_new = not read_only and not self.path.exists()
         self._dissection: int | None = None
@@ -376,7 +371,7 @@ def _checked_version(connection: duckdb.DuckDBPyConnection, path: Path, read_onl
     version = int(rows[0][0]) if rows else 0
     older = f"{path} was made by an older dissectdb (schema {version}, this one needs {SCHEMA_VERSION}); "
     if version < SCHEMA_VERSION and not migrations.is_known(version, SCHEMA_VERSION):
-        raise WarehouseUnavailable(f"{older}extract into another file, or ask it with the version that made it")
+        raise WarehouseUnavailable(f"{older}extract into another file, or use the version that made it")
     if version < SCHEMA_VERSION and read_only:
         raise WarehouseUnavailable(
             f"{older}bring it up to date with: dissectdb build --warehouse {path} (a copy of the file is kept)"
@@ -393,7 +388,7 @@ def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     query = "select 1 from system.main.duckdb_tables() where schema_name = 'main' and table_name = 'warehouse_info'"
     known = "select 1 from main.warehouse_info where key = 'views'"
     if not connection.execute(query).fetchall() or not connection.execute(known).fetchall():
-        raise WarehouseUnavailable(f"{path} was never finished; run: dissectdb extract STUDY")
+        raise WarehouseUnavailable(f"{path} was never completed; run: dissectdb extract STUDY")
 
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:

@@ -59,7 +59,7 @@ def export(warehouse: Warehouse, folder: Path | str) -> Iterator[Exchanged]:
     """Write every table; yields what was written. The folder appears once it is complete. Raises ExportError."""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExportError(f"{folder} is there already; name a folder that is not")
+        raise ExportError(f"{folder} exists already; name a new folder")
     with _whole(folder) as half:
         described = {}
         for table in tables():
@@ -138,7 +138,7 @@ def import_folder(
     """
     folder, path = Path(folder), Path(path)
     if path.exists():
-        raise ExportError(f"{path} is there already; name a file that is not")
+        raise ExportError(f"{path} exists already; name a new file")
     if not path.parent.is_dir():
         raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
     sharded = shard_reader.files(folder) if shard_reader.is_folder_of_shards(folder) else []
@@ -195,8 +195,8 @@ def _checked_manifest(folder: Path) -> dict[str, int]:
         raise ExportError(f"{folder / MANIFEST} cannot be read: {type(error).__name__}: {error}") from error
     if version != SCHEMA_VERSION:
         raise WarehouseUnavailable(
-            f"{folder} was made by another dissectdb (schema {version}, this one knows {SCHEMA_VERSION}); import it "
-            "with that one, then open the warehouse with this one"
+            f"{folder} was made by another version of dissectdb (schema {version}, this one reads {SCHEMA_VERSION}); "
+            "import it with that one, then open the warehouse with this one"
         )
     if wrong := sorted(facts.keys() ^ set(tables())):
         raise ExportError(f"{folder / MANIFEST} has other tables than a warehouse: {', '.join(wrong)[:200]}")

@@ -133,7 +133,7 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
     if len(query) > MAX_CHARACTERS:
         raise QueryRefused(f"the query has {len(query):,} characters; the limit is {MAX_CHARACTERS:,}")
     if re.search("[\0\ud800-\udfff]", query):
-        raise QueryRefused("the query has a character that is no text (NUL or half of a surrogate pair)")
+        raise QueryRefused("the query has a character that is not text (NUL or half of a surrogate pair)")
     statement = _trim(query)
     if not statement:
         raise QueryRefused(f"there is no statement to run; write {ALLOWED}")

@@ -53,6 +53,16 @@ Config = dict[str, str | bool | int | float | list[str]]  # as duckdb.connect ha
 log = logging.getLogger("dissectdb")
 
 
+def check_path(path: Path, *, read_only: bool) -> None:
+    """Raise WarehouseUnavailable if no warehouse can be at this path. read_only: if it must be there already."""
+    if read_only and not path.exists():
+        raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
+    if not path.parent.is_dir():
+        raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
+    if path.exists() and not path.is_file():  # opening a pipe would block for ever
+        raise WarehouseUnavailable(f"{path} cannot be opened as a warehouse: it is not a file; name another")
+
+
 class _OfThread(threading.local):
     uses = 0  # in which this thread is
 

@@ -32,7 +32,8 @@ MOST_THREADS = 1024
 REPRODUCIBLE = 500 * MB  # a fixed limit, because what fits into memory decides the order of sums
 UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 SLICE_ROW = 60_000  # most bytes that a thread needs per neuron or image of a slice
-LARGEST_SLICE, SMALLEST_SLICE = 4096, 64
+LARGEST_SLICE = 4096  # images or neurons
+SMALLEST_SLICE = 64  # with smaller slices the activations would be read too often
 
 
 class BadSize(WarehouseError):

@@ -3,15 +3,11 @@
 install(connection, load_views())   # create the views; a materialised view is an empty table until it is built
 build(warehouse.use, load_views())  # compute the materialised views whose inputs changed
 
-A materialised view is stale if one of these has changed: its statement, the engine functions, a table that it reads, or
-the *content* of a materialised view that it reads. Comments and layout of its file do not count. If a new dissection
-leaves the top images as they are, the views that read only these do not become stale. A view that is stored by
-dissection is computed for the new dissection only.
+stale_views.py holds what makes a view stale, view_tables.py how the table of one view is filled.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -19,16 +15,16 @@ from types import MappingProxyType
 
 import duckdb
 
-from dissectdb.warehouse import view_tables
+from dissectdb.warehouse import stale_views, view_tables
 from dissectdb.warehouse.errors import is_out_of_memory
+from dissectdb.warehouse.resources import LARGEST_SLICE, SMALLEST_SLICE
+from dissectdb.warehouse.stale_views import digest
 from dissectdb.warehouse.transactions import transaction
-from dissectdb.warehouse.view_files import View, ViewError, engine_functions, statement, with_inputs
+from dissectdb.warehouse.view_files import View, ViewError, engine_functions, with_inputs
 from dissectdb.warehouse.view_tables import Built
 
 log = logging.getLogger("dissectdb")
 
-AT_ONCE = 4096  # most images or neurons of a slice
-LEAST_AT_ONCE = 64  # with smaller slices the activations would be read too often
 SMALLER = 4  # a slice is divided by this after memory ran out
 
 
@@ -37,7 +33,7 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
 
     Comments are installed too, since a shell shows the text of a view; they leave tables as they are.
     """
-    key = _digest(engine_functions(), *(view.name + view.sql for view in views))
+    key = digest(engine_functions(), *(view.name + view.sql for view in views))
     stored = connection.execute("select value from warehouse_info where key = 'views'").fetchall()
     if stored == [(key,)]:
         return
@@ -46,12 +42,12 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
         connection.execute(engine_functions())
         _drop_views(connection, {view.name for view in views if view.materialized})
         for view in views:
-            changed = definitions.get(f"view:{view.name}") != _digest(view.definition)
+            changed = definitions.get(f"view:{view.name}") != digest(view.definition)
             _make(connection, view, empty=changed)
         connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
         connection.execute("insert into warehouse_info values ('views', ?)", [key])
         for view in views:
-            row = [f"view:{view.name}", _digest(view.definition)]
+            row = [f"view:{view.name}", digest(view.definition)]
             connection.execute("insert into warehouse_info values (?, ?)", row)
 
 
@@ -89,7 +85,7 @@ def build(
     full_refresh: bool = False,
     dry_run: bool = False,
     given: Mapping[str, Callable[[], object]] = MappingProxyType({}),
-    slice_size: Callable[[], int] = lambda: AT_ONCE,
+    slice_size: Callable[[], int] = lambda: LARGEST_SLICE,
     economize: Callable[[], bool] = lambda: False,
 ) -> Iterator[Built]:
     """Recompute the stale materialised views, each in its own transaction; yields one Built per view.
@@ -106,11 +102,9 @@ def build(
         versions = dict(connection.execute("select table_name, version::varchar from table_versions").fetchall())
         builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
     stored = {view: (fingerprint, content, rows) for view, fingerprint, content, rows in builds}
-    functions = statement(engine_functions())
     by_name = {view.name: view for view in views}
     for view in views:
-        inputs = [f"{name}={versions.get(name, '0')}" for name in sorted(view.reads)]
-        fingerprint = _digest(view.definition, functions, *inputs)
+        fingerprint = stale_views.fingerprint(view, versions)
         if not view.materialized:
             versions[view.name] = fingerprint
             continue
@@ -125,8 +119,8 @@ def build(
 
         def make(size: int, view: View = view, fingerprint: str = fingerprint) -> tuple[Built, str]:
             with use(True) as connection:
-                inputs = _divided_inputs(connection, view, by_name) if view.by_dissection else []
-                parts = _parts(connection, view, inputs) if view.by_dissection else None
+                inputs = stale_views.divided_inputs(connection, view, by_name) if view.by_dissection else []
+                parts = stale_views.part_fingerprints(connection, view, inputs) if view.by_dissection else None
                 rows = given[view.name]() if view.name in given else None
                 return view_tables.materialize(connection, view, fingerprint, parts, inputs, full_refresh, size, rows)
 
@@ -141,50 +135,15 @@ def _within_memory(
     economize: Callable[[], bool],
 ) -> tuple[Built, str]:
     """Return make(slice size). If memory runs out, try smaller slices first, then call economize() and try again."""
-    size = min(slice_size(), AT_ONCE)
+    size = min(slice_size(), LARGEST_SLICE)
     while True:
         try:
             return make(size)
         except (ViewError, duckdb.Error) as error:
             if not is_out_of_memory(error):
                 raise
-            if view.slices and size > LEAST_AT_ONCE:
-                size = max(size // SMALLER, LEAST_AT_ONCE)
+            if view.slices and size > SMALLEST_SLICE:
+                size = max(size // SMALLER, SMALLEST_SLICE)
                 log.debug("view %s ran out of memory; again in slices of %d", view.name, size)
             elif not economize():
                 raise ViewError(f"view {view.name} could not be built: {error}") from error
-
-
-def _divided_inputs(connection: duckdb.DuckDBPyConnection, view: View, by_name: dict[str, View]) -> list[str]:
-    """Return the tables with a dissection_id that a view reads, directly or through views that are not materialised."""
-    with_column = "select distinct table_name from duckdb_columns() where column_name = 'dissection_id'"
-    divided = {name for (name,) in connection.execute(with_column).fetchall()}
-    tables, queue = set(), list(view.reads)
-    while queue:
-        name = queue.pop()
-        if name in by_name and not by_name[name].materialized:
-            queue.extend(by_name[name].reads)
-        elif name in divided:
-            tables.add(name)
-    return sorted(tables)
-
-
-def _parts(connection: duckdb.DuckDBPyConnection, view: View, inputs: Collection[str]) -> dict[int, str]:
-    """Return dissection → fingerprint of the view's definition and of the dissection's rows in the inputs.
-
-    Tables without a dissection_id are not included. Rows are only ever added to them, and an added row belongs to an
-    older dissection only if a table with a dissection_id, such as dissected_neurons, changes too.
-    """
-    ids = [part for (part,) in connection.execute("select dissection_id from dissections").fetchall()]
-    functions = statement(engine_functions())
-    contents: dict[int, list[str]] = {part: [view.definition, functions] for part in ids}
-    for table in inputs:
-        query = f"select dissection_id, sum(hash(rows)::hugeint)::varchar from {table} as rows group by dissection_id"
-        of_part = dict(connection.execute(query).fetchall())
-        for part in ids:
-            contents[part].append(f"{table}={of_part.get(part)}")
-    return {part: _digest(*texts) for part, texts in contents.items()}
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -74,7 +74,7 @@ def extract(
 
     study = load_study(study_file, overrides, device, deterministic)
     if shard is not None and sink is None:
-        raise typer.BadParameter("a shard needs a sink: parquet:DIR", param_hint="--shard")
+        raise typer.BadParameter("a shard needs --sink parquet:DIR", param_hint="--shard")
     path = pipeline.IN_MEMORY if sink else warehouse or study.warehouse
     file, keep_activations = warehouse_file(path, wait, memory, threads), activations == "all"
     if dry_run:

@@ -50,12 +50,15 @@ def shipped() -> list[str]:
 
 
 def read(source: str) -> dict[str, tuple[str, ...]]:
-    """Concept → the classes that it stands for, in order; words left out are logged. Raises StudyError."""
+    """Concept → the classes that it stands for, in order. Logs words that are left out. Raises StudyError."""
     return read_list(source).classes_of
 
 
 def read_list(source: str) -> ConceptList:
-    """Read a concept set, with the index of each word in its file; log what is odd. Raises StudyError."""
+    """Read a concept set, with the index of each word in its file; log repeats, comments and words that differ in case.
+
+    Raises StudyError.
+    """
     concept_list = load(source)
     if concept_list.repeated:
         log.info("%s: %s", source, _repeats_note(concept_list.repeated))
@@ -71,7 +74,8 @@ def load(source: str) -> ConceptList:
     path = Path(source)
     if "/" not in source and "." not in source:
         if source not in shipped():
-            raise StudyError(f"no concept set {source!r} ships; {choices(source, shipped())}, or name a file")
+            near = choices(source, shipped())
+            raise StudyError(f"no concept set {source!r} comes with dissectdb; {near}, or name a file")
         path = FOLDER / f"{source}.toml"
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".toml"):
@@ -110,7 +114,7 @@ def _from_toml(path: Path, text: str) -> ConceptList:
         [(key, times)] = keys.most_common(1) or [("", 0)]
         if "overwrite" in str(error) and times > 1:
             raise StudyError(
-                f"{path}: {one_line(key, 100)} is there {times} times, and TOML allows a key once; keep one line"
+                f"{path}: {one_line(key, 100)} appears {times} times, but TOML allows a key once; keep one line"
             ) from error
         raise
     table = tables.pop("concepts", None)
@@ -145,7 +149,7 @@ def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]])
             both = " and for ".join(
                 ", ".join(map(repr, class_names)) or "no class" for class_names in (first[key][1], classes)
             )
-            raise StudyError(f"{path}: {concept!r} is there twice, for {both}; keep one of the two")
+            raise StudyError(f"{path}: {concept!r} appears twice, for {both}; keep one of the two")
         repeated.append(concept)
     return ConceptList(dict(first.values()), count, tuple(kept_indices), tuple(repeated))
 
@@ -182,7 +186,7 @@ def _case_note(alike: list[list[str]]) -> str:
 
 
 def _refuse_control(location: str, concept: str) -> None:
-    """Raises StudyError for a very long concept, and for control characters: they mean another file format."""
+    """Raises StudyError for a very long concept, and for control characters, a sign of another file format."""
     if len(concept) > MAX_CHARACTERS:
         raise StudyError(f"{location}: {concept[:40]!r} … has {len(concept):,} characters; a concept is a few words")
     if any(unicodedata.category(letter) == "Cc" for letter in concept):

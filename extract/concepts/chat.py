@@ -52,7 +52,7 @@ class Message(BaseModel):
 
 
 class Choice(BaseModel):
-    """A message, and the reason why it ended."""
+    """A message, and the reason why the model stopped there."""
 
     message: Message
     finish_reason: str | None = None
@@ -73,7 +73,7 @@ def connect(model: str, address: str | None = None, timeout: float = 120.0) -> E
         raise StudyError("asking a model needs the openai package: pip install 'dissectdb[generate]'") from None
     address = address or os.environ.get("OPENAI_BASE_URL") or None
     if not model.strip() or not model.isprintable():
-        raise StudyError(f"--model {model!r} is not a name of a model")
+        raise StudyError(f"--model {model!r} is not the name of a model")
     # A local server often needs no key, but the openai package does.
     key = _key() or (None if address is None else "none")
     if key is None:
@@ -103,7 +103,7 @@ def ask(endpoint: Endpoint, prompt: str, schema: Mapping[str, object], answer: t
     try:
         return answer.model_validate_json(_without_fence(text), strict=True)
     except ValidationError as error:
-        raise EndpointError(f"{endpoint.model} answered something else than asked: {_first(error)}") from None
+        raise EndpointError(f"{endpoint.model} did not answer in the requested form: {_first(error)}") from None
 
 
 def brief(text: str, length: int = 200) -> str:
@@ -116,7 +116,7 @@ def brief(text: str, length: int = 200) -> str:
 def _key() -> str | None:
     key = os.environ.get(KEY, "").strip()
     if key and not re.fullmatch(r"[!-~]+", key):
-        raise StudyError(f"${KEY} holds a space or a letter that no key has")
+        raise StudyError(f"${KEY} holds a space or a character that a key cannot hold")
     return key or None
 
 
@@ -150,7 +150,9 @@ def _text_of(endpoint: Endpoint, content: bytes) -> str:
         why = choice.message.refusal or "its content filter stopped the answer"
         raise EndpointError(f"{endpoint.model} refused: {brief(why)}")
     if choice.finish_reason == "length":
-        raise EndpointError(f"{endpoint.model} ran out of room before its answer was whole; ask for fewer concepts")
+        raise EndpointError(
+            f"{endpoint.model} reached its limit before the answer was complete; ask for fewer concepts"
+        )
     if not (choice.message.content or "").strip():
         raise EndpointError(f"{endpoint.model} sent an empty answer")
     return choice.message.content or ""
@@ -187,8 +189,8 @@ def _explain(endpoint: Endpoint, error: OpenAIError) -> str:
     if code == 404:
         return f"{host} has no model {model!r} under this address{detail}"
     if code == 429:
-        return f"{host} takes no more requests for now, or none from this key{detail}"
-    return f"{host} {'failed' if code >= 500 else 'did not take the request'}{detail}"
+        return f"{host} accepts no more requests now, or none with this key{detail}"
+    return f"{host} {'failed' if code >= 500 else 'refused the request'}{detail}"
 
 
 def _safe(endpoint: Endpoint, body: object) -> str:

@@ -89,7 +89,7 @@ def label(endpoint: Endpoint, concepts: Sequence[str], classes: Sequence[str], a
     meant = _matcher(concepts)
     asked = {answer: meant(answer) for answer in answered}
     if twice := [concept for concept, n in Counter(filter(None, asked.values())).items() if n > 1]:
-        raise EndpointError(f"{endpoint.model} answered the same concept twice: {twice[0]!r}")
+        raise EndpointError(f"{endpoint.model} gave the same concept twice: {twice[0]!r}")
     by_name = {concept: answered[answer] for answer, concept in asked.items() if concept is not None}
     dropped = [concept for concept in concepts if concept not in by_name]
     added = [answer for answer, concept in asked.items() if concept is None]
@@ -105,7 +105,7 @@ def class_names(text: str) -> tuple[str, ...]:
     if bad := [name for name in names if not _is_plain(name)]:
         raise StudyError(f"--classes: {bad[0]!r} is not a class name; write them as angry,happy,sad")
     if twice := {name for name in names if list(map(same_word, names)).count(same_word(name)) > 1}:
-        raise StudyError(f"--classes: {', '.join(sorted(twice))} is there twice")
+        raise StudyError(f"--classes: {', '.join(sorted(twice))} appears twice")
     if len(names) < 2:
         raise StudyError("--classes: at least two are needed; write them as angry,happy,sad")
     return tuple(names)
@@ -147,7 +147,7 @@ def schema(classes: Sequence[str]) -> dict[str, object]:
 
 
 def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Concept → its classes, in the order of the answer. Raises EndpointError if they are no valid concept set."""
+    """Concept → its classes, in the order of the answer. Raises EndpointError if it is not a valid concept set."""
     concepts: dict[str, tuple[str, ...]] = {}
     seen: set[str] = set()
     meant = _matcher(classes)
@@ -157,7 +157,7 @@ def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tu
             shown = ascii(concept if len(concept) <= MAX_CHARACTERS else f"{concept[:MAX_CHARACTERS]}…")
             raise EndpointError(f"{model} answered {shown}, which is not a concept: empty, too long, or not plain text")
         if same_word(concept) in seen:
-            raise EndpointError(f"{model} answered the same concept twice: {concept!r}")
+            raise EndpointError(f"{model} gave the same concept twice: {concept!r}")
         if unknown := [name for name in labelled.classes if meant(name) is None]:
             raise EndpointError(
                 f"{model} gave {concept!r} the class {chat.brief(repr(unknown[0]))}; {choices(unknown[0], classes)}"
@@ -170,7 +170,7 @@ def accepted(model: str, answer: Answer, classes: Sequence[str]) -> dict[str, tu
 
 
 def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
-    """A function that maps a model's word, in any case, to the name it means; None if it is none or ambiguous."""
+    """A function: a model's word, in any case → the name that it means; None if there is no such name, or several."""
     exact = {same_word(name): name for name in names}
     folded: dict[str, list[str]] = {}
     for name in names:
@@ -185,7 +185,7 @@ def _matcher(names: Sequence[str]) -> Callable[[str], str | None]:
 
 
 def provenance(endpoint: Endpoint, prompt: str) -> dict[str, str | datetime.date]:
-    """Who made a set, how and when. Of the endpoint it has only the host, and never the key."""
+    """Who made a set, how and when. It holds the endpoint's host, but not its full address and never the key."""
     try:
         version = importlib.metadata.version("dissectdb")
     except importlib.metadata.PackageNotFoundError:
@@ -207,7 +207,7 @@ def check_output(path: Path, force: bool) -> None:
     if not path.parent.is_dir():
         raise StudyError(f"{path}: there is no folder {path.parent}; make it first")
     if path.is_dir() or (path.exists() and not force):
-        raise StudyError(f"{path} is there already{'' if path.is_dir() else '; --force overwrites it'}")
+        raise StudyError(f"{path} exists already{'' if path.is_dir() else '; --force overwrites it'}")
 
 
 def as_toml(made: Made) -> str:

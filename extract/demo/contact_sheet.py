@@ -1,7 +1,7 @@
-"""One picture of many faces: a row an emotion.
+"""Draw many faces into one picture, with one row per emotion.
 
 write_contact_sheet(Path("contact_sheet.png"))
-python -m dissectdb.extract.demo.contact_sheet  # writes the one beside this file
+python -m dissectdb.extract.demo.contact_sheet  # writes contact_sheet.png beside this file
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 from dissectdb.extract.demo.faces import CLASSES, draw
 from dissectdb.extract.demo.render import SIZE
 
-SCALE = 2  # pixels of the sheet for one of a face
-GAP, MARGIN = 4, 78  # pixels between faces; left of them, for the emotion's name
+SCALE = 2  # pixels of the sheet per pixel of a face
+GAP, MARGIN = 4, 78  # pixels between faces, and to the left of them for the emotion's name
 
 
 def write_contact_sheet(path: Path, columns: int = 12, seed: int = 0) -> None:
-    """The first `columns` faces of each emotion of `seed`, in order, not chosen; grey PNG."""
+    """Write a grey PNG with the first `columns` faces of each emotion that this seed gives. None is picked by hand."""
     faces = draw(columns * 40, seed)
     step = SIZE * SCALE + GAP
     sheet = Image.new("L", (MARGIN + columns * step, len(CLASSES) * step + GAP), 255)

@@ -1,14 +1,14 @@
-"""Make the demo's two networks from drawn faces, and measure them on faces that they never saw.
+"""Train the demo's two networks on drawn faces, and measure them on faces that were not used for training.
 
     python -m dissectdb.extract.demo.make_weights
 
-writes, beside this file, `dissectdb-face-rn.safetensors` (a small CLIP for open_clip, half precision),
-`vggnet.safetensors` and `figures.json`. Seeded; prints its progress. The two learn side by side, each with half of
-the threads; the shipped ones took 17 minutes on two busy cores (figures.json: seconds). With glibc it helps to set
-MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=100000000000, so that memory is not given back and fetched again at
-every step.
+writes three files beside this one: `dissectdb-face-rn.safetensors` (a small CLIP for open_clip, in half precision),
+`vggnet.safetensors` and `figures.json`. The two networks are trained at the same time, each with half of the threads.
+Those that ship took 17 minutes on two busy cores (seconds in figures.json). With glibc, MALLOC_MMAP_MAX_=0 and
+MALLOC_TRIM_THRESHOLD_=100000000000 make it faster: otherwise memory is returned and requested again at every step.
 
-Seeds: 1000 trains, 1001 chooses the VGGNet's epoch, 2000 measures. The demo probes with seed 0.
+All randomness is seeded: faces of seed 1000 train, those of 1001 choose the VGGNet's epoch, those of 2000 measure. The
+demo's study uses seed 0.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ from dissectdb.extract.training.fit import fit, predict
 HERE = Path(__file__).parent
 CHANNELS, HIDDEN = (8, 16, 32, 64), 256  # of the demo's VGGNet
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 1000, 1001, 2000
-CONTRAST = 12.0  # the sigmoid loss asks for cosines about 0.5 apart, so that a softmax over concepts is not flat
 
 
 def many_faces(count: int, seed: int, block: int = 500) -> Faces:
-    """`draw(count, seed)` by two threads; the faces are the same."""
+    """The same faces as draw(count, seed), drawn by two threads."""
     starts = range(0, count, block)
     with ThreadPoolExecutor(2) as pool:
         parts = list(pool.map(lambda start: draw(min(block, count - start), seed, start), starts))
@@ -51,12 +50,12 @@ def many_faces(count: int, seed: int, block: int = 500) -> Faces:
 
 
 def as_split(faces: Faces) -> tuple[Tensor, Tensor]:
-    """Images and labels, as `dissectdb.extract.training.fit.fit` takes them."""
+    """The images and labels, as dissectdb.extract.training.fit.fit takes them."""
     return torch.from_numpy(faces.pixels), torch.from_numpy(faces.emotions)
 
 
 def make_vggnet(train: Faces, validation: Faces, epochs: int, path: Path) -> float:
-    """Train the demo's emotion network and write its best epoch on `validation`; the seconds that took."""
+    """Train the demo's emotion network and save its best epoch on `validation`; returns the seconds that it took."""
     began = time.perf_counter()
     torch.manual_seed(0)
     model = VGGNet(CHANNELS, HIDDEN)
@@ -71,7 +70,7 @@ def make_vggnet(train: Faces, validation: Faces, epochs: int, path: Path) -> flo
 
 
 def save_clip(model: nn.Module, path: Path) -> None:
-    """Half precision on disk; open_clip loads it into float32."""
+    """Save a CLIP in half precision. open_clip loads it as float32."""
     state = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     save_file({name: value.contiguous() for name, value in state.items()}, path)
 
@@ -90,7 +89,7 @@ def clip_embeddings(
 
 
 def measure_clip(faces: Faces, weights: Path) -> dict:
-    """Zero-shot figures: does the cosine with a concept's prompts sort the images by that concept?"""
+    """Figures of the CLIP without training for a task: how well cosines with prompts tell concepts and emotions."""
     image, text, scale = clip_embeddings(faces, TEXTS, TEMPLATES, weights)
     cosines = (image @ text.T).numpy()
     areas = auc(cosines[:, : len(CONCEPTS)], faces.truth)
@@ -126,7 +125,7 @@ def measure_vggnet(faces: Faces, weights: Path) -> dict:
 
 
 def main() -> None:
-    """Draw, train, measure, write."""
+    """Draw the faces, train both networks, measure them, and write the files."""
     parser = argparse.ArgumentParser(description="Make the demo's networks.")
     parser.add_argument("--faces", type=int, default=20_000, help="training faces")
     parser.add_argument("--clip-epochs", type=int, default=8)
@@ -135,7 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
     options = parser.parse_args()
     seconds: dict[str, float] = {}
-    began, threads = time.perf_counter(), max(1, torch.get_num_threads() // 2)  # the two learn side by side
+    began, threads = time.perf_counter(), max(1, torch.get_num_threads() // 2)  # the two are trained at the same time
 
     def lap(name: str) -> None:
         seconds[name] = round(time.perf_counter() - began - sum(seconds.values()), 1)

@@ -3,11 +3,15 @@
     open_clip.add_model_config("dissectdb-face-rn.json")
     model = train_clip(draw(20_000, 1000), epochs=8)  # an open_clip model
 
-Three losses. CLIP's own: each image finds its caption in the batch. SigLIP's sigmoid (Zhai et al. 2023,
-arXiv 2303.15343) between each image and a prompt for each concept and emotion, with the truth as the target:
-a caption names only some of what a face shows. And a linear guess of the action units from the last feature
-map: with binary answers alone the first features take many more images. The guess and the sigmoid's bias are
-no part of the model.
+There are three losses:
+
+- CLIP's own: each image must match its caption among those of the batch.
+- SigLIP's sigmoid (Zhai et al. 2023, arXiv 2303.15343) between each image and a prompt for each concept and emotion.
+  Its target is the truth, because a caption names only some of the concepts that a face shows.
+- A linear prediction of the action units from the last feature map. With binary targets alone, the first useful
+  features need many more images.
+
+The linear prediction and the sigmoid's bias are not part of the model.
 """
 
 from __future__ import annotations
@@ -26,12 +30,12 @@ from dissectdb.extract.demo.faces import CLASSES, Faces
 from dissectdb.extract.demo.render import ACTION_UNITS
 
 CLIP_NAME = "dissectdb-face-rn"
-CONTRAST = 12.0  # the sigmoid's scale: cosines have to lie about 0.5 apart, so a softmax over concepts is not flat
+CONTRAST = 12.0  # the sigmoid's scale. With it, cosines differ by about 0.5, so a softmax over concepts is not flat
 WARM_UP = 60  # steps
 
 
 def train_clip(train: Faces, epochs: int, batch: int = 64, peak: float = 2e-3) -> nn.Module:
-    """An open_clip model in evaluation mode; `peak` is the greatest learning rate."""
+    """Train a model; returns it in evaluation mode. peak: the highest learning rate."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     lesson = _Lesson(peak)
@@ -63,7 +67,7 @@ def enlarge(pixels: Tensor, size: int) -> Tensor:
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 (image, size, size) → float (image, 3, size, size) with open_clip's mean and spread."""
+    """uint8 (image, size, size) → float (image, 3, size, size), with open_clip's mean and standard deviation."""
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
     spread = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
     return (pixels[:, None].float() / 255 - mean) / spread
@@ -73,13 +77,13 @@ LOSSES = ("caption", "prompt", "units")
 
 
 class _Lesson:
-    """The model, what is trained beside it, and the optimizer of both."""
+    """The model, the layers that are trained with it but are not part of it, and the optimizer."""
 
     def __init__(self, peak: float) -> None:
         self.model = open_clip.create_model(CLIP_NAME)
         self.size = open_clip.get_model_config(CLIP_NAME)["vision_cfg"]["image_size"]
         self.tokenize = open_clip.get_tokenizer(CLIP_NAME)
-        # At open_clip's 0.02 all prompts start as nearly the same text, and nothing tells the concepts apart.
+        # With open_clip's 0.02 all prompts start with nearly the same embedding, so the concepts cannot be told apart.
         nn.init.normal_(self.model.token_embedding.weight, std=0.3)
         with torch.no_grad():
             self.model.positional_embedding.mul_(3)
@@ -101,7 +105,7 @@ class _Lesson:
         self.model.train()
 
     def set_rate(self, peak: float, steps: int) -> None:
-        """Up in a line for WARM_UP steps, then down a cosine to 0 at `steps`."""
+        """Set the learning rate: it rises linearly for WARM_UP steps, then falls as a cosine to 0 at `steps`."""
         done = self.steps / steps
         rate = peak * min((self.steps + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * done))
         for group in self.optimizer.param_groups:
@@ -109,7 +113,7 @@ class _Lesson:
         self.steps += 1
 
     def step(self, pixels: Tensor, said: list[str], target: Tensor, units: Tensor) -> tuple[float, ...]:
-        """Learn from one batch; the losses of LOSSES."""
+        """Train on one batch; returns the losses in the order of LOSSES."""
         template = torch.randint(len(TRAINED_TEMPLATES), (len(TEXTS),))
         tokens = torch.cat([self.tokenize(said), self.asked[torch.arange(len(TEXTS)), template]])
         image = self.model.encode_image(normalise(pixels), normalize=True)
@@ -130,6 +134,6 @@ class _Lesson:
         return tuple(float(loss.detach()) for loss in losses)
 
     def finish(self) -> nn.Module:
-        """The model alone, in evaluation mode."""
+        """The model in evaluation mode, without the hook."""
         self.hook.remove()
         return self.model.eval()

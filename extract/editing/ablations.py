@@ -47,9 +47,13 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Counts of images, and mean and standard deviation of the change in loss, (ablation, class) each."""
+    """What ablations change for the images of each true class: arrays (ablation, class), but images is (class,).
 
-    images: np.ndarray  # (class,)
+    gained, lost: images whose predicted class becomes right, and that were right and become wrong. flips: images whose
+    predicted class changes. loss_change: mean over the images; loss_change_sd: standard deviation.
+    """
+
+    images: np.ndarray
     gained: np.ndarray
     lost: np.ndarray
     flips: np.ndarray
@@ -97,7 +101,7 @@ def run(
     watch: Watch = unwatched,
     say: Say = silent,
 ) -> Iterator[Unit]:
-    """Yield missing rows per layer that the study names: each neuron alone, then all neurons of each concept."""
+    """Yield the missing rows of each layer of [effects]: each neuron alone, then all neurons of each concept."""
     settings, search = plan.study.effects, Search(plan, say)
     if settings is None:
         raise StudyError('the study has no [effects]; add one with layers = ["…"]')
@@ -108,7 +112,7 @@ def run(
             raise StudyError(f"effects: {name} is not extracted and built; run: dissectdb extract STUDY")
         layers[name] = known_layer
     split_id, blocks = search.blocks(warehouse, settings.split)
-    free = warehouse.next_id("ablations")  # counted here, because the writer may lag behind by a unit
+    free = warehouse.next_id("ablations")  # counted here, because the writer may not have written the last unit yet
     for name, known_layer in layers.items():
         layer = Layer(search, settings, known_layer, split_id, blocks)
         for ablations, dissection_of_group in ((layer.alone(warehouse, dissection_id), None),
@@ -123,7 +127,7 @@ def run(
 
 
 class Layer:
-    """A layer whose neurons are silenced: over all images of a split if that is exact, else over a sample."""
+    """A layer whose neurons are silenced: for all images of a split before a linear head, else for a sample of them."""
 
     def __init__(
         self, search: Search, asked: Effects, known: KnownLayer, split_id: int, blocks: Sequence[Block]
@@ -184,7 +188,7 @@ class Layer:
         return ablations
 
     def fingerprint(self, ablations: Sequence[Ablation]) -> str:
-        """The fingerprint of what is silenced in which network, over which images."""
+        """The fingerprint of the network, the images and the units that are silenced."""
         plan = self.search.plan
         images = fingerprints.of_array(np.concatenate([block.image_ids() for block in self.blocks]))
         units = [
@@ -196,10 +200,10 @@ class Layer:
         )
 
     def measured(self, ablations: Sequence[Ablation], progress: Progress) -> list[Outcomes]:
-        """The outcomes over the images whose class is an output, for AT_ONCE ablations at a time."""
+        """Outcomes of all ablations, AT_ONCE in each entry. They count the images whose class is an output."""
         has_class = self.truth >= 0
         if not has_class.any():
-            raise StudyError("effects: no image that it looks at has a class that is an output; raise effects.images")
+            raise StudyError("effects: no sampled image has a class that is an output; raise effects.images")
         pieces = [
             piece for block in self.blocks for piece in self.search.pieces(self.known.layer, self.split_id, block)
         ]

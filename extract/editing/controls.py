@@ -1,4 +1,4 @@
-"""Controls of an edit: edits that do not use the neurons' labels. The edit should do better than they do.
+"""Controls of an edit: edits that do not use the neurons' labels. A useful edit does better than its controls.
 
 controls = plan_controls(warehouse, plan, planned, study.protocol)
 
@@ -33,7 +33,7 @@ READS_SCORES = ("paper", "proportional")
 
 
 def plan_controls(warehouse: Store, plan: NetworkPlan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
-    """The controls of an edit that is in the warehouse, without those that would equal the edit."""
+    """The controls of an edit that is in the warehouse. A control that equals the edit is left out."""
     planned_controls = [_control(planned, "all", None, _all(planned))]
     if any(_bias(plan, layer) is not None for layer in planned.layers):
         planned_controls.append(

@@ -46,7 +46,7 @@ class PlannedEdit:
 
     @property
     def edit_id(self) -> int:
-        """Its id in `edits`."""
+        """The edit's id in `edits`."""
         return self.row["edit_id"]
 
     def change(self, device: torch.device) -> Change:
@@ -97,7 +97,10 @@ def find_dissection(warehouse: Store, plan: NetworkPlan) -> int:
 def plan_edits(
     warehouse: Store, plan: NetworkPlan, dissection_id: int, asked: Sequence[study.Edit]
 ) -> list[PlannedEdit]:
-    """The edits with their ids and scales; writes nothing. The warehouse is open read-only and shows the dissection."""
+    """The edits with their ids and scales; writes nothing.
+
+    The warehouse is open read-only, and its views show this dissection.
+    """
     layers_by_name = dissected_layers(warehouse, plan, dissection_id)
     layers = {edit.name: edited_layers(warehouse, dissection_id, edit, layers_by_name) for edit in asked}
     refuse_without_weights(plan, asked, layers)
@@ -120,7 +123,10 @@ def plan_edits(
 
 
 def finish(row: Row, parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdit:
-    """The planned edit with its fingerprint. It includes the scales, because a query may yield different ones later."""
+    """The planned edit with its fingerprint.
+
+    The fingerprint includes the scales, because the same query may yield different scales later.
+    """
     asked = [row[key] for key in ("layer", "rule", "tau", "factor", "factor_down", "scale_bias", "concepts", "sql",
                                   "control", "draw")]  # fmt: skip
     scales = [(layer.mark or layer.layer, fingerprints.of_array(layer.scales), fingerprints.of_array(layer.bias_scales))
@@ -130,7 +136,7 @@ def finish(row: Row, parent: str, layers: tuple[EditedLayer, ...]) -> PlannedEdi
 
 def with_ids(warehouse: Store, planned: Sequence[PlannedEdit]) -> list[PlannedEdit]:
     """The edits without repeats, each with its id in the warehouse or the next free id."""
-    stored_ids, free, by_fingerprint = _known(warehouse), warehouse.next_id("edits"), {}
+    stored_ids, free, by_fingerprint = _stored_ids(warehouse), warehouse.next_id("edits"), {}
     for edit in planned:
         fingerprint = edit.row["fingerprint"]
         if fingerprint in by_fingerprint:
@@ -141,7 +147,7 @@ def with_ids(warehouse: Store, planned: Sequence[PlannedEdit]) -> list[PlannedEd
     return list(by_fingerprint.values())
 
 
-def _known(warehouse: Store) -> dict[str, int]:
+def _stored_ids(warehouse: Store) -> dict[str, int]:
     """Fingerprint → edit_id of the edits in the warehouse."""
     return dict(warehouse.rows("select fingerprint, edit_id from edits").iter_rows())
 
@@ -183,7 +189,7 @@ def edit_row(
 
 def enter_edits(warehouse: Store, planned: Sequence[PlannedEdit]) -> None:
     """Write the edits that are new, with their layers and scales, in one transaction."""
-    stored_ids = _known(warehouse)
+    stored_ids = _stored_ids(warehouse)
     new = [edit for edit in planned if edit.row["fingerprint"] not in stored_ids]
     if not new:
         return

@@ -36,7 +36,10 @@ def bootstrap(differences: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
 
 
 def intervals(warehouse: Store, split_id: int, protocol: Protocol) -> dict[str, object]:
-    """A unit with the missing intervals of edits that were measured over a split; empty if none. Not of controls."""
+    """A unit with the missing intervals of edits that were measured over a split; empty if none is missing.
+
+    Controls get no interval.
+    """
     rows = warehouse.rows(
         """
         select edits.edit_id, after.image_id,

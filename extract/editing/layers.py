@@ -22,7 +22,7 @@ class KnownLayer:
     """A dissected layer in the warehouse. Its neurons are first_neuron, first_neuron + 1, …
 
     layer: the path of its module. name: its name in views. mark: its name in fingerprints, which never changes: the
-    module's path for the first layer recorded of a module; for later ones the path and how it is read.
+    module's path for the first layer recorded of a module; for later ones, the path and how the output is read.
     """
 
     layer: str
@@ -113,14 +113,15 @@ def refuse_without_weights(
             raise StudyError(f"edit {edit.name}: {twice[0]} and {same} are one module; its weights are scaled once")
         if without_weights := [layer.layer for layer in layers[edit.name] if layer in bare_layers]:
             raise StudyError(
-                f"edit {edit.name}: {without_weights[0]} has no weights to scale, a row per unit; choose another layer"
+                f"edit {edit.name}: {without_weights[0]} has no weight row for each unit, so it cannot be scaled; "
+                "name another layer"
             )
 
 
 def choose_layer(
     warehouse: Store, dissection_id: int, edit: str, layers_by_name: Mapping[str, KnownLayer]
 ) -> KnownLayer:
-    """The best layer of the view layer_choices among the known ones. Raises StudyError if there is none."""
+    """The layer that the view layer_choices ranks first among the given ones. Raises StudyError if there is none."""
     rows = warehouse.rows(
         "select layer_id from layer_choices where dissection_id = $id order by rank", {"id": dissection_id}
     )

@@ -88,8 +88,8 @@ def refuse_unlike_scaled_weights(search: Search, planned: Sequence[PlannedEdit])
         finite = expected.isfinite()  # another check refuses scales that are too large
         if finite.any() and (logits - expected)[finite].abs().max() > TOLERANCE * expected[finite].abs().max():
             raise StudyError(
-                f"edit {edit.row['name']}: the output of {layer} is not linear in its weights, which an edit needs; "
-                "name a layer that is (a convolution, a linear layer, a plain norm)"
+                f"edit {edit.row['name']}: the output of {layer} is not linear in its weights, so an edit cannot "
+                "scale it; name a layer that is linear (a convolution, a linear layer, a plain norm)"
             )
 
 

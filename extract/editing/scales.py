@@ -32,7 +32,7 @@ def scales_of_rules(
 ) -> dict[int, dict[str, list[UnitScale]]]:
     """edit_id → layer → scales: what the view weight_scales yields for edits that are not in the warehouse yet.
 
-    more_rows: table → rows that the view should see.
+    more_rows: table → further rows that the view reads.
     """
     rows = [dict(row) for row in rows if row["rule"] != "sql"]
     if not rows:
@@ -90,7 +90,7 @@ def check_scales(layer: KnownLayer, asked: study.Edit, scales: Sequence[UnitScal
     if missing := sorted(set(range(layer.neurons)) - set(units)):
         raise StudyError(
             f"edit {edit}: {len(missing)} unit(s) of {name} have no scale, the first is {missing[0]}; "
-            "1 keeps one as it is"
+            "give a unit that stays as it is the scale 1"
         )
     for unit, scale, _ in scales:
         if scale is None or not math.isfinite(scale) or scale < 0:

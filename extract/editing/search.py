@@ -33,12 +33,12 @@ from dissectdb.extract.warehouse_protocol import Store, Unit
 from dissectdb.progress import Progress, Say, silent, unshown
 
 BUDGET = 1_500_000_000  # bytes of layers' outputs that stay in memory
-AT_ONCE = 1024  # most images in a piece
+AT_ONCE = 1024  # most images in a piece of a block
 BATCH_BYTES = 300_000_000  # most bytes of a piece; pieces of large layers have fewer images
 
 
 class Search:
-    """The network of a plan, cut where edits need it, with the layers' outputs that are kept in memory."""
+    """A network, cut at the layers that edits scale, and these layers' outputs as far as they fit into memory."""
 
     def __init__(self, plan: NetworkPlan, say: Say = silent) -> None:
         self.plan, self.say = plan, say
@@ -48,7 +48,7 @@ class Search:
         self.model = plan.network.model.to(memory_format=torch.channels_last)
 
     def cut(self, layer: str) -> Cut:
-        """The network cut at a layer; layers that run after it may be changed too."""
+        """The network, cut at a layer. An edit may also scale layers that run after it."""
         if layer not in self.cuts:
             names = [tap.layer for tap in self.plan.taps]
             taps = self.plan.taps[names.index(layer) :]
@@ -59,7 +59,7 @@ class Search:
         return self.cuts[layer]
 
     def first_layer(self, planned: PlannedEdit) -> str:
-        """Of the layers of an edit, the one that the network runs first."""
+        """The layer of an edit that the network runs first."""
         order = [tap.layer for tap in self.plan.taps]
         return min((layer.layer for layer in planned.layers), key=order.index)
 
@@ -99,7 +99,7 @@ class Search:
             ]
 
     def by_layer(self, planned: Sequence[PlannedEdit]) -> dict[str, list[PlannedEdit]]:
-        """Layer → the edits for which the network is cut there, in running order."""
+        """Layer → the edits whose first layer it is. Layers are in running order."""
         order = [tap.layer for tap in self.plan.taps]
         groups: dict[str, list[PlannedEdit]] = {}
         for edit in planned:
@@ -149,10 +149,10 @@ class Search:
         made = batches.in_batches(pixels, [images], plan.device)
         results: dict[int, Kept] = {}
 
-        def work(cut_network: Cut, pixels: Pixels, first: int) -> None:
+        def work(cut: Cut, pixels: Pixels, first: int) -> None:
             prepared = plan.network.recipe.apply(pixels, plan.device).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                results[first] = cut_network.before(prepared)
+                results[first] = cut.before(prepared)
 
         collected, first = [], 0
         for done in streams.run(work, made, images, self.replicas(layer)):
@@ -165,12 +165,12 @@ class Search:
                 collected = []
 
     def replicas(self, layer: str) -> list[Cut]:
-        """The network cut at a layer, one copy for each batch that is computed at a time."""
-        cut_network, shape = self.cut(layer), self.plan.network.recipe.shape
-        if cut_network.start is None:  # not cut, and its hooks are on the one model
-            return [cut_network]
-        starts = streams.replicas(cut_network.start, lambda start, images: start(images)[0], shape, self.plan.device)
-        return [cut_network, *(replace(cut_network, start=start) for start in starts)]
+        """The network, cut at a layer: one copy for each batch that is computed at the same time."""
+        cut, shape = self.cut(layer), self.plan.network.recipe.shape
+        if cut.start is None:  # not cut, and its hooks are on the one model
+            return [cut]
+        starts = streams.replicas(cut.start, lambda start, images: start(images)[0], shape, self.plan.device)
+        return [cut, *(replace(cut, start=start) for start in starts)]
 
     def logits(self, warehouse: Store, planned: PlannedEdit, split: str) -> Iterator[tuple[Block, Tensor]]:
         """Yield each block of a split with the edited network's logits (image, class)."""

@@ -6,7 +6,7 @@
 
 16-bit grey becomes 8-bit by leaving out the low bits: decode(path, bits=12) takes values from 0 to 4,095.
 
-A defect found here depends on one image alone. Repeats concern two images; base.py finds them.
+A defect found here depends on one image alone. Repeats concern two images; repeats.py finds them.
 """
 
 from __future__ import annotations

@@ -204,8 +204,8 @@ def _parts(folder: Path, top: Folder) -> list[Part]:
         return [_part(None, top)]  # a class may be called test; unlike a split, it has no sub-folders
     if named and unnamed:
         raise StudyError(
-            f"{folder}: holds split folders ({', '.join(child.name for child in named)}) beside others "
-            f"with images ({', '.join(child.name for child in unnamed)}); move one or the other elsewhere"
+            f"{folder}: holds split folders ({', '.join(child.name for child in named)}) beside other "
+            f"folders with images ({', '.join(child.name for child in unnamed)}); move one kind elsewhere"
         )
     return [_part(child.split, child) for child in named] or [_part(None, top)]
 
@@ -322,7 +322,7 @@ def _is_walked(entry: os.DirEntry[str], root: Path) -> bool:
     if entry.is_symlink() and (is_folder or entry.name.lower().endswith(IMAGE_NAMES)):
         target = Path(entry.path).resolve()
         if not target.is_relative_to(root):
-            raise StudyError(f"{entry.path}: links out of the dataset, to {target}; put a copy in its place")
+            raise StudyError(f"{entry.path}: links out of the dataset, to {target}; replace the link by a copy")
     return is_folder and not entry.is_symlink()
 
 

@@ -1,4 +1,4 @@
-"""What all kinds of image sources share: splits, repeats and pixels. See dissectdb.extract.images.sources."""
+"""What all kinds of image sources share: the scan for defects, and pixels. See dissectdb.extract.images.sources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 
 from dissectdb.extract.images.decoding import Facts, Pixels, Unreadable
 from dissectdb.extract.images.pixel_cache import PixelFile
-from dissectdb.extract.images.scan_notes import Origin, Tally
+from dissectdb.extract.images.repeats import Origin, Repeats
+from dissectdb.extract.images.scan_notes import Tally
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.threads import in_order
 
@@ -84,12 +85,8 @@ class Source:
         raise NotImplementedError
 
     def scan(self) -> Iterator[Image]:
-        """Every image, in order, with its defect if it has one. Keeps a hash and an origin per image in memory.
-
-        A repeat has exactly the pixels of an earlier sound image of any split or class. If their classes differ, the
-        first image keeps its class, because nothing tells which one is right.
-        """
-        firsts: dict[bytes, Origin] = {}
+        """Every image, in order, with its defect if it has one: blank, unreadable, a repeat of an earlier image, …"""
+        repeats = Repeats()
         readable, problem = 0, "there is none"
         tally = Tally()
         for position, (path, split, class_name, facts, pixels) in enumerate(self.records()):
@@ -101,8 +98,8 @@ class Source:
             else:
                 readable += 1
             if defect is None:
-                first = firsts.setdefault(bytes.fromhex(facts.sha256), origin)
-                defect = None if first is origin else f"repeat of {first.position}"
+                first = repeats.original(origin, facts.sha256)
+                defect = f"repeat of {first.position}" if first is not None else None
             if defect is None and pixels is not None:
                 self.decoded.add(position, pixels)
             tally.add(origin, defect, facts.bits, first)

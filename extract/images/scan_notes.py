@@ -11,26 +11,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from dissectdb.extract.images.decoding import AVIF
 from dissectdb.extract.images.folders import ENDING, OUTSIDE
+from dissectdb.extract.images.repeats import Origin
 from dissectdb.extract.study.text_files import one_line
 
 log = logging.getLogger("dissectdb")
 SHOWN_DETAILS = 5  # endings or folders that are listed for a reason
-
-
-class Origin(NamedTuple):
-    """Where an image comes from. path: None if it was drawn."""
-
-    position: int
-    path: str | None
-    split: str
-    class_name: str | None
-
-    def __str__(self) -> str:
-        return f"{self.path or f'image {self.position}'} ({self.class_name})"
 
 
 class Tally:

@@ -49,7 +49,7 @@ def open_source(dataset: Dataset) -> Source:
     if not path.exists():
         raise StudyError(f"{path}: no such file or folder; {_near(path)}")
     if path.name.lower().endswith(ARCHIVES) and path.is_file():
-        raise StudyError(f"{path}: is an archive; unpack it, and name what was in it")
+        raise StudyError(f"{path}: is an archive; unpack it, and name the folder or file that it held")
     if dataset.kind == "folder":
         if not path.is_dir():
             raise StudyError(f"{path}: is a file; kind = 'folder' reads folders of images, 'fer2013' a CSV")

@@ -67,7 +67,7 @@ def read(path: Path) -> list[Entry]:
     entries = list(_walk(values, (), set()))
     if not entries:
         held = f"a dict of {listed([str(key) for key in values])}" if isinstance(values, dict) else _kind(values)
-        raise StudyError(f"{path}: no state dict, which names tensors, at the top or in a dict within; it is {held}")
+        raise StudyError(f"{path}: no state dict (names with tensors), at the top or in a dict inside; it is {held}")
     return entries
 
 

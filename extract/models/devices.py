@@ -26,9 +26,8 @@ def choose(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, available in is_available.items() if available)
     if not is_available[name]:
-        raise StudyError(
-            f"device {name!r} is not here; there is {', '.join(k for k, ok in is_available.items() if ok)}, or auto"
-        )
+        present = ", ".join(kind for kind, available in is_available.items() if available)
+        raise StudyError(f"device {name!r} is not available; there is {present}, or auto")
     return torch.device(name)
 
 

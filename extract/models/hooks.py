@@ -118,7 +118,7 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
             raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}")
     two, three = (_output_shapes(model, layers, (count, *image_shape)) for count in (2, 3))
     if silent := [layer.name for layer in layers if layer.name not in two.calls]:
-        raise StudyError(f"network.layers: {', '.join(silent)} took no part in a forward pass")
+        raise StudyError(f"network.layers: {', '.join(silent)} did not run in a forward pass")
     for layer in layers:
         calls = two.calls[layer.name]
         if layer.call is not None and layer.call > calls:
@@ -145,7 +145,7 @@ def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
     for tap in named_taps:
         if named_taps.count(tap) > 1:
             raise StudyError(
-                f"network.layers: {tap.layer} is there twice, and its output has no places to pool over, so that both "
+                f"network.layers: {tap.layer} appears twice, and its output has no places to pool over, so that both "
                 "are the same; keep one"
             )
     return named_taps
@@ -199,7 +199,9 @@ def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, 
 def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
     growing = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
     if len(two) != len(three) or len(growing) != 1 or two[growing[0]] != 2:
-        raise StudyError(f"network.layers: {layer.name} mixes images ({two} for two, {three} for three)")
+        raise StudyError(
+            f"network.layers: the output of {layer.name} has no axis of images ({two} for two, {three} for three)"
+        )
     [image_axis] = growing
     other_axes = [axis for axis in range(len(two)) if axis != image_axis]
     if len(two) == 2:

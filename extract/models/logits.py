@@ -191,7 +191,7 @@ def _fewest(model: nn.Module, images: Tensor, together: repeatability.Pass, part
         return 1  # not refused here: extraction refuses it and names the layer and the image
     if not torch.allclose(own_values, batch_values, rtol=1e-3, atol=1e-4 + 1e-3 * float(batch_values.abs().max())):
         raise StudyError(
-            f"network: {type(model).__name__} answers an image differently alone than after other images of its batch; "
+            f"network: {type(model).__name__} answers an image differently after other images in its batch; "
             "something in it runs along the axis of the images (a recurrent layer without batch_first=True, a cumsum?)"
         )
     return 1
@@ -210,7 +210,7 @@ def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int
     ):
         if problem := _unfit([part_of(value, "logits") for value in outputs.values()]):
             raise StudyError(f"network.output: logits of {name} {problem}")
-        log.info(f"network: the part logits of what {name} returns is taken")
+        log.info(f"network: the part logits of what {name} returns is used")
         return "logits"
     if isinstance(of_three, Tensor):
         if problem := _unfit(list(outputs.values())):
@@ -241,7 +241,7 @@ def _choose(name: str, output: object, outputs_by_path: Mapping[str, int], class
     matching = [path for path, count in outputs_by_path.items() if max(count, 2) == classes]
     if len(outputs_by_path) == 1 or matching == [next(iter(outputs_by_path))]:
         part = next(iter(outputs_by_path))
-        log.info(f"network: of what {name} returns, part {part} is taken for the logits; network.output names another")
+        log.info(f"network: part {part} of what {name} returns is used as the logits; network.output can name another")
         return part
     hint = matching[0] if matching else list(outputs_by_path)[-1]
     why = f" (as many outputs as there are classes, {classes})" if matching else ""
@@ -281,13 +281,13 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
         return "logits"
     name = type(model).__name__
     if values.shape[1] > 1 and (values.sum(1) - 1).abs().max() < 1e-3:
-        log.warning(f"network: {name} ends in probabilities, not logits (a softmax?); their logarithm is taken")
+        log.warning(f"network: {name} ends in probabilities, not logits (a softmax?); their logarithm is used")
         return "probabilities"
     last, before = _last_operations(model, images, part)
     if last not in AFFINE and (total := _total(values)):
         log.warning(
             f"network: the outputs of {name} add up to {total:g} for each image; they are taken for probabilities "
-            f"times {total:g} (a softmax before that?), and their logarithm is taken"
+            f"times {total:g} (a softmax before that?), and their logarithm is used"
         )
         return "probabilities"
     if last in ("Mul", "Div") and before == "Sigmoid":
@@ -298,7 +298,7 @@ def _scale(model: nn.Module, images: Tensor, values: Tensor, part: str | None) -
         return "logits"
     if last == "Sigmoid":
         many = ", and a softmax over them, although it was not trained so" if values.shape[1] > 1 else ""
-        log.warning(f"network: {name} ends in a sigmoid; the logits before it are taken{many}")
+        log.warning(f"network: {name} ends in a sigmoid; the logits before it are used{many}")
         return "sigmoids"
     if values.any() and last not in AFFINE:  # all zeros is an untrained head
         if values.shape[1] == 1 and last in BOUNDING:

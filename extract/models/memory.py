@@ -38,7 +38,7 @@ def run_halving_on_oom(run: Callable[[T, int], None], items: T, what: str) -> No
         except torch.OutOfMemoryError as error:
             if max_items == 1:
                 raise StudyError(
-                    f"the device has not the memory for one {what}; free some, or choose another"
+                    f"the device has too little memory for one {what}; free some, or choose another device"
                 ) from error
             max_items = MAX_AT_ONCE[what] = max(1, min(max_items, len(items)) // 2)
             if torch.cuda.is_available():

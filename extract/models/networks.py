@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from dissectdb.extract.models.opened_files import OUR_NAMES
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.models.user_code import PREFIX, UserCode
 from dissectdb.extract.study import StudyError
+
+if TYPE_CHECKING:
+    from dissectdb.extract.models.control_networks import ControlOf
 
 log = logging.getLogger("dissectdb")
 
@@ -48,7 +52,7 @@ class NetworkIdentity:
     """What a warehouse stores about a network.
 
     classes: the names of its outputs. fingerprint: SHA-256 of everything that its outputs depend on. precision: of its
-    arithmetic.
+    arithmetic. control: what it is a control of.
     """
 
     name: str
@@ -57,6 +61,7 @@ class NetworkIdentity:
     classes: tuple[str, ...]
     fingerprint: str
     precision: str = "float32"
+    control: ControlOf | None = None
 
     def preprocessing(self) -> str:
         """The preprocessing of its images, as JSON; {} if unknown."""
@@ -307,7 +312,7 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
         else:
             hint = did_you_mean(library, ("vggnet", "torchvision", "timm"), before="; ")
             raise StudyError(
-                f"network.architecture: {architecture!r} is none of vggnet, torchvision:NAME, timm:NAME, "
+                f"network.architecture: {architecture!r} is not one of vggnet, torchvision:NAME, timm:NAME, "
                 f"path/to/file.py:function{hint}"
             )
     except StudyError:

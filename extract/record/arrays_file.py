@@ -102,7 +102,8 @@ def _check_keys(arrays: Arrays) -> None:
         raise StudyError(f"{arrays.path}: there is no layer/<name>; {choices(LAYER, present)}")
     if strange := [key for key in arrays.shapes if key not in allowed and not key.startswith(LAYER)]:
         raise StudyError(
-            f"{arrays.path}: {strange[0]} is none of {', '.join(allowed)}, layer/<name>; {choices(strange[0], present)}"
+            f"{arrays.path}: {strange[0]} is not one of {', '.join(allowed)}, layer/<name>; "
+            f"{choices(strange[0], present)}"
         )
 
 
@@ -130,7 +131,7 @@ def _class_names(arrays: Arrays, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names of the classes. Raises StudyError for a class number that is too large or negative."""
     keys = [key for key in (CLASS, PREDICTED) if key in arrays.shapes]
     if not keys and names:
-        raise StudyError(f"arrays.classes: {arrays.path} has neither class nor predicted that could be named")
+        raise StudyError(f"arrays.classes: {arrays.path} has no class and no predicted, so no classes to name")
     highest, limit = -1, len(names) or MAX_CLASSES
     for key in keys:
         for start, stop in slices(arrays.count):

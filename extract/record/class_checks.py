@@ -49,12 +49,12 @@ def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], comma
         if of_split and not judged:
             classes_there = few(sorted(name for name in of_split if name is not None)) or "none"
             raise StudyError(
-                f"{command} asks whether images are right, and no class of the {split} images ({classes_there}) is an "
-                f"output of the network, whose outputs are {few(plan.network.classes)}; name them with network.classes"
+                f"{command} needs images whose class is an output of the network, but no class of the {split} images "
+                f"({classes_there}) is one of its outputs: {few(plan.network.classes)}; name them with network.classes"
             )
         if judged < sum(of_split.values()):
             log.warning(
-                "%s goes by %s of %s %s images: the class of the others is unknown, or no output",
+                "%s uses %s of %s %s images: the class of the others is unknown, or is not an output of the network",
                 command, f"{judged:,}", f"{sum(of_split.values()):,}", split,
             )  # fmt: skip
 
@@ -63,7 +63,7 @@ def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], comma
 
 
 def warn_of_order(warehouse: Store, plan: Plan) -> None:
-    """Warn if the network would be right far more often with its outputs' names in another order."""
+    """Warn if another order of the outputs' names would make the network right far more often."""
     network_id = warehouse.find("networks", plan.network.fingerprint)
     rows = warehouse.rows(
         """
@@ -82,14 +82,14 @@ def warn_of_order(warehouse: Store, plan: Plan) -> None:
         return
     order, own, other = better
     log.warning(
-        "the network's outputs may be in another order than they are named in: it is right on %.0f %% of the images, "
-        "and would be on %.0f %% were its outputs, in order, %s",
+        "the names of the network's outputs may be in the wrong order: with them it is right on %.0f %% of the images, "
+        "and with this order on %.0f %%: %s",
         100 * own, 100 * other, few((plan.network.classes[index] for index in order), MAX_LISTED),
     )  # fmt: skip
 
 
 def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.ndarray, float, float] | None:
-    """An order of outputs with which a network is right far more often: (order, accuracy now, accuracy then), or None.
+    """An order of outputs that makes a network right far more often: (order, accuracy now, accuracy then), or None.
 
     chosen_on, measured_on: counts of images (class, output) in two halves. The order is chosen on one half and measured
     on the other, so the gain is not luck. order[output] is the index of the class that the output would stand for.
@@ -103,7 +103,7 @@ def better_order(chosen_on: np.ndarray, measured_on: np.ndarray) -> tuple[np.nda
     images = images[images > 0]
     margin = max(
         MIN_GAIN, 3 * np.sqrt((1 / images).sum()) / len(images)
-    )  # one image changes the recall of its class by at most 1 / its images
+    )  # one image changes the recall of its class by at most 1 / the number of images of that class
     if own + margin >= 1:
         return None
     output_of = assign(chosen_on)

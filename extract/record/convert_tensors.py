@@ -1,4 +1,4 @@
-"""Convert tensors that other programs saved into the file of a study of arrays.
+"""Convert tensors that other programs saved into one file for a study of arrays.
 
 convert(["layer4=target.pt"], Path("images.pt"), Path("texts.pt"), None, Path("features.safetensors"))
 
@@ -34,7 +34,7 @@ def convert(layers: Sequence[str], images: Path, texts: Path, classes: Path | No
         if not (name and equals and file):
             raise StudyError(f"--layer {text}: write NAME=FILE, e.g. --layer layer4=target.pt")
         if LAYER + name in files:
-            raise StudyError(f"--layer {name} is there twice")
+            raise StudyError(f"--layer {name} appears twice")
         files[LAYER + name] = Path(file)
     files |= {IMAGES: images, CONCEPTS: texts} | ({CLASS: classes} if classes else {})
     if not output.absolute().parent.is_dir():  # before the tensors are read
@@ -76,5 +76,7 @@ def _read_tensor(path: Path) -> Tensor:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise StudyError(f"{path}: holds a tensor without plain values; save it with .to_dense() or .dequantize()")
     if (claimed := tensor.numel() * tensor.element_size()) > path.stat().st_size:
-        raise StudyError(f"{path}: its tensor claims {claimed / 1e6:,.0f} MB, the file is smaller; save it contiguous")
+        raise StudyError(
+            f"{path}: its tensor claims {claimed / 1e6:,.0f} MB, more than the file has; save it contiguous"
+        )
     return tensor.detach().contiguous()

@@ -36,7 +36,7 @@ def fingerprint(settings: study.Dissection, network: str, dataset: str, split: s
 
 
 def choose_engine(settings: study.Dissection, size: Size) -> str:
-    """sql or kernel: the study's choice, else sql if the views take at most about a second."""
+    """sql or kernel: the study's choice. If that is auto: sql if the views take at most about a second."""
     if settings.engine != "auto":
         return settings.engine
     view_seconds = SCORERS[settings.scorer].view_seconds

@@ -36,7 +36,7 @@ log = logging.getLogger("dissectdb")
 
 
 def make_plan(study: Study) -> Plan:
-    """Load what a study names and compute its fingerprints; writes nothing. Raises StudyError."""
+    """Load the models and data that a study names and compute their fingerprints; writes nothing. Raises StudyError."""
     if isinstance(study, ArraysStudy):
         return arrays.make_plan(study)
     return network_plan.make_plan(study.with_network("extract"))
@@ -55,7 +55,7 @@ class Entered:
 
 
 def enter(plan: Plan, warehouse: Store, watch: Watch = unwatched) -> Entered:
-    """Write what is new of a study: images, network, layers, CLIP, concepts and their embeddings."""
+    """Write what the warehouse lacks of a study: images, network, layers, CLIP, concepts and their embeddings."""
     accept = partial(refuse_too_few, plan)
     is_new = warehouse.find("datasets", plan.probing_set.fingerprint) is None
     with watch("looking at the images", unit="images") as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -13,6 +13,7 @@ from dissectdb.extract import concepts
 from dissectdb.extract.images.scan import Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import batches, classes, clip, devices, hooks, networks
+from dissectdb.extract.models.control_networks import control_network
 from dissectdb.extract.models.logits import find_answer
 from dissectdb.extract.record import catalog
 from dissectdb.extract.record.blocks import MissingBlock, ModelIds, Models, compute, replicas
@@ -40,7 +41,7 @@ class NetworkPlan(Plan):
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
     ) -> Iterator[Iterable[TableRows]]:
-        """For each block the rows of its targets. A block runs when it is taken; an image is decoded once for all."""
+        """For each block the rows of its targets. A block is computed when it is taken. Each image is decoded once."""
         positions = [image.position for block, *_ in missing for image in block.images]
         sizes = [len(block.images) for block, *_ in missing]
         pixels = batches.prefetched(batches.in_batches(self.source.read(positions), sizes, self.device))
@@ -63,10 +64,7 @@ def make_plan(study: NetworkStudy) -> NetworkPlan:
     ]
     network = load_network(study, source)
     classes.warn(network.classes, source.classes)
-    taps = hooks.find_taps(network.model, study.network.layers, network.recipe.shape)
-    network.model.to(device)
-    probe = torch.zeros(2, *network.recipe.shape, device=device)
-    networks.prefer_channels_last(network.model, lambda: network.model(probe))
+    taps = place(network, study, device)
     loaded_clip = clip.load(study.clip, device)
     dataset = study.dataset
     return NetworkPlan(
@@ -84,6 +82,24 @@ def make_plan(study: NetworkStudy) -> NetworkPlan:
         concept_sets=[catalog.plan_concepts(settings, classes_of) for settings, classes_of in sets],
         device=device,
     )
+
+
+def place(network: networks.Network, study: NetworkStudy, device: torch.device) -> list[hooks.Tap]:
+    """Move a network to the device; returns the taps of the study's layers. Raises StudyError."""
+    taps = hooks.find_taps(network.model, study.network.layers, network.recipe.shape)
+    network.model.to(device)
+    probe = torch.zeros(2, *network.recipe.shape, device=device)
+    networks.prefer_channels_last(network.model, lambda: network.model(probe))
+    return taps
+
+
+def control_plans(plan: NetworkPlan) -> Iterator[NetworkPlan]:
+    """The same plan for each control network that the study asks for. Raises StudyError."""
+    if (asked := plan.study.controls) is None:
+        return
+    for kind in asked.networks:
+        control = control_network(plan.network, plan.study.network, kind, asked.seed)
+        yield replace(plan, network=control, taps=place(control, plan.study, plan.device))
 
 
 def load_network(study: NetworkStudy, source: Source) -> networks.Network:

@@ -1,7 +1,7 @@
 """The plan of an extraction: everything that a study names, with fingerprints, and which parts are stale.
 
 plan = extraction.make_plan(study)   # loads the models, writes nothing
-print(plan.steps(warehouse))     # what is stale, with images, rows and bytes
+print(plan.steps(warehouse))         # what is stale, with images, rows and bytes
 
 A target is stale if no finished extraction has its fingerprint. The fingerprint covers images, weights, preprocessing,
 layer, pooling and EXTRACTION_VERSION.

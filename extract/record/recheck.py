@@ -22,7 +22,8 @@ from dissectdb.extract.record.targets import Target
 from dissectdb.extract.warehouse_protocol import Store
 
 SHOWN_LAYERS = 3
-# Tolerances, as shares of the largest number compared: for sums in another order, and for embeddings in half precision.
+# Tolerances, as shares of the largest compared number. Sums in another order differ by less than FULL, embeddings in
+# half precision by less than HALF.
 FULL, HALF = 1e-4, 2e-2
 
 
@@ -43,9 +44,9 @@ class Finding:
 
 
 def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Finding]:
-    """Yield a finding for each target of the study; if its files have changed, only findings about these.
+    """Yield a finding for each target of the study. If the study's files have changed, yield only findings about them.
 
-    images: how many to draw from each split.
+    images: how many to sample from each split.
     """
     if absent := list(_absent(plan, warehouse)):
         yield from absent
@@ -67,7 +68,7 @@ def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Fi
 
 
 def _draw(random: np.random.Generator, images: int, wanted: int, plan: Plan) -> Sequence[int]:
-    """Indices of a random sample of images, in order. For arrays they are consecutive, because rows are read so."""
+    """Indices of a random sample of images, in order. For arrays they are consecutive: rows are read in slices."""
     if isinstance(plan, ArraysPlan):
         first = int(random.integers(images - wanted + 1))
         return range(first, first + wanted)
@@ -98,7 +99,7 @@ def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
     ]
     for kind, name, table, fingerprint in wanted:
         if warehouse.find(table, fingerprint) is None:
-            problem = f"the {kind} of the study is not one that was extracted: its files, or the study, have changed"
+            problem = f"the {kind} of the study was not extracted: its files, or the study, have changed"
             yield Finding(f"{kind} {name}", 0, "", "", problem)
     if warehouse.find("networks", plan.network.fingerprint) is None:
         return  # without the network none of its layers can be there

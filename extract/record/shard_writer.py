@@ -49,7 +49,7 @@ RECEIPT = pa.schema(
 
 @dataclass(frozen=True)
 class Shard:
-    """Shard `number`, counted from 0, of `of`."""
+    """One of `of` shards. number: which one, counted from 0."""
 
     number: int
     of: int
@@ -70,7 +70,7 @@ def choose(text: str | None, environment: Mapping[str, str]) -> Shard:
             return Shard(0, 1)
     parts = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
     if not parts or int(parts[1]) >= int(parts[2]):
-        raise StudyError(f"--shard {text}: no shard; write i/n with i from 0 to n - 1, 0/4 say")
+        raise StudyError(f"--shard {text}: not a shard; write i/n with i from 0 to n - 1, e.g. 0/4")
     return Shard(int(parts[1]), int(parts[2]))
 
 
@@ -78,7 +78,7 @@ def open_sink(sink: str) -> tuple[pa.fs.FileSystem, str]:
     """The file system and folder of "parquet:DIR". Raises StudyError."""
     address = sink.removeprefix(PREFIX)
     if address == sink or not address:
-        raise StudyError(f"--sink {sink}: no sink; write parquet:DIR")
+        raise StudyError(f"--sink {sink}: not a sink; write parquet:DIR")
     try:
         if "://" in address:
             return pa.fs.FileSystem.from_uri(address)
@@ -95,7 +95,7 @@ def run(
     export: Callable[[Path], object],
     progress: Progress = unshown,
 ) -> bool:
-    """Compute a shard and write its files; return False if they are there already.
+    """Compute a shard and write its files; returns False if they exist already.
 
     catalog: an empty warehouse for the small tables. export: called for the first shard with a folder, writes the small
     tables into it. Raises StudyError.
@@ -122,7 +122,7 @@ def run(
 
 
 def fingerprint(plan: Plan, shards: int) -> str:
-    """The fingerprint of an extraction in `shards` shards. Files with different ones do not belong together."""
+    """The fingerprint of an extraction in `shards` shards. Files with different fingerprints do not belong together."""
     wanted = sorted(target.fingerprint(plan.probing_set.fingerprint) for target in plan.targets())
     return fingerprints.of_values(wanted, blocks.BLOCK, shards, plan.keep_activations)
 
@@ -141,7 +141,7 @@ class _Files:
         self.receipts: list[Mapping[str, object]] = []
 
     def are_done(self) -> bool:
-        """Whether the receipt of this shard is there, and is of this extraction."""
+        """Whether the receipt of this shard exists and belongs to this extraction."""
         try:
             with self.system.open_input_file(f"{self.folder}/{self._name(RECEIPTS)}") as file:
                 footer = pq.read_metadata(file).metadata or {}

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring import topk
+from dissectdb.extract.study import STORED_IMAGES
 from dissectdb.extract.warehouse_protocol import TableRows
 
-TOP_IMAGES = 256  # stored per neuron: the largest top_k of a study, as in sql/views/evidence/top_activations.sql
 NEURONS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The summary of a layer over a block of images. few: unit → its different values, if fewer than TOP_IMAGES."""
+    """The summary of a layer over a block of images. few: unit → its different values, if fewer than STORED_IMAGES."""
 
     images: int
     top_indices: np.ndarray  # (unit, kept), the top images' indices in the block, highest activation first
@@ -40,7 +40,7 @@ class Summary:
 
 def sum_up(values: np.ndarray | Tensor) -> Summary:
     """The summary of activations (image, unit), float32. A tensor is summed up on its GPU."""
-    kept = min(TOP_IMAGES, len(values))
+    kept = min(STORED_IMAGES, len(values))
     if isinstance(values, Tensor):
         top_indices, tops = topk.top_lists_on_device(values, kept)
         total, total_squares = (part.cpu().numpy() for part in sums_on_device(values))
@@ -69,7 +69,7 @@ def summary_tables(
             }
         ),
     )
-    distinct = np.full(units, TOP_IMAGES, np.int32)
+    distinct = np.full(units, STORED_IMAGES, np.int32)
     for unit, values in summary.few.items():
         distinct[unit] = len(values)
     yield (
@@ -121,17 +121,19 @@ def sums_on_device(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.ndarray]:
-    """Unit → its different values, for units with fewer than TOP_IMAGES of them.
+    """Unit → its different values, for units with fewer than STORED_IMAGES of them.
 
-    tops: the highest values (unit, kept), in descending order. A unit with TOP_IMAGES different ones need not be
+    tops: the highest values (unit, kept), in descending order. A unit with STORED_IMAGES different ones need not be
     examined.
     """
-    candidates = np.flatnonzero((tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < TOP_IMAGES))
+    candidates = np.flatnonzero((tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < STORED_IMAGES))
     if isinstance(values, Tensor):
         values = values[:, torch.from_numpy(candidates).to(values.device)].cpu().numpy()
         values_by_unit = {int(unit): np.unique(column) for unit, column in zip(candidates, values.T, strict=True)}
     else:
-        start = values[: 2 * TOP_IMAGES, candidates]  # nearly always enough to see that there are many
-        units = [unit for unit, column in zip(candidates, start.T, strict=True) if len(np.unique(column)) < TOP_IMAGES]
+        start = values[: 2 * STORED_IMAGES, candidates]  # nearly always enough to see that there are many
+        units = [
+            unit for unit, column in zip(candidates, start.T, strict=True) if len(np.unique(column)) < STORED_IMAGES
+        ]
         values_by_unit = {int(unit): np.unique(values[:, unit]) for unit in units}
-    return {unit: distinct for unit, distinct in values_by_unit.items() if len(distinct) < TOP_IMAGES}
+    return {unit: distinct for unit, distinct in values_by_unit.items() if len(distinct) < STORED_IMAGES}

@@ -18,7 +18,8 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.scoring import class_null, robustness, tails
+from dissectdb.extract.scoring import class_null, robustness, several_words, tails
+from dissectdb.extract.scoring.correlation import to_presence
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
 from dissectdb.extract.scoring.nulls import Null, NullProblem, scored_groups
 from dissectdb.extract.scoring.problem import Layer, Scores, Settings
@@ -43,9 +44,12 @@ COMPUTED = {  # table → which of its rows belong to some layers of a dissectio
     "null_samples": _OF_LAYERS,
     "kernel_scores": _OF_NEURONS,
     "label_checks": _OF_NEURONS,
+    "label_words": _OF_NEURONS,
+    "label_reach": _OF_NEURONS,
 }
-LARGEST_TABLE = 2e8  # images × concepts that the test within classes may hold
 TIES = 16  # best concepts that are looked at for scores that are equal as float32
+MIN_IMAGES_FOR_WORDS = 100  # 50 in each half
+LARGEST_TABLE = 2e8  # images × concepts that the test within classes, and the words that explain a neuron, may hold
 REASONS = {  # of the view unlabelled_neurons, in words
     "dead": "dead (one value on all images)",
     "too few images": "firing on too few images (min_images = {min_images})",
@@ -119,15 +123,21 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
     if SCORERS[settings.scorer].stores_moments:
         unit["null_samples"] = sample_table(row, layers, evidence, null)
     classes = image_classes(settings, evidence)
-    scored, checked = [], []
+    columns = word_columns(evidence)
+    scored, checked, explained = [], [], []
     for place, layer in enumerate(layers):
         keep = row["kept_concepts"] if kernel else TIES
         scores = score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
         if kernel:
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
-        checked.append(check_table(row, layer, evidence, settings, classes, label_positions(scores)))
+        positions = label_positions(scores)
+        checked.append(check_table(row, layer, evidence, settings, classes, positions))
+        if columns is not None and layer.has_activations():
+            explained.append(word_tables(row, layer, evidence, several_words.find_words(columns, layer, positions)))
         layer.lists.clear()
     unit["label_checks"] = pa.concat_tables(checked)
+    if explained:
+        unit["label_words"], unit["label_reach"] = map(pa.concat_tables, zip(*explained, strict=True))
     return unit | ({"kernel_scores": pa.concat_tables(scored)} if kernel else {})
 
 
@@ -165,6 +175,14 @@ def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None
     if evidence.classes is None or evidence.images.shape[0] * len(evidence.concepts) > LARGEST_TABLE:
         return None
     return ImageClasses(settings, evidence.images, evidence.concepts, evidence.classes)
+
+
+def word_columns(evidence: Evidence) -> several_words.WordColumns | None:
+    """What may explain neurons; None if there are too few images for halves or the presences do not fit into memory."""
+    count = len(evidence.images)
+    if count < MIN_IMAGES_FOR_WORDS or count * len(evidence.concepts) > LARGEST_TABLE:
+        return None
+    return several_words.WordColumns.of(to_presence(evidence.images @ evidence.concepts.T), evidence.images)
 
 
 # ---------------------------------------------------------------- rows
@@ -242,6 +260,37 @@ def check_table(
         bootstrap_share=pa.array(share[labelled], mask=np.isnan(share[labelled])),
         p_within=pa.array(p[labelled], mask=np.isnan(p[labelled])),
     )
+
+
+def word_tables(
+    row: Row, layer: StoredLayer, evidence: Evidence, found: several_words.Words
+) -> tuple[pa.Table, pa.Table]:
+    """Rows of label_words and label_reach for one layer."""
+    neuron, place = np.nonzero(found.concepts >= 0)
+    gains = np.concatenate([np.full((len(found.concepts), 1), np.nan), found.gains.r], axis=1)[neuron, place]
+    margins = (
+        several_words.Z * np.concatenate([np.zeros((len(found.concepts), 1)), found.gains.error], axis=1)[neuron, place]
+    )
+    no_gain = np.isnan(gains)
+    of_words = _table(
+        row,
+        len(neuron),
+        neuron_id=neuron.astype(np.int32) + layer.first_neuron,
+        place=place.astype(np.int32) + 1,
+        concept_id=evidence.concept_ids[found.concepts[neuron, place]],
+        weight=found.weights[neuron, place],
+        gain=pa.array(gains, mask=no_gain),
+        gain_low=pa.array(gains - margins, mask=no_gain),
+        gain_high=pa.array(gains + margins, mask=no_gain),
+    )
+    known = (found.concepts[:, 0] >= 0) & ~np.isnan(found.explained.r) & ~np.isnan(found.explainable.r)
+    columns = {"neuron_id": np.flatnonzero(known).astype(np.int32) + layer.first_neuron}
+    for name, correlation in (("explained", found.explained), ("explainable", found.explainable)):
+        r, margin = correlation.r[known], several_words.Z * correlation.error[known]
+        columns |= {name: r, f"{name}_low": r - margin, f"{name}_high": r + margin}
+    by_other = found.by_other.r[known]
+    columns["explained_by_other"] = pa.array(by_other, mask=np.isnan(by_other))
+    return of_words, _table(row, known.sum(), **columns)
 
 
 def _ledger(row: Row, layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:

@@ -37,7 +37,7 @@ from dissectdb.extract.scoring.problem import (
     ScoringProblem,
     Settings,
 )
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 TABLE_BYTES = 4e8  # of image × concept values at a time
 MIN_DRAWS = 1000

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import CACHE_ELEMENTS, slices
+from dissectdb.extract.study import STORED_IMAGES
 from dissectdb.extract.study.scorers import SCORERS, ScorerDeclaration
 
 
@@ -144,7 +145,7 @@ class Array:
     @property
     def fired(self) -> np.ndarray:
         """(K,): images above the lowest activation, at most 256."""
-        return np.minimum((self.activations > self.lowest).sum(axis=0), topk.STORED_IMAGES)
+        return np.minimum((self.activations > self.lowest).sum(axis=0), STORED_IMAGES)
 
     @property
     def spread(self) -> Spread:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import IMAGES_AT_ONCE, NEURONS_AT_ONCE, run_in_threads, slices
 from dissectdb.extract.scoring.problem import BestConcepts, Layer, ScoringProblem, Settings, distinct_rows
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 TILE_ELEMENTS = 1 << 16  # that a thread works on at a time: a few such arrays fit its level-2 cache
 

@@ -36,7 +36,7 @@ from dissectdb.extract.scoring.rank_reorder import (
     scaled,
     shortened,
 )
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 REORDER_DRAWS = 4000  # each of them is a neuron to score
 REORDER_PRODUCTS = 2e9  # that all draws of a group may take

@@ -20,7 +20,7 @@ from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.problem import Array, Layer, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 NEURONS_AT_ONCE = 256  # whose activations are read at a time
 RESAMPLES_AT_ONCE = 16

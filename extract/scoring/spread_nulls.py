@@ -25,7 +25,7 @@ from dissectdb.extract.scoring.nulls import (
     random_lists,
 )
 from dissectdb.extract.scoring.problem import Layer
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 OTHER_IMAGES = 64  # images that stand for all but the top ones
 ELEMENTS_AT_ONCE = 1 << 20  # draw × concept values

@@ -16,7 +16,7 @@ import torch
 from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.problem import Spread
-from dissectdb.extract.scoring.topk import STORED_IMAGES
+from dissectdb.extract.study import STORED_IMAGES
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store
@@ -47,6 +47,11 @@ class StoredLayer:
     def images(self) -> int:
         """How many probing images there are."""
         return len(self.image_ids)
+
+    def has_activations(self) -> bool:
+        """Whether the activations are stored; a run may keep only the top images and the sums of each neuron."""
+        query = "select 1 from activations where neuron_id = $first limit 1"
+        return not self.warehouse.rows(query, {"first": self.first_neuron}).is_empty()
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most activating images of neurons first … last - 1: indices (n, k), values (n, k), highest first."""

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import run_in_threads
 
-STORED_IMAGES = 256  # top images of a neuron that the view top_activations keeps
 NEURONS_ON_DEVICE = 4096  # 130 MB of sort keys for a block of 4,096 images
 COLUMNS_AT_ONCE = 16  # neurons that are transposed at a time
 

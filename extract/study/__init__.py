@@ -1,10 +1,11 @@
 """The study file: a description of what to examine. Imports no torch."""
 
 from dissectdb.extract.study.edits import READS, Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Input, Layer, Network
+from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Input, Layer, Network
 from dissectdb.extract.study.overrides import StudyError
 from dissectdb.extract.study.study_file import (
     LEAST_IMAGES,
+    STORED_IMAGES,
     ArraysStudy,
     ConceptSet,
     Dissection,
@@ -16,10 +17,12 @@ from dissectdb.extract.study.values import Pooling, Settings, way, written
 __all__ = [
     "LEAST_IMAGES",
     "READS",
+    "STORED_IMAGES",
     "Arrays",
     "ArraysStudy",
     "Clip",
     "ConceptSet",
+    "Controls",
     "Dataset",
     "Dissection",
     "Edit",

@@ -76,6 +76,19 @@ class Layer(Settings):
     call: int | None = Field(None, ge=1, le=10_000)
 
 
+class Controls(Settings):
+    """Networks with the weights of the study's in random order, or with fresh ones, that are dissected beside it."""
+
+    networks: AtLeastOne[Literal["shuffled", "initialised"]]
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("networks")
+    @classmethod
+    def _networks_differ(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_twice(networks)
+        return networks
+
+
 class Network(Settings):
     """The network that is probed."""
 
@@ -131,7 +144,7 @@ class Network(Settings):
             return output
         if isinstance(output, int) and not isinstance(output, bool) and output >= 0:
             return output
-        raise ValueError(f"must be a key (text) or a place (a whole number from 0), not {brief(output)}")
+        raise ValueError(f"must be a key (text) or a position (a whole number from 0), not {brief(output)}")
 
     @field_validator("weights", mode="plain")
     @classmethod
@@ -145,10 +158,10 @@ class Network(Settings):
     @model_validator(mode="after")
     def _settings_of_weights_fit_them(self) -> Network:
         if self.seed and self.weights != "random":
-            raise ValueError('seed is for weights = "random"')
+            raise ValueError('seed has an effect only with weights = "random"')
         for name in ("weights_key", "weights_left_out"):
             if getattr(self, name) and not isinstance(self.weights, Path):
-                raise ValueError(f"{name} is for weights from a file")
+                raise ValueError(f"{name} has an effect only with weights from a file")
         return self
 
     @field_validator("architecture", mode="before")

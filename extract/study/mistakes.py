@@ -69,7 +69,7 @@ def _message(error: ErrorDetails) -> str:
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         hint = did_you_mean(str(given), allowed, after=" ")
-        return f"{brief(given)} is none of the allowed; {hint}allowed: {', '.join(allowed)}"
+        return f"{brief(given)} is not allowed; {hint}allowed: {', '.join(allowed)}"
     if kind == "string_too_short":
         return "must not be empty"
     message = error["msg"].removeprefix("Value error, ")

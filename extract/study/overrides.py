@@ -42,7 +42,7 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
 def override(values: dict[str, object], key: str, text: str) -> None:
     """Set a key such as edits[0].factor. text: read as TOML if it is valid TOML, else as a plain string."""
     if not _KEY.fullmatch(key):
-        raise StudyError(f"--set {key!r}: no key; write it like network.weights or edits[0].factor")
+        raise StudyError(f"--set {key!r}: not a key; write it like network.weights or edits[0].factor")
     parts = [int(part[1:-1]) if part[0] == "[" else part for part in re.findall(r"[^.\[\]]+|\[[0-9]+\]", key)]
     parent: Any = values
     for index, part in enumerate(parts):

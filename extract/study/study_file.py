@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from dissectdb.extract.study.edits import Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.inputs import Arrays, Clip, Dataset, Network
+from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Network
 from dissectdb.extract.study.mistakes import explain
 from dissectdb.extract.study.overrides import StudyError, override
 from dissectdb.extract.study.scorers import SCORERS, known_scorer
@@ -58,6 +58,7 @@ class ConceptSet(Settings):
 # Measured by bench.noise --shape few, for neurons that fire on n images of one concept. At n = 5, 10 and 20 soft_wpmi
 # labels 52, 74 and 94 % right (cos: 43, 62 and 82 %), and q is below its limit for 8, 34 and 76 % (cos: 4, 12, 35 %).
 LEAST_IMAGES = 10
+STORED_IMAGES = 256  # top images that are stored of each neuron, so the most that a scorer of top images can use
 
 
 class Dissection(Settings):
@@ -66,8 +67,8 @@ class Dissection(Settings):
     concepts: str
     scorer: Annotated[str, BeforeValidator(known_scorer)] = "presence"
     engine: Engine = "auto"
-    top_k: int = Field(100, ge=1, le=256)
-    min_images: int = Field(LEAST_IMAGES, ge=1, le=256)
+    top_k: int = Field(100, ge=1, le=STORED_IMAGES)
+    min_images: int = Field(LEAST_IMAGES, ge=1, le=STORED_IMAGES)
     softmax_scale: float = Field(10.0, gt=0, le=1e4)
     prior_weight: float = Field(1.0, ge=0, le=1e6)
     p_first: float = Field(0.998, gt=0, le=1)
@@ -123,6 +124,7 @@ class Study(Settings):
     sweeps: Several[Sweep] = ()
     protocol: Protocol = Protocol()
     effects: Effects | None = None
+    controls: Controls | None = None
 
     @model_validator(mode="after")
     def _has_a_network_or_arrays(self) -> Study:
@@ -134,11 +136,11 @@ class Study(Settings):
                 )
             return self
         if given:
-            raise ValueError(f"arrays: stands instead of dataset, network and clip; take out {', '.join(given)}")
-        if unused := [name for name in ("edits", "sweeps", "effects") if getattr(self, name)]:
+            raise ValueError(f"arrays: replaces dataset, network and clip; remove {', '.join(given)}")
+        if unused := [name for name in ("edits", "sweeps", "effects", "controls") if getattr(self, name)]:
             raise ValueError(f"{unused[0]}: arrays have no weights that could be scaled")
         if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
-            raise ValueError("concept_sets: arrays bring the embeddings of one set, without templates")
+            raise ValueError("concept_sets: arrays hold the embeddings of one set, without templates")
         return self
 
     @model_validator(mode="after")
@@ -147,7 +149,7 @@ class Study(Settings):
         for index, dissection in enumerate(self.dissections):
             refuse_unknown(f"dissections[{index}].concepts", "concept set", dissection.concepts, sets)
             if (first := self.dissections.index(dissection)) < index:
-                raise ValueError(f"dissections[{index}]: is dissections[{first}] once more")
+                raise ValueError(f"dissections[{index}]: is the same as dissections[{first}]")
         layers, written_out = self.network.layer_names() if self.network else ([], [])
         named = [
             (f"edits[{index}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
@@ -170,7 +172,7 @@ class Study(Settings):
     def with_network(self, command: str) -> NetworkStudy:
         """The study itself, for a command that needs a network. Raises StudyError."""
         if not isinstance(self, NetworkStudy):
-            raise StudyError(f"{command} runs a network; this study has [arrays], which is only what one computed")
+            raise StudyError(f"{command} runs a network, but this study has [arrays], the output of one")
         if command in NEED_SPLITS and self.dataset.probing_split == "all":
             raise StudyError(
                 f"{command} needs images that label no neuron, and dataset.probing_split = 'all' leaves none; "

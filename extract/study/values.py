@@ -32,7 +32,7 @@ def as_path(value: object, info: ValidationInfo) -> Path:
     try:
         path = Path(value).expanduser()
     except RuntimeError:
-        raise ValueError(f"{brief(str(value))} names the home of a user who is not here") from None
+        raise ValueError(f"{brief(str(value))} names the home of a user that does not exist") from None
     if not info.context:
         return path
     return Path(os.path.normpath(path if isinstance(value, Typed) else info.context["folder"] / path))
@@ -102,7 +102,7 @@ class Settings(BaseModel):
 def refuse_twice(names: Sequence[str], what: str = "") -> None:
     """Raises ValueError if a name occurs more than once. what: the message's beginning."""
     if twice := {name for name, times in Counter(names).items() if times > 1}:
-        raise ValueError(f"{what}{', '.join(sorted(twice))} is there twice")
+        raise ValueError(f"{what}{', '.join(sorted(twice))} appears twice")
 
 
 def way(pooling: str, call: int | None) -> str:

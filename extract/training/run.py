@@ -36,9 +36,7 @@ def run(
     """Train, save the checkpoint, return one record per epoch. Raises StudyError."""
     only_input = Input(size=study.network.input.size, mode="grey", rounding=False)
     if study.network.input != only_input:
-        raise StudyError(
-            f"train prepares images as {only_input!r} and no other way; network.input is {study.network.input!r}"
-        )
+        raise StudyError(f"train can only prepare images as {only_input!r}; network.input is {study.network.input!r}")
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
     source = open_source(study.dataset)
@@ -98,7 +96,8 @@ def read_splits(source: Source, classes: tuple[str, ...]) -> tuple[tuple[Tensor,
 def _grey(pixels: np.ndarray, image: Image, shape: tuple[int, int]) -> np.ndarray:
     if pixels.shape[:2] != shape:
         raise StudyError(
-            f"{image.path} is {image.width} × {image.height}, others {shape[1]} × {shape[0]}; train needs one size"
+            f"{image.path} is {image.width} × {image.height}, the first image {shape[1]} × {shape[0]}; "
+            "train needs images of one size"
         )
     if pixels.ndim == 2:
         return pixels

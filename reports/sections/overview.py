@@ -19,6 +19,11 @@ from dissectdb.reports.words import count, loss, name, number, share
 
 Rows = Mapping[str, pl.DataFrame]
 HERO_NEURONS, HERO_IMAGES = 3, 4
+OF_TOP_IMAGES = " over the {} most activating images of a neuron"
+IMAGES_OF_SCORERS = {
+    **dict.fromkeys(("soft_wpmi", "wpmi"), OF_TOP_IMAGES),
+    **dict.fromkeys(("cos", "cos_cubed", "pearson", "presence"), " over all images"),
+}
 
 
 def analysed(rows: Rows) -> list[tuple[str, Markup]]:
@@ -39,8 +44,8 @@ def analysed(rows: Rows) -> list[tuple[str, Markup]]:
         ("CLIP that made the labels", Markup("{}, weights {}").format(
             name(summary["clip"]), name(summary["clip_weights"]))),
         ("Concepts", Markup("{} of the set {}").format(count(summary["concepts"]), name(summary["concept_set"]))),
-        ("Scorer", Markup("{} over the {} most activating images of a neuron").format(
-            name(summary["scorer"]), count(summary["top_k"]))),
+        ("Scorer", name(summary["scorer"]) + IMAGES_OF_SCORERS.get(summary["scorer"], "").format(
+            count(summary["top_k"]))),
         ("Interpretable", sentences.rule(summary)),
         ("Labelled on", Markup("{:%d %B %Y, %H:%M}").format(summary["created_at"])),
     ]  # fmt: skip
@@ -141,7 +146,29 @@ def trust(rows: Rows) -> dict[str, Any]:
     # Without this, a test that was not run would look like a test that no label passed.
     columns = [column for column in columns if any(row[column[0]] is not None for row in records)]
     [summary] = rows["summary"].to_dicts()
-    return {"table": table(records, columns), "sentence": sentences.robustness(summary, records), "tests": tests}
+    return {
+        "table": table(records, columns),
+        "sentence": sentences.robustness(summary, records),
+        "tests": tests,
+    }
+
+
+def explained(rows: Rows) -> Table | None:
+    """The table of how much words explain of each layer, beside the control networks; None if it is not known."""
+    records = [row for row in rows["explained"].to_dicts() if row["explained"] is not None]
+    columns: list[Column] = [
+        ("layer", "Layer", whole),
+        ("control", "Weights", whole),
+        ("neurons", "Neurons", count),
+        ("share_calibrated", "Calibrated", share),
+        ("explained", "Explained by a word", number),
+        ("explained_by_others", "… of another neuron", number),
+        ("explainable", "By CLIP as a whole", number),
+        ("share_unexplained", "By no word", share),
+    ]
+    if {row["control"] for row in records} == {"trained"}:
+        columns = [column for column in columns if column[0] != "control"]
+    return table(records, columns) if records else None
 
 
 def similarities(rows: Rows) -> dict[str, Any]:

@@ -47,9 +47,9 @@ expected as (
 
 left_out as (
 
-    select summed_neurons.split_id, summed_neurons.neuron_id
-    from summed_neurons
-    where summed_neurons.neuron_id not in (select distinct neuron_id from activations)
+    select distinct split_id, neuron_id
+    from block_sums
+    where neuron_id not in (select distinct neuron_id from activations)
 
 ),
 

@@ -6,9 +6,6 @@ create or replace macro nd_dot(a, b) as list_dot_product(a, b);
 -- small heap per group; a window would sort.
 create or replace macro nd_highest_by(x, key, k) as arg_max(x, key, k);
 
--- An aggregate: the kth highest x; NULL if there are fewer.
-create or replace macro nd_kth_highest(x, k) as max(x, k)[k];
-
 -- The first n elements of a list.
 create or replace macro nd_first(elements, n) as elements[1:n];
 

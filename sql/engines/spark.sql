@@ -15,9 +15,6 @@ create or replace macro nd_dot(a, b) as
 -- An aggregate: the x of the k rows with the largest key, as a list, largest first; k is a constant.
 create or replace macro nd_highest_by(x, key, k) as max_by(x, key, k);
 
--- An aggregate: the kth highest x; NULL if there are fewer.
-create or replace macro nd_kth_highest(x, k) as get(max_by(x, x, k), k - 1);
-
 -- The first n elements of a list.
 create or replace macro nd_first(elements, n) as slice(elements, 1, n);
 

@@ -84,7 +84,7 @@ STUDIES: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("train has 72 sound images", "top_k = 73", "lower top_k")),
     "a CLIP without weights": (text('"clip.safetensors"', '"clap.safetensors"'), ("clip.weights", "no such file")),
     "an edit of no layer": (text('name = "twin"\nlayer = "lin"', 'name = "twin"\nlayer = "li"'), ("no layer 'li'",)),
-    "a device that is not here": (text('"cpu"', '"mps"'), ("device 'mps' is not here", "cpu, or auto")),
+    "a device that is not here": (text('"cpu"', '"mps"'), ("device 'mps' is not available", "cpu, or auto")),
 }  # fmt: skip
 
 
@@ -234,15 +234,33 @@ def test_a_warehouse_that_was_never_finished_says_how_to_finish_it(new_world: Wo
     for arguments in (["status"], ["query", "select * from layer_summary"], ["build", "--dry-run"]):
         done = new_world.run(*arguments)
         assert done.code == 3
-        assert "was never finished; run: dissectdb extract STUDY" in done.err
+        assert "was never completed; run: dissectdb extract STUDY" in done.err
     assert new_world.extract("--dry-run").code == 3
     assert new_world.extract().code == 0
 
 
-def test_a_warehouse_in_a_folder_that_is_not_there_is_refused(new_world: World) -> None:
-    done = new_world.extract("-w", new_world.folder / "no" / "w.duckdb")
+def remove_models(world: World) -> None:
+    """Whatever is refused after this was refused before a model was loaded."""
+    (world.folder / "net.pt").unlink()
+    (world.folder / "clip.safetensors").unlink()
+
+
+def test_a_warehouse_in_a_folder_that_is_not_there_is_refused_before_models_are_loaded(new_world: World) -> None:
+    remove_models(new_world)
+    folder = new_world.folder / "no"
+    done = new_world.extract("-w", folder / "w.duckdb")
     assert done.code == 3
-    assert "there is no folder" in done.err
+    assert done.err == f"dissectdb: {folder / 'w.duckdb'}: there is no folder {folder}; make it first\n"
+    done = new_world.run("check", "--deep", new_world.study)
+    assert done.code == 3
+    assert "no such warehouse" in done.err
+
+
+@pytest.mark.parametrize("kind", ["folder", "fer2013"])
+def test_images_that_are_not_there_are_refused_before_models_are_loaded(new_world: World, kind: str) -> None:
+    remove_models(new_world)
+    new_world.change('kind = "folder"\npath = "images"', f'kind = "{kind}"\npath = "nowhere"')
+    refused(new_world, "extract", new_world.study, code=2, says=("nowhere: no such file or folder",))
 
 
 @contextmanager
@@ -295,7 +313,7 @@ def test_a_full_disk_stops_a_run_that_then_goes_on(
     )
     if new_world.warehouse.exists():
         done = new_world.run("check")
-        assert done.code == 0 or (done.code == 3 and "was never finished; run: dissectdb extract" in done.err)
+        assert done.code == 0 or (done.code == 3 and "was never completed; run: dissectdb extract" in done.err)
     assert new_world.extract().code == 0
     assert new_world.tables() == finished.tables()
     assert new_world.run("check").code == 0
@@ -382,7 +400,7 @@ def test_an_edit_of_a_layer_without_weights_is_refused(world: World) -> None:
     world.change('"gate"]', '"gate", "pool"]')
     world.change('name = "paper"\nlayer = "lin"', 'name = "paper"\nlayer = "pool"')
     assert world.extract().code == 0
-    refused(world, "modify", world.study, code=2, says=("edit paper: pool has no weights to scale",))
+    refused(world, "modify", world.study, code=2, says=("edit paper: pool has no weight row for each unit",))
 
 
 def test_an_edit_of_a_layer_that_was_not_extracted_is_refused(world: World) -> None:

@@ -13,7 +13,7 @@ from dissectdb.commands import app
 from dissectdb.reports import page
 from dissectdb.reports.sections import concepts
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_page import Plan, filled
+from tests.support.report_warehouses import Plan, filled
 from tests.support.worlds import World, command
 
 # ---------------------------------------------------------------- a warehouse with nothing in it

@@ -52,7 +52,7 @@ def test_these_two_sets_ship() -> None:
 
 def test_a_name_that_does_not_ship_is_an_error_with_what_does() -> None:
     with pytest.raises(
-        StudyError, match="no concept set 'emotion' ships; did you mean emotions\\? there is emotions, "
+        StudyError, match="no concept set 'emotion' comes with dissectdb; did you mean emotions\\? there is emotions, "
     ):
         concepts.read("emotion")
 
@@ -131,11 +131,11 @@ def test_toml_says_which_classes_a_concept_stands_for(tmp_path: Path) -> None:
         ('[concepts]\n"a" = [1]\n"b" = []', ": 'a' needs a list of class names, [] if it stands for none"),
         ('[concepts]\n"a" = [""]\n"b" = []', ": 'a' needs a list of class names, [] if it stands for none"),
         ('[concepts]\n" " = []\n"b" = []', ": a concept is empty"),
-        ('[concepts]\n"a" = ["x"]\n"a " = ["y"]', ": 'a' is there twice, for 'x' and for 'y'; keep one of the two"),
-        ('[concepts]\n"a" = []\n"a " = ["y"]', ": 'a' is there twice, for no class and for 'y'"),
+        ('[concepts]\n"a" = ["x"]\n"a " = ["y"]', ": 'a' appears twice, for 'x' and for 'y'; keep one of the two"),
+        ('[concepts]\n"a" = []\n"a " = ["y"]', ": 'a' appears twice, for no class and for 'y'"),
         (
             '[concepts]\n"a" = []\n"b" = []\n"a" = []',
-            ': "a" is there 2 times, and TOML allows a key once; keep one line',
+            ': "a" appears 2 times, but TOML allows a key once; keep one line',
         ),
         ('[concepts]\n"a\\u0000" = []\n"b" = []', ": 'a\\x00' holds a control character"),
         ('"a" = []\n[concepts]\n"b" = []\n"c" = []', ': needs one table, [concepts], with lines such as "Smile" = '),

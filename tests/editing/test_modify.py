@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +10,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dissectdb import pipeline
-from dissectdb.extract.editing import cut_network
-from dissectdb.extract.editing.edits import PlannedEdit, scaled_copy
-from dissectdb.extract.editing.layers import EditedLayer
-from dissectdb.extract.models.hooks import Tap
 from dissectdb.warehouse import Warehouse
-from tests.support.killer import kill
-from tests.support.worlds import CLASSES, NETWORK, World, command
-
-CONTROLS, SHUFFLES = 12, 3  # as the study of a world says
-OTHER_SCALES = "select layer, unit, 1 + unit / 4 as scale"
-
-
-def copied(world: World, folder: Path) -> World:
-    return World(Path(shutil.copytree(world.folder, folder / "world")))
+from tests.support.edited_networks import (
+    CONTROLS,
+    SHUFFLES,
+    array,
+    controls,
+    copied,
+    edits,
+    logits,
+    saved,
+    scaled,
+    scales,
+    state,
+)
+from tests.support.worlds import CLASSES, World
 
 
 @pytest.fixture(scope="module")
 def named(finished: World, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """An extracted world in which only the edit paper was made; only to be read or copied."""
+    """An extracted world with the edit `paper` alone; only to be read or copied."""
     world = copied(finished, tmp_path_factory.mktemp("named"))
     done = world.modify("--edit", "paper")
     assert done.code == 0, done.err
@@ -40,69 +38,11 @@ def named(finished: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def opened_twice(named: World, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Where the test images were looked at for paper, then for twin; only to be read."""
+    """A world whose test images were used for `paper`, then for `twin`; only to be read."""
     world = copied(named, tmp_path_factory.mktemp("twice"))
     done = world.modify("--edit", "twin")
     assert done.code == 0, done.err
     return world
-
-
-def state(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["params"]
-
-
-def edits(world: World) -> dict[str, dict]:
-    """The rows of `edits`, by name."""
-    return {row["name"]: row for row in world.rows("select * from edits order by edit_id")}
-
-
-def saved(world: World) -> dict[str, dict]:
-    """The rows of `networks` that an edit made, by the edit's name."""
-    rows = world.rows(
-        """
-        select networks.*, edits.name as edit from networks inner join edits on networks.edit_id = edits.edit_id
-        """
-    )
-    return {row["edit"]: row for row in rows}
-
-
-def scales(world: World, edit_id: int, column: str = "scale") -> dict[tuple[str, int], float]:
-    """(layer, unit) → scale, as it was applied."""
-    rows = world.rows(
-        f"""
-        select layer, unit, {column} as scale from edit_scales
-        inner join named_neurons on edit_scales.neuron_id = named_neurons.neuron_id where edit_id = {edit_id}
-        """
-    )
-    return {(row["layer"], row["unit"]): row["scale"] for row in rows}
-
-
-def array(world: World, edit: dict, column: str = "scale") -> np.ndarray:
-    """The scales of an edit of one layer, (unit,)."""
-    found = scales(world, edit["edit_id"], column)
-    return np.array([found[edit["layer"], unit] for unit in range(len(found))])
-
-
-def scaled(world: World, edit_id: int) -> dict[str, torch.Tensor]:
-    """The state of the original network with the rows and biases scaled as `edit_scales` says."""
-    values = {key: tensor.clone() for key, tensor in state(world.folder / "net.pt").items()}
-    for key, column in (("weight", "scale"), ("bias", "bias_scale")):
-        for (layer, unit), scale in scales(world, edit_id, column).items():
-            values[f"{layer}.{key}"][unit] *= torch.tensor(scale, dtype=torch.float32)
-    return values
-
-
-def logits(values: dict[str, torch.Tensor], images: list[Path]) -> torch.Tensor:
-    """What a network says of image files, by a forward pass of the test's own."""
-    import PIL.Image
-
-    scope: dict = {}
-    exec(NETWORK, scope)
-    model = scope["make"]()
-    model.load_state_dict(values)
-    pixels = np.stack([np.asarray(PIL.Image.open(path)) for path in images])[:, None] / np.float32(255)
-    with torch.inference_mode():
-        return model((torch.from_numpy(pixels) - 0.5) / 0.25)
 
 
 # ---------------------------------------------------------------- what an edit makes
@@ -152,8 +92,8 @@ def test_results_are_those_of_running_both_networks(named: World, split: str) ->
     assert own["loss"] == pytest.approx(row["loss_after"], abs=1e-5)
 
 
-def test_every_edit_and_control_predicts_what_a_network_with_its_scales_says(modified: World) -> None:
-    """None of them but the chosen one was ever saved; each is made here and run."""
+def test_every_edit_and_control_predicts_what_its_scaled_network_predicts(modified: World) -> None:
+    """Only the chosen edit was saved. Each edited network is built here and run."""
     said = modified.frame(
         """
         select edit_id, path, edit_predictions.class, confidence, loss from edit_predictions
@@ -180,10 +120,10 @@ def test_two_edits_with_equal_weights_are_two_edits(modified: World) -> None:
     assert results[0]["correct_after"] == results[1]["correct_after"]
 
 
-# ---------------------------------------------------------------- one is chosen, and only that one is on test
+# ---------------------------------------------------------------- one edit is chosen, and only this one is tested
 
 
-def test_the_best_on_validation_is_chosen_and_only_that_one_is_opened_and_saved(modified: World) -> None:
+def test_the_best_edit_on_validation_is_chosen_and_only_it_is_tested_and_saved(modified: World) -> None:
     tried = modified.rows(
         """
         select name, edits.edit_id, correct_after, loss_after from edit_results
@@ -202,7 +142,7 @@ def test_the_best_on_validation_is_chosen_and_only_that_one_is_opened_and_saved(
     assert opening == {"edit_id": best["edit_id"], "split": "test"}
 
 
-def test_no_test_image_was_looked_at_for_an_edit_that_was_not_chosen(modified: World) -> None:
+def test_an_edit_that_was_not_chosen_has_no_test_predictions(modified: World) -> None:
     rows = modified.rows(
         """
         select distinct coalesce(control_of, edits.edit_id) as edit_id
@@ -216,14 +156,14 @@ def test_no_test_image_was_looked_at_for_an_edit_that_was_not_chosen(modified: W
     assert rows == modified.rows("select edit_id from split_openings")
 
 
-def test_an_edited_network_is_judged_on_validation_and_test_only(named: World) -> None:
+def test_an_edited_network_is_measured_on_validation_and_test_only(named: World) -> None:
     rows = named.rows("select split, count(*) as n from image_predictions where network = 'net+paper' group by 1")
     assert {row["split"]: row["n"] for row in rows} == {"validation": 21, "test": 18}
     assert saved(named)["paper"]["parent_network_id"] == 1
     assert [name for name, row in edits(named).items() if row["control"] is None] == ["paper"]
 
 
-def test_every_edit_that_was_measured_has_intervals_around_what_it_changed(modified: World) -> None:
+def test_every_measured_edit_has_intervals_around_its_changes(modified: World) -> None:
     rows = modified.rows("select * from edit_results")
     assert len(rows) == 3 + 1
     for row in rows:
@@ -277,17 +217,13 @@ def test_a_second_opening_of_test_is_counted_and_weakens_both(opened_twice: Worl
     assert tried == [{"edits_tried": 1}, {"edits_tried": 2}]
 
 
-def test_a_p_after_one_opening_is_that_of_the_random_edits(named: World) -> None:
+def test_after_one_opening_p_is_that_of_the_random_edits(named: World) -> None:
     [row] = named.rows("select edits_tried, p_random, p_corrected from edit_results where split = 'test'")
     assert row["edits_tried"] == 1
     assert row["p_corrected"] == pytest.approx(row["p_random"])
 
 
 # ---------------------------------------------------------------- controls
-
-
-def controls(world: World, kind: str) -> list[dict]:
-    return [row for row in edits(world).values() if row["control"] == kind]
 
 
 def test_an_edit_has_as_many_controls_as_the_study_says(named: World) -> None:
@@ -331,7 +267,7 @@ def test_matched_controls_keep_each_scale_among_neurons_of_about_the_same_norm(m
             assert sorted(each[units]) == sorted(own[units])
 
 
-def test_all_is_every_neuron_by_the_factor_and_bias_the_biases_alone(named: World) -> None:
+def test_the_control_all_scales_every_neuron_and_the_control_bias_only_biases(named: World) -> None:
     edit = edits(named)["paper"]
     [everything], [bias] = controls(named, "all"), controls(named, "bias")
     assert set(array(named, everything)) == {1.5}
@@ -340,7 +276,7 @@ def test_all_is_every_neuron_by_the_factor_and_bias_the_biases_alone(named: Worl
     assert (array(named, bias, "bias_scale") == array(named, edit)).all()
 
 
-def test_a_query_of_ones_own_has_no_shuffled_controls_and_all_takes_its_commonest_scale(modified: World) -> None:
+def test_a_query_has_no_shuffled_controls_and_the_control_all_takes_its_commonest_scale(modified: World) -> None:
     assert controls(modified, "shuffled") == []
     [everything] = controls(modified, "all")
     own = array(modified, edits(modified)["mine"])
@@ -348,8 +284,8 @@ def test_a_query_of_ones_own_has_no_shuffled_controls_and_all_takes_its_commones
     assert array(modified, everything)[0] in own[own != 1]
 
 
-def test_shuffled_controls_are_the_rule_on_labels_of_images_that_changed_places(named: World, tmp_path: Path) -> None:
-    """The embeddings change places in the warehouse itself, and the views say the labels."""
+def test_shuffled_controls_apply_the_rule_to_labels_of_permuted_images(named: World, tmp_path: Path) -> None:
+    """The test permutes the embeddings in the warehouse, and the views compute the labels."""
     world = copied(named, tmp_path)
     drawn = {row["draw"]: array(world, row) for row in controls(world, "shuffled")}
     [embeddings] = [world.frame("select image_id, embedding from image_embeddings order by image_id")]
@@ -379,295 +315,7 @@ def test_a_study_may_ask_for_no_random_controls(world: World) -> None:
     assert "percentile of random edits" not in done.out
 
 
-# ---------------------------------------------------------------- each rule
-
-RULES = """
-[[edits]]
-name = "paper down"
-layer = "lin"
-tau = {middle}
-factor = 2.0
-factor_down = 4.0
-bias = true
-
-[[edits]]
-name = "calibrated"
-rule = "calibrated"
-layer = "lin"
-factor = 3.0
-
-[[edits]]
-name = "weight_l1"
-rule = "weight_l1"
-layers = ["conv1", "lin"]
-factor = 1.5
-factor_down = 1.0
-
-[[edits]]
-name = "proportional"
-rule = "proportional"
-layer = "conv2"
-factor = 2.5
-
-[[edits]]
-name = "silent"
-rule = "ablate"
-layers = ["conv2", "lin"]
-
-[[edits]]
-name = "silent nothing"
-rule = "ablate"
-layer = "lin"
-concepts = ["nothing"]
-bias = false
-
-[[edits]]
-name = "query"
-rule = "sql"
-layers = ["conv2", "gate"]
-sql = "select layer, unit, 1 + unit / 4 as scale from neuron_concepts where layer in ('conv2', 'gate')"
-bias = true
-
-[[edits]]
-name = "file"
-rule = "sql"
-layer = "conv2"
-sql = "mine.sql"
-
-[[sweeps]]
-name = "grid"
-rules = ["paper", "calibrated", "weight_l1", "proportional"]
-layers = ["conv2", "lin"]
-taus = [0.0, {middle}]
-factors = [1.5, 2.0]
-factors_down = [1.0, 3.0]
-
-[protocol]
-controls = 1
-shuffles = 1
-bootstraps = 100
-"""
-FILE = "-- every second one\nselect layer, unit, unit % 2 as scale from neuron_concepts where layer = 'conv2'\n"
-SWEPT = 2 * (2 * 2 * 2 + 2 * 2 + 2 * 2 + 2)  # layers × (paper + calibrated + weight_l1 + proportional)
-LABELS = """
-    select layer, unit, similarity, q, concept, calibrated, interpretable
-    from neuron_labels
-    inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
-    left join concepts on neuron_labels.concept_id = concepts.concept_id
-    where dissection_id = {} order by layer, unit
-"""
-
-
-@pytest.fixture(scope="module")
-def ruled(finished: World, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A world with an edit by each rule, and thresholds that some neurons pass and some do not."""
-    world = copied(finished, tmp_path_factory.mktemp("ruled"))
-    lin = world.frame(LABELS.format(2)).filter(layer="lin")
-    middle, limit = float(lin["similarity"].median()), float(lin["q"].min() + lin["q"].median()) / 2
-    world.change("softmax_scale = 40.0", f"softmax_scale = 40.0\ntau = {middle}\nq_limit = {limit}")
-    text = world.study.read_text().partition("[[edits]]")[0]
-    world.study.write_text(text + RULES.format(middle=middle))
-    (world.folder / "mine.sql").write_text(FILE)
-    for done in (world.extract(), world.modify()):
-        assert done.code == 0, done.err
-    return world
-
-
-def labels(world: World, layer: str) -> dict[str, np.ndarray]:
-    rows = world.frame(LABELS.format("(select max(dissection_id) from dissections)")).filter(layer=layer)
-    return {name: rows[name].to_numpy() for name in rows.columns}
-
-
-def by_unit(world: World, edit: str, layer: str, column: str = "scale") -> np.ndarray:
-    found = scales(world, edits(world)[edit]["edit_id"], column)
-    return np.array([scale for (name, _), scale in sorted(found.items()) if name == layer])
-
-
-def test_paper_scales_neurons_above_tau_up_and_the_others_down(ruled: World) -> None:
-    of = labels(ruled, "lin")
-    above = of["similarity"] > np.median(of["similarity"])
-    assert 0 < above.sum() < len(above)
-    expected = np.where(above, 2.0, 0.25)
-    np.testing.assert_allclose(by_unit(ruled, "paper down", "lin"), expected, rtol=1e-12)
-    np.testing.assert_allclose(by_unit(ruled, "paper down", "lin", "bias_scale"), expected, rtol=1e-12)
-
-
-def test_paper_divides_by_its_factor_where_no_other_is_given(named: World) -> None:
-    rows = named.frame(LABELS.format(2)).filter(layer="lin")
-    expected = np.where(rows["similarity"].to_numpy() > 0, 1.5, 1 / 1.5)
-    np.testing.assert_allclose(array(named, edits(named)["paper"]), expected, rtol=1e-12)
-    assert set(array(named, edits(named)["paper"], "bias_scale")) == {1.0}
-
-
-def test_calibrated_scales_labels_within_the_limit_of_q_up(ruled: World) -> None:
-    [limit] = ruled.frame("select q_limit from dissections order by dissection_id desc limit 1")["q_limit"]
-    passed = labels(ruled, "lin")["q"] <= limit
-    assert 0 < passed.sum() < len(passed)
-    np.testing.assert_allclose(by_unit(ruled, "calibrated", "lin"), np.where(passed, 3.0, 1 / 3), rtol=1e-12)
-
-
-@pytest.mark.parametrize("layer", ["conv1", "lin"])
-def test_weight_l1_scales_rows_above_the_mean_of_their_own_layer_up(ruled: World, layer: str) -> None:
-    norms = state(ruled.folder / "net.pt")[f"{layer}.weight"].flatten(1).abs().sum(1).numpy()
-    assert (by_unit(ruled, "weight_l1", layer) == np.where(norms > norms.mean(), 1.5, 1.0)).all()
-
-
-def test_proportional_is_the_factor_times_the_place_between_lowest_and_highest(ruled: World) -> None:
-    score = labels(ruled, "conv2")["similarity"]
-    expected = 2.5 * (score - score.min()) / (score.max() - score.min())
-    np.testing.assert_allclose(by_unit(ruled, "proportional", "conv2"), expected, rtol=1e-9)
-
-
-def test_ablate_silences_interpretable_neurons_with_their_biases(ruled: World) -> None:
-    for layer in ("conv2", "lin"):
-        expected = np.where(labels(ruled, layer)["interpretable"], 0.0, 1.0)
-        assert (by_unit(ruled, "silent", layer) == expected).all()
-        assert (by_unit(ruled, "silent", layer, "bias_scale") == expected).all()
-    assert 0 in expected
-    assert 1 in expected
-
-
-def test_ablate_silences_only_the_concepts_that_are_named(ruled: World) -> None:
-    of = labels(ruled, "lin")
-    chosen = of["interpretable"] & (of["concept"] == "nothing")
-    assert 0 < chosen.sum() < of["interpretable"].sum()
-    assert (by_unit(ruled, "silent nothing", "lin") == np.where(chosen, 0.0, 1.0)).all()
-    assert set(by_unit(ruled, "silent nothing", "lin", "bias_scale")) == {1.0}
-
-
-def test_a_query_scales_as_it_says_whether_in_the_study_or_in_a_file_beside_it(ruled: World) -> None:
-    expected = 1 + np.arange(6) / 4
-    assert (by_unit(ruled, "query", "conv2") == expected).all()
-    assert (by_unit(ruled, "query", "conv2", "bias_scale") == expected).all()
-    assert (by_unit(ruled, "query", "gate") == [1.0]).all()
-    assert (by_unit(ruled, "file", "conv2") == np.arange(6) % 2).all()
-    assert edits(ruled)["file"]["sql"] == FILE
-
-
-def test_what_was_applied_is_what_the_view_says(ruled: World, modified: World) -> None:
-    for world in (ruled, modified):
-        both = [
-            f"select edit_id, neuron_id, scale, bias_scale from {name}" for name in ("weight_scales", "edit_scales")
-        ]
-        assert world.rows(f"({both[0]} except {both[1]}) union all ({both[1]} except {both[0]})") == []
-        [row] = world.rows(f"select count(*) as n from ({both[0]})")
-        assert row["n"] == world.counts()["edit_scales"] > 0
-
-
-def test_a_sweep_is_every_combination_once_and_all_are_measured(ruled: World) -> None:
-    swept = [row for name, row in edits(ruled).items() if name.startswith("grid: ") and row["control"] is None]
-    distinct = {(r["rule"], r["layer"], r["tau"], r["factor"], r["factor_down"]) for r in swept}
-    assert len(swept) == len(distinct) == SWEPT
-    assert {row["tau"] is None for row in swept if row["rule"] != "paper"} == {True}
-    assert {row["factor_down"] for row in swept if row["rule"] == "proportional"} == {None}
-    assert "grid: paper, lin, tau 0, factor 1.5, factor_down 1" in edits(ruled)
-    [row] = ruled.rows("select count(*) as n, max(edits_tried) as tried from edit_results where split = 'validation'")
-    assert row == {"n": SWEPT + 8, "tried": SWEPT + 8}
-    assert len(saved(ruled)) == 1
-
-
-@pytest.mark.parametrize("edit", ["paper down", "weight_l1", "silent", "query", "file"])
-def test_edits_of_biases_and_of_several_layers_are_measured_as_they_are(ruled: World, edit: str) -> None:
-    images = sorted((ruled.folder / "images" / "validation").rglob("*.png"))
-    edit_id = edits(ruled)[edit]["edit_id"]
-    found = logits(scaled(ruled, edit_id), images)
-    truth = torch.tensor([CLASSES.index(path.parent.name) for path in images])
-    [row] = ruled.rows(f"select loss_after from edit_results where edit_id = {edit_id} and split = 'validation'")
-    assert row["loss_after"] == pytest.approx(float(F.cross_entropy(found, truth)), abs=1e-4)
-
-
-# ---------------------------------------------------------------- which edits
-
-
-def test_a_dry_run_writes_nothing_and_says_where_a_network_would_be_saved(world: World) -> None:
-    before = world.bytes()
-    done = world.modify("--dry-run")
-    assert done.code == 0, done.err
-    assert world.bytes() == before
-    planned = {word for word in done.out.split() if word.endswith(".pt")}
-    assert len(planned) == 3
-    assert world.modify().code == 0
-    [network] = saved(world).values()
-    assert network["weights"] in planned
-
-
-def test_the_layer_is_chosen_where_the_study_names_none(world: World) -> None:
-    world.change('name = "paper"\nlayer = "lin"', 'name = "paper"')
-    assert world.modify("--edit", "paper").code == 0
-    [choice] = world.rows("select layer from layer_choices where dissection_id = 2 and rank = 1")
-    assert edits(world)["paper"]["layer"] == choice["layer"]
-
-
-def test_no_layer_is_chosen_that_the_study_does_not_name_any_more(world: World) -> None:
-    """The warehouse still holds the others, one of which has the most interpretable neurons."""
-    world.change('["conv1", { name = "conv2", pooling = "max" }, "lin", "gate"]', '["conv1"]')
-    world.study.write_text(
-        world.study.read_text().partition("[[edits]]")[0]
-        + '[[edits]]\nname = "paper"\n[protocol]\ncontrols = 1\nshuffles = 0\n'
-    )
-    assert world.modify().code == 0
-    assert edits(world)["paper"]["layer"] == "conv1"
-    [first] = world.rows("select layer from layer_choices where dissection_id = 2 and rank = 1")
-    assert first["layer"] != "conv1"
-
-
-def test_layers_that_do_not_depend_on_each_other_are_edited_together(world: World) -> None:
-    world.change('"lin", "gate"]', '"lin", "gate", "head"]')
-    world.change('name = "paper"\nlayer = "lin"', 'name = "paper"\nlayers = ["gate", "head"]\nbias = true')
-    assert world.extract().code == 0
-    done = world.modify("--edit", "paper")
-    assert done.code == 0, done.err
-    for split in ("validation", "test"):
-        images = sorted((world.folder / "images" / split).rglob("*.png"))
-        truth = torch.tensor([CLASSES.index(path.parent.name) for path in images])
-        expected = float(F.cross_entropy(logits(scaled(world, 1), images), truth))
-        [row] = world.rows(f"select loss_before, loss_after from edit_results where split = '{split}'")
-        assert row["loss_after"] == pytest.approx(expected, abs=1e-5)
-        assert abs(row["loss_after"] - row["loss_before"]) > 1e-3
-
-
-def test_a_layer_without_biases_is_scaled() -> None:
-    layers = (EditedLayer("0", 1, 1, np.array([2.0, 0.0, 1.0]), np.array([5.0, 5.0, 5.0])),)
-    model = torch.nn.Sequential(torch.nn.RMSNorm(3), torch.nn.Linear(3, 2)).eval()
-    edited = scaled_copy(model, PlannedEdit({}, layers))
-    assert edited[0].weight.tolist() == [2, 0, 1]
-    images = torch.rand(4, 3)
-    with torch.no_grad():
-        found = cut_network.cut_at(model, [Tap("0", 3, "none", 0, 1)], (3,))
-        [said] = found.after_all(found.before(images), [PlannedEdit({}, layers).change(torch.device("cpu"))])
-        torch.testing.assert_close(said, edited(images))
-
-
-def test_a_rule_of_ones_own_sees_the_studys_dissection(world: World) -> None:
-    """neuron_concepts shows the newest dissection; an edit reads the one that its study declares last."""
-    world.change(OTHER_SCALES, "select layer, unit, 2 + similarity / 10 as scale")
-    study = world.study.read_text()
-    other = world.folder / "other.toml"
-    other.write_text(study.replace("softmax_scale = 40.0", "softmax_scale = 2.0"))
-    assert command("extract", other).code == 0
-    assert world.modify("--edit", "mine").code == 0
-    rows = world.rows(
-        """
-        select unit, 2 + similarity / 10 as scale from neuron_labels natural join named_neurons
-        where dissection_id = 2 and layer = 'conv2' order by unit
-        """
-    )
-    assert array(world, edits(world)["mine"]) == pytest.approx([row["scale"] for row in rows])
-    assert edits(world)["mine"]["dissection_id"] == 2
-
-
-def test_the_same_query_over_other_rows_is_another_edit(world: World) -> None:
-    world.change(OTHER_SCALES, "select layer, unit, 1 + abs(similarity) as scale")
-    world.change("where layer = 'conv2'", "where layer like 'conv2%' and layer not like '%max%'")
-    assert world.modify("--edit", "mine").code == 0
-    world.change('{ name = "conv2", pooling = "max" }', '"conv2"')  # the same dissection with other labels
-    assert world.extract().code == 0
-    assert world.modify("--edit", "mine").code == 0
-    assert world.rows("select count(*) as edits, count(distinct weights) as files from networks where edit_id > 0") == [
-        {"edits": 2, "files": 2}
-    ]
-    assert world.rows("select edits_tried from edit_results where split = 'test'") == [{"edits_tried": 2}] * 2
-    assert world.run("check").code == 0
+# ---------------------------------------------------------------- an edit of an edited network
 
 
 def test_an_edited_network_can_be_probed_and_edited_itself(named: World, tmp_path: Path) -> None:
@@ -693,66 +341,3 @@ def test_an_edited_network_can_be_probed_and_edited_itself(named: World, tmp_pat
     # Both networks were opened on test once each: neither weakens the other.
     assert world.rows("select edits_tried from edit_results where split = 'test'") == [{"edits_tried": 1}] * 2
     assert world.run("check").code == 0
-
-
-def test_labels_that_were_made_on_the_test_images_are_said_to_be(new_world: World) -> None:
-    new_world.change('path = "images"', 'path = "images"\nprobing_split = "test"')
-    assert new_world.extract().code == 0
-    done = new_world.modify("--edit", "paper")
-    assert done.code == 0, done.err
-    said = {line.partition(":")[0]: line for line in done.out.splitlines() if line.startswith(("test:", "validation:"))}
-    assert said["test"].endswith("; the labels were made on these very images")
-    assert "labels were made" not in said["validation"]
-
-
-def test_a_safetensors_network_gets_a_safetensors_checkpoint(new_world: World) -> None:
-    from safetensors.torch import load_file, save_file
-
-    save_file(state(new_world.folder / "net.pt"), new_world.folder / "net.safetensors")
-    new_world.change('weights = "net.pt"', 'weights = "net.safetensors"')
-    assert new_world.extract().code == 0
-    assert new_world.modify("--edit", "paper").code == 0
-    [checkpoint] = (new_world.folder / "edits").iterdir()
-    assert checkpoint.suffix == ".safetensors"
-    assert load_file(checkpoint).keys() == state(new_world.folder / "net.pt").keys()
-
-
-def test_views_that_a_killed_run_left_stale_are_built_first(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "label", lambda opened, *rest, **options: None)
-        assert new_world.extract().code == 0
-    assert new_world.rows("select * from neuron_concepts") == []
-    assert new_world.modify("--edit", "paper").code == 0
-    assert len(new_world.rows("select * from neuron_concepts")) == 19
-
-
-# ---------------------------------------------------------------- a run that is killed
-
-MOMENTS = {
-    "inside the edits' transaction": ("insert", "edit_scales", 1),
-    "inside a block of validation": ("insert", "edit_predictions", 2),
-    "when what the edits did is counted": ("build", "", 1),
-    "inside the controls' transaction": ("insert", "edit_scales", 2),
-    "after the opening": ("commit", "split_openings", 1),
-    "inside a block of test": ("insert", "edit_predictions", 4),
-    "inside the causes": ("insert", "edit_causes", 1),
-    "before its checkpoint is whole": ("replace", "", 1),
-    "inside the network's predictions": ("insert", "predictions", 1),
-}
-
-
-def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
-    finished: World, modified: World, copy_world: Callable[[World, str], World]
-) -> None:
-    worlds = {name: copy_world(finished, name) for name in MOMENTS}
-    kill("modify", {str(worlds[name].study): moment for name, moment in MOMENTS.items()})
-    on_test = "select 1 from edit_blocks natural join splits where split = 'test'"
-    assert worlds["after the opening"].rows(on_test) == worlds["inside a block of test"].rows(on_test) == []
-    assert worlds["inside the causes"].rows(on_test) != []
-    expected = modified.tables()
-    for name, world in worlds.items():
-        assert world.modify().code == 0, name
-        assert world.tables() == expected, name
-        assert world.run("check").code == 0, name
-        files = sorted(path.name for path in (world.folder / "edits").iterdir())
-        assert files == sorted(path.name for path in (modified.folder / "edits").iterdir()), name

@@ -218,7 +218,7 @@ def test_a_link_out_of_the_dataset_is_refused(world: World, name: str, target: s
     if name == "link" and not Path(target).is_dir() and target != "../..":
         assert world.extract("--dry-run").code == 0  # it has no name of an image, so that nobody reads it
         return
-    says = ("links out of the dataset", "put a copy") if target != "../.." or name == "link" else ("",)
+    says = ("links out of the dataset", "replace the link by a copy") if target != "../.." or name == "link" else ("",)
     if target == "../..":  # the dataset itself: not walked twice
         assert world.extract("--dry-run").code == 0
         return

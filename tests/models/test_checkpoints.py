@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
-import gzip
 import pathlib
 import pickle
 import sys
-import tarfile
 import types
 import zipfile
 from collections import OrderedDict
@@ -24,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dissectdb.extract.models.checkpoints import fill, read, save_like
-from dissectdb.extract.study import StudyError
+from tests.support.mistakes import mistake
 from tests.support.worlds import World
 
 State = dict[str, Tensor]
@@ -64,19 +62,12 @@ def other(state: State | None = None) -> State:
 
 
 def filled(path: Path, **settings: Any) -> str:
-    """Fill another network, which then has the given weights; returns what was said."""
+    """Fill another network, check that it has the weights GIVEN, and return the message."""
     model = net(2)
     said = fill(model, path, **settings)
     for name, tensor in model.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(tensor, GIVEN[name]), name
     return said
-
-
-def mistake(call: Callable[[], object]) -> str:
-    with pytest.raises(StudyError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # ---------------------------------------------------------------- where the weights are
@@ -125,7 +116,7 @@ FOUND: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
 @pytest.mark.parametrize("what", FOUND)
-def test_weights_are_found(tmp_path: Path, what: str, old: bool) -> None:
+def test_weights_are_found_in_every_kind_of_checkpoint(tmp_path: Path, what: str, old: bool) -> None:
     content, said = FOUND[what]
     torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=not old)
     found = filled(tmp_path / "net.pt")
@@ -133,7 +124,7 @@ def test_weights_are_found(tmp_path: Path, what: str, old: bool) -> None:
 
 
 @pytest.mark.parametrize("what", FOUND)
-def test_what_is_saved_like_it_loads_in_its_place(tmp_path: Path, what: str) -> None:
+def test_weights_saved_like_a_checkpoint_load_in_its_place(tmp_path: Path, what: str) -> None:
     torch.save(FOUND[what][0], tmp_path / "example.pt")
     edited = net(5)
     save_like(edited, tmp_path / "new" / "edited.pt", tmp_path / "example.pt")
@@ -207,7 +198,7 @@ def test_safetensors_are_known_by_content_and_may_have_a_prefix(tmp_path: Path) 
     assert load_file(tmp_path / "edited.pt").keys() == put("model.").keys()
 
 
-# ---------------------------------------------------------------- what must not be taken
+# ---------------------------------------------------------------- weights that must not be used
 
 UNFIT: dict[str, tuple[Any, str]] = {
     "a deeper network": (net(1, blocks=3).state_dict(), "5 unexpected: layer1.2.conv.weight, "),
@@ -224,8 +215,8 @@ UNFIT: dict[str, tuple[Any, str]] = {
     "a head of another name": (without(GIVEN, "fc.") | {"head.weight": torch.ones(7, 4)}, "1 unexpected: head.weight"),
     "another network": ({"a.weight": torch.ones(2), "b.weight": torch.ones(2)}, "2 unexpected: a.weight, b.weight"),
     "an optimizer only": ({"optimizer": {"exp_avg": torch.ones(2)}}, "1 unexpected: exp_avg"),
-    "no tensors": ({"state_dict": {}, "epoch": 3}, "no state dict, which names tensors, at the top or in a dict "
-                   "within; it is a dict of state_dict, epoch"),
+    "no tensors": ({"state_dict": {}, "epoch": 3}, "no state dict (names with tensors), at the top or in a dict "
+                   "inside; it is a dict of state_dict, epoch"),
     "numbers of NumPy for weights": ({name: tensor.numpy() for name, tensor in GIVEN.items()}, "no state dict"),
 }  # fmt: skip
 
@@ -239,7 +230,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, what: str) -> No
     assert all(torch.equal(tensor, net(2).state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_what_the_network_does_not_need_can_be_named(tmp_path: Path) -> None:
+def test_the_study_can_name_weights_that_the_network_does_not_need(tmp_path: Path) -> None:
     torch.save({"model": put("module.") | {"module.aux.weight": torch.ones(7, 4)}}, tmp_path / "net.pt")
     assert "left out: aux.weight" in filled(tmp_path / "net.pt", left_out=["aux"])
     save_like(net(4), tmp_path / "edited.pt", tmp_path / "net.pt")
@@ -254,7 +245,7 @@ def test_a_resnet34_does_not_fill_a_resnet18(tmp_path: Path) -> None:
     assert "96 unexpected: layer1.2.conv1.weight" in said or "unexpected: layer1.2" in said
 
 
-def test_a_module_of_the_networks_own_called_loss_must_be_whole(tmp_path: Path) -> None:
+def test_a_module_of_the_network_called_loss_must_be_complete(tmp_path: Path) -> None:
     model = nn.ModuleDict({"body": nn.Linear(2, 2), "loss_head": nn.Linear(2, 2)})
     torch.save(model.state_dict() | {"loss_head.scale": torch.ones(2)}, tmp_path / "net.pt")
     assert "1 unexpected: loss_head.scale" in mistake(lambda: fill(model, tmp_path / "net.pt"))
@@ -269,11 +260,11 @@ def test_a_dict_that_holds_itself_or_another_many_times_is_read_once(tmp_path: P
     assert len(read(tmp_path / "net.pt")) in (0, len(GIVEN))
 
 
-# ---------------------------------------------------------------- what lies beside the weights
+# ---------------------------------------------------------------- other values beside the weights
 
 
 class AttributeDict(dict):
-    """As Lightning keeps hyperparameters in."""
+    """A dict like that in which Lightning stores hyperparameters."""
 
 
 AttributeDict.__module__ = "pytorch_lightning.utilities.parsing"
@@ -297,7 +288,7 @@ BESIDE: dict[str, Any] = {
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
 @pytest.mark.parametrize("what", BESIDE)
-def test_plain_values_beside_the_weights_are_read_over(
+def test_plain_values_beside_the_weights_are_ignored(
     tmp_path: Path, what: str, old: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if what == "hyperparameters":  # of a package that is not installed here
@@ -350,7 +341,7 @@ def test_a_clip_with_numbers_of_numpy_beside_its_weights_is_the_same_clip(world:
     assert "nothing is stale" in done.out + done.err
 
 
-def test_a_clip_of_another_kind_is_called_by_its_kind(world: World) -> None:
+def test_a_clip_file_of_another_kind_is_refused_and_its_kind_is_named(world: World) -> None:
     (world.folder / "clip.pt").write_text("<!doctype html><title>Sign in</title>")
     world.change("clip.safetensors", "clip.pt")
     done = world.extract()
@@ -366,7 +357,7 @@ def test_names_of_older_numpy_are_known(tmp_path: Path) -> None:
     assert filled(tmp_path / "net.pt") == ""
 
 
-def test_no_stand_in_is_left_behind(tmp_path: Path) -> None:
+def test_no_placeholder_is_left_behind(tmp_path: Path) -> None:
     torch.save({"best": np.float64(2), "state_dict": GIVEN}, tmp_path / "net.pt")
     before = set(torch.serialization.get_safe_globals())
     filled(tmp_path / "net.pt")
@@ -378,75 +369,13 @@ def test_no_stand_in_is_left_behind(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- files of other kinds
 
 
-def zipped(*names: str) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name in names:
-                archive.writestr(name, "x")
-
-    return make
-
-
-def tarred(path: Path) -> None:
-    (path.parent / "inner.pth").write_bytes(b"x")
-    with tarfile.open(path, "w") as archive:
-        archive.add(path.parent / "inner.pth", "inner.pth")
-
-
-def exported(path: Path) -> None:
-    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), path)
-
-
-def onnx_like(path: Path) -> None:
-    path.write_bytes(b"\x08\x0a\x12\x07pytorch\x1a\x052.4.0:\x8c\x01\n\x0bfc")
-
-
-def bytes_of(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
-
-
-KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "HDF5": (bytes_of(b"\x89HDF\r\n\x1a\n" + bytes(100)), "it is an HDF5 file, as Keras writes; export its weights"),
-    "ONNX": (onnx_like, "it is an ONNX model"),
-    "HTML": (bytes_of(b"\n<!DOCTYPE html><html><title>Quota exceeded"), "it is an HTML page; the download failed"),
-    "XML": (bytes_of(b"<?xml version='1.0'?><Error><Code>AccessDenied"), "it is an XML file, perhaps a server's"),
-    "LFS": (bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n"), "it is a Git LFS p"),
-    "source code": (bytes_of(b"# a net\nimport torch\n\nclass Net:\n    pass\n"), "it is source code; name the file"),
-    "text": (bytes_of(b"accuracy 71.2\n"), "it is a text file"),
-    "JSON": (bytes_of(b'{"epoch": 3}'), "it is JSON text"),
-    "nothing": (bytes_of(b""), "it is empty; a download or a copy did not finish"),
-    "npz": (lambda path: np.savez(path.open("wb"), a=np.ones(3)), "it is an archive of NumPy arrays (.npz)"),
-    "npy": (lambda path: np.save(path.open("wb"), np.ones(3)), "it is a single NumPy array"),
-    "TFLite": (bytes_of(b"\x1c\0\0\0TFL3" + bytes(50)), "it is a TensorFlow Lite model"),
-    "TensorFlow": (bytes_of(bytes(60) + bytes.fromhex("57fb808b247547db")), "it is part of a TensorFlow checkpoint"),
-    "list of TensorFlow": (bytes_of(b'model_checkpoint_path: "model.ckpt-3"\n'), "it is the list of a TensorFlow"),
-    "GGUF": (bytes_of(b"GGUF\x03\0\0\0" + bytes(50)), "it is a GGUF file"),
-    "Keras": (zipped("config.json", "model.weights.h5", "metadata.json"), "it is a Keras model"),
-    "zip": (zipped("resnet/net.pth", "README"), "it is a zip archive of other files (resnet/net.pth, README); unp"),
-    "tar": (tarred, "it is a tar archive; unpack it"),
-    "gzip": (bytes_of(gzip.compress(b"x")), "it is compressed with gzip; unpack it"),
-    "image": (bytes_of(b"\x89PNG\r\n\x1a\n" + bytes(50)), "it is a PNG image"),
-    "a program": (exported, "it is a program of torch.export"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.ckpt"])
-@pytest.mark.parametrize("what", KINDS)
-def test_a_file_of_another_kind_is_called_by_its_kind(tmp_path: Path, what: str, name: str) -> None:
-    if what == "a program" and name != "net.pt":
-        pytest.skip("torch.export writes other endings with a warning")
-    make, said = KINDS[what]
-    make(tmp_path / name)
-    assert mistake(lambda: read(tmp_path / name)).startswith(f"{tmp_path / name}: not a readable checkpoint: {said}")
-
-
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
-def test_checkpoints_are_of_no_other_kind(tmp_path: Path, old: bool) -> None:
+def test_a_checkpoint_is_not_taken_for_a_file_of_another_kind(tmp_path: Path, old: bool) -> None:
     torch.save(GIVEN, tmp_path / "net.tar", _use_new_zipfile_serialization=not old)
     assert filled(tmp_path / "net.tar") == ""
 
 
-def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+def test_whole_numbers_are_not_weights(tmp_path: Path) -> None:
     state = {name: (100 * tensor).to(torch.int8) for name, tensor in net().state_dict().items()}
     torch.save(state, tmp_path / "w.pt")
     assert "not real numbers" in mistake(lambda: filled(tmp_path / "w.pt"))

@@ -5,21 +5,18 @@
 from __future__ import annotations
 
 import logging
-import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from polars.testing import assert_frame_equal
 
 from dissectdb.extract.models import classes
 from dissectdb.extract.record import class_checks
 from dissectdb.extract.study import Study, StudyError, class_names
 from tests.support.rows import dissection_row, filled, run_view
-from tests.support.worlds import World
+from tests.support.studies import NETWORK_STUDY, write_study
 
 FACES = ("angry", "happy", "sad")
 
@@ -130,6 +127,13 @@ def test_a_name_that_is_there_twice_gets_its_place_and_no_output_is_a_class_that
     assert classes._unique(["a", "b"], {0}, ("a", "b")) == ("a", "b (output 1)")
 
 
+def test_two_outputs_of_one_name_are_no_class_of_that_name():
+    """ImageNet has two cranes, the bird and the machine. A folder "crane" could mean either."""
+    names = classes.name_outputs(network("timm:resnet18"), 1000, ("crane", "goldfish", "tench"))
+    assert "crane" not in names
+    assert {"goldfish", "tench"} <= set(names)
+
+
 def test_the_classes_of_a_concept_set_are_spelt_as_the_dataset_spells_them():
     of = {"Smile": ("happy", "HAPPY "), "Tears": ("sad", "tired"), "Nose": ()}
     assert classes.as_in_dataset(of, ("Sad", "angry")) == {
@@ -143,30 +147,8 @@ def test_the_classes_of_a_concept_set_are_spelt_as_the_dataset_spells_them():
 def classes_of(folder: Path, content: str | bytes | None, name: str = "names.txt") -> Any:
     if content is not None:
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    (folder / "study.toml").write_text(
-        f"""
-[dataset]
-name = "faces"
-kind = "folder"
-path = "faces"
-[network]
-name = "net"
-architecture = "vggnet"
-layers = ["lin1"]
-classes = "{name}"
-[network.input]
-size = 40
-[clip]
-architecture = "ViT-B-16"
-weights = "openai"
-[[concept_sets]]
-name = "emotions"
-source = "emotions"
-[[dissections]]
-concepts = "emotions"
-"""
-    )
-    return Study.load(folder / "study.toml").network.classes
+    text = NETWORK_STUDY.replace("[network]", f'[network]\nclasses = "{name}"')
+    return Study.load(write_study(folder, text)).network.classes
 
 
 def test_classes_may_be_a_text_file_beside_the_study_with_one_a_line(tmp_path):
@@ -234,7 +216,7 @@ def test_classes_that_one_split_has_and_another_lacks_are_said(caplog):
 
 
 def counted(accuracy: float, order: list[int], images: int = 200, seed: int = 0) -> np.ndarray:
-    """(class, output) of a network that is so often right, its outputs named in an order."""
+    """Counts (class, output) of a network with this accuracy, whose outputs are named in this order."""
     random = np.random.default_rng(seed)
     size = len(order)
     counts = np.zeros((size, size))
@@ -305,7 +287,7 @@ def test_the_likely_order_is_said_once_the_images_are_there(caplog):
             find=lambda table, fingerprint: 1, rows=lambda sql, values: connection.sql(sql, params=values).pl()
         )
         class_checks.warn_of_order(warehouse, SimpleNamespace(network=SimpleNamespace(classes=FACES, fingerprint="")))
-    assert "right on 0 % of the images, and would be on 100 % were its outputs, in order, sad, angry, happy" in said(
+    assert "right on 0 % of the images, and with this order on 100 %: sad, angry, happy" in said(
         caplog, logging.WARNING
     )
 
@@ -314,7 +296,7 @@ def test_the_likely_order_is_said_once_the_images_are_there(caplog):
 
 
 def test_a_label_that_stands_for_no_class_of_the_images_is_neither_right_nor_wrong():
-    """Of three labels one stands for a class, one for none, one for a class that no image has."""
+    """Of three labels one stands for a class, one for no class, and one for a class that no image has."""
     rows = run_view(
         "neuron_accuracies",
         networks=[dict(network_id=1, name="net")],
@@ -331,7 +313,7 @@ def test_a_label_that_stands_for_no_class_of_the_images_is_neither_right_nor_wro
 
 
 def test_an_edit_is_counted_over_the_images_whose_class_is_an_output():
-    """Images 1 and 2 are of classes that are outputs, 3 of one that is none, 4 of none at all."""
+    """The classes of images 1 and 2 are outputs, that of image 3 is not, and image 4 has no class."""
     tables = dict(
         splits=[dict(split_id=1, split="test")],
         images=[dict(image_id=i, split_id=1, class_=name) for i, name in enumerate(("a", "b", "x", None), 1)],
@@ -359,119 +341,3 @@ def test_two_networks_are_compared_over_the_classes_that_both_know():
         predictions=[dict(network_id=n, image_id=i, class_="a") for n in (1, 2) for i in range(3)],
     )
     assert [(row["images"], row["correct"], row["other_correct"]) for row in rows] == [(1, 1, 1)] * 2
-
-
-# ---------------------------------------------------------------- whole runs
-
-
-def rename(world: World, names: dict[str, str]) -> None:
-    for split in ("train", "validation", "test"):
-        for old, new in names.items():
-            (world.folder / "images" / split / old).rename(world.folder / "images" / split / new)
-
-
-UNMET = {"bar": "n01", "disc": "n02", "ring": "n03"}
-
-
-def test_where_no_class_meets_an_output_all_is_unknown_and_edits_and_effects_are_refused(new_world):
-    rename(new_world, UNMET)
-    new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
-    dry = new_world.extract("--dry-run")
-    warning = "accuracy is unknown: no class of the images (n01, n02, n03) is an output of the network"
-    assert dry.code == 0
-    assert warning in dry.err
-    done = new_world.extract()
-    assert done.code == 0, done.err
-    assert warning in done.err
-    assert re.search(r"train +0 +72 +unknown +unknown", done.out), done.out
-    accuracies = new_world.rows("select * from network_accuracies")
-    assert {(row["correct"], row["accuracy"], row["loss"]) for row in accuracies} == {(None, None, None)}
-    [row] = new_world.rows("select count(is_correct) as known, count(*) as images from image_predictions")
-    assert (row["known"], row["images"]) == (0, 111)
-    summary = new_world.frame(
-        "select overall_accuracy, interpretable_accuracy, uninterpretable_accuracy from layer_summary"
-    )
-    assert summary.null_count().row(0) == (summary.height,) * 3
-    assert new_world.rows("select * from concept_counts_by_prediction") == []
-    assert new_world.rows("select * from concept_counts_by_neuron") == []
-    assert "unknown" in new_world.run("status").out
-    assert new_world.run("check").code == 0
-    before = new_world.bytes()
-    for command in (["modify"], ["modify", "--dry-run"], ["effects"]):
-        name, *flags = command
-        study = new_world.study
-        if name == "effects":
-            study.write_text(study.read_text() + '[effects]\nlayers = ["lin"]\n')
-            before = new_world.bytes()
-        refused = new_world.run(name, study, *flags)
-        assert refused.code == 2, refused.err
-        assert f"{name} asks whether images are right, and no class of the validation images" in refused.err
-        assert "name them with network.classes" in refused.err
-        assert new_world.bytes() == before
-    report = new_world.run("report", "-o", new_world.folder / "report.html")
-    assert report.code == 0, report.err
-    page = (new_world.folder / "report.html").read_text()
-    assert "how often it is right is unknown" in page
-    assert "Whether labels are right is unknown" in page
-    assert ">0.0 %</td>" not in page.partition('id="layers"')[0]
-    assert new_world.run("report", "--compare", 1, 2, "-o", new_world.folder / "both.html").code == 0
-
-
-SPELT = {"bar": "BAR", "disc": "Di sc", "ring": "_r-ing"}
-NUMBERS = [
-    "select split, images, num_unknown, correct, accuracy, loss from network_accuracies order by all",
-    "select * exclude (dissection_id) from layer_summary order by all",
-    "select * exclude (dissection_id) from neuron_accuracies order by all",
-    "select layer, concept, images, share, lift, low, high from concept_counts_by_prediction order by all",
-    "select * exclude (dissection_id) from concept_counts_by_neuron order by all",
-    "select split, images, share, is_correct from confusion_matrices order by all",
-    "select z_within_class, split_half_agrees from label_checks order by all",
-    "select concept, similarity, mapped, rank from concept_class_similarities order by all",
-    "select split, correct_before, correct_after, gained, lost, p_corrected, low, high from edit_results order by all",
-    "select split, flips, gained, lost from edit_flips_by_class order by all",
-]
-
-
-def test_how_classes_are_spelt_changes_no_number(modified, new_world):
-    rename(new_world, SPELT)
-    new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
-    for done in (new_world.extract(), new_world.modify()):
-        assert done.code == 0, done.err
-        assert "3 outputs are matched to classes that are spelt differently: bar as BAR" in done.err
-    for query in NUMBERS:
-        found, expected = new_world.frame(query), modified.frame(query)
-        assert_frame_equal(found, expected)  # but for how sums are rounded
-        assert found.height, query
-
-
-def test_names_that_met_before_leave_nothing_stale(world):
-    world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
-    assert "nothing is stale" in world.extract().out
-
-
-def test_where_only_some_classes_meet_edits_go_by_these_and_say_so(new_world):
-    rename(new_world, {"bar": "beam"})
-    new_world.change('weights = "net.pt"', 'weights = "net.pt"\nclasses = ["bar", "disc", "ring"]')
-    done = new_world.extract()
-    assert done.code == 0, done.err
-    assert "1 of 3 classes are not an output of the network: beam" in done.err
-    assert "1 of 3 outputs are not a class of the images: bar" in done.err
-    done = new_world.modify("--edit", "paper")
-    assert done.code == 0, done.err
-    assert "modify goes by 14 of 21 validation images" in done.err
-    assert {row["images"] for row in new_world.rows("select images from edit_results")} == {14, 12}
-    assert new_world.run("check").code == 0
-
-
-def test_a_split_without_a_class_of_another_is_said(new_world):
-    shutil.rmtree(new_world.folder / "images" / "validation" / "ring")
-    for done in (new_world.extract("--dry-run"), new_world.extract()):
-        assert done.code == 0, done.err
-        assert "split validation has no image of ring, which another split has" in done.err
-
-
-def test_two_outputs_of_one_name_are_no_class_of_that_name():
-    """ImageNet has two cranes, the bird and the machine; nothing tells which of them a folder "crane" means."""
-    names = classes.name_outputs(network("timm:resnet18"), 1000, ("crane", "goldfish", "tench"))
-    assert "crane" not in names
-    assert {"goldfish", "tench"} <= set(names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from dissectdb.extract import study
 from dissectdb.extract.models import clip
-from dissectdb.extract.study import StudyError
+from tests.support.mistakes import mistake
 
 CPU = torch.device("cpu")
 TINY = {
@@ -55,13 +54,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny(folder: Path) -> clip.Clip:
     return clip.load(write(folder, "mini-clip"), CPU)
-
-
-def mistake(call: Callable[[], object]) -> str:
-    with pytest.raises(StudyError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def pictures() -> list[np.ndarray]:

@@ -216,11 +216,17 @@ def test_a_layout_that_contradicts_the_module_is_refused() -> None:
         (lambda images: {"out": images}, "inner returns dict, not a tensor; name a module inside it"),
         (lambda images: (), "inner returns tuple, not a tensor"),
         (lambda images: (None, images), "inner returns NoneType, not a tensor"),
-        (lambda images: images.new_zeros(1, 4, 3), "inner mixes images ((1, 4, 3) for two, (1, 4, 3) for three)"),
-        (lambda images: images.new_zeros(4 * len(images), 3), "inner mixes images ((8, 3) for two, (12, 3) for three)"),
-        (lambda images: images.new_zeros(len(images), len(images)), "inner mixes images"),
+        (
+            lambda images: images.new_zeros(1, 4, 3),
+            "the output of inner has no axis of images ((1, 4, 3) for two, (1, 4, 3) for three)",
+        ),
+        (
+            lambda images: images.new_zeros(4 * len(images), 3),
+            "the output of inner has no axis of images ((8, 3) for two, (12, 3) for three)",
+        ),
+        (lambda images: images.new_zeros(len(images), len(images)), "the output of inner has no axis of images"),
         (lambda images: images.new_zeros(len(images)), "inner has outputs (2,); a neuron needs maps, tokens or units"),
-        (lambda images: images.new_zeros(()), "inner mixes images (() for two, () for three)"),
+        (lambda images: images.new_zeros(()), "the output of inner has no axis of images (() for two, () for three)"),
     ],
 )
 def test_outputs_that_are_no_units_of_images_are_an_error(make: Callable, message: str) -> None:
@@ -240,7 +246,7 @@ def test_a_layer_that_is_not_there_is_an_error_with_what_is_near() -> None:
 
 def test_a_layer_that_does_not_run_is_an_error() -> None:
     said = mistake(Paper(), [layer("conv"), layer("unused")])
-    assert said == "network.layers: unused took no part in a forward pass"
+    assert said == "network.layers: unused did not run in a forward pass"
 
 
 def test_images_that_the_network_does_not_take_are_an_error() -> None:

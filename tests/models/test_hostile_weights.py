@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support.hostile import Trap, refused, sparse, within_bounds
+from tests.support.studies import arrays_study
 from tests.support.worlds import World
 
 # ---------------------------------------------------------------- files of weights and tensors
@@ -37,7 +38,7 @@ def exec_pickle(path: Path, sprung: Path) -> None:
 
 
 def getattr_chain(path: Path, sprung: Path) -> None:
-    """Allowed modules only, by their attributes: torch.serialization.os.mkdir."""
+    """Reaches os.mkdir through the attributes of an allowed module: torch.serialization.os.mkdir."""
     path.write_bytes(b"\x80\x04\x8c\x13torch.serialization\x8c\x08os.mkdir\x93\x8c\x01x\x85R.")
 
 
@@ -113,7 +114,7 @@ def text_of(word: bytes) -> bytes:
 
 
 def called(name: str, argument: bytes, before: bytes = b"") -> Maker:
-    """A file that calls something of a package that is let pass beside weights."""
+    """A file that calls a function of a package that is allowed beside weights."""
     module, _, function = name.rpartition(".")
     call = f"c{module}\n{function}\n".encode() + before + argument + (b"\x86R." if before else b"\x85R.")
     return lambda path, sprung: rezipped(path, {"data.pkl": b"\x80\x02" + call})
@@ -123,7 +124,7 @@ OBJECTS = b"cnumpy\ndtype\n" + text_of(b"O") + b"\x85R"  # numpy.dtype("O")
 
 
 def many_names(path: Path, sprung: Path) -> None:
-    """Each name of a package that is let pass costs a look at the whole file."""
+    """Each name of an allowed package costs a search through the whole file."""
     rezipped(path, {"data.pkl": b"\x80\x02" + b"".join(b"cnumpy\nx%d\n" % place for place in range(5000)) + b"."})
 
 
@@ -261,27 +262,14 @@ def test_lists_of_classes_that_mean_harm_are_refused(tmp_path: Path, what: str) 
 
 
 @pytest.mark.parametrize("name", ["net.pt", "clip.safetensors", "tiny-clip.json", "net.py"])
-def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(world: World, name: str) -> None:
+def test_a_pipe_instead_of_a_file_is_refused_and_not_waited_for(world: World, name: str) -> None:
     (world.folder / name).unlink()
     os.mkfifo(world.folder / name)
     refused(world, "extract", world.study, says=(name,))
 
 
-ARRAYS_STUDY = """
-[arrays]
-path = "features.safetensors"
-name = "net"
-[[concept_sets]]
-name = "looks"
-source = "looks.txt"
-[[dissections]]
-concepts = "looks"
-top_k = 5
-"""
-
-
 def arrays_world(folder: Path, **changes: torch.Tensor) -> World:
-    (folder / "study.toml").write_text('warehouse = "warehouse.duckdb"\n' + ARRAYS_STUDY)
+    (folder / "study.toml").write_text(arrays_study("net", "looks.txt", 5))
     (folder / "looks.txt").write_text("bright\ndark\nround\nstraight\n")
     torch.manual_seed(0)
     tensors = {"image_embedding": torch.randn(20, 4), "concept_embedding": torch.randn(4, 4)}
@@ -311,7 +299,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("what", ARRAYS)
-def test_arrays_that_mean_harm_are_refused(tmp_path: Path, what: str) -> None:
+def test_malicious_arrays_are_refused(tmp_path: Path, what: str) -> None:
     world = arrays_world(tmp_path)
     assert world.extract().code == 0
     ARRAYS[what](tmp_path / "features.safetensors", tmp_path / "sprung")

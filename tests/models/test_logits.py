@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,14 +19,13 @@ from dissectdb.extract.models.logits import Answer, find_answer
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.study import Layer, StudyError
 from dissectdb.extract.training.fit import fit
-from tests.support.worlds import CLASSES, World, save_network
 
 RECIPE = Recipe(size=16, mode="grey")
 IMAGES = torch.rand(5, *RECIPE.shape, generator=torch.Generator().manual_seed(3))
 
 
 class Body(nn.Module):
-    """Logits as people compute them; `answer` makes of them, the features and the maps what the network returns."""
+    """A usual network. It returns answer(logits, features, maps)."""
 
     def __init__(self, answer: Callable = lambda logits, features, maps: logits, outputs: int = 7) -> None:
         super().__init__()
@@ -83,7 +81,7 @@ def mistake(model: nn.Module, **asked: object) -> str:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """What was said to the user, once."""
+    """said(): the messages to the user so far."""
     caplog.set_level(logging.INFO, "dissectdb")
     return lambda: "\n".join(record.getMessage() for record in caplog.records)
 
@@ -115,7 +113,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("kind", TAKEN)
-def test_the_logits_are_found_or_named(kind: str, said: Callable[[], str]) -> None:
+def test_the_logits_are_found_in_what_a_network_returns(kind: str, said: Callable[[], str]) -> None:
     answer, output, message = TAKEN[kind]
     model = Body(answer)
     expected = logits_of(model)
@@ -148,7 +146,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_holds_no_logits_is_one_line(kind: str) -> None:
+def test_an_answer_without_logits_is_one_line(kind: str) -> None:
     answer, output, message = REFUSED[kind]
     said = mistake(Body(answer), output=output)
     assert said.startswith("network.output: ")
@@ -163,7 +161,7 @@ def test_one_output_is_two_classes(answer: Callable) -> None:
     assert find_answer(model, RECIPE, None, 2)[1] == 2
 
 
-def test_an_image_alone_that_loses_its_axis_is_answered_as_among_others() -> None:
+def test_a_single_image_has_the_logits_that_it_has_in_a_batch() -> None:
     model = Body(lambda y, f, m: y[:, :, None, None].squeeze())  # as is common: no axis is named
     answer, expected = found(model), logits_of(model)
     assert answer.fewest == 2
@@ -183,20 +181,20 @@ class Ends(Body):
         self.end = end
 
 
-def test_a_softmax_at_the_end_is_noticed_and_undone(said: Callable[[], str]) -> None:
+def test_a_softmax_at_the_end_is_detected_and_undone(said: Callable[[], str]) -> None:
     model = Ends(nn.Softmax(1))
     assert torch.allclose(run(model).softmax(1), logits_of(model).softmax(1), atol=1e-6)
     assert "Ends ends in probabilities" in said()
 
 
-def test_a_probability_of_nought_has_a_finite_logit() -> None:
+def test_a_probability_of_zero_has_a_finite_logit() -> None:
     model = Body(lambda y, f, m: F.one_hot(y.argmax(1), 7).float())
     logits = run(model)
     assert torch.isfinite(logits).all()
     assert torch.equal(logits.softmax(1).round(), model(IMAGES))
 
 
-def test_a_linear_head_is_no_sigmoid_wherever_its_numbers_lie(said: Callable[[], str]) -> None:
+def test_a_linear_head_is_never_taken_for_a_sigmoid(said: Callable[[], str]) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 1))
     nn.init.zeros_(model[1].weight)
     nn.init.constant_(model[1].bias, 0.5)
@@ -204,7 +202,7 @@ def test_a_linear_head_is_no_sigmoid_wherever_its_numbers_lie(said: Callable[[],
     assert not said()
 
 
-def test_log_probabilities_are_logits_already(said: Callable[[], str]) -> None:
+def test_log_probabilities_are_used_as_logits(said: Callable[[], str]) -> None:
     model = Ends(nn.LogSoftmax(1))
     assert found(model) == Answer()
     assert not said()
@@ -213,25 +211,25 @@ def test_log_probabilities_are_logits_already(said: Callable[[], str]) -> None:
 @pytest.mark.parametrize("answer", [
     lambda y, f, m: torch.sigmoid(y), lambda y, f, m: y.sigmoid().squeeze(1), lambda y, f, m: (y.sigmoid()[:, 0], m),
 ], ids=["(N, 1)", "(N,)", "among parts"])  # fmt: skip
-def test_a_sigmoid_at_the_end_is_noticed_and_undone(answer: Callable, said: Callable[[], str]) -> None:
+def test_a_sigmoid_at_the_end_is_detected_and_undone(answer: Callable, said: Callable[[], str]) -> None:
     model = Body(answer, outputs=1)
     assert torch.allclose(run(model).softmax(1)[:, 1], torch.sigmoid(logits_of(model)[:, 0]), atol=1e-6)
     assert "ends in a sigmoid" in said()
 
 
-def test_a_sigmoid_for_each_class_is_said_to_be_no_softmax(said: Callable[[], str]) -> None:
+def test_a_sigmoid_for_each_class_is_warned_of(said: Callable[[], str]) -> None:
     model = Ends(nn.Sigmoid())
     assert torch.allclose(run(model), logits_of(model), atol=1e-4)
     assert "a softmax over them, although it was not trained so" in said()
 
 
-def test_numbers_of_which_nothing_is_known_are_logits_and_that_is_said(said: Callable[[], str]) -> None:
+def test_numbers_of_unknown_origin_are_taken_for_logits_with_a_warning(said: Callable[[], str]) -> None:
     model = Body(lambda y, f, m: 1 / (1 + torch.exp(-y)))
     assert torch.equal(run(model), model(IMAGES))
     assert "lie between 0 and 1 and are taken for logits" in said()
 
 
-def test_how_an_answer_is_read_is_part_of_the_fingerprint_where_it_is_not_plain() -> None:
+def test_the_way_to_read_an_answer_is_in_the_fingerprint_unless_it_is_the_usual_one() -> None:
     assert Answer().marks() == Answer("0.0").marks() == Answer("0", fewest=2).marks() == []
     others = [Answer("1"), Answer(scale="probabilities"), Answer(single=True), Answer(scale="sigmoids", single=True)]
     assert len({tuple(each.marks()) for each in others}) == 4
@@ -250,7 +248,7 @@ class Block(nn.Module):
 
 
 class Around(nn.Module):
-    """block, then a head; frozen: a head of zeros, as new networks have them."""
+    """A block and a head. frozen: the head's weights are zero, as in new networks."""
 
     def __init__(self, block: nn.Module, frozen: bool = False) -> None:
         super().__init__()
@@ -292,7 +290,7 @@ UNSTEADY = {
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["", "head of zeros"])
 @pytest.mark.parametrize("kind", UNSTEADY)
-def test_a_network_that_does_not_repeat_its_answer_names_the_module(kind: str, frozen: bool) -> None:
+def test_a_network_whose_answers_differ_is_refused_and_its_module_is_named(kind: str, frozen: bool) -> None:
     block, message = UNSTEADY[kind]
     assert message in mistake(Around(block, frozen))
 
@@ -322,7 +320,7 @@ STEADY = {
 
 
 @pytest.mark.parametrize("kind", STEADY)
-def test_what_repeats_its_answer_is_let_be(kind: str) -> None:
+def test_a_network_whose_answers_repeat_is_accepted(kind: str) -> None:
     model = Around(STEADY[kind])
     found(model)
     assert not any(module.training for module in model.modules())
@@ -340,7 +338,7 @@ def scaled(model: nn.Module, scale: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["a tensor", "a mapping", "logits, features", "a pooled map", "of transformers"])
 @pytest.mark.parametrize("end", ["logits", "softmax", "single", "squeezed"])
-def test_an_edited_network_is_read_as_the_network_is(kind: str, end: str) -> None:
+def test_the_logits_of_an_edited_network_are_found_like_those_of_the_original(kind: str, end: str) -> None:
     outer = TAKEN[kind][0]
     last = {"softmax": lambda y: y.softmax(1), "squeezed": lambda y: y.squeeze()}.get(end, lambda y: y)
     model = Body(lambda y, f, m: outer(last(y), f, m) if end != "squeezed" else last(y), 1 if end == "single" else 7)
@@ -360,7 +358,7 @@ def test_an_edited_network_is_read_as_the_network_is(kind: str, end: str) -> Non
         assert torch.allclose(part, expected[: len(part)], atol=1e-4)
 
 
-def test_a_linear_head_in_a_part_is_still_multiplied_once_for_all_edits() -> None:
+def test_a_linear_head_inside_a_dict_is_multiplied_once_for_all_edits() -> None:
     class Head(Body):
         def forward(self, images: Tensor) -> object:
             features = self.relu(self.fc1(self.conv2(self.conv1(images)).mean((2, 3))))
@@ -371,7 +369,7 @@ def test_a_linear_head_in_a_part_is_still_multiplied_once_for_all_edits() -> Non
     assert cut_network.cut_at(model, taps, RECIPE.shape, found(model)).last is not None
 
 
-def test_a_network_with_parts_can_be_trained() -> None:
+def test_a_network_that_returns_several_parts_can_be_trained() -> None:
     images = torch.randint(0, 256, (40, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[20:] //= 4
     labels = torch.arange(40) // 20
@@ -388,178 +386,23 @@ def test_a_network_with_parts_can_be_trained() -> None:
     assert max(each["validation_accuracy"] for each in records) == 1
 
 
-# ---------------------------------------------------------------- whole runs
-
-NETS = """
-from collections import OrderedDict
-
-import torch
-import torch.nn.functional as F
-
-from net_py import Net
-
-
-class Parts(Net):
-    def forward(self, images):
-        return torch.tensor(0.0), super().forward(images).softmax(1)
-
-
-class Many(Net):
-    def __init__(self, classes):
-        super().__init__(classes)
-        self.relu = torch.nn.ReLU()
-        self.backbone = torch.nn.ModuleList([self.conv1, self.lin])
-
-    def forward(self, images):
-        seen = self.pool(self.relu(self.conv1(images)))
-        seen = F.adaptive_max_pool2d(self.relu(self.conv2(seen)), 2).flatten(1)
-        seen = self.relu(self.lin(seen))
-        return {"seen": seen, "logits": self.head(seen) * torch.sigmoid(self.gate(seen))}
-
-
-class Maps(Net):
-    def forward(self, images):
-        return self.conv1(images)
-
-
-class Dropping(Net):
-    def forward(self, images):
-        return F.dropout(super().forward(images))
-
-
-class Squeezed(Net):
-    def __init__(self, classes):
-        super().__init__(1)
-
-    def forward(self, images):
-        return super().forward(images).squeeze()
-"""
-
-
-def with_network(world: World, name: str) -> World:
-    """The world, with another network that has the weights of its own."""
-    text = (world.folder / "net.py").read_text().partition("def make")[0]
-    nets = NETS.replace("from net_py import Net\n", text.partition("class Net")[1] + text.partition("class Net")[2])
-    (world.folder / "nets.py").write_text(f"from torch import nn\n{nets}\n\ndef make():\n    return {name}(3)\n")
-    world.change('"net.py:make"', '"nets.py:make"')
-    return world
-
-
-@pytest.mark.parametrize(
-    ("name", "message"), [("Maps", "scores at many places"), ("Dropping", "Dropping.forward, after gate")]
-)
-def test_a_network_that_cannot_be_read_is_refused_before_anything_is_computed(
-    new_world: World, name: str, message: str
-) -> None:
-    world = with_network(new_world, name)
-    for options in (["--dry-run"], []):
-        done = world.extract(*options)
-        assert done.code == 2
-        assert message in done.err.splitlines()[-1]
-        assert "Traceback" not in done.err
-    assert not world.warehouse.exists()
-
-
-PREDICTIONS = "select image_id, class, confidence, loss, probabilities from predictions order by image_id"
-
-
-def test_probabilities_in_a_part_are_predicted_as_their_logits_are(new_world: World, finished: World) -> None:
-    done = with_network(new_world, "Parts").extract()
-    assert done.code == 0, done.err
-    assert "ends in probabilities" in done.err
-    assert "part 1 is taken" in done.err
-    ours, theirs = new_world.frame(PREDICTIONS), finished.frame(PREDICTIONS)
-    assert ours["class"].to_list() == theirs["class"].to_list()
-    for column in ("confidence", "loss"):
-        assert np.allclose(ours[column], theirs[column], atol=1e-5)
-    assert np.allclose(ours["probabilities"].to_list(), theirs["probabilities"].to_list(), atol=1e-6)
-    assert new_world.run("check", "--deep", new_world.study).code == 0
-
-
-def test_a_binary_network_has_the_accuracy_of_its_two_classes(new_world: World) -> None:
-    for folder in new_world.folder.glob("images/*/ring"):
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
-    save_network(new_world.folder / "net.pt", classes=1)
-    done = with_network(new_world, "Squeezed").extract()
-    assert done.code == 0, done.err
-    assert "taken for two classes: bar below 0, disc above" in done.err
-    rows = new_world.rows(
-        """
-        select predictions.class, images.class as truth, probabilities, loss, split
-        from predictions inner join images on predictions.image_id = images.image_id
-        inner join splits on images.split_id = splits.split_id
-        """
-    )
-    right = {}
-    for row in rows:
-        truth = CLASSES.index(row["truth"])
-        assert row["class"] == CLASSES[row["probabilities"][1] > 0.5]
-        assert sum(row["probabilities"]) == pytest.approx(1)
-        assert row["loss"] == pytest.approx(-np.log(row["probabilities"][truth]), abs=1e-5)
-        right.setdefault(row["split"], []).append(row["class"] == row["truth"])
-    accuracies = new_world.rows("select split, accuracy from network_accuracies")
-    assert {row["split"]: row["accuracy"] for row in accuracies} == pytest.approx(
-        {split: np.mean(each) for split, each in right.items()}
-    )
-
-
-def test_other_names_and_other_runs_of_a_module_are_layers_that_can_be_edited(
-    new_world: World, finished: World
-) -> None:
-    world = with_network(new_world, "Many")
-    values = torch.load(world.folder / "net.pt", weights_only=True)["params"]  # torch saves each name of a module
-    for name, other in (("backbone.0", "conv1"), ("backbone.1", "lin")):
-        values |= {f"{name}.{key}": values[f"{other}.{key}"] for key in ("weight", "bias")}
-    torch.save(values, world.folder / "net.pt")
-    world.change(
-        '["conv1", { name = "conv2", pooling = "max" }, "lin", "gate"]',
-        '["backbone.0", { name = "relu", call = 1 }, { name = "relu", call = 2 }, "relu", "backbone.1"]',
-    )
-    study = world.study.read_text()
-    start, end = study.index("[[edits]]"), study.index("[protocol]")
-    world.study.write_text(study[:start] + '[[edits]]\nname = "paper"\nlayer = "backbone.1"\n' + study[end:])
-    world.change("controls = 12\nshuffles = 3", "controls = 1\nshuffles = 0")
-    done = world.extract()
-    assert done.code == 0, done.err
-    assert "relu runs 3 times in a pass, and its last output is recorded" in done.err
-    layers = world.rows("select layer, call, position from layers order by layer_id")
-    assert [(row["layer"], row["call"]) for row in layers] == [
-        ("backbone.0", None), ("relu", 1), ("relu", 2), ("backbone.1", None), ("relu", None),
-    ]  # fmt: skip
-    neurons = "neurons natural join layers where"
-    values = f"select image_id, unit, value from activations natural join {neurons} {{}} order by all"
-    for ours, theirs in (("layer = 'backbone.0'", "layer = 'conv1'"), ("layer = 'backbone.1'", "layer = 'lin'")):
-        assert world.frame(values.format(ours)).equals(finished.frame(values.format(theirs)))
-    last = world.frame(values.format("layer = 'relu' and call is null"))["value"].to_numpy()
-    assert np.array_equal(last, finished.frame(values.format("layer = 'lin'"))["value"].to_numpy().clip(0))
-    counts = f"select call, count(*) as units from {neurons} layer = 'relu' group by call order by call"
-    assert [row["units"] for row in world.rows(counts)] == [4, 6, 8]
-    assert world.run("check").code == 0
-    assert "nothing is stale" in (again := world.extract()).out + again.err
-    modified = world.modify()
-    assert modified.code == 0, modified.err
-    assert world.run("check").code == 0
-
-
 def test_a_call_that_does_not_happen_is_refused() -> None:
     with pytest.raises(StudyError, match="there is no call 4"):
         hooks.find_taps(Body().eval(), [Layer(name="relu", call=4)], RECIPE.shape)
 
 
-# ---------------------------------------------------------------- faults that were found by trying
+# ---------------------------------------------------------------- faults found by trying
 
 
 class Causal(Body):
-    """The answer to an image depends on those before it."""
+    """A network whose answer to an image depends on the images before it."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).cumsum(0)
 
 
 class Hidden(Body):
-    """Dropout that is left on, and statistics of the batch, before a softmax: the sums of the answer never change."""
+    """A change before a softmax, so that the sums of the answers never change."""
 
     def __init__(self, change: Callable) -> None:
         super().__init__()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.test_user_code import load, mistake, write
+from tests.models.test_user_code import load, write
+from tests.support.mistakes import mistake
 
 NET = """
 import random
@@ -111,7 +112,7 @@ def test_what_is_drawn_outside_the_modules_is_noticed(tmp_path: Path, returned: 
 
 
 def test_the_layer_that_alone_differs_is_noticed(tmp_path: Path) -> None:
-    """What a study records is the layers, so one that no answer depends on counts too."""
+    """A study records layers, so a layer that no answer depends on counts too."""
     write(
         tmp_path,
         {"net.py": net(SIDE, "x + 0 * self.tap(self.side[0](x))")},

@@ -1,9 +1,8 @@
-"""Several batches at a time: each stream with modules of its own, results as of one after another."""
+"""Several batches at a time: each stream has its own modules, and the results are those of one batch after another."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,7 +16,9 @@ CPU = torch.device("cpu")
 
 
 class Keeping(nn.Module):
-    """Keeps on itself what it needs later in the same pass."""
+    """A network that stores a value in itself, which it reads later in the same pass."""
+
+    meet = staticmethod(lambda: None)  # between the two
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,13 +26,13 @@ class Keeping(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         self.kept = images
-        seen = self.lin(images)
-        time.sleep(0.005)
-        return seen + self.kept
+        outputs = self.lin(images)
+        self.meet()
+        return outputs + self.kept
 
 
 class Listening(nn.Module):
-    """Hears its layer through a hook that knows this very object."""
+    """A network whose hook refers to this very object, so that a copy reads the outputs of the original."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Listening(nn.Module):
 
 
 class Locked(Keeping):
-    """Holds what cannot be copied."""
+    """A network with an attribute that cannot be copied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,28 +63,30 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_a_twin_has_the_same_weights_and_keeps_to_itself() -> None:
+def test_a_replica_shares_the_weights_and_stores_its_own_values(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Keeping().eval()
     [other] = streams.replicas(model, pass_through, (4,), CPU)
     assert other.lin.weight.data_ptr() == model.lin.weight.data_ptr()
-    images = torch.rand(40, 3, 4)
+    batches_of_images = torch.rand(40, 3, 4)
     with torch.inference_mode():
-        expected = [model(some) for some in images]
-    found: dict[int, Tensor] = {}
+        expected = [model(batch) for batch in batches_of_images]
+    outputs: dict[int, Tensor] = {}
 
-    def work(model: nn.Module, batch: Tensor, place: int) -> None:
+    def work(model: nn.Module, batch: Tensor, first: int) -> None:
         with torch.inference_mode():
-            found[place] = model(batch)
+            outputs[first] = model(batch)
 
-    assert list(streams.run(work, iter(images), 120, [model, other])) == list(range(3, 121, 3))
-    for place, each in enumerate(expected):
-        torch.testing.assert_close(found[3 * place], each)
+    barrier = threading.Barrier(2)  # both streams are between storing and reading at the same time
+    monkeypatch.setattr(Keeping, "meet", staticmethod(lambda: barrier.wait(10)))
+    assert list(streams.run(work, iter(batches_of_images), 120, [model, other])) == list(range(3, 121, 3))
+    for index, logits in enumerate(expected):
+        torch.testing.assert_close(outputs[3 * index], logits)
 
 
 @pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("network", [Listening, Locked])
 @pytest.mark.parametrize("ran_before", [False, True])
-def test_a_network_without_a_copy_that_says_the_same_has_no_twin(network: type[nn.Module], ran_before: bool) -> None:
+def test_a_network_whose_copy_gives_another_output_has_no_replica(network: type[nn.Module], ran_before: bool) -> None:
     model = network().eval()
     if ran_before:
         model(torch.zeros(2, 4))
@@ -129,7 +132,7 @@ def test_an_error_of_the_source_ends_the_run() -> None:
         list(streams.run(lambda *given: None, broken(), 10, "ab"))
 
 
-def test_an_extraction_says_the_same_in_one_stream_and_in_three(
+def test_an_extraction_gives_the_same_rows_in_one_stream_and_in_three(
     new_world: World, finished: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "batch_size", lambda device: 3)

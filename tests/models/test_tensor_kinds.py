@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from dissectdb.extract.models.checkpoints import fill, save_like
-from tests.models.test_checkpoints import GIVEN, block, filled, mistake, net, other, put
+from tests.models.test_checkpoints import GIVEN, block, filled, net, other, put
+from tests.support.mistakes import mistake
 
 Content = dict[str, Any]
 
@@ -22,7 +23,7 @@ def saved(tmp_path: Path, content: Any) -> Path:
 
 
 def refusal(path: Path, **settings: Any) -> str:
-    """What is said where a network is not filled, and left as it was."""
+    """The message of a refusal, after which the network is as it was."""
     model = net(2)
     said = mistake(lambda: fill(model, path, **settings))
     assert all(torch.equal(tensor, net(2).state_dict()[name]) for name, tensor in model.state_dict().items())

@@ -12,7 +12,7 @@ import torch
 
 from dissectdb.extract import study
 from dissectdb.extract.models import networks
-from dissectdb.extract.study import StudyError
+from tests.support.mistakes import mistake
 from tests.support.worlds import World
 
 NET = """
@@ -191,7 +191,7 @@ def test_the_version_of_an_installed_package_counts(tmp_path: Path, monkeypatch:
 
 
 def test_an_extension_of_the_environment_beside_the_network_is_not_the_users(tmp_path: Path) -> None:
-    """A folder without __init__.py that is called like a package hides it from nobody."""
+    """A folder without __init__.py does not hide the package of the same name."""
     write(tmp_path, {"net.py": net("import safetensors"), "safetensors/notes.txt": "x", "torch/notes.txt": "x"})
     assert set(load(tmp_path / "net.py").code[2]) == {"safetensors"}
 
@@ -199,13 +199,6 @@ def test_an_extension_of_the_environment_beside_the_network_is_not_the_users(tmp
 # ---------------------------------------------------------------- no weights at all
 
 RANDOM = "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))\n"
-
-
-def mistake(call: Any) -> str:
-    with pytest.raises(StudyError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_a_network_of_a_library_without_weights_is_refused() -> None:
@@ -250,9 +243,9 @@ def test_random_weights_are_those_of_the_seed_and_draw_from_nobody(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 1}, 'seed is for weights = "random"'),
-        ({"weights": "random", "weights_key": "ema"}, "weights_key is for weights from a file"),
-        ({"weights_left_out": ["aux"]}, "weights_left_out is for weights from a file"),
+        ({"seed": 1}, 'seed has an effect only with weights = "random"'),
+        ({"weights": "random", "weights_key": "ema"}, "weights_key has an effect only with weights from a file"),
+        ({"weights_left_out": ["aux"]}, "weights_left_out has an effect only with weights from a file"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

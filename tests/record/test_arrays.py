@@ -11,30 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.killer import kill
+from tests.support.studies import arrays_study
 from tests.support.worlds import BLOCK, World, command
 
 N, D, K, C, TOP = 100, 12, 6, 5, 10
 CLASSES = ("sad", "happy", "calm")
-STUDY = f"""
-warehouse = "warehouse.duckdb"
-device = "cpu"
-[arrays]
-path = "features.safetensors"
-name = "sae"
-classes = {list(CLASSES)}
-[[concept_sets]]
-name = "words"
-source = "words.toml"
-[[dissections]]
-concepts = "words"
-top_k = {TOP}
-null_draws = 1000
-"""
+STUDY = arrays_study("sae", "words.toml", TOP, classes=CLASSES) + "null_draws = 1000\n"
 WORDS = '[concepts]\n"smile" = ["happy"]\n"tear" = ["sad"]\n"nothing" = []\n"frown" = ["sad"]\n"rest" = ["calm"]\n'
 
 
 def features() -> dict[str, torch.Tensor]:
-    """Units of layer 2 follow a concept each; the other layer is noise. Layer 10 comes after layer 2."""
+    """Each unit of block.2 follows one concept; block.10 is noise. block.10 comes after block.2."""
     chance = torch.Generator().manual_seed(4)
     images, concepts = (torch.randn(rows, D, generator=chance) for rows in (N, C))
     cosines = torch.nn.functional.normalize(images, dim=1) @ torch.nn.functional.normalize(concepts, dim=1).T
@@ -59,7 +46,7 @@ def make(folder: Path, tensors: dict[str, torch.Tensor] | None = None, study: st
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A world of arrays that was extracted; only to be read."""
+    """An extracted world of arrays; only to be read."""
     world = make(tmp_path_factory.mktemp("arrays") / "done")
     result = world.extract()
     assert result.code == 0, result.err
@@ -67,7 +54,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def labels_by_hand(activations: torch.Tensor) -> list[int]:
-    """soft-WPMI with its defaults, written down once more: the best concept of each unit."""
+    """The index of the best concept of each unit by soft-WPMI with its defaults, computed with NumPy."""
     given = features()
     images = torch.nn.functional.normalize(given["image_embedding"].double(), dim=1).numpy()
     concepts = torch.nn.functional.normalize(given["concept_embedding"].double(), dim=1).numpy()
@@ -134,7 +121,7 @@ def test_images_and_predictions_are_named_by_class(done: World) -> None:
     assert accuracy == {"correct": sum(place % 3 == place % 7 % 3 for place in range(N)), "images": N}
 
 
-def test_the_network_says_that_it_is_arrays(done: World) -> None:
+def test_the_network_has_the_architecture_arrays(done: World) -> None:
     [row] = done.rows("select name, architecture, classes from networks")
     assert row == {"name": "sae", "architecture": "arrays", "classes": list(CLASSES)}
     layers = done.rows("select layer, pooling, position from layers order by position")
@@ -212,7 +199,7 @@ def test_nothing_is_stale_until_a_byte_changes(tmp_path: Path) -> None:
     assert world.run("check").code == 0
 
 
-def test_a_killed_run_goes_on_where_it_was(done: World, tmp_path: Path) -> None:
+def test_a_killed_run_continues_where_it_stopped(done: World, tmp_path: Path) -> None:
     world = make(tmp_path / "world")
     kill("extract", {str(world.study): ("insert", "activations", 4)})  # the second layer of the second block
     assert world.rows("select distinct block from extraction_blocks") == [{"block": 0}]
@@ -247,7 +234,7 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
         lambda: {key: value for key, value in features().items() if "/" not in key},
         "there is no layer/<name>; there is class, concept_embedding, image_embedding, predicted",
     ),
-    "strange": (lambda: features() | {"labels": torch.zeros(N)}, "labels is none of image_embedding"),
+    "strange": (lambda: features() | {"labels": torch.zeros(N)}, "labels is not one of image_embedding"),
     "rows": (
         lambda: features() | {"layer/block.2": torch.zeros(90, K)},
         f"layer/block.2 is 90 × {K}, image_embedding is {N} × {D}: both must have one row per image",
@@ -280,7 +267,7 @@ def test_a_wrong_array_is_one_line_that_says_which(tmp_path: Path, what: str) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", b"\xff" * 100])
-def test_a_file_that_is_none_is_an_error(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_safetensors_is_an_error(tmp_path: Path, content: bytes) -> None:
     world = make(tmp_path / "world")
     (world.folder / "features.safetensors").write_bytes(content)
     result = world.extract()
@@ -296,16 +283,16 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path, content: bytes) -> None
         (
             "[arrays]",
             "[clip]\narchitecture = 'a'\nweights = 'b'\n[arrays]",
-            "arrays: stands instead of dataset, network",
+            "arrays: replaces dataset, network",
         ),
         ("[arrays]", "edits = [{name = 'paper'}]\n[arrays]", "edits: arrays have no weights"),
-        ('source = "words.toml"', 'source = "words.toml"\ntemplates = ["a {}"]', "concept_sets: arrays bring"),
-        ("classes = ['sad'", "classes = ['happy'", "arrays.classes: happy is there twice"),
+        ('source = "words.toml"', 'source = "words.toml"\ntemplates = ["a {}"]', "concept_sets: arrays hold"),
+        ("classes = ['sad'", "classes = ['happy'", "arrays.classes: happy appears twice"),
         ('name = "sae"', "", "arrays.name is missing"),
         ("top_k = 10", "top_k = 200", "has 100 sound images, fewer than top_k = 200"),
     ],
 )
-def test_a_study_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_contradictory_study_of_arrays_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     world = make(tmp_path / "world")
     world.change(old, new)
     result = world.extract()
@@ -325,7 +312,7 @@ def test_commands_that_run_a_network_refuse_arrays(done: World, tmp_path: Path) 
     for arguments in (("modify", done.study), ("train", done.study, "-o", tmp_path / "net.pt")):
         result = command(*arguments)
         assert result.code == 2
-        assert f"{arguments[0]} runs a network; this study has [arrays]" in result.err
+        assert f"{arguments[0]} runs a network, but this study has [arrays]" in result.err
     assert "concepts check runs a network" in command("concepts", "check", "emotions", "--study", done.study).err
 
 
@@ -333,7 +320,7 @@ def test_commands_that_run_a_network_refuse_arrays(done: World, tmp_path: Path) 
 
 
 def save_all(folder: Path) -> tuple[object, ...]:
-    """What CLIP-Dissect would have saved, and the command that reads it."""
+    """Save files as CLIP-Dissect does; returns the command that reads them."""
     given = features()
     for name, key in (
         ("a", "layer/block.2"),
@@ -381,7 +368,7 @@ def test_what_cannot_be_converted_leaves_no_file(tmp_path: Path) -> None:
         ("--layer", f"x={tmp_path / 'text.pt'}"): "text.pt: not a tensor that can be read",
         ("--layer", f"x={tmp_path / 'none.pt'}"): "none.pt: no such file",
         ("--layer", "x"): "--layer x: write NAME=FILE",
-        ("--layer", f"block.2={tmp_path / 'a.pt'}"): "--layer block.2 is there twice",
+        ("--layer", f"block.2={tmp_path / 'a.pt'}"): "--layer block.2 appears twice",
         ("--classes", tmp_path / "a.pt"): "class is of type F32",
     }
     for options, message in messages.items():

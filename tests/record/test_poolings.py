@@ -138,7 +138,7 @@ def test_shards_and_an_export_keep_two_poolings_apart(
     [
         ('layer = "conv2 (avg)"', 'layer = "conv2"', r"there is no layer 'conv2'; .*conv2 \(avg\), conv2 \(max\), lin"),
         ('layers = ["conv2 (avg)", "conv2 (max)"]', 'layers = ["conv2"]', "effects.layers: there is no layer 'conv2'"),
-        (BOTH, 'layers = ["conv2", "conv2", "lin"]', r"network.layers: conv2 \(avg\) is there twice"),
+        (BOTH, 'layers = ["conv2", "conv2", "lin"]', r"network.layers: conv2 \(avg\) appears twice"),
     ],
 )
 def test_a_study_says_which_pooling_it_means(both: World, tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -156,7 +156,7 @@ def test_what_cannot_be_told_apart_is_refused(both: World, copy_world: Callable[
     )
     done = world.extract()
     assert done.code == 2
-    assert "lin is there twice, and its output has no places to pool over" in done.err
+    assert "lin appears twice, and its output has no places to pool over" in done.err
     world.change(', { name = "lin", pooling = "max" }]', "]")
     world.change('name = "paper"\nlayer = "conv2 (avg)"', 'name = "paper"\nlayers = ["conv2 (avg)", "conv2 (max)"]')
     done = world.modify("--dry-run")

@@ -80,7 +80,7 @@ def test_files_that_have_changed_since_are_said_so(world: World, thing: str) -> 
         world.change("bright", "brilliant", "looks.txt")
     done = deep(world)
     assert done.code == 1
-    assert f"the {thing} of the study is not one that was extracted" in done.out
+    assert f"the {thing} of the study was not extracted" in done.out
 
 
 def test_of_a_run_that_was_stopped_only_what_is_done_is_computed_again(world: World) -> None:
@@ -98,4 +98,4 @@ def test_a_study_that_was_never_extracted_has_nothing_to_compare(untouched: Worl
     other.write_text(text)
     done = finished.run("check", "--deep", other)
     assert done.code == 1
-    assert "the dataset of the study is not one that was extracted" in done.out
+    assert "the dataset of the study was not extracted" in done.out

@@ -145,7 +145,7 @@ def test_without_activations_the_labels_are_the_same(finished: World, tmp_path: 
 
 
 def test_a_scorer_that_reads_every_activation_is_refused_without_them(new_world: World, tmp_path: Path) -> None:
-    new_world.change('concepts = "looks"\n', 'concepts = "looks"\nscorer = "cos"\n')
+    new_world.change('"looks"\nscorer = "soft_wpmi"\n', '"looks"\nscorer = "cos"\n')
     done = new_world.extract("--activations", "none")
     assert (done.code, "cos reads every activation, which --activations none does not keep" in done.err) == (2, True)
     assert shard(new_world, tmp_path / "shards", "--activations", "none").code == 2

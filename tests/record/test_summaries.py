@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dissectdb.extract.record import summaries
-from dissectdb.extract.record.summaries import TOP_IMAGES, sum_up
+from dissectdb.extract.record.summaries import sum_up
 from dissectdb.extract.scoring import topk
+from dissectdb.extract.study import STORED_IMAGES
 
 
 def drawn(seed: int, images: int, units: int) -> np.ndarray:
@@ -27,7 +28,7 @@ def drawn(seed: int, images: int, units: int) -> np.ndarray:
 @given(seed=st.integers(0, 2**32), images=st.sampled_from([1, 2, 255, 256, 257, 700]), units=st.integers(1, 20))
 def test_both_ways_of_summing_up_say_what_numpy_says(seed, images, units):
     values = drawn(seed, images, units)
-    kept = min(TOP_IMAGES, images)
+    kept = min(STORED_IMAGES, images)
     exact = values.astype(np.float64)
     for found in (sum_up(values), sum_up(torch.from_numpy(values))):
         assert found.images == images
@@ -36,7 +37,7 @@ def test_both_ways_of_summing_up_say_what_numpy_says(seed, images, units):
             assert found.top_indices[unit].tolist() == best.tolist()
             np.testing.assert_array_equal(found.tops[unit], column[best])
             different = np.unique(column)
-            assert (unit in found.few) == (len(different) < TOP_IMAGES)
+            assert (unit in found.few) == (len(different) < STORED_IMAGES)
             np.testing.assert_array_equal(found.few.get(unit, different), different)
         np.testing.assert_allclose(found.total, exact.sum(0), rtol=1e-12, atol=1e-12 * np.abs(exact).sum(0).max())
         np.testing.assert_allclose(found.total_squares, (exact**2).sum(0), rtol=1e-12)

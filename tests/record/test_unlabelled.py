@@ -61,7 +61,7 @@ def test_neurons_without_a_label_are_counted_by_reason(binary: World) -> None:
     assert "nothing is stale" in again.out
     assert binary.run("check").code == 0
     text = binary.study.read_text(encoding="utf-8")
-    binary.study.write_text(text.replace('concepts = "looks"', 'concepts = "looks"\nscorer = "pearson"'))
+    binary.study.write_text(text.replace('"looks"\nscorer = "soft_wpmi"', '"looks"\nscorer = "pearson"'))
     done = binary.extract()
     assert done.code == 0, done.err
     [line] = [line for line in done.err.splitlines() if "without a label by pearson" in line]
@@ -103,8 +103,8 @@ def test_a_layer_that_gets_another_name_is_named(world: World) -> None:
     world.change('layer = "conv2"\nsql', 'layer = "conv2 (max)"\nsql')
     done = world.extract()
     assert done.code == 0, done.err
-    assert done.err.count("conv2 is named conv2 (max) in views and reports now: it is recorded in two ways") == 1
-    assert "is named" not in world.extract().err
+    assert done.err.count("conv2 is now named conv2 (max) in views and reports: it is recorded in two ways") == 1
+    assert "is now named" not in world.extract().err
 
 
 @pytest.mark.parametrize(

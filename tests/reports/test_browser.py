@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,7 +26,8 @@ import pytest
 
 from dissectdb.reports.page import write
 from dissectdb.warehouse.database import Warehouse
-from tests.reports.test_page import HOSTILE, NOON, Plan, ask, filled
+from tests.support.report_warehouses import HOSTILE, NOON, Plan, ask, filled
+from tests.support.waiting import wait_until
 
 TESTED = Plan(tested=True)
 ONE, TWO, THREE, _ = HOSTILE
@@ -72,7 +72,7 @@ return [...document.querySelectorAll('body, body *')]
 
 @dataclass
 class Tab:
-    """A page that is open, with what a reader does to it and what it did."""
+    """A page in the browser: the actions of a reader, and their effects."""
 
     driver: Any
     pages: dict[Plan | None, tuple[Path, pl.DataFrame]] = field(default_factory=dict)
@@ -93,10 +93,7 @@ class Tab:
         self.wait(f"return document.readyState === 'complete' && document.querySelector('footer, img') && {DRAWN}")
 
     def wait(self, script: str, *arguments: Any) -> None:
-        end = time.monotonic() + 10
-        while not self.ask(script, *arguments):
-            assert time.monotonic() < end, script
-            time.sleep(0.02)
+        wait_until(lambda: self.ask(script, *arguments), script)
 
     def press(self, key: str) -> None:
         self.tell("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **KEYS[key])
@@ -115,7 +112,7 @@ class Tab:
         return self.ask("return document.querySelectorAll(arguments[0]).length", css)
 
     def each(self, css: str, what: str) -> list[Any]:
-        """What an expression over `it` gives for every such element."""
+        """The value of an expression over `it` for each element that matches."""
         return self.ask(f"return [...document.querySelectorAll(arguments[0])].map((it) => {what})", css)
 
     def held(self, name: str) -> dict[str, Any]:
@@ -161,7 +158,7 @@ def browser() -> Iterator[Tab]:
 
 
 def written(plan: Plan | None, folder: Path) -> tuple[Path, pl.DataFrame]:
-    """The page of a small warehouse and its neurons; without a plan that of an empty one."""
+    """The page of a small warehouse and its neurons; without a plan, of an empty warehouse."""
     with filled(folder / "x.duckdb", plan) if plan else Warehouse(folder / "x.duckdb") as warehouse:
         list(warehouse.build())
         rows, neurons = ask(warehouse), warehouse.rows(NEURONS)
@@ -182,7 +179,7 @@ def show(browser: Tab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
     assert browser.trouble() == []
 
 
-def test_the_browser_notices_what_a_page_does_wrong(browser, tmp_path):
+def test_the_browser_reports_errors_requests_and_scripts_of_a_page(browser, tmp_path):
     page = "<script>alert('ran'); console.error('cried')</script><img src='https://example.org/x.png'>"
     (tmp_path / "bad.html").write_text(page)
     browser.open(tmp_path / "bad.html")
@@ -192,7 +189,7 @@ def test_the_browser_notices_what_a_page_does_wrong(browser, tmp_path):
 
 @pytest.mark.parametrize("width", [1200, PHONE])
 @pytest.mark.parametrize("plan", [TESTED, HARMFUL], ids=["tested", "hostile"])
-def test_every_chart_is_drawn_and_nothing_sticks_out(show, plan, width):
+def test_every_chart_is_drawn_within_its_page(show, plan, width):
     tab = show(plan, width=width)
     assert tab.count(".chart") == tab.count(".chart svg") == len(tab.held("charts")) >= 7
     assert tab.ask(NOT_DRAWN) == []
@@ -202,13 +199,13 @@ def test_every_chart_is_drawn_and_nothing_sticks_out(show, plan, width):
     assert tab.ask(WIDTH) <= width
 
 
-def test_every_chart_is_told_in_words(show):
+def test_every_chart_is_described_in_words(show):
     said = show().each(".chart", "[it.getAttribute('role'), it.getAttribute('aria-label')]")
     assert [pair for pair in said if pair[0] != "img" or len(pair[1].split()) < 4] == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_can_be_read_by_day_and_by_night(show, theme):
+def test_text_has_contrast_in_the_light_and_the_dark_theme(show, theme):
     tab = show(theme=theme)
     [paper] = tab.each("body", "getComputedStyle(it).backgroundColor")
     assert [int(shade) // 64 for shade in re.findall(r"\d+", paper)[:3]] == ([0] * 3 if theme == "dark" else [3] * 3)
@@ -228,7 +225,7 @@ def test_sql_opens_and_is_a_query(show):
     assert [text for text in shown if text.split()[0].lower() not in ("select", "with")] == []
 
 
-def test_data_can_be_saved_with_as_many_rows_as_it_says(show):
+def test_a_table_is_saved_with_as_many_rows_as_it_announces(show):
     tab = show()
     files, rows = tab.held("tables"), "it.querySelectorAll('tbody tr').length"
     names = tab.each("details.data [data-csv]", "it.dataset.csv")
@@ -240,14 +237,13 @@ def test_data_can_be_saved_with_as_many_rows_as_it_says(show):
     assert saved == counts
 
 
-def test_a_click_saves_the_file(show, tmp_path):
+def test_a_click_saves_the_csv_file(show, tmp_path):
     tab = show()
     tab.tell("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     tab.each("[data-csv]", "it.click()")
     for question in tab.each("[data-csv]", "it.dataset.csv"):
-        file, end = tmp_path / f"{question}.csv", time.monotonic() + 5
-        while not file.exists() and time.monotonic() < end:
-            time.sleep(0.02)
+        file = tmp_path / f"{question}.csv"
+        wait_until(file.exists, f"{file.name} is saved")
         assert file.read_text(encoding="utf-8") == tab.held("tables")[question]
 
 
@@ -266,7 +262,7 @@ def test_links_lead_somewhere_and_the_keyboard_reaches_and_opens_everything(show
         assert tab.ask(f"return {summary}.parentElement.open"), place
 
 
-def test_names_that_mean_harm_add_nothing(show):
+def test_hostile_names_add_nothing_to_a_page(show):
     parts = "script, style, iframe, object, embed, link, base, form:not(.vega-bindings), h1, h2"
     tab = show()
     expected = tab.count(parts)
@@ -292,7 +288,7 @@ def test_names_that_mean_harm_add_nothing(show):
         (None, "header .say", "This warehouse holds no dissection yet."),
     ],
 )
-def test_a_missing_part_reads_as_a_sentence(show, plan, where, expected):
+def test_a_missing_part_is_shown_as_a_sentence(show, plan, where, expected):
     tab = show(plan, width=PHONE)
     assert expected in " ".join(tab.each(where, "it.innerText"))
     notes = tab.each("p.note", "it.innerText.trim()")

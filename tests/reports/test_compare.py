@@ -1,21 +1,17 @@
-"""Two dissections compared: the views against python, the page over small warehouses, and names that mean harm."""
+"""Two dissections compared: the page over small warehouses, with parts missing, and with hostile names."""
 
 # ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
 
 from __future__ import annotations
 
 import html
-import itertools
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import vl_convert
@@ -23,188 +19,18 @@ import vl_convert
 from dissectdb.reports import compare, words
 from dissectdb.reports.compare import QUESTIONS, chosen, render, write
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_page import HOSTILE, IMAGES, NOON, Frames, Page, Plan, filled
-from tests.support.rows import Tables, dissection_row, finished, layer_rows, run_view, unit_of
+from tests.support.pages import Page
+from tests.support.report_warehouses import HOSTILE, NOON, Frames, Plan, compared
 
 NAMES = [*HOSTILE, "🙂 emoji 👩‍🔬", "plain"]
-
-# ---------------------------------------------------------------- views
-
-
-def made_labels(seed: int, neurons: int = 6) -> dict[str, list[dict[str, Any]]]:
-    """Dissections 1 and 2 of network 1 and its edit 2, which share layers b and c; each has its own concept set."""
-    random, tested = np.random.default_rng(seed), 1 + seed % 2  # only the first was held against chance, or both were
-    rows: dict[str, list[dict[str, Any]]] = dict(layers=[], neurons=[], neuron_labels=[], concepts=[])
-    rows["networks"] = [dict(network_id=1, parent_network_id=None), dict(network_id=2, parent_network_id=1)]
-    for side, (layers, texts) in enumerate([("abc", "rstu"), ("bcd", "stuv")], 1):
-        rows["concepts"] += [
-            dict(concept_id=10 * side + i, concept_set_id=side, position=i, concept=text)
-            for i, text in enumerate(texts)
-        ]
-        for position, layer in enumerate(layers):
-            layer_id = 10 * side + position
-            rows["layers"].append(
-                dict(layer_id=layer_id, network_id=side, layer=layer, pooling="avg", call=None, position=position)
-            )
-            for unit in range(neurons + (side == 2)):  # the second has one neuron more
-                neuron_id = 1000 * side + 100 * position + unit
-                dead = bool(random.random() < 0.2) or (seed == 0 and layer == "c")
-                concept = int(random.integers(len(texts)) if random.random() < 0.6 else 2 - side + 1)
-                rows["neurons"].append(dict(neuron_id=neuron_id, layer_id=layer_id, unit=unit))
-                rows["neuron_labels"].append(
-                    dict(dissection_id=side, neuron_id=neuron_id, concept_id=None if dead else 10 * side + concept,
-                         similarity=None if dead else float(random.random()), z=None if dead else 1.5,
-                         q=None if dead or side > tested else float(random.random()),
-                         calibrated=not dead and side <= tested and bool(random.random() < 0.5),
-                         interpretable=not dead and bool(random.random() < 0.5))
-                )  # fmt: skip
-    return rows
-
-
-def by_place(rows: dict[str, list[dict[str, Any]]], side: int) -> dict[tuple[str, int], dict[str, Any]]:
-    """The labels of a dissection by layer and unit, with the concept as text."""
-    texts = {row["concept_id"]: row["concept"] for row in rows["concepts"]}
-    layers = {row["layer_id"]: row["layer"] for row in rows["layers"]}
-    places = {row["neuron_id"]: (layers[row["layer_id"]], row["unit"]) for row in rows["neurons"]}
-    return {
-        places[label["neuron_id"]]: label | dict(concept=texts.get(label["concept_id"]))
-        for label in rows["neuron_labels"]
-        if label["dissection_id"] == side
-    }
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_label_changes_match_neurons_by_layer_and_unit_and_labels_by_text(seed):
-    rows = made_labels(seed)
-    sides = {side: by_place(rows, side) for side in (1, 2)}
-    found = run_view("label_changes", **rows)
-    assert len(found) == 2 * len(sides[1].keys() & sides[2].keys()) == 24
-    for row in found:
-        mine, theirs = (sides[row[key]][row["layer"], row["unit"]] for key in ("dissection_id", "other_dissection_id"))
-        for key in ("concept", "similarity", "z", "q", "calibrated", "interpretable"):
-            assert (row[key], row[f"other_{key}"]) == (mine[key], theirs[key])
-        one, other = mine["concept"], theirs["concept"]
-        assert row["same"] == (one == other if one and other else None)
-        expected = {(True, True): "kept" if one == other else "moved", (True, False): "vanished",
-                    (False, True): "appeared", (False, False): "none"}  # fmt: skip
-        assert row["kind"] == expected[bool(one), bool(other)]
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_layer_changes_count_and_hold_against_every_order_of_the_labels(seed):
-    rows = made_labels(seed)
-    changes = run_view("label_changes", **rows)
-    found = run_view("layer_changes", **rows)
-    assert [(row["dissection_id"], row["layer"]) for row in found] == [(1, "b"), (1, "c"), (2, "b"), (2, "c")]
-    for row in found:
-        keys = ("dissection_id", "other_dissection_id", "layer")
-        of_layer = [change for change in changes if all(change[key] == row[key] for key in keys)]
-        pairs = [(change["concept"], change["other_concept"]) for change in of_layer if change["same"] is not None]
-        kinds = Counter(change["kind"] for change in of_layer)
-        assert (row["neurons"], row["num_labelled"]) == (len(of_layer), len(pairs))
-        assert row["num_same_label"] == kinds["kept"]
-        assert (row["num_vanished"], row["num_appeared"]) == (kinds["vanished"], kinds["appeared"])
-        for key in ("calibrated", "other_calibrated", "interpretable", "other_interpretable"):
-            column = f"other_num_{key.removeprefix('other_')}" if key.startswith("other") else f"num_{key}"
-            assert row[column] == sum(change[key] for change in of_layer)
-        both = [change for change in of_layer if change["calibrated"] and change["other_calibrated"]]
-        expected = [len(both), sum(change["same"] for change in both)]
-        for key in ("q", "other_q"):
-            column = "other_share_calibrated" if key == "other_q" else "share_calibrated"
-            is_tested = any(change[key] is not None for change in of_layer)
-            assert (row[column] is not None) == is_tested
-            expected = expected if is_tested else [None, None]
-        assert [row["num_calibrated_in_both"], row["num_calibrated_same"]] == expected
-        if not pairs:
-            assert row["share_same"] is row["same_by_chance"] is row["chance_sd"] is row["kappa"] is None
-            continue
-        mine, theirs = zip(*pairs, strict=True)
-        equal = [sum(a == b for a, b in zip(mine, order, strict=True)) for order in itertools.permutations(theirs)]
-        assert row["same_by_chance"] == pytest.approx(np.mean(equal))
-        assert row["chance_sd"] == pytest.approx(np.std(equal), abs=1e-6)
-        open_to_it = len(pairs) - np.mean(equal)
-        expected = pytest.approx((kinds["kept"] - np.mean(equal)) / open_to_it) if open_to_it > 1e-9 else None
-        assert row["kappa"] == expected
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_network_changes_are_those_of_the_images_that_both_networks_saw(seed):
-    random = np.random.default_rng(seed)
-    truth = {i: None if random.random() < 0.1 else str(random.integers(2)) for i in range(60)}
-    said = {n: {i: str(random.integers(2 + n % 2)) for i in truth if random.random() < 0.9} for n in (1, 2)}
-    found = run_view(
-        "network_changes",
-        networks=[dict(network_id=n, name=f"net {n}", classes=list("012")) for n in said],
-        splits=[dict(split_id=s, dataset_id=1, split=f"split {s}") for s in (1, 2)],
-        images=[dict(image_id=i, split_id=1 + i % 2, class_=name) for i, name in truth.items()],
-        predictions=[
-            dict(network_id=n, image_id=i, class_=name, loss=float(n)) for n in said for i, name in said[n].items()
-        ],
-    )
-    assert [(row["network_id"], row["split_id"]) for row in found] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    for row in found:
-        mine, theirs = said[row["network_id"]], said[row["other_network_id"]]
-        asked = [i for i in truth if 1 + i % 2 == row["split_id"] and truth[i] and i in mine and i in theirs]
-        gained = sum(mine[i] != truth[i] == theirs[i] for i in asked)
-        lost = sum(theirs[i] != truth[i] == mine[i] for i in asked)
-        assert (row["images"], row["gained"], row["lost"]) == (len(asked), gained, lost)
-        assert row["correct"] == sum(mine[i] == truth[i] for i in asked) == row["accuracy"] * len(asked)
-        assert row["other_correct"] - row["correct"] == gained - lost
-        assert row["changed"] == sum(mine[i] != theirs[i] for i in asked)
-        assert (row["loss"], row["other_loss"]) == (row["network_id"], row["other_network_id"])
-        tail = sum(math.comb(gained + lost, k) for k in range(min(gained, lost) + 1)) / 2 ** (gained + lost)
-        assert row["p_mcnemar"] == pytest.approx(min(1, 2 * tail))
 
 
 # ---------------------------------------------------------------- pages
 
 
-def more(plan: Plan, layers: tuple[str, ...], concepts: tuple[str, ...], tested: bool) -> Tables:
-    """Layers of the second network, and dissections: 2 of it, 3 with another scorer, 4 with another concept set."""
-    random = np.random.default_rng(1)
-    noise = {layer: random.normal(size=(IMAGES, 4)) for layer in layers}
-    tables = layer_rows(noise, range(1, IMAGES + 1), network_id=2, first_id=500)
-    layer_ids = [row["layer_id"] for row in tables["layers"]]
-    ledger = finished(layer_ids, {1: IMAGES})
-    shared = dict(device="cpu", precision="float32", versions="{}", started_at=NOON)
-    for row in ledger["extractions"]:
-        row.update(extraction_id=row["extraction_id"] + 9000, fingerprint=str(row["extraction_id"]), **shared)
-    for row in ledger["extraction_blocks"]:
-        row.update(extraction_id=row["extraction_id"] + 9000, seconds=0.1, finished_at=NOON)
-    settings = dict(top_k=8, tau=plan.tau, accuracy_images=5, images_neurons=2)
-    size = len(plan.classes) + 1
-    null = [dict(dissection_id=d, layer_id=layer, null_group=length, z=z, p=p) for length in range(8, 257)
-            for d, ids in ((1, range(len(plan.layers))), (2, layer_ids), (3, range(len(plan.layers))))
-            for layer in ids for z, p in ((-9.0, 0.5), (0.0, 0.001))]  # fmt: skip
-    return tables | ledger | dict(
-        concept_sets=[dict(concept_set_id=2, name="others", templates=["{}"], fingerprint="y")],
-        concepts=[dict(concept_id=100 + i, concept_set_id=2, position=i, concept=text)
-                  for i, text in enumerate(concepts)],
-        concept_embeddings=[dict(clip_id=1, concept_id=100 + i, embedding=np.eye(size)[i % size].tolist())
-                            for i in range(len(concepts))],
-        dissections=[dissection_row(2, network_id=2, **settings), dissection_row(3, scorer="cos", **settings),
-                     dissection_row(4, concept_set_id=2, **settings)],
-        null_quantiles=null if tested else [],
-    )  # fmt: skip
-
-
-@contextmanager
-def compared(
-    path: Path,
-    plan: Plan,
-    layers: tuple[str, ...] = ("conv1", "extra"),
-    concepts: tuple[str, ...] = ("Left", "Right"),
-    tested: bool = True,
-) -> Iterator[Warehouse]:
-    with filled(path, plan) as warehouse:
-        warehouse.write(unit_of(more(plan, layers, concepts, tested)))
-        list(warehouse.build())
-        yield warehouse
-
-
 @pytest.fixture(scope="module")
 def rows_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Frames]:
-    """rows_of(1, 2): the answers for two dissections of a small warehouse, which is made once for each way."""
+    """rows_of(1, 2): the rows that compare two dissections of a small warehouse, which is made once for each plan."""
     known: dict[Any, Path] = {}
 
     def make(a: int, b: int, plan: Plan = Plan(), **ways: Any) -> Frames:  # noqa: B008 - frozen
@@ -255,7 +81,7 @@ def test_a_question_names_both_dissections_and_is_bounded(name):
     assert name == "totals" or "limit" in question.sql or "qualify" in question.sql
 
 
-def test_turning_a_and_b_round_turns_what_is_said_of_them_round(rows_of):
+def test_exchanging_a_and_b_exchanges_their_figures(rows_of):
     there, back = rows_of(1, 2), rows_of(2, 1)
     for mine, theirs in (("num_calibrated", "other_num_calibrated"), ("gained", "lost"), ("loss", "other_loss")):
         question = "layers" if "num" in mine else "accuracies"
@@ -275,7 +101,7 @@ def test_the_sql_behind_a_part_holds_the_ids_and_can_be_asked(tmp_path):
             assert warehouse.ask(html.unescape(query)).equals(rows[name])
 
 
-def test_what_differs_is_bold_and_what_does_not_is_not(rows_of):
+def test_only_settings_that_differ_are_bold(rows_of):
     text = render(rows_of(1, 3))
     assert "<strong><bdi>soft_wpmi</bdi></strong>" in text
     assert "<strong><bdi>vggnet</bdi></strong>" not in text
@@ -292,7 +118,7 @@ def test_pictures_are_of_the_images_that_changed_sides(rows_of):
     assert "1 gained, 0 lost, p = 1.00, not corrected for the edits that were tried." in shown.text
 
 
-def test_two_networks_that_are_no_edits_get_a_verdict_from_mcnemar(rows_of):
+def test_two_unrelated_networks_get_a_verdict_from_mcnemar(rows_of):
     rows = rows_of(1, 2)
     sides = rows["sides"].with_columns(parent=pl.lit(None, pl.String))
     assert "no evidence that one is right more often" in read(rows | {"sides": sides}).text
@@ -300,29 +126,7 @@ def test_two_networks_that_are_no_edits_get_a_verdict_from_mcnemar(rows_of):
     assert "p = 0.010: evidence that one is" in read(rows | {"sides": sides, "accuracies": sure}).text
 
 
-@pytest.mark.parametrize(
-    ("parents", "pairs"),
-    [
-        ((None, 1, 1, 2, None), {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)}),  # 4 is an edit of an edit
-        ((None, None, 1, 2, 2), {(1, 3), (2, 4), (2, 5), (4, 5)}),
-    ],
-)
-def test_neurons_are_matched_by_unit_in_a_network_and_its_edits_only(parents, pairs):
-    ids = range(1, len(parents) + 1)
-    label = dict(concept_id=1, similarity=1.0, z=1.0, q=0.1, calibrated=False, interpretable=True)
-    rows = run_view(
-        "label_changes",
-        networks=[dict(network_id=i, parent_network_id=parent) for i, parent in zip(ids, parents, strict=True)],
-        layers=[dict(layer_id=i, network_id=i, layer="a", pooling="avg", call=None, position=0) for i in ids],
-        neurons=[dict(neuron_id=i, layer_id=i, unit=7) for i in ids],
-        neuron_labels=[label | dict(dissection_id=i, neuron_id=i) for i in ids],
-        concepts=[dict(concept_id=1, concept_set_id=1, position=0, concept="x")],
-    )
-    found = {(row["dissection_id"], row["other_dissection_id"]) for row in rows}
-    assert found == pairs | {(b, a) for a, b in pairs}
-
-
-def test_different_networks_are_compared_by_what_they_have_words_for(tmp_path):
+def test_different_networks_are_compared_by_their_concepts(tmp_path):
     with compared(tmp_path / "warehouse.duckdb", Plan()) as warehouse:
         warehouse.connection.execute("update networks set parent_network_id = null, edit_id = null")
         rows = compare.ask(warehouse.rows, 1, 2)
@@ -347,7 +151,7 @@ def test_different_networks_are_compared_by_what_they_have_words_for(tmp_path):
     assert rows["neurons"].height == rows["layers"].height == 0
 
 
-def test_only_what_makes_a_difference_is_said_to_differ(rows_of):
+def test_only_settings_with_an_effect_are_listed_as_different(rows_of):
     rows = rows_of(1, 3)  # soft_wpmi and cos
 
     def differing(**b: Any) -> tuple[str, str]:
@@ -370,7 +174,7 @@ def test_only_what_makes_a_difference_is_said_to_differ(rows_of):
 # ---------------------------------------------------------------- parts that are missing
 
 
-def test_what_has_nothing_to_compare_is_a_sentence(rows_of):
+def test_a_part_without_anything_to_compare_is_a_sentence(rows_of):
     scorers = read(rows_of(1, 3)).text
     assert "Both dissect the same network, so its predictions are the same." in scorers
     one_layer = read(rows_of(1, 2)).text
@@ -404,7 +208,7 @@ def test_one_dissection_is_not_compared_with_itself(rows_of):
     assert "These dissections are not in the warehouse" in read(rows_of(77, 78)).text
 
 
-def test_equal_labels_everywhere_leave_nothing_that_moved(rows_of):
+def test_with_equal_labels_everywhere_none_has_moved(rows_of):
     rows = rows_of(1, 3)
     totals = rows["totals"].with_columns(num_same_label="num_labelled", share_same=pl.lit(1.0))
     shown = read(rows | {"totals": totals, "moves": rows["moves"].clear(), "neurons": rows["neurons"].clear()})
@@ -423,7 +227,7 @@ def test_writing_leaves_one_file(rows_of, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["compare.html"]
 
 
-# ---------------------------------------------------------------- names that mean harm
+# ---------------------------------------------------------------- hostile names
 
 
 def test_hostile_names_stay_names(rows_of):
@@ -464,7 +268,7 @@ def test_a_dissection_is_chosen_by_id_before_name_and_the_newest_of_several(name
 
 
 @pytest.mark.parametrize("name", ["", "8", "faces", "train", "NET", "03", "7 ", NAMES[2]])
-def test_a_name_that_fits_nothing_is_told_what_there_is(name):
+def test_an_unknown_dissection_is_refused_with_those_that_exist(name):
     with pytest.raises(ValueError, match=r"there is 3 \(net, faces train, ViT, parts, cos\), 4 .*9 \(3, ") as error:
         chosen(SUMMARY, name)
     assert "\u202e" not in str(error.value)

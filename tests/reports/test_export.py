@@ -9,7 +9,7 @@ import pytest
 from dissectdb import reports
 from dissectdb.reports import export, gallery, page
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_page import Plan, ask, filled
+from tests.support.report_warehouses import Plan, ask, filled
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_notebook_draws_the_charts_of_the_page(tested, chart):
 def test_a_chart_that_has_nothing_to_draw_says_which_there_are(tmp_path):
     with Warehouse(tmp_path / "empty.duckdb") as warehouse:
         list(warehouse.build())
-        with pytest.raises(ValueError, match="has nothing for the chart layers-1; it has none"):
+        with pytest.raises(ValueError, match="has no data for the chart layers-1; it has none"):
             reports.layer_chart(warehouse)
 
 

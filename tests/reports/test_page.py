@@ -4,349 +4,37 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from html.parser import HTMLParser
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from dissectdb.commands import terminal
-from dissectdb.reports import page as report_page
-from dissectdb.reports import sentences, words
+from dissectdb.reports import words
 from dissectdb.reports.page import render, write
 from dissectdb.warehouse.database import Warehouse
-from tests.support.rows import dissection_row
-
-NOON = datetime(2026, 1, 2, 12, 0)
-IMAGES = 24  # of each split; one more is left out of the first
-HOSTILE = [
-    '</script><script>alert("1")</script>',
-    "\"'><img src=x onerror=alert(2)>",
-    "\u202eright to left\u2066 \u2028 عربى {{ 7 * 7 }} &amp; <!--",
-    "x" * 300,
-]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a small warehouse holds; the default is one in which every part of the page has something to show."""
-
-    classes: tuple[str, ...] = ("happy", "sad", "surprise")
-    concepts: tuple[str, ...] = ("Smile", "Frown", "Wide Open Eyes", "Raised Brows")
-    layers: tuple[str, ...] = ("conv1", "lin1")
-    network: str = "vggnet"
-    clip: str = "face-clip"
-    splits: tuple[str, str] = ("validation", "test")
-    tau: float = -100.0
-    rule: str = "tau"
-    tested: bool = False  # labels were held against chance: all but the neurons of noise pass, and most other tests
-    truth: bool = True
-    met: bool = True  # else images are of classes that neither an output nor a concept stands for
-    wrong: int = 4  # wrong predictions in each split
-    edits: int = 1
-    intervals: bool = True  # of what the edits changed; a run that was stopped has none yet
-    thumbnails: bool = True
-
-
-# ---------------------------------------------------------------- rows
-
-
-def picture(shade: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (8, 8), shade).save(file, "PNG")
-    return file.getvalue()
-
-
-def images(plan: Plan) -> list[dict[str, Any]]:
-    rows = [
-        {
-            "image_id": number + 1,
-            "split_id": 1 + number // IMAGES,
-            "position": number,
-            "class": ("" if plan.met else "not ") + plan.classes[number % len(plan.classes)] if plan.truth else None,
-            "sha256": str(number),
-            "thumbnail": picture(number) if plan.thumbnails else None,
-            "defect": None,
-        }
-        for number in range(2 * IMAGES)
-    ]
-    left_out = {"image_id": 99, "split_id": 1, "position": 98, "sha256": "", "defect": "blank"}
-    return [*rows, left_out]
-
-
-def predictions(plan: Plan, network_id: int) -> list[dict[str, Any]]:
-    """The first images of each split are predicted wrongly; an edited network gets one of them right."""
-    rows = []
-    for number in range(2 * IMAGES):
-        is_wrong = network_id - 1 <= number % IMAGES < plan.wrong
-        rows.append(
-            {
-                "network_id": network_id,
-                "image_id": number + 1,
-                "class": plan.classes[(number + is_wrong) % len(plan.classes)],
-                "confidence": 0.5 + number / 200,
-                "loss": 1.25 if is_wrong else 0.25,
-                "probabilities": [1.0],
-            }
-        )
-    return rows
-
-
-def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
-    """The tables of names: datasets, concepts, CLIP, networks, the dissection and its edits."""
-    network = {"architecture": "vgg", "preprocessing": "{}", "classes": list(plan.classes)}
-    edited = [
-        {"network_id": 2 + edit, "name": f"{plan.network}+{edit}", "parent_network_id": 1, "edit_id": 1 + edit}
-        for edit in range(plan.edits)
-    ]
-    originals = [{"network_id": 1, "name": plan.network, "parent_network_id": None, "edit_id": None}]
-    return {
-        "datasets": [{"dataset_id": 1, "name": "faces", "source": "x", "fingerprint": "x"}],
-        "left_out": [{"dataset_id": 1, "reason": "ending", "detail": ".txt", "files": 3}],
-        "splits": [
-            {"split_id": i, "dataset_id": 1, "split": split} for i, split in enumerate(plan.splits, start=1)
-        ],
-        "concept_sets": [{"concept_set_id": 1, "name": "parts", "templates": ["{}"], "fingerprint": "x"}],
-        "concepts": [
-            {"concept_id": i, "concept_set_id": 1, "position": i, "concept": concept}
-            for i, concept in enumerate(plan.concepts)
-        ],
-        "concept_classes": [
-            {"concept_id": i, "class": plan.classes[i % len(plan.classes)]} for i in range(len(plan.concepts))
-        ],
-        "clips": [
-            {"clip_id": 1, "name": plan.clip, "weights": "w.pt", "logit_scale": 100.0, "preprocessing": "{}",
-             "fingerprint": "x"}
-        ],
-        "networks": [row | network | {"fingerprint": row["name"]} for row in originals + edited],
-        "dissections": [
-            dissection_row(top_k=8, tau=plan.tau, rule=plan.rule, accuracy_images=5, images_neurons=2)
-        ],
-        "edits": [
-            {"edit_id": 1 + edit, "name": f"{plan.layers[0]} twice", "network_id": 1, "dissection_id": 1,
-             "layer": plan.layers[0], "rule": "paper", "tau": 0.0, "factor": 1.5, "factor_down": 1.5,
-             "scale_bias": False, "created_at": NOON,
-             "fingerprint": str(edit)}
-            for edit in range(plan.edits)
-        ],
-    }  # fmt: skip
-
-
-def embeddings(plan: Plan) -> dict[str, list[dict[str, Any]]]:
-    """An image lies near the concepts of its class; the last unit of every embedding tells concepts apart."""
-    size = len(plan.classes)
-
-    def vector(class_number: int, extra: float) -> list[float]:
-        values = np.append(np.eye(size)[class_number % size], extra)
-        return (values / np.linalg.norm(values)).tolist()
-
-    return {
-        "image_embeddings": [
-            {"clip_id": 1, "image_id": i + 1, "embedding": vector(i, i / 90)} for i in range(2 * IMAGES)
-        ],
-        "concept_embeddings": [
-            {"clip_id": 1, "concept_id": i, "embedding": vector(i, i / 20)} for i in range(len(plan.concepts))
-        ],
-    }
-
-
-def activations(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Four neurons a layer: one for each of three classes, and one of noise; the ledger says all is there."""
-    noise = np.random.default_rng(0).normal(size=(len(plan.layers), 4, IMAGES)).astype(np.float32)
-    for number, layer in enumerate(plan.layers):
-        ids = [10 * number + unit for unit in range(4)]
-        prefers = [np.arange(IMAGES) % len(plan.classes) == unit for unit in range(4)]
-        values = noise[number] + 4 * np.array(prefers, dtype=np.float32)
-        extraction = {"extraction_id": number, "target": "activations", "split_id": 1, "layer_id": number,
-                      "device": "cpu", "precision": "float32", "versions": "{}", "started_at": NOON,
-                      "fingerprint": layer}  # fmt: skip
-        block = {"extraction_id": number, "block": 0, "images": IMAGES, "seconds": 0.1, "finished_at": NOON}
-        yield {
-            "layers": [{"layer_id": number, "network_id": 1, "layer": layer, "pooling": "avg",
-                        "position": number, "fingerprint": layer}],
-            "neurons": [{"neuron_id": i, "layer_id": number, "unit": i % 10, "weight_l1": 1.0} for i in ids],
-            "activations": pl.DataFrame(
-                {
-                    "neuron_id": np.repeat(np.array(ids, dtype=np.int32), IMAGES),
-                    "image_id": np.tile(np.arange(1, IMAGES + 1, dtype=np.int32), 4),
-                    "value": values.ravel(),
-                }
-            ),
-            "extractions": [extraction],
-            "extraction_blocks": [block],
-        }  # fmt: skip
-
-
-@contextmanager
-def filled(path: Path, plan: Plan) -> Iterator[Warehouse]:
-    with Warehouse(path) as warehouse:
-        warehouse.write(named(plan) | {"images": images(plan)} | embeddings(plan))
-        for unit in activations(plan):
-            warehouse.write(unit)
-        for network_id in range(1, 2 + plan.edits):
-            ledger = [
-                {"extraction_id": 100 * network_id + split_id, "target": "predictions", "split_id": split_id,
-                 "network_id": network_id, "device": "cpu", "precision": "float32", "versions": "{}",
-                 "started_at": NOON, "fingerprint": f"{network_id} {split_id}"}
-                for split_id in (1, 2)
-            ]  # fmt: skip
-            blocks = [
-                {"extraction_id": row["extraction_id"], "block": 0, "images": IMAGES, "seconds": 0.1,
-                 "finished_at": NOON}
-                for row in ledger
-            ]  # fmt: skip
-            warehouse.write(
-                {
-                    "predictions": predictions(plan, network_id),
-                    "extractions": ledger,
-                    "extraction_blocks": blocks,
-                }
-            )
-        warehouse.write(tried(plan))
-        list(warehouse.build())
-        if plan.tested:
-            warehouse.write(label_tests(warehouse))
-            list(warehouse.build())
-        yield warehouse
-
-
-def tried(plan: Plan) -> dict[str, list[dict[str, Any]]]:
-    """What every edit predicts, over both splits; where there are any, the first is chosen on the first split."""
-    rows: dict[str, list[dict[str, Any]]] = {"edit_predictions": [], "edit_blocks": []}
-    for edit_id in range(1, 1 + plan.edits):
-        rows["edit_predictions"] += [
-            {key: row[key] for key in ("image_id", "class", "confidence", "loss")} | {"edit_id": edit_id}
-            for row in predictions(plan, 1 + edit_id)
-        ]
-        rows["edit_blocks"] += [
-            {
-                "edit_id": edit_id,
-                "split_id": split_id,
-                "block": 0,
-                "images": IMAGES,
-                "seconds": 0.1,
-                "finished_at": NOON,
-            }
-            for split_id in (1, 2)
-        ]
-    choice = {"edit_id": 1, "split_id": 1, "edits_tried": plan.edits, "chosen_at": NOON}
-    intervals = [
-        {"edit_id": edit_id, "split_id": split_id, "low": -0.02, "high": 0.125, "loss_low": -0.1, "loss_high": 0.1,
-         "bootstraps": 100, "seed": 0}
-        for edit_id in range(1, 1 + plan.edits) for split_id in (1, 2)
-    ] if plan.intervals else []  # fmt: skip
-    return rows | {"edit_choices": [choice], "edit_intervals": intervals} if plan.edits else {}
-
-
-def label_tests(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
-    """A z that only some labels reach, and checks: halves disagree about unit 0, classes explain that of unit 1."""
-    labels = warehouse.rows("select * from neuron_labels order by z desc").to_dicts()
-    limit = labels[2 * len(labels) // 4 - 1]["z"]
-    return {
-        "null_quantiles": [
-            {"dissection_id": 1, "layer_id": layer_id, "null_group": 8, "z": limit, "p": 0.0001}
-            for layer_id in sorted({label["layer_id"] for label in labels})
-        ],
-        "label_checks": [
-            {"dissection_id": 1, "neuron_id": label["neuron_id"], "concept_id": label["concept_id"],
-             "z_within_class": 0.5 if label["neuron_id"] % 10 == 1 else 3.25,
-             "p_within": 0.5 if label["neuron_id"] % 10 == 1 else 0.001,
-             "split_half_agrees": label["neuron_id"] % 10 != 0, "bootstrap_share": 0.75}
-            for label in labels
-        ],
-    }  # fmt: skip
-
-
-Frames = dict[str, pl.DataFrame]
-
-
-def ask(warehouse: Warehouse) -> Frames:
-    return report_page.ask(warehouse.rows)
+from tests.support.pages import Page
+from tests.support.report_warehouses import HOSTILE, IMAGES, NOON, Frames, Plan, ask, filled, images, named
 
 
 @pytest.fixture(scope="module")
 def rows_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Frames]:
-    """The answers of a small warehouse that differs from the default one in what is named."""
-    known: dict[Plan, Frames] = {}
+    """rows_of(edits=0): the rows of the page over a small warehouse, which is made once for each plan."""
+    rows_by_plan: dict[Plan, Frames] = {}
 
     def make(**changes: Any) -> Frames:
         plan = Plan(**changes)
-        if plan not in known:
+        if plan not in rows_by_plan:
             with filled(tmp_path_factory.mktemp("report") / "warehouse.duckdb", plan) as warehouse:
-                known[plan] = ask(warehouse)
-        return known[plan]
+                rows_by_plan[plan] = ask(warehouse)
+        return rows_by_plan[plan]
 
     return make
-
-
-# ---------------------------------------------------------------- reading a page
-
-
-@dataclass
-class Page(HTMLParser):
-    """A page as a browser would take it apart."""
-
-    html: str
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    scripts: list[str] = field(default_factory=list)
-    data: list[str] = field(default_factory=list)  # scripts of JSON
-    styles: list[str] = field(default_factory=list)
-    cells: list[str] = field(default_factory=list)
-    words: str = ""
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.inside = ""
-        self.feed(self.html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.inside = tag if tag in ("script", "style") else self.inside
-        if tag == "td":
-            self.cells.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = "" if tag == self.inside else self.inside
-
-    def handle_data(self, data: str) -> None:
-        if self.inside == "script":
-            self.scripts.append(data)
-            if self.tags[-1][1].get("type") == "application/json":
-                self.data.append(data)
-        elif self.inside == "style":
-            self.styles.append(data)
-        else:
-            self.words += data
-            if self.cells:
-                self.cells[-1] += data
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words.split())
-
-    @property
-    def charts(self) -> dict[str, Any]:
-        return json.loads(self.scripts[0]) if self.scripts else {}
-
-    @property
-    def policy(self) -> str:
-        return next(attrs["content"] or "" for tag, attrs in self.tags if attrs.get("http-equiv"))
-
-    def count(self, tag: str) -> int:
-        return sum(found == tag for found, _ in self.tags)
 
 
 def page(rows: Frames) -> Page:
@@ -405,7 +93,7 @@ def test_charts_draw_the_rows_of_the_views(rows_of, whole):
     assert sum(histogram) == rows["layers"]["neurons"].sum() - rows["layers"]["num_dead"].sum()
 
 
-def test_every_chart_is_valid_small_and_told_in_words(whole):
+def test_every_chart_is_valid_small_and_described_in_words(whole):
     assert len(whole.charts) >= 7
     assert max(numbers_drawn(whole.charts)) <= 5000
     for chart in whole.charts.values():
@@ -415,7 +103,7 @@ def test_every_chart_is_valid_small_and_told_in_words(whole):
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in places)
 
 
-def test_pictures_are_inside_and_few(whole):
+def test_pictures_are_embedded_and_few(whole):
     most = 12 * 8 + 12  # top_neurons.sql, and the top of the page repeats twelve
     assert most + 2 * 7 * 3 <= 150  # examples.sql
     sources = [attrs["src"] or "" for tag, attrs in whole.tags if tag == "img"]
@@ -426,7 +114,7 @@ def test_pictures_are_inside_and_few(whole):
         assert base64.b64decode(data).startswith(b"\x89PNG")
 
 
-def test_nothing_is_asked_of_a_network(whole):
+def test_the_page_loads_nothing_from_a_network(whole):
     html = whole.html
     library = max(whole.scripts, key=len)
     assert "://" not in html.replace(library, "").replace("http://www.w3.org/2000/svg", "")  # a name, not an address
@@ -467,10 +155,10 @@ def test_a_missing_answer_is_named(rows_of):
         render({name: frame for name, frame in rows_of().items() if name != "edits"})
 
 
-# ---------------------------------------------------------------- labels held against chance
+# ---------------------------------------------------------------- labels compared with chance
 
 
-def test_labels_held_against_nothing_are_told_by_the_original_rule(whole):
+def test_without_a_null_the_page_uses_the_original_rule(whole):
     assert "are interpretable by the original study’s rule: their label scores above τ = −100." in whole.text
     assert "Neurons of pure noise pass that rule too." in whole.text
     assert "no null was drawn for this dissection" in whole.text
@@ -478,7 +166,7 @@ def test_labels_held_against_nothing_are_told_by_the_original_rule(whole):
     assert " q " not in whole.text
 
 
-def test_the_rule_q_is_told_in_plain_words(rows_of):
+def test_the_rule_q_is_explained_in_plain_words(rows_of):
     rows = rows_of(rule="q", tested=True)
     shown, layers = page(rows), rows["layers"].to_dicts()
     calibrated, robust = (sum(row[key] for row in layers) for key in ("num_calibrated", "num_robust"))
@@ -494,7 +182,7 @@ def test_the_rule_q_is_told_in_plain_words(rows_of):
     assert "Three tests of each label." in shown.text
 
 
-def test_a_test_that_could_not_be_run_is_no_column_and_the_reason_is_said(rows_of):
+def test_a_test_that_could_not_be_run_has_no_column_and_the_reason_is_given(rows_of):
     rows = dict(rows_of(rule="q", tested=True))
     without = {"num_within_class": None, "num_unclassed": None}
     rows["layers"] = rows["layers"].with_columns(pl.lit(None, pl.Int64).alias(key) for key in without)
@@ -550,7 +238,7 @@ def test_both_rules_stand_side_by_side_whatever_the_rule(rows_of):
     assert "Neurons of pure noise pass that rule too." in page(rows_of(rule="tau", tested=True)).text
 
 
-def test_what_labels_withstand_is_what_the_views_say(rows_of):
+def test_the_tests_that_labels_pass_are_those_of_the_views(rows_of):
     rows = rows_of(rule="q", tested=True)
     shown = page(rows)
     for layer in rows["layers"].to_dicts():
@@ -568,13 +256,13 @@ def test_the_strongest_neurons_are_calibrated_and_ordered_by_z(rows_of):
     assert f"q < 0.001 · z {words.number(firsts['z'][0])}, within class" in page(rows).text
 
 
-def test_a_rule_that_nothing_was_held_against_says_so(rows_of):
+def test_the_rule_q_without_a_null_is_explained(rows_of):
     shown = page(rows_of(rule="q"))
     assert "the rule asks for q, and labels were not held against chance" in shown.text
     assert "None" not in shown.text
 
 
-# ---------------------------------------------------------------- names that mean harm
+# ---------------------------------------------------------------- hostile names
 
 
 def test_hostile_names_stay_names(rows_of):
@@ -599,7 +287,7 @@ def test_hostile_names_stay_names(rows_of):
 
 
 @given(st.text())
-def test_any_name_reads_as_itself(text):
+def test_any_name_is_shown_unchanged(text):
     assert Page(str(words.name(text, 10**6))).words == words.plain(text)
 
 
@@ -653,7 +341,7 @@ def test_a_missing_part_is_a_sentence(rows_of, changes, expected):
 
 
 @pytest.mark.parametrize("changes", [{"truth": False}, {"met": False}])
-def test_nothing_is_right_or_wrong_where_no_class_meets_an_output(rows_of, changes):
+def test_without_a_class_that_is_an_output_nothing_is_right_or_wrong(rows_of, changes):
     rows = rows_of(**changes)
     assert {row["accuracy"] for row in rows["accuracies"].to_dicts()} == {None}
     shown = page(rows)
@@ -665,7 +353,7 @@ def test_nothing_is_right_or_wrong_where_no_class_meets_an_output(rows_of, chang
     assert not any("right" in str(chart) for name, chart in shown.charts.items() if name.startswith("layers"))
 
 
-def test_many_edits_are_told_together(rows_of):
+def test_many_edits_are_summed_up_in_one_sentence(rows_of):
     shown = page(rows_of(edits=4))
     assert "Of 4 edits on 24 validation images, the best" in shown.text
     assert "no evidence that any edit helps" in shown.text
@@ -680,7 +368,7 @@ def test_a_warehouse_without_a_dissection_says_how_to_make_one(tmp_path):
     assert not shown.charts
 
 
-def test_what_is_not_built_yet_leaves_a_page(tmp_path):
+def test_a_warehouse_that_is_not_fully_built_has_a_page(tmp_path):
     plan = Plan()
     with Warehouse(tmp_path / "started.duckdb") as warehouse:
         warehouse.write(named(plan) | {"images": images(plan)})
@@ -688,79 +376,3 @@ def test_what_is_not_built_yet_leaves_a_page(tmp_path):
         shown = page(ask(warehouse))
     assert "No layer has been labelled yet." in shown.text
     assert "No prediction is stored for this network and split." in shown.text
-
-
-# ---------------------------------------------------------------- words
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (words.count(3589), "3,589"),
-        (words.share(0.6942), "69.4 %"),
-        (words.share(0.0), "0.0 %"),
-        (words.share(0.0001), "< 0.1 %"),
-        (words.share(0.9999), "> 99.9 %"),
-        (words.share(1.0), "100.0 %"),
-        (words.share(None), "–"),
-        (words.p_value(0.119), "0.12"),
-        (words.p_value(0.0496), "0.050"),
-        (words.p_value(0.0004), "< 0.001"),
-        (words.signed(-3), "−3"),
-        (words.signed(0), "±0"),
-        (words.points(0.00209), "+0.21"),
-        (words.number(-38.6123), "−38.6"),
-        (words.several(["a", "b", "c"]), "a, b and c"),
-    ],
-)
-def test_numbers_read_well(written, expected):
-    assert written == expected
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "verdict", "expected"),
-    [
-        (48, 33, "no evidence", "no evidence that the edit helps"),
-        (33, 48, "no evidence", "no evidence that the edit helps or harms"),
-        (48, 3, "helped", "evidence that the edit helps"),
-        (3, 48, "harmed", "evidence that the edit harms"),
-        (0, 0, "no evidence", "no image changed sides"),
-    ],
-)
-def test_a_verdict_is_that_of_the_view_and_goes_no_further(gained, lost, verdict, expected):
-    assert sentences.verdict({"gained": gained, "lost": lost, "verdict": verdict}) == expected
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(0, "0th"), (1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"),
-     (21, "21st"), (41.4, "41st"), (99.6, "100th"), (100, "100th"), (111, "111th")],
-)  # fmt: skip
-def test_ordinals_end_as_they_are_spoken(number, expected):
-    assert terminal.ordinal(number) == expected
-
-
-RESULT = {
-    "split": "test", "images": 7178, "correct_before": 5000, "correct_after": 5015, "p_mcnemar": 0.118,
-    "percentile": None, "edits_tried": 1, "p_corrected": 0.118, "verdict": "no evidence", "is_probing_set": False,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, "test: +15 of 7,178, p = 0.12: no evidence"),
-        ({"correct_after": 3990}, "test: -1,010 of 7,178, p = 0.12: no evidence"),
-        ({"percentile": 0.415}, "test: +15 of 7,178, p = 0.12, 42nd percentile of random edits: no evidence"),
-        (
-            {"edits_tried": 1200, "p_corrected": 0.9},
-            "test: +15 of 7,178, p = 0.12 (the best of 1,200 tried: p corrected 0.9): no evidence",
-        ),
-        (
-            {"verdict": "helped", "is_probing_set": True},
-            "test: +15 of 7,178, p = 0.12: helped; the labels were made on these very images",
-        ),
-    ],
-)
-def test_a_verdict_on_the_terminal_is_one_line(changes, expected):
-    assert terminal.verdict(RESULT | changes) == expected

@@ -83,7 +83,7 @@ MUTATIONS = {
     "layer_summary_adds_up": """
         delete from neuron_labels where dead and dissection_id = 2""",
     "ledger_blocks_have_no_gaps": """
-        update extraction_blocks set block = 2 where block = 1 and extraction_id = 1""",
+        update extraction_blocks set block = 2 where block = 1 and extraction_id = 4""",
     "ledger_counts_sound_images": """
         update extraction_blocks set images = images + 1 where block = 1 and extraction_id = 5""",
     "live_neurons_have_one_label": """
@@ -126,6 +126,9 @@ MORE = [
         "update activations set image_id = 4 where neuron_id = 5 and image_id = 3",
     ),
     ("activations_match_the_ledger", "delete from activations where neuron_id between 6 and 8 and image_id > 8"),
+    ("block_sums_match_the_ledger", "delete from block_sums where neuron_id = 5 and block = 1"),
+    ("block_sums_match_the_ledger", "delete from block_sums; delete from block_tops; delete from block_values"),
+    ("block_sums_match_the_ledger", "update block_sums set images = images - 1 where neuron_id = 5 and split_id = 2"),
     ("activations_are_of_known_neurons_and_images", "insert into activations values (1, 99, 0.5)"),
     ("activations_are_finite", "insert into activations values (1, 9, '-inf'); update images set defect = null"),
     ("defective_images_are_left_out", "update images set defect = 'blank' where image_id = 16"),
@@ -307,8 +310,12 @@ def test_an_extraction_that_was_stopped_breaks_nothing(sound):
     sound.connection.execute("""
         delete from extraction_blocks where block = 1 and extraction_id = 3;
         delete from activations where neuron_id between 6 and 8 and image_id between 6 and 8;
+        delete from block_tops where neuron_id between 6 and 8 and image_id between 6 and 8;
+        delete from block_sums where neuron_id between 6 and 8 and split_id = 1 and block = 1;
         delete from extraction_blocks where extraction_id = 7;
-        delete from activations where neuron_id between 1 and 4 and image_id > 10""")
+        delete from activations where neuron_id between 1 and 4 and image_id > 10;
+        delete from block_tops where neuron_id between 1 and 4 and image_id > 10;
+        delete from block_sums where neuron_id between 1 and 4 and split_id = 2""")
     assert broken(sound) == set()
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dissectdb.extract.editing.intervals import bootstrap
-from tests.support.rows import run_view
+from tests.support.rows import NOON, run_view
 
 
 def exact_mcnemar(gained: int, lost: int) -> float:
@@ -84,6 +86,7 @@ def result(*counts: int, **tables: Any) -> dict[str, Any]:
 SIZES = {1: 1, 2: 7, 3: 30, 4: 70}  # split → images
 TRIED = (1, 2, 5, 12)  # edits of a network
 NETWORKS = 200
+NO_COUNTS = dict(images=600, correct_before=0, correct_after=0, loss_before=0.5, loss_after=0.5, changed=0)
 
 
 def test_a_thousand_edits_have_the_exact_p_and_its_correction():
@@ -201,6 +204,37 @@ def test_an_edit_that_was_not_measured_over_the_whole_split_has_no_row(blocks):
     assert run_view("edit_results", **measured(before, {1: after}, edit_blocks=blocks)) == []
 
 
+@settings(max_examples=25, deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=30))
+def test_paired_outcomes_have_the_exact_p(pairs):
+    """The view that edit_results and network_changes take p_mcnemar from."""
+    numbered = list(enumerate(pairs, start=1))
+    rows = run_view(
+        "paired_outcomes",
+        images=[dict(image_id=i) for i in range(600)],
+        edits=[dict(edit_id=i, control=None) for i, _ in numbered],
+        edit_outcomes=[
+            dict(edit_id=i, split_id=1, gained=gained, lost=lost) | NO_COUNTS for i, (gained, lost) in numbered
+        ],
+    )
+    assert [(row["gained"], row["lost"]) for row in rows] == pairs
+    for row in rows:
+        assert row["p_mcnemar"] == pytest.approx(exact_mcnemar(row["gained"], row["lost"]), rel=1e-9)
+
+
+def test_an_edit_and_the_same_predictions_of_another_network_have_the_same_p():
+    before, after = pattern(9, 7, 2, 5)
+    tables = measured(before, {1: after})
+    tables["networks"].append(dict(network_id=2, name="other", classes=list("abc")))
+    tables["predictions"] += said("network_id", 2, range(1, len(after) + 1), after, loss=0.25)
+    [edit] = run_view("edit_results", **tables)
+    [forth, back] = run_view("network_changes", **tables)
+    assert forth["p_mcnemar"] == back["p_mcnemar"] == edit["p_mcnemar"] == pytest.approx(exact_mcnemar(7, 2), rel=1e-12)
+    assert (forth["network"], forth["other_network"], forth["gained"], forth["lost"]) == ("net", "other", 7, 2)
+    assert (back["network"], back["other_network"], back["gained"], back["lost"]) == ("other", "net", 2, 7)
+    assert (forth["loss"], forth["other_loss"]) == (0.5, 0.25)
+
+
 # ---------------------------------------------------------------- beside controls
 
 WAS = [True] * 10 + [False] * 20
@@ -311,6 +345,16 @@ def test_edits_rank_by_right_images_then_loss_then_age_and_controls_take_no_part
     assert {row["edit_id"]: (row["rank"], row["edits_tried"]) for row in rows} == {
         3: (1, 4), 4: (2, 4), 2: (3, 4), 1: (4, 4), 6: (1, 1)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("choices", "shown"), [([], 2), ([1], 1)])
+def test_the_edit_that_was_chosen_is_shown_else_the_newest(choices, shown):
+    edits = [dict(edit_id=edit, dissection_id=1, control=None) for edit in (1, 2)]
+    edits.append(dict(edit_id=3, dissection_id=1, control="random"))
+    outcomes = [dict(edit_id=edit, split_id=split) for edit in (1, 2, 3) for split in (1, 2)]
+    chosen = [dict(edit_id=edit, split_id=1, edits_tried=2, chosen_at=NOON) for edit in choices]
+    [row] = run_view("latest_edits", edits=edits, edit_outcomes=outcomes, edit_choices=chosen)
+    assert (row["edit_id"], row["last_split_id"]) == (shown, 2)
 
 
 # ---------------------------------------------------------------- images that changed class

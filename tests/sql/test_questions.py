@@ -15,9 +15,8 @@ from dissectdb.commands import terminal
 from dissectdb.reports import compare, gallery, page
 from dissectdb.reports.questions import FOLDER, Question, load, read
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_compare import compared
-from tests.reports.test_page import Plan
 from tests.sql.test_view_sql import traps_of_question
+from tests.support.report_warehouses import Plan, compared
 
 FOLDERS = ("page", "gallery", "compare", "terminal")
 QUESTIONS = {f"{folder}/{name}": question for folder in FOLDERS for name, question in load(folder).items()}

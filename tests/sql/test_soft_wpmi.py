@@ -23,6 +23,7 @@ from tests.support.rows import (
     probe,
     run_view,
     store,
+    sums_of,
     unit_length,
 )
 
@@ -99,7 +100,8 @@ class Case:
         second = layer_rows(self.layers[2], range(1, len(self.images) + 1), network_id=2, first_id=100)
         counts = {split_id: int((self.splits == split_id).sum()) for split_id in (1, 2)}
         layer_ids = [row["layer_id"] for row in first["layers"] + second["layers"]]
-        return merged(first, second) | finished(layer_ids, counts)
+        tables = merged(first, second) | finished(layer_ids, counts)
+        return tables | sums_of(tables)
 
     def expected(self) -> dict[tuple[int, str, int], np.ndarray]:
         """{(dissection, layer, unit): scores}, each layer worked out as if there were nothing else."""

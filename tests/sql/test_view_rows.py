@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dissectdb.warehouse import Warehouse
-from tests.support.rows import dissection_row, finished, run_view
+from tests.support.rows import dissection_row, finished, run_view, sums_of
 
 NET = dict(
     networks=[dict(network_id=1, name="net", classes=["happy", "sad"])],
@@ -130,17 +130,17 @@ def test_a_layers_summary_adds_up_and_dead_neurons_are_not_interpretable():
 
 def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
     values = {7: 1.0, 3: 2.0, 9: 1.0, 5: 1.0, 1: 0.5}
-    rows = run_view(
-        "top_images",
+    tables = dict(
         **NET,
+        **finished([0], {1: len(values)}),
         neurons=units(1),
-        extractions=[dict(extraction_id=1, target="activations", split_id=1, layer_id=0)],
         dissections=[dissection_row(top_k=4)],
         splits=[dict(split_id=1, split="train")],
         images=[dict(image_id=i, split_id=1, class_=None if i == 7 else "sad") for i in values],
         predictions=[dict(network_id=1, image_id=3, class_="happy"), dict(network_id=2, image_id=5, class_="happy")],
         activations=[dict(neuron_id=0, image_id=i, value=value) for i, value in values.items()],
     )
+    rows = run_view("top_images", **tables | sums_of(tables))
     assert [(row["rank"], row["image_id"], row["value"]) for row in rows] == [
         (1, 3, 2.0), (2, 5, 1.0), (3, 7, 1.0), (4, 9, 1.0)
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
 
 def statistics(*columns: list[float], **dissection: Any) -> dict[str, list[dict[str, Any]]]:
     count = len(columns[0])
-    return dict(
+    tables = dict(
         **NET,
         **finished([0], {1: count}),
         neurons=units(len(columns)),
@@ -164,6 +164,7 @@ def statistics(*columns: list[float], **dissection: Any) -> dict[str, list[dict[
             for i, value in enumerate(column, 1)
         ],
     )
+    return tables | sums_of(tables)
 
 
 def test_the_statistics_of_a_neuron_are_those_of_its_values():
@@ -181,6 +182,36 @@ def test_distinct_values_are_exact_up_to_256(different):
     assert up["distinct_values"] == down["distinct_values"] == min(different, 256)
 
 
+def test_blocks_add_up_to_the_statistics_and_top_images_of_the_split():
+    """Values in ties across blocks; many different ones, of which only the first block has 256; zeros; a constant."""
+    random = np.random.default_rng(3)
+    columns = [
+        random.normal(size=700).round(1),
+        np.concatenate([random.normal(size=300), np.zeros(400)]),
+        np.where(random.random(700) < 0.05, random.random(700), 0),
+        np.arange(700) % 260,
+        np.arange(700) % 255,
+        np.full(700, 0.25),
+    ]
+    tables = statistics(*columns)
+    tables["extraction_blocks"] = [
+        dict(extraction_id=1, block=block, images=images) for block, images in enumerate((300, 255, 145))
+    ]
+    tables |= sums_of(tables)
+    tops = run_view("top_activations", **tables)
+    for neuron, (row, column) in enumerate(zip(run_view("neuron_statistics", **tables), columns, strict=True)):
+        values = column.astype(np.float32)
+        order = np.lexsort((np.arange(700), -values))[:256]
+        of_neuron = [top for top in tops if top["neuron_id"] == neuron]
+        assert [top["image_id"] - 1 for top in of_neuron] == order.tolist()
+        assert [top["value"] for top in of_neuron] == values[order].tolist()
+        assert (row["images"], row["lowest"], row["highest"]) == (700, values.min(), values.max())
+        assert row["mean"] == pytest.approx(values.astype(float).mean(), abs=1e-12)
+        assert row["sd"] == pytest.approx(values.astype(float).std(), abs=1e-9)
+        assert row["distinct_values"] == min(len(np.unique(values)), 256)
+        assert row["images_fired"] == min((values > values.min()).sum(), 256)
+
+
 def test_a_neuron_is_dead_when_constant_and_sparse_when_it_fires_on_too_few_images():
     columns = [1, 1, 2, 4], [0.1] * 4, [0, 0, 0, 1], [4, 3, 2, 1]
     rows = run_view("dissected_neurons", **statistics(*columns, top_k=3, min_images=2))
@@ -195,8 +226,11 @@ def test_a_layer_that_is_half_recorded_is_not_dissected_and_every_pooling_counts
     tables["layers"] = [dict(layer_id=i, network_id=1, layer="conv", pooling=p) for i, p in enumerate(["avg", "max"])]
     tables["neurons"] = [dict(neuron_id=i, layer_id=i, unit=0) for i in (0, 1)]
     for recorded, seen in (({1: 3}, [0, 1]), ({1: 2}, [])):
-        ledger = finished([0, 1], recorded)
-        assert sorted(row["neuron_id"] for row in run_view("dissected_neurons", **(tables | ledger))) == seen
+        tables |= finished([0, 1], recorded)
+        tables |= sums_of(tables)
+        assert sorted(row["neuron_id"] for row in run_view("dissected_neurons", **tables)) == seen
+        # The blocks that are there count already.
+        assert [row["images"] for row in run_view("neuron_statistics", **tables)] == [recorded[1]] * 2
 
 
 def test_an_image_speaks_through_its_neuron_farthest_above_its_own_mean():

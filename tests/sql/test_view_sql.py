@@ -22,6 +22,7 @@ FUNCTIONS |= {"variance_pop"}  # sqlglot's name of var_pop; as stddev_pop
 FUNCTIONS |= {"floor"}  # of a positive number; both engines have it
 FUNCTIONS |= {"power"}  # of doubles, the same on both engines
 FUNCTIONS |= {"substring"}  # from 1 on, of a text; standard SQL, the same on both engines
+FUNCTIONS |= {"regexp_replace"}  # of a pattern that matches once; both engines have it
 FUNCTIONS |= {"explode"}  # sqlglot's name of unnest: elements become rows, in no order
 
 # All else that sqlglot's tree of a view may consist of. So no x[1] (Spark counts from 0), no
@@ -40,7 +41,6 @@ TABLES_AND_VIEWS = {view.name for view in all_views()} | TABLES
 
 # What a question may have beyond a view: it is asked for a reader, so it has an order, limits and parameters.
 ONLY_IN_QUESTIONS = {"Limit", "Placeholder", "function dense_rank"}
-ONLY_IN_QUESTIONS |= {"function regexp_replace"}  # of a pattern that matches once; both engines have it
 ONLY_IN_QUESTIONS |= {"function array_to_string"}  # sqlglot knows Spark's name of it
 ONLY_IN_QUESTIONS |= {"cast to bigint"}  # of a sum of whole numbers, which is a HUGEINT in DuckDB
 

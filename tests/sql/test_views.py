@@ -169,6 +169,7 @@ CHANGES = {
     "dissections": [dissection_row(3, concept_set_id=2, tau=1.0)],
     "concept_classes": [{"concept_id": 1, "class": "happy"}],
     "activations": [{"neuron_id": n, "image_id": 1, "value": 9.0} for n in range(1, 9)],
+    "block_tops": [{"neuron_id": n, "image_id": 1, "value": 9.0} for n in range(1, 9)],
     "predictions": [],
     "edits": [],
     "classes": [],
@@ -187,17 +188,28 @@ def test_a_changed_table_makes_stale_what_reads_it_and_nothing_else(tiny, table)
 
 def test_new_activations_are_carried_to_the_last_view(tiny):
     before = tiny.rows("select * from soft_wpmi").height
-    tiny.write({"activations": [{"neuron_id": 1, "image_id": i, "value": 9.0} for i in (1, 2, 3)]})
-    tiny.connection.execute("delete from activations where neuron_id = 1 and image_id <= 3 and value < 9")
-    assert built(tiny) == dependents("activations")
+    rows = [{"neuron_id": 1, "image_id": i, "value": 9.0} for i in (1, 2, 3)]
+    tiny.write({"activations": rows, "block_tops": rows, "block_sums": []})
+    for table in ("activations", "block_tops"):
+        tiny.connection.execute(f"delete from {table} where neuron_id = 1 and image_id <= 3 and value < 9")
+    tiny.connection.execute("""
+        update block_sums set
+            highest = 9, lowest = of_block.lowest, total = of_block.total, total_squares = of_block.total_squares
+        from (
+            select min(value) as lowest, sum(value) as total, sum(value * value) as total_squares
+            from activations where neuron_id = 1 and image_id <= 5
+        ) as of_block
+        where neuron_id = 1 and split_id = 1 and block = 0
+    """)
+    assert built(tiny) == dependents("activations", "block_tops", "block_sums")
     assert tiny.rows("select value from top_images where layer = 'conv' and unit = 0")["value"].to_list() == [9.0] * 3
     assert tiny.rows("select * from soft_wpmi").height <= before
 
 
 def test_an_intermediate_view_of_equal_content_stops_the_cascade(tiny):
-    """The table of activations counts as written, and comes out the same."""
-    tiny.write({"activations": []})
-    direct = {view.name for view in all_views() if view.materialized and "activations" in view.reads}
+    """The top images of blocks count as written, and those of the split come out the same."""
+    tiny.write({"block_tops": []})
+    direct = {view.name for view in all_views() if view.materialized and "block_tops" in view.reads}
     through = set(built(tiny, dry_run=True)) - direct
     done = set(built(tiny))
     assert direct <= done
@@ -212,7 +224,7 @@ def test_a_new_dissection_leaves_the_views_over_activations_alone(tiny):
 
 
 def test_a_selection_builds_what_it_reads_and_leaves_the_rest_stale(tiny):
-    tiny.write({"activations": [], "dissections": [dissection_row(3)]})
+    tiny.write({"block_tops": [], "block_sums": [], "dissections": [dissection_row(3)]})
     assert built(tiny, select=["neuron_statistics"]) == ["top_activations", "neuron_statistics"]
     done = built(tiny, select=["soft_wpmi"])
     assert done[0] == "image_concept_similarities"
@@ -339,7 +351,7 @@ def test_a_view_that_is_no_more_is_dropped_and_one_may_become_a_table_or_a_view(
 def test_a_view_that_is_built_by_image_has_the_rows_of_its_query(tiny, monkeypatch):
     [view] = [view for view in all_views() if view.slices == "image"]
     expected = tiny.rows(f"select * from ({view.sql}\n)")
-    monkeypatch.setattr(views, "AT_ONCE", 3)
+    monkeypatch.setattr(views, "LARGEST_SLICE", 3)
     [step] = [step for step in build(tiny.use, all_views(), full_refresh=True) if step.view == view.name]
     assert step.rows == expected.height > 3
     assert sorted(tiny.rows(f"select * from {view.name}").rows()) == sorted(expected.rows())

@@ -335,7 +335,7 @@ STATEMENTS: dict[str, list[str]] = {
         "select 1" + ";" * 10_000_000,
         "-- " + "x" * 10_000_000 + "\nselect 1",
     ],
-    "is no text": ["\0select 1", "select 1 --\0", "from \"\0\"", "select '\udfff'"],
+    "is not text": ["\0select 1", "select 1 --\0", "from \"\0\"", "select '\udfff'"],
     "at or near": [
         "select * from layers where", "select from", "with t as select 1", "select 1 frmo layers x", "sel ect 1", "import x",
         "ｓｅｌｅｃｔ 1", "select 1 \\ 2", "| select 1", "!ls", ".read FOLDER/x.sql", ".shell ls", "select * from layers )",

@@ -71,12 +71,12 @@ def refused(world: World, *arguments: object, says: tuple[str, ...], code: int =
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file of a folder with its size and time of change; to hash sparse files would take long."""
-    found = {}
+    files = {}
     for path in sorted(folder.rglob("*")):
         if "__pycache__" not in path.parts and not path.is_dir():
             about = path.lstat()
-            found[os.fsencode(path).decode(errors="replace")] = (about.st_size, about.st_mtime_ns)
-    return found
+            files[os.fsencode(path).decode(errors="replace")] = (about.st_size, about.st_mtime_ns)
+    return files
 
 
 def sparse(path: Path, size: int) -> None:

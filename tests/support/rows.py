@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import duckdb
@@ -137,6 +136,33 @@ def finished(layer_ids: Sequence[int], images: Mapping[int, int]) -> Tables:
     )
 
 
+def sums_of(tables: Tables) -> Tables:
+    """What an extraction writes beside the activations of `tables`: sums, values and top images of each block.
+
+    The blocks are those of the ledger: sound images of a split in order of position, or of id if they have no position.
+    """
+    values = {(row["neuron_id"], row["image_id"]): row["value"] for row in tables["activations"]}
+    sound = sorted(
+        (row.get("position", row["image_id"]), row["image_id"], row["split_id"])
+        for row in tables["images"]
+        if row.get("defect") is None
+    )
+    sums: Tables = dict(block_tops=[], block_sums=[], block_values=[])
+    for extraction in tables["extractions"]:
+        if extraction["target"] != "activations":
+            continue
+        image_ids = np.array([i for _, i, split_id in sound if split_id == extraction["split_id"]], dtype=np.int32)
+        neurons = sorted(row["neuron_id"] for row in tables["neurons"] if row["layer_id"] == extraction["layer_id"])
+        for row in sorted(tables["extraction_blocks"], key=lambda row: row["block"]):
+            if row["extraction_id"] == extraction["extraction_id"] and row["images"]:
+                ids, image_ids = np.split(image_ids, [row["images"]])
+                block = np.array([[values[neuron, i] for neuron in neurons] for i in ids], dtype=np.float32)
+                summary = summary_tables(sum_up(block), ids, neurons[0], extraction["split_id"], row["block"])
+                for table, rows in summary:
+                    sums[table] += rows.to_pylist()
+    return sums
+
+
 def probe(
     activations: Mapping[str, np.ndarray],
     images: np.ndarray,
@@ -167,7 +193,8 @@ def probe(
         dissections=[dissection_row(**(dissection or {}))],
     )
     layers = layer_rows(activations, ids)
-    return tables | words | layers | finished([row["layer_id"] for row in layers["layers"]], {1: len(ids)})
+    tables |= words | layers | finished([row["layer_id"] for row in layers["layers"]], {1: len(ids)})
+    return tables | sums_of(tables)
 
 
 def merged(*parts: Tables) -> Tables:
@@ -479,7 +506,6 @@ def scored_rows(warehouse: Warehouse) -> Tables:
             for z, p in ((0.0, 0.5), (0.5, 0.1), (1.0, 0.001))
         ],
         **tiny_ablations(9, 4, 11),
-        **summed_up(warehouse, layer_id=2),  # of the others only the activations are known
     )
 
 
@@ -505,30 +531,6 @@ def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
         group by all
         """
     ).to_dicts()
-
-
-def summed_up(warehouse: Warehouse, layer_id: int) -> Tables:
-    """A layer's activations as an extraction sums them up."""
-    rows = warehouse.rows(
-        """
-        select split_id, image_id, neuron_id, value from activations
-        inner join images using (image_id) inner join neurons using (neuron_id)
-        where layer_id = $layer and defect is null
-        """,
-        {"layer": layer_id},
-    )
-    tables: Tables = {}
-    for (split_id,), of_split in rows.group_by("split_id"):
-        ids = iter(of_split["image_id"].unique().sort().to_list())
-        for block, images in enumerate(BLOCKS[split_id]):
-            ids_of_block = list(islice(ids, images))
-            wide = of_split.filter(pl.col("image_id").is_in(ids_of_block)).sort("neuron_id")
-            wide = wide.pivot("neuron_id", index="image_id", values="value").sort("image_id").drop("image_id")
-            values = wide.to_numpy().astype(np.float32)
-            places = np.array(ids_of_block), of_split["neuron_id"].min(), split_id, block
-            for table, found in summary_tables(sum_up(values), *places):
-                tables.setdefault(table, []).extend(found.to_pylist())
-    return tables
 
 
 def checked_labels(warehouse: Warehouse) -> Tables:

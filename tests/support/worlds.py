@@ -5,8 +5,8 @@ world.change("top_k = 5", "top_k = 6")
 world.rows("select * from layer_summary")
 world.tables()                        # every base table as sorted rows, without times
 
-Everything is made once a session and copied for each test. Blocks hold 32 images, so that there are several.
-A test file asks for the fixtures with: pytest_plugins = ["world_fixtures"]
+Everything is made once per session and copied for each test. Blocks hold 32 images, so that there are several of them.
+The fixtures are in tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ BLOCK = 32
 BATCH = 20  # does not divide a block
 CLASSES = ("bar", "disc", "ring")
 COUNTS = {"train": 24, "validation": 7, "test": 6}  # sound images of each class
+TRAIN = len(CLASSES) * COUNTS["train"]  # images that are probed
+UNITS = {"conv1": 4, "conv2": 6, "lin": 8, "gate": 1}  # neurons of each layer
 SIDE = 16
 
 NETWORK = """
@@ -123,10 +125,12 @@ source = "looks.txt"
 
 [[dissections]]
 concepts = "looks"
+scorer = "soft_wpmi"
 top_k = 5
 
 [[dissections]]
 concepts = "shapes"
+scorer = "soft_wpmi"
 top_k = 5
 softmax_scale = 40.0
 accuracy_images = 3
@@ -168,7 +172,7 @@ LOOKS = "bright\ndark\nround\nstraight\n"
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left: its exit code, and what it printed."""
+    """The exit code of a command, and its output."""
 
     code: int
     out: str
@@ -176,7 +180,7 @@ class Done:
 
 
 def command(*arguments: object) -> Done:
-    """Run a command as the shell would, in this process; a traceback stays an exception."""
+    """Run a command in this process. An exception that would be a traceback is raised."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["dissectdb", *map(str, arguments)])
@@ -196,7 +200,7 @@ def command(*arguments: object) -> Done:
 
 @dataclass(frozen=True)
 class World:
-    """A folder with all that a study needs."""
+    """A folder with everything that a study needs."""
 
     folder: Path
 
@@ -209,7 +213,7 @@ class World:
         return self.folder / "warehouse.duckdb"
 
     def run(self, *arguments: object) -> Done:
-        """A command on this world's warehouse; a study file names it itself."""
+        """Run a command on this world's warehouse; -w is added where no study names it."""
         needs_path = arguments[0] in ("build", "query", "report", "status", "check")
         return command(*arguments, *(("-w", self.warehouse) if needs_path else ()))
 
@@ -220,7 +224,7 @@ class World:
         return self.run("modify", self.study, *options)
 
     def change(self, old: str, new: str, file: str = "study.toml") -> None:
-        """Replace a text that is in a file once."""
+        """Replace a text that occurs once in a file."""
         path = self.folder / file
         text = path.read_text(encoding="utf-8")
         assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
@@ -235,7 +239,7 @@ class World:
             return opened.rows(query)
 
     def tables(self) -> dict[str, list[tuple]]:
-        """Every base table as sorted rows, without when and how long; without what is built from them."""
+        """The sorted rows of every base table, without times and durations; no tables of views."""
         with Warehouse(self.warehouse, read_only=True) as opened:
             columns = opened.columns()
             built = {row["view"] for row in opened.rows("select view from view_builds").to_dicts()}
@@ -255,7 +259,7 @@ class World:
 
 
 def _sorted_rows(opened: Warehouse, table: str, columns: list[str]) -> list[tuple]:
-    """Without times, and without the folder in paths, which differs from world to world."""
+    """The rows without times, and without the folder in paths, which differs from world to world."""
     kept = [name for name in columns if not name.endswith("_at") and name != "seconds"]
     rows = opened.rows(f"select {', '.join(kept)} from {table} order by all").rows()
     folder = str(opened.path.parent)

@@ -51,8 +51,8 @@ select s, count(*) filter (where d > 2) as a, avg(v) filter (where i > 3) as b, 
     from t group by s;
 
 -- aggregates of nothing
-select count(*) as a, sum(i) as b, max(v) as c, avg(v) as d, stddev_pop(v) as e, nd_total(i) as f,
-    nd_kth_highest(v, 1) as g from nothing;
+select count(*) as a, sum(i) as b, max(v) as c, avg(v) as d, stddev_pop(v) as e, nd_total(i) as f
+    from nothing;
 
 -- groups of nothing
 select i, count(*) as n from nothing group by i;
@@ -109,9 +109,6 @@ select distinct i, unnest(nd_first(w, 2)) as a from t;
 
 -- lists of the highest
 select s, unnest(nd_first(nd_highest_by(i, d, 2), 1)) as a from t group by s;
-
--- the kth highest
-select nd_kth_highest(i, 2) as a, nd_kth_highest(i, 6) as b from t;
 
 -- products of lists
 select t.i, u.i as j, nd_dot(t.e, u.e) as a, cast(nd_dot(t.e, u.e) as double) as b from t cross join t as u;

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -147,16 +148,35 @@ def test_load_writes_every_unit_in_order(empty):
     assert empty.rows("select position from classes")["position"].to_list() == list(range(20))
 
 
-def test_a_load_says_how_long_the_writer_was_waited_for(empty: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_units() -> Iterator[dict[str, Any]]:
+def test_a_load_returns_the_share_of_the_time_in_which_it_waited_for_the_writer(
+    empty: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock of the test's own counts 3 × 2 seconds of computing, 3 × 1 of handing over, and 3 of the last write."""
+    clock, all_handed_over, write = [0.0], threading.Event(), database._write
+
+    def pass_time(seconds: float) -> None:
+        clock[0] += seconds
+
+    class Handover(queue.Queue):
+        def put(self, unit: Any) -> None:
+            all_handed_over.set() if unit is None else pass_time(1)
+            super().put(unit)
+
+    def slow_write(connection: duckdb.DuckDBPyConnection, path: Path, unit: dict[str, Any]) -> None:
+        if unit["classes"][0]["position"] == 2:
+            assert all_handed_over.wait(10)
+            pass_time(3)
+        write(connection, path, unit)
+
+    def units() -> Iterator[dict[str, Any]]:
         for i in range(3):
-            time.sleep(0.2)
+            pass_time(2)
             yield {"classes": classes(i)}
 
-    assert empty.load(slow_units()) < 0.5
-    write = database._write
-    monkeypatch.setattr(database, "_write", lambda *given: time.sleep(0.2) or write(*given))
-    assert empty.load({"classes": classes(i)} for i in range(3, 6)) > 0.8
+    monkeypatch.setattr(database, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(database, "queue", SimpleNamespace(Queue=Handover, Empty=queue.Empty))
+    monkeypatch.setattr(database, "_write", slow_write)
+    assert empty.load(units()) == (3 + 3) / (6 + 3 + 3)
 
 
 def test_the_producer_may_ask_the_warehouse_while_the_writer_writes(empty):

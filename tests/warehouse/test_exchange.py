@@ -138,7 +138,7 @@ def test_a_folder_that_holds_something_is_not_written_over(finished: World, tmp_
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     done = command("export", tmp_path / "mine", "-w", finished.warehouse)
-    assert (done.code, "is there already" in done.err) == (1, True)
+    assert (done.code, "exists already" in done.err) == (1, True)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     assert not (tmp_path / "mine.part").exists()
 
@@ -160,8 +160,8 @@ def test_one_changed_byte_is_found(copied: Path, tmp_path: Path, table: str) -> 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (r'"schema_version": \d+', '"schema_version": 99', "made by another dissectdb (schema 99"),
-        (r'"schema_version": \d+', '"schema_version": "2; drop"', "made by another dissectdb"),
+        (r'"schema_version": \d+', '"schema_version": 99', "made by another version of dissectdb (schema 99"),
+        (r'"schema_version": \d+', '"schema_version": "2; drop"', "made by another version of dissectdb"),
         ('"images": {', '"../../etc/passwd": {', "other tables than a warehouse: ../../etc/passwd, images"),
         ('"images": {', '"warehouse_info": {', "other tables than a warehouse"),
         (r'"rows": \d+', '"rows": "many"', "cannot be read: ValueError"),

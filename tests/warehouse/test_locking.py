@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,18 +15,18 @@ import duckdb
 import pytest
 
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, locking
+from tests.support.waiting import wait_until
 
-# A job in a process of its own: it writes a row, computes, writes another. It computes for some seconds, or until it
-# reads a line.
+# A job in a process of its own: for each unit it writes a row and then computes until it reads a line.
 JOB = """
-import sys, time
+import sys
 from dissectdb.warehouse import Warehouse
 def units():
     for position in range({units}):
         yield {{"classes": [dict(dataset_id=1, position=position, **{{"class": "a"}})]}}
         print("computing", flush=True)
-        {compute}
-with Warehouse(sys.argv[1], wait={wait}) as warehouse:
+        sys.stdin.readline()
+with Warehouse(sys.argv[1]) as warehouse:
     print("begun", flush=True)
     warehouse.load(units())
 print("done", flush=True)
@@ -61,13 +59,12 @@ def process(script: str, path: Path) -> Iterator[subprocess.Popen]:
             running.kill()
 
 
-def job(path: Path, *, units: int = 2, seconds: float | None = None, wait: float = 0.0):
-    compute = "sys.stdin.readline()" if seconds is None else f"time.sleep({seconds})"
-    return process(JOB.format(units=units, compute=compute, wait=wait), path)
+def job(path: Path, *, units: int = 2):
+    return process(JOB.format(units=units), path)
 
 
 def go_on(running: subprocess.Popen, units: int = 1) -> None:
-    """Let a job that computes until it reads a line go on."""
+    """Let a job finish computing so many units."""
     running.stdin.write("\n" * units)
     running.stdin.flush()
 
@@ -90,7 +87,7 @@ def test_a_reader_sees_what_is_committed_while_the_job_computes(path: Path) -> N
     assert rows(path) == 2
 
 
-def test_a_job_waits_for_a_reader_as_long_as_it_takes_says_so_and_loses_nothing(path: Path) -> None:
+def test_a_job_waits_for_a_reader_with_a_message_and_loses_nothing(path: Path) -> None:
     with job(path) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
         with process(READER, path) as reader:
@@ -103,7 +100,7 @@ def test_a_job_waits_for_a_reader_as_long_as_it_takes_says_so_and_loses_nothing(
     assert rows(path) == 2
 
 
-def test_a_job_that_is_stopped_while_it_waits_for_a_reader_stops_at_once(path: Path) -> None:
+def test_a_job_stops_at_once_while_it_waits_for_a_reader(path: Path) -> None:
     with job(path, units=5) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
         with process(READER, path) as reader:
@@ -117,13 +114,13 @@ def test_a_job_that_is_stopped_while_it_waits_for_a_reader_stops_at_once(path: P
     assert 1 <= rows(path) < 5
 
 
-def test_somebody_who_waits_gets_in_between_the_views_of_a_long_build(path: Path) -> None:
+def test_a_waiting_reader_gets_in_between_the_views_of_a_long_build(path: Path) -> None:
     is_enough = threading.Event()
 
     def build(warehouse: Warehouse) -> None:
         while not is_enough.is_set():
             with warehouse.use():
-                time.sleep(0.1)
+                is_enough.wait(0.1)  # a view is built, for longer than the reader may take to ask
 
     with Warehouse(path) as warehouse, process(READER, path) as reader:
         thread = threading.Thread(target=build, args=(warehouse,))
@@ -137,7 +134,7 @@ def test_somebody_who_waits_gets_in_between_the_views_of_a_long_build(path: Path
             thread.join()
 
 
-def test_two_readers_meet_no_wait(path: Path) -> None:
+def test_two_readers_do_not_wait_for_each_other(path: Path) -> None:
     with process(READER, path) as reader:
         assert reader.stdout.readline() == "reading\n"
         assert rows(path) == 0
@@ -150,32 +147,40 @@ def test_two_readers_meet_no_wait(path: Path) -> None:
 def test_a_second_job_is_refused_even_while_the_first_only_computes(path: Path) -> None:
     with job(path) as running:
         assert [running.stdout.readline() for _ in range(2)] == ["begun\n", "computing\n"]
-        time.sleep(2 * locking.LINGER)
+        wait_until(lambda: rows(path, wait=10.0) == 1, "a reader gets in, because the job has closed the file")
         with pytest.raises(WarehouseUnavailable, match=f"is held by process {running.pid}; wait") as refused:
             Warehouse(path)
         assert refused.value.exit_code == 3
         assert running.communicate("")[0] == "computing\ndone\n"
 
 
-def test_a_second_job_that_waits_begins_when_the_first_has_ended(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with job(path, seconds=1.5) as running, caplog.at_level(logging.WARNING):
+def test_a_second_job_that_waits_begins_when_the_first_has_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    with job(path) as running:
+
+        def let_the_first_end(message: str, *values: object) -> None:
+            messages.append(message % values)
+            go_on(running, 2)
+
+        monkeypatch.setattr(locking.log, "warning", let_the_first_end)
+        monkeypatch.setattr(locking, "PATIENCE", 0.0)
         assert running.stdout.readline() == "begun\n"
         with Warehouse(path, wait=30.0) as second:
             assert second.rows("select * from classes").height == 2
         assert running.wait(5) == 0
-    assert f"waiting for process {running.pid}" in caplog.text
+    assert messages == [f"waiting for process {running.pid}, which holds {path}"]
 
 
-def test_a_link_to_the_file_is_the_same_file(path: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_warehouse_has_its_lock(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.duckdb"
     link.symlink_to(path)
     with Warehouse(path), pytest.raises(WarehouseUnavailable, match=f"is held by process {os.getpid()}"):
         Warehouse(link)
 
 
-def test_no_lock_is_left_and_one_that_a_killed_job_left_stops_nobody(path: Path) -> None:
+def test_a_lock_is_removed_and_that_of_a_killed_job_stops_no_other(path: Path) -> None:
     lock = path.with_name(path.name + ".lock")
-    with job(path, seconds=30) as running:
+    with job(path) as running:
         assert running.stdout.readline() == "begun\n"
         running.kill()
         running.wait()
@@ -185,7 +190,7 @@ def test_no_lock_is_left_and_one_that_a_killed_job_left_stops_nobody(path: Path)
     assert not lock.exists()
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_followed(path: Path, tmp_path: Path) -> None:
+def test_a_link_named_like_the_lock_is_not_followed(path: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("keep me")
     path.with_name(path.name + ".lock").symlink_to(tmp_path / "precious")
     with pytest.raises(WarehouseUnavailable, match="cannot be written to"):
@@ -194,7 +199,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(path: Path, tmp_path: P
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_to_is_said_so(path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_an_error(path: Path) -> None:
     path.parent.chmod(0o500)
     try:
         with pytest.raises(WarehouseUnavailable, match="cannot be written to: Permission denied"):
@@ -206,7 +211,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_so(path: Path) -> None:
 # ---------------------------------------------------------------- uses inside a process
 
 
-def test_a_job_that_reads_while_its_writer_writes_gets_both_done(path: Path) -> None:
+def test_a_job_can_read_while_its_writer_writes(path: Path) -> None:
     def units() -> Iterator[dict]:
         for position in range(100):
             assert warehouse.rows("select * from classes").height <= position
@@ -217,10 +222,9 @@ def test_a_job_that_reads_while_its_writer_writes_gets_both_done(path: Path) -> 
         assert warehouse.rows("select * from classes").height == 100
 
 
-def test_a_file_that_rests_is_closed_and_opened_again_at_the_next_use(path: Path) -> None:
+def test_an_unused_file_is_closed_and_opened_again_at_the_next_use(path: Path) -> None:
     with Warehouse(path) as warehouse:
-        time.sleep(2 * locking.LINGER)
-        warehouse._file.rest()
+        warehouse._file.rest(unused=0.0)
         with duckdb.connect(str(path)) as somebody:  # in this process too: another configuration would be refused
             assert somebody.execute("select 1 from classes").fetchall() == []
         warehouse.write({"classes": [{"dataset_id": 1, "position": 0, "class": "a"}]})

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import duckdb
+import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, migrations
-from tests.reports.test_page import IMAGES, Plan, filled
-from tests.support.worlds import TO_SCHEMA_2
+from tests.support import rows as support
+from tests.support.report_warehouses import IMAGES, Plan, filled
+from tests.support.worlds import TO_SCHEMA_2, World
 
 # What schema 1 had in the place of today's tables; networks, predictions and extractions were the same.
 SCHEMA_1 = f"""{TO_SCHEMA_2}
@@ -91,3 +95,72 @@ def test_a_step_that_fails_leaves_the_old_warehouse(old, tmp_path, monkeypatch):
         assert connection.execute("select count(*) from edit_scales").fetchone() == (2,)
     with Warehouse(old) as warehouse:  # and the next time it works
         assert len(warehouse.rows("select * from edit_scales")) == 2
+
+
+# ---------------------------------------------------------------- blocks without sums
+
+SUMS = ("block_tops", "block_sums", "block_values")
+NO_SUMS = "".join(f"drop table {table};" for table in SUMS)
+
+
+def test_a_warehouse_from_before_sums_gets_those_that_an_extraction_writes(world: World):
+    expected = world.tables()
+    labels = world.rows("select layer, unit, concept from neuron_concepts order by all")
+    with duckdb.connect(str(world.warehouse)) as connection:
+        connection.execute(NO_SUMS + TO_SCHEMA_2)
+    assert world.run("build").code == 0
+    found = world.tables()
+    for table in SUMS:
+        assert len(found[table]) == len(expected[table]) > 0
+        for row, expected_row in zip(found[table], expected[table], strict=True):
+            assert row == pytest.approx(expected_row, rel=1e-12, abs=1e-12)
+    assert world.rows("select layer, unit, concept from neuron_concepts order by all") == labels != []
+    done = world.run("check")
+    assert done.code == 0, done.err
+
+
+def recorded_in_blocks() -> support.Tables:
+    """Two layers and two splits, of blocks of 300, 255 and 145 images and of one of 300; with defects in between."""
+    random = np.random.default_rng(5)
+    normal = random.normal(size=(1000, 6)).astype(np.float32)
+    values = np.stack(
+        [
+            normal[:, 0],
+            normal[:, 1].clip(0),
+            normal[:, 2].round(1),
+            np.full(1000, 0.25),
+            np.where(normal[:, 3] > 1, normal[:, 4], 0),
+            np.arange(1000) % 258 * np.sign(normal[:, 5]),  # zeros of both signs
+        ],
+        axis=1,
+    )
+    ids = range(1, 1001)
+    images = [{"image_id": i, "split_id": 2 if i % 10 < 3 else 1, "position": 2 * i, "defect": None} for i in ids]
+    images += [{"image_id": 1000 + i, "split_id": 1, "position": 2 * i - 1, "defect": "blank"} for i in (1, 400, 1000)]
+    layers = support.layer_rows({"conv": values[:, :4], "lin": values[:, 4:]}, ids)
+    ledger = support.finished([row["layer_id"] for row in layers["layers"]], {1: 700, 2: 300})
+    ledger["extraction_blocks"] = [
+        {"extraction_id": row["extraction_id"], "block": block, "images": count}
+        for row in ledger["extractions"]
+        for block, count in enumerate((300, 255, 145) if row["split_id"] == 1 else (300,))
+    ]
+    return layers | ledger | {"images": images}
+
+
+@pytest.mark.parametrize("blocks_with_sums", [0, 2])
+def test_exactly_the_blocks_without_sums_are_summed_up(blocks_with_sums: int):
+    tables = recorded_in_blocks()
+    expected = support.sums_of(tables)
+    assert {row["distinct_values"] for row in expected["block_sums"]} >= {1, 256}
+    summed = [row for row in tables["extraction_blocks"] if row["block"] < blocks_with_sums]
+    given = support.sums_of(tables | {"extraction_blocks": summed})
+    with support.filled(**tables | given) as connection:
+        connection.execute(TO_SCHEMA_2 if summed else NO_SUMS + TO_SCHEMA_2)
+        connection.execute((migrations.FOLDER / "3.sql").read_text(encoding="utf-8"))
+        for table in SUMS:
+            found = connection.sql(f"from {table}").pl()
+            written = pl.DataFrame(expected[table]).select(found.columns)
+            keys = [name for name in found.columns if not name.startswith("total")]
+            assert_frame_equal(
+                found.sort(keys), written.sort(keys), check_dtypes=False, check_exact=False, rel_tol=1e-9, abs_tol=1e-9
+            )

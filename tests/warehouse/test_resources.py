@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import threading
-import time
 from pathlib import Path
 
 import duckdb
@@ -38,7 +37,7 @@ TOO_MUCH = "select length(list(i)) from range(40_000_000) t(i)"  # one value, wh
 
 
 def machine(root: Path, files: dict[str, str]) -> Path:
-    """A root folder with these files."""
+    """A root folder of a file system with these files."""
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -49,7 +48,7 @@ def free(megabytes: int) -> dict[str, str]:
     return {"proc/meminfo": f"MemTotal: 99999999 kB\nMemAvailable:   {megabytes * 1000} kB\n"}
 
 
-# ---------------------------------------------------------------- what there is
+# ---------------------------------------------------------------- the resources of a machine
 
 
 def test_without_a_limit_what_is_free_is_available(tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_the_limit_grows_with_memory_and_threads_and_is_at_most_half(available: 
     assert 1 <= threads <= cores
     assert threads == 1 or limit // threads >= resources.PER_THREAD
     assert threads == cores or limit // (threads + 1) < resources.PER_THREAD
-    assert 64 <= resources.Resources(limit, threads).slice_size <= views.AT_ONCE
+    assert 64 <= resources.Resources(limit, threads).slice_size <= views.LARGEST_SLICE
 
 
 @pytest.mark.parametrize(
@@ -194,7 +193,7 @@ def test_the_file_is_opened_with_what_was_chosen(tiny_file: Path) -> None:
         assert warehouse.rows(settings).row(0) == (1, "476.8 MiB")
 
 
-# ---------------------------------------------------------------- where it is too little
+# ---------------------------------------------------------------- too little memory
 
 
 def spill_folders(file: Path) -> list[Path]:
@@ -301,15 +300,24 @@ def test_a_disk_that_fills_while_a_reader_spills_is_called_full(
                 ask(SORT)
 
 
-def test_an_interrupted_reader_is_not_damaged(tiny_file: Path) -> None:
+def test_a_query_of_a_reader_can_be_interrupted(tiny_file: Path) -> None:
     endless = "select count(*) from range(100_000_000_000) a(i) where hash(i) = 1"
     with Warehouse(tiny_file, read_only=True) as warehouse:
         connection = warehouse.connection
-        stopper = threading.Thread(target=lambda: (time.sleep(0.3), connection.interrupt()))
+        has_ended = threading.Event()
+
+        def interrupt() -> None:
+            while not has_ended.wait(0.01):  # an interrupt before the query has begun has no effect
+                connection.interrupt()
+
+        stopper = threading.Thread(target=interrupt)
         stopper.start()
-        with pytest.raises((duckdb.InterruptException, KeyboardInterrupt)):
-            warehouse.rows(endless)
-        stopper.join()
+        try:
+            with pytest.raises((duckdb.InterruptException, KeyboardInterrupt)):
+                warehouse.rows(endless)
+        finally:
+            has_ended.set()
+            stopper.join()
 
 
 # ---------------------------------------------------------------- views
@@ -429,19 +437,8 @@ def test_the_benchmark_of_machines_makes_a_warehouse_and_measures_it(
 ) -> None:
     from bench import machines
 
-    options = [
-        "--images",
-        "300",
-        "--neurons",
-        "60",
-        "--threads",
-        "16",
-        "--memories",
-        "128MB",
-        "--folder",
-        str(tmp_path),
-    ]
-    monkeypatch.setattr("sys.argv", ["machines", *options])
+    options = ["--images", "300", "--neurons", "60", "--threads", "16", "--memories", "128MB"]
+    monkeypatch.setattr("sys.argv", ["machines", *options, "--folder", str(tmp_path)])
     assert machines.main() == 0
     table = capsys.readouterr().out.strip().splitlines()
     threads, memory, _, peak, built, _, _, checked = [cell.strip() for cell in table[-1].strip("|").split("|")]

@@ -9,9 +9,6 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,20 +25,10 @@ from dissectdb.warehouse.spark import SparkError, translate
 from dissectdb.warehouse.view_files import View, ViewError, engine_functions
 from tests.sql.test_questions import QUESTIONS, VALUES, warehouses  # noqa: F401 - a fixture
 from tests.support.rows import all_views, dissection_row
+from tests.support.spark_worlds import HARDER, HASTY, MORE_DISSECTIONS, TABLES, Both, both, tables_of
 from tests.support.worlds import World
 
-TABLES = re.findall(r"create table if not exists (\w+)", (SQL / "tables.sql").read_text(encoding="utf-8"))
 each_view = pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
-
-# Tables this small are done before code is compiled for them.
-HASTY = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.level=off",
-    "spark.default.parallelism": "1",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,64 +43,6 @@ def spark() -> Iterator[Any]:
 
 
 # ---------------------------------------------------------------- two worlds, on both engines
-
-HARDER = """
-    -- Ties, and zeros of both signs: -0.0 is equal to 0.0.
-    update activations set value = round(value, 1) where neuron_id in (1, 6);
-    update activations set value = -value where value = 0 and image_id % 2 = 0;
-    -- A layer of dead neurons, and one whose neuron is only negative.
-    insert into layers select 9, 1, 'dead', 'avg', 9, 'dead', null;
-    insert into layers select 10, 1, 'below', 'avg', 10, 'below', null;
-    insert into neurons values (21, 9, 0, null, null, null), (22, 9, 1, null, null, null), (31, 10, 0, 1, 1, 1);
-    insert into activations select 21, image_id, 0 from activations where neuron_id = 1;
-    insert into activations select 22, image_id, -1.5 from activations where neuron_id = 1;
-    insert into activations select 31, image_id, -value - 1 from activations where neuron_id = 2;
-    insert into extractions
-        select * exclude (deeper) replace (100 + split_id * 10 + deeper as extraction_id, deeper as layer_id)
-        from extractions cross join (values (9), (10)) as more(deeper)
-        where target = 'activations' and layer_id = 1;
-    insert into extraction_blocks
-        select extraction_id, 0, if(split_id = 1, 8, 6), 0.1, started_at from extractions where extraction_id > 100;
-    -- Some neurons summed up in blocks, as they are written today, and others not.
-    delete from block_sums; delete from block_tops; delete from block_values;
-    insert into block_tops select * from activations where neuron_id in (1, 4, 21);
-    insert into block_sums
-        select split_id, neuron_id, 0, count(*), sum(value), sum(value * value), min(value), max(value),
-            count(distinct value)
-        from block_tops inner join images using (image_id) group by split_id, neuron_id;
-    insert into block_values
-        select distinct split_id, neuron_id, value from block_tops inner join images using (image_id);
-    -- Images without a class, and losses that are not known.
-    update images set class = null where image_id in (3, 13);
-    update predictions set loss = null where image_id in (3, 13);
-    update edit_predictions set loss = null where image_id in (3, 13);
-    -- A concept like another, one that is equally near to all images, one far from all, and one alone in its set.
-    insert into concepts values (50, 1, 50, 'Grin'), (51, 1, 51, 'Nought'), (52, 1, 52, 'Anti'), (53, 3, 0, 'Alone');
-    insert into concept_embeddings select 1, 50, embedding from concept_embeddings where concept_id = 4;
-    insert into concept_embeddings values (1, 51, [0, 0, 0, 0]), (1, 52, [-0.6, -0.8, 0, 0]), (1, 53, [0.6, 0, 0.8, 0]);
-    insert into concept_sets select 3, 'one', templates, 'one' from concept_sets where concept_set_id = 1;
-    -- Edits by every rule.
-    insert into edits
-        select * exclude (i, new_rule, names)
-            replace (20 + i as edit_id, new_rule || i as name, new_rule as rule, names as concepts)
-        from edits
-        cross join (
-            values (1, 'weight_l1', null), (2, 'calibrated', null), (3, 'proportional', null),
-                (4, 'ablate', null), (5, 'ablate', ['Smile', 'Grin'])
-        ) as more(i, new_rule, names)
-        where edit_id = 1;
-    insert into edit_layers select edit_id, 1 from edits where edit_id > 20;
-"""
-MORE_DISSECTIONS = [
-    dissection_row(20, include_dead=True, prior_weight=0.5, rule="q"),
-    dissection_row(21, concept_set_id=3),
-    dissection_row(22, concept_set_id=3, scorer="pearson"),
-    dissection_row(27, concept_set_id=3, scorer="presence"),
-    dissection_row(23, scorer="rank_reorder", rank_fraction=1.0, rank_scale=0.0),
-    dissection_row(24, scorer="cos"),
-    dissection_row(25, scorer="cos_cubed", top_k=2),
-    dissection_row(26, top_k=2, images_neurons=1, tau=-1000.0),
-]
 SHOWN = 9  # named in both sessions: it has everything that the public views ask for
 
 
@@ -129,55 +58,9 @@ def hard(spark: Any, scored_file: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def empty(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """A warehouse in which nothing was done yet."""
+    """A warehouse without rows."""
     with tables_of(None) as connection:
         return both(spark, connection, tmp_path_factory.mktemp("empty"), shown=None)
-
-
-@dataclass(frozen=True)
-class Both:
-    """The rows of every view, by its name, on either engine, and the folder of the tables."""
-
-    folder: Path
-    duckdb: dict[str, pl.DataFrame]
-    spark: dict[str, pl.DataFrame]
-
-
-@contextmanager
-def tables_of(file: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory with the base tables of a warehouse, or empty ones."""
-    with duckdb.connect() as connection:
-        connection.execute((SQL / "tables.sql").read_text(encoding="utf-8"))
-        if file is not None:
-            connection.execute(f"attach '{file}' as given (read_only)")
-            for table in TABLES:
-                connection.execute(f"insert into {table} by name select * from given.{table}")
-        yield connection
-
-
-def both(spark: Any, connection: duckdb.DuckDBPyConnection, folder: Path, shown: int | None) -> Both:
-    for table in TABLES:
-        connection.execute(f"copy {table} to '{folder / table}.parquet'")
-    connection.execute(engine_functions())
-    if shown is not None:
-        connection.execute(f"set variable dissection = {shown}")
-    for view in all_views():
-        connection.execute(f"create table {view.name} as {view.sql}")
-    built = {step.view: step.rows for step in on_spark.build(spark, folder, folder / "built")}
-    assert list(built) == [view.name for view in all_views() if view.materialized]
-    if shown is not None:
-        spark.sql(f"set variable dissection = {shown}")
-    names = [view.name for view in all_views()]
-    # Tiny queries keep one core busy with planning each, so two at a time.
-    with ThreadPoolExecutor(2) as pool:
-        frames = pool.map(lambda name: pl.from_arrow(spark.table(name).toArrow()), names)
-        found = Both(
-            folder,
-            duckdb={name: connection.sql(f"select * from {name}").pl() for name in names},
-            spark=dict(zip(names, frames, strict=True)),
-        )
-    assert built == {name: found.duckdb[name].height for name in built}
-    return found
 
 
 def in_order(frame: pl.DataFrame, view: View | Question) -> pl.DataFrame:
@@ -186,7 +69,7 @@ def in_order(frame: pl.DataFrame, view: View | Question) -> pl.DataFrame:
 
 
 def differences(view: View | Question, expected: pl.DataFrame, found: pl.DataFrame) -> list[str]:
-    """Where two engines disagree: numbers within 1e-6 are the same, all else has to be equal."""
+    """The cells in which two engines differ. Numbers within 1e-6 are the same; all else must be equal."""
     if expected.columns != found.columns or expected.height != found.height:
         return [f"{expected.columns} × {expected.height} but {found.columns} × {found.height}"]
     expected, found = in_order(expected, view), in_order(found, view)
@@ -217,7 +100,7 @@ def test_a_view_of_nothing_has_no_rows_on_spark_either(view, empty):
 
 
 @each_view
-def test_no_number_is_infinite_or_none(view, hard):
+def test_no_number_is_infinite_or_nan(view, hard):
     """1 / 0, ln(0), the square root of a negative and the correlation of a constant: DuckDB says inf or NaN, and Spark
     says NULL or fails."""
     for frame in (hard.duckdb[view.name], hard.spark[view.name]):
@@ -268,7 +151,7 @@ def test_a_question_has_the_same_answer_on_spark(name, answers):
     assert differences(QUESTIONS[name], *answers[name]) == []
 
 
-# ---------------------------------------------------------------- each trap by itself
+# ---------------------------------------------------------------- each trap alone
 
 NUMBERS = """
     create table t (i integer, v float, d double, s varchar, e float[], w varchar[], b blob);
@@ -287,7 +170,7 @@ TRAPS = dict(
 
 @pytest.fixture(scope="module")
 def numbers(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A handful of rows with what the engines might see differently, in both."""
+    """A few rows that the engines might treat differently, in both engines."""
     folder = tmp_path_factory.mktemp("numbers")
     for statement in on_spark.compile([]):
         spark.sql(statement)
@@ -301,11 +184,11 @@ def numbers(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[du
 
 
 @pytest.mark.parametrize("query", TRAPS.values(), ids=TRAPS)
-def test_what_the_engines_might_see_differently(query, numbers, spark):
+def test_a_trap_gives_the_same_rows_on_both_engines(query, numbers, spark):
     assert disagreements(query, numbers, spark) == []
 
 
-def test_nor_does_it_matter_whether_spark_keeps_to_the_standard(numbers, spark):
+def test_traps_give_the_same_rows_without_the_ansi_mode_of_spark(numbers, spark):
     """Without its ANSI mode, a whole number and a float make a float, and what does not fit is NULL."""
     spark.conf.set("spark.sql.ansi.enabled", "false")
     try:
@@ -325,7 +208,7 @@ def disagreements(query: str, connection: duckdb.DuckDBPyConnection, spark: Any)
 
 
 def str_of(row: tuple[Any, ...]) -> list[str]:
-    """A key that sorts rows of anything, whole numbers like floats."""
+    """A key that sorts rows of any types, with whole numbers like floats."""
     return [f"{float(value):.5e}" if isinstance(value, int | float) else str(value) for value in row]
 
 
@@ -333,12 +216,11 @@ def str_of(row: tuple[Any, ...]) -> list[str]:
 
 
 def test_an_aggregate_of_spark_keeps_all_that_it_is_given():
-    """sqlglot knows max_by without a k and would drop it in silence."""
+    """sqlglot has max_by without k, and would drop k silently."""
     assert "max_by(d, i, 20)" in translate("select nd_highest_by(d, i, 20) as a from t")
-    assert "get(max_by(v, v, 256), 256 - 1)" in translate("select nd_kth_highest(v, 256) as a from t")
 
 
-def test_what_cannot_be_said_in_spark_is_an_error():
+def test_sql_that_cannot_be_translated_to_spark_is_an_error():
     with pytest.raises(ViewError, match="no nd_nothing of 1 arguments"):
         translate("select nd_nothing(a) as b from t")
     with pytest.raises(ViewError, match="cannot be translated to Spark"):
@@ -365,7 +247,7 @@ def test_the_text_makes_every_view_in_order():
 
 
 def test_the_text_alone_makes_views_in_a_session_that_has_the_tables(hard, spark, tmp_path):
-    """One that is computed when it is read, and one that is kept."""
+    """One view that is computed when it is read, and one that is cached."""
     names = ["named_neurons", "image_concept_similarities"]
     list(on_spark.build(spark, hard.folder, tmp_path, select=names))
     for name in names:
@@ -394,7 +276,7 @@ def test_a_table_may_be_a_partitioned_folder_with_other_types_and_columns(spark,
     assert [tuple(row) for row in rows] == [(i, f"layer {i % 2}", i, 1.5) for i in range(4)]
 
 
-def test_what_is_missing_is_named(spark, tmp_path):
+def test_missing_tables_columns_and_views_are_named(spark, tmp_path):
     with pytest.raises(
         SparkError,
         match=r"has no table layers: none of table=layers, layers\.parquet, layers, catalog/layers\.parquet is",
@@ -410,7 +292,7 @@ def test_what_is_missing_is_named(spark, tmp_path):
         list(on_spark.build(spark, tmp_path, tmp_path, select=["nonsense"]))
 
 
-def test_labels_without_a_null_are_warned_of(tiny_file, spark, tmp_path, caplog):
+def test_labels_without_a_null_cause_a_warning(tiny_file, spark, tmp_path, caplog):
     """As in a folder of shards. By the rule q no label is interpretable then, and views of these stay empty."""
     with tables_of(tiny_file) as connection:
         for table in TABLES:
@@ -434,7 +316,7 @@ def test_labels_without_a_null_are_warned_of(tiny_file, spark, tmp_path, caplog)
     assert warning(both_rules, [1, 2]) == ""
 
 
-def test_without_pyspark_or_java_it_is_said_how_to_get_them(monkeypatch):
+def test_missing_pyspark_or_java_is_an_error_with_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(SparkError, match=r"pip install 'dissectdb\[spark\]'"):
         on_spark.local_session()

@@ -26,8 +26,16 @@ def enter_network(warehouse: Store, network: NetworkIdentity) -> int:
     if (stored_id := warehouse.find("networks", network.fingerprint)) is not None:
         return stored_id
     row = network_row(warehouse, network, parent_network_id=original_of(warehouse, network))
-    warehouse.write({"networks": [row]})
+    warehouse.write({"networks": [row], **_control_row(warehouse, network, row["network_id"])})
     return row["network_id"]
+
+
+def _control_row(warehouse: Store, network: NetworkIdentity, network_id: int) -> dict[str, list[Row]]:
+    """The row of control_networks, if the network is one. Its original was entered before."""
+    if (control := network.control) is None:
+        return {}
+    row: Row = {"network_id": network_id, "control": control.kind, "seed": control.seed}
+    return {"control_networks": [row | {"original_id": warehouse.find("networks", control.original)}]}
 
 
 def original_of(warehouse: Store, network: NetworkIdentity) -> int | None:
@@ -101,7 +109,7 @@ def enter_layers(
     renamed = _layer_names(warehouse, network_id)
     for layer_id, name in names.items():
         if renamed[layer_id] != name:
-            log.info(f"{name} is named {renamed[layer_id]} in views and reports now: it is recorded in two ways")
+            log.info(f"{name} is now named {renamed[layer_id]} in views and reports: it is recorded in two ways")
     return entered
 
 

@@ -1,4 +1,4 @@
--- How often are the two networks right about the same images, on each split, and is that a difference beyond chance?
+-- How often are the two networks right about the same images of each split, and is the difference more than chance?
 -- grain: dataset, split
 -- parameters: a, b
 --

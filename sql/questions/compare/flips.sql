@@ -1,8 +1,8 @@
--- Which images does only one of the two networks get right? Twelve of either kind, those of which B is surest.
+-- Which images does only one of the two networks get right? Twelve of each kind: those on which B is most confident.
 -- grain: image_id
 -- parameters: a, b
 --
--- On the last split on which both networks are known to be right or wrong. num_images counts all of a kind.
+-- On the last split for which it is known whether both networks are right. num_images: all images of the kind.
 
 with
 

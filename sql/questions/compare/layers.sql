@@ -1,4 +1,4 @@
--- How many neurons of each layer keep their label from A to B? At most 1,000 layers, three measures of the chart each.
+-- How many neurons of each layer keep their label from A to B? At most 1,000: the chart draws three points per layer.
 -- grain: layer
 -- parameters: a, b
 

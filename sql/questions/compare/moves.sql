@@ -1,8 +1,8 @@
--- From which concept in A to which in B did labels move, and how many? The 40 most frequent moves.
+-- Which concept of A became which concept of B, in how many labels? The 40 most frequent moves.
 -- grain: concept, other_concept
 -- parameters: a, b
 --
--- share is of all labels that moved; num_moved counts those, num_moves the pairs of concepts.
+-- share: of all labels that moved. num_moved counts these labels, num_moves the pairs of concepts.
 
 select
     concept,

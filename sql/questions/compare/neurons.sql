@@ -1,4 +1,4 @@
--- Which neurons changed their label from A to B? The 50 with the highest z, in either.
+-- Which neurons changed their label from A to B? The 50 with the highest z in A or B.
 -- grain: layer, unit
 -- parameters: a, b
 

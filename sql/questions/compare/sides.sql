@@ -1,9 +1,9 @@
--- What are the two dissections, A and B, and what were they made from? One row where they are the same.
+-- What are the two dissections, A and B, and what were they made from? One row if they are the same.
 -- grain: side
 -- parameters: a, b
 --
--- Files are named without their folders, because a report is sent to other people. origin_id: the network that both
--- would have to come from for their neurons to be compared by unit. concepts_in_common: texts that both sets hold.
+-- origin_id: the network that this one was made from by edits, or itself. Neurons of A and B are compared by unit only
+-- if both have the same origin_id. concepts_in_common: the number of texts that both concept sets hold.
 
 with
 
@@ -26,28 +26,8 @@ counted as (
 )
 
 select
-    case when dissection_summary.dissection_id = $a then 'A' else 'B' end as side,
-    dissection_summary.network,
-    dissection_summary.dataset,
-    dissection_summary.probing_split,
-    dissection_summary.images,
-    dissection_summary.images_left_out,
-    dissection_summary.clip,
-    regexp_replace(dissection_summary.clip_weights, '^.*[/\\]', '') as clip_weights,
-    dissection_summary.concept_set,
-    dissection_summary.concepts,
-    dissection_summary.scorer,
-    dissection_summary.engine,
-    dissection_summary.top_k,
-    dissection_summary.rule,
-    dissection_summary.tau,
-    dissection_summary.q_limit,
-    dissection_summary.created_at,
-    dissection_summary.network_id,
-    dissection_summary.dissection_id,
-    regexp_replace(networks.architecture, '^.*[/\\]', '') as architecture,
-    regexp_replace(networks.weights, '^.*[/\\]', '') as weights,
-    parents.name as parent,
+    case when dissection_descriptions.dissection_id = $a then 'A' else 'B' end as side,
+    dissection_descriptions.*,
     networks.fingerprint as network_fingerprint,
     datasets.fingerprint as dataset_fingerprint,
     clips.fingerprint as clip_fingerprint,
@@ -65,13 +45,10 @@ select
     dissections.min_images,
     dissections.kept_concepts,
     dissections.null_draws,
-    dissections.bootstraps,
     dissections.seed,
-    dissections.accuracy_images,
-    dissections.images_neurons,
     counted.concepts_in_common
-from dissection_summary
-inner join dissections on dissection_summary.dissection_id = dissections.dissection_id
+from dissection_descriptions
+inner join dissections on dissection_descriptions.dissection_id = dissections.dissection_id
 inner join networks on dissections.network_id = networks.network_id
 inner join splits on dissections.split_id = splits.split_id
 inner join datasets on splits.dataset_id = datasets.dataset_id
@@ -79,6 +56,6 @@ inner join clips on dissections.clip_id = clips.clip_id
 inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id
 left join networks as parents on networks.parent_network_id = parents.network_id
 cross join counted
-where dissection_summary.dissection_id in ($a, $b)
+where dissection_descriptions.dissection_id in ($a, $b)
 order by side
 limit 2

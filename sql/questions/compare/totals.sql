@@ -1,8 +1,8 @@
--- How many neurons keep their label from A to B, over all layers, and how many would by chance?
+-- How many neurons keep their label from A to B, over all layers, and how many would do so by chance?
 -- grain: dissection_id, other_dissection_id
 -- parameters: a, b
 --
--- One row also where no neuron is in both dissections: neurons is 0 then.
+-- If no neuron is in both dissections, there is one row, and neurons is 0.
 
 select
     coalesce(dissection_changes.neurons, 0) as neurons,

@@ -2,7 +2,7 @@
 -- grain: concept
 -- parameters: a, b
 --
--- Only labels that chance does not explain count, or interpretable ones where no null was drawn.
+-- Only calibrated labels count; if no null was drawn, interpretable ones.
 
 with
 

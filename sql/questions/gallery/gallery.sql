@@ -1,29 +1,11 @@
--- What is the label of each neuron, and how far is it to be believed? The strongest neurons of each layer come first.
+-- What is the label of each neuron, and how reliable is it? The strongest neurons of each layer come first.
 -- grain: layer, unit
 -- parameters: layer
 --
--- Of one layer, or of all where $layer is NULL. Layers take turns, so that none is missing from the first 12,000; dead
--- and sparse neurons come last. class: the true class of most of the neuron's eight best images.
+-- Of one layer, or of all if $layer is NULL; the first 12,000 by neuron_order. class: the true class of most of the
+-- neuron's eight best images.
 
 with
-
-placed as (
-
-    select
-        neuron_concepts.*,
-        layer_summary.position,
-        row_number() over (
-            partition by neuron_concepts.layer
-            order by
-                neuron_concepts.dead, neuron_concepts.sparse, neuron_concepts.calibrated desc,
-                neuron_concepts.z desc nulls last,
-                neuron_concepts.similarity desc nulls last, neuron_concepts.unit
-        ) as place_in_layer
-    from neuron_concepts
-    inner join layer_summary on neuron_concepts.layer = layer_summary.layer
-    where neuron_concepts.layer = coalesce($layer, neuron_concepts.layer)
-
-),
 
 counted_classes as (
 
@@ -43,28 +25,32 @@ commonest_classes as (
 )
 
 select
-    placed.network,
-    placed.layer,
-    placed.unit,
-    placed.concept,
-    placed.runner_up,
-    placed.similarity,
-    placed.z,
-    placed.q,
-    placed.z_within_class,
-    placed.split_half_agrees,
-    placed.bootstrap_share,
+    neuron_concepts.network,
+    neuron_concepts.layer,
+    neuron_concepts.unit,
+    neuron_concepts.concept,
+    neuron_concepts.runner_up,
+    neuron_concepts.similarity,
+    neuron_concepts.z,
+    neuron_concepts.q,
+    neuron_concepts.z_within_class,
+    neuron_concepts.split_half_agrees,
+    neuron_concepts.bootstrap_share,
     neuron_accuracies.accuracy,
     commonest_classes.class,
-    placed.calibrated,
-    placed.interpretable,
+    neuron_concepts.calibrated,
+    neuron_concepts.interpretable,
     robust_labels.layer is not null as robust,
-    placed.dead,
-    placed.sparse
-from placed
+    neuron_concepts.dead,
+    neuron_concepts.sparse
+from neuron_order
+inner join neuron_concepts
+    on neuron_order.layer = neuron_concepts.layer and neuron_order.unit = neuron_concepts.unit
 left join neuron_accuracies
-    on placed.layer = neuron_accuracies.layer and placed.unit = neuron_accuracies.unit
-left join robust_labels on placed.layer = robust_labels.layer and placed.unit = robust_labels.unit
-left join commonest_classes on placed.layer = commonest_classes.layer and placed.unit = commonest_classes.unit
-order by placed.dead, placed.sparse, placed.place_in_layer, placed.position desc, placed.layer
+    on neuron_order.layer = neuron_accuracies.layer and neuron_order.unit = neuron_accuracies.unit
+left join robust_labels on neuron_order.layer = robust_labels.layer and neuron_order.unit = robust_labels.unit
+left join commonest_classes
+    on neuron_order.layer = commonest_classes.layer and neuron_order.unit = commonest_classes.unit
+where neuron_order.layer = coalesce($layer, neuron_order.layer)
+order by neuron_order.place
 limit 12000

@@ -2,8 +2,9 @@
 -- grain: layer, unit, class, low
 -- parameters: neuron_ids
 --
--- The ids are written into the text: DuckDB then reads the activations of these neurons only. At most twelve classes of
--- a neuron, those with the highest mean. class is NULL for images without one. lowest and highest: of the neuron.
+-- The ids are written into the text, because DuckDB then reads only the activations of these neurons. At most twelve
+-- classes per neuron: those with the highest mean. class is NULL for images without a class. lowest, highest: the range
+-- of the neuron's activations over all classes.
 
 with
 

@@ -1,7 +1,7 @@
 -- How often is each trained network right, on each split? The shown network comes first.
 -- grain: network, dataset, split
 --
--- Edited networks have a section of their own, so they are left out, unless one of them is the shown network.
+-- Edited networks are left out, because they have a section of their own. The shown network is never left out.
 
 select
     network_accuracies.network,

@@ -1,4 +1,4 @@
--- How much does the loss of each class rise when the neurons of a concept are silent, beside as many random neurons?
+-- How much does the loss of each class rise when the neurons of a concept are silenced, and when random ones are?
 -- grain: concept, class
 --
 -- In the layer and split that were measured last; the 24 concepts with the largest effects.

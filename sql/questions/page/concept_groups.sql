@@ -1,4 +1,4 @@
--- Which labels mean nearly the same, because CLIP scores the images alike for them? At most 60.
+-- Which labels mean nearly the same, because CLIP gives the images similar scores for them? At most 60.
 -- grain: leader, concept
 --
 -- leader: the label of the group that most neurons carry. The groups come in the order of their leaders' neurons.

@@ -1,4 +1,4 @@
--- For which share of the right images of each class did each concept speak, in the layer with most interpretable neurons?
+-- In what share of the right images of each class is each concept active, in the layer with most interpretable neurons?
 -- grain: class, concept
 --
 -- The 30 commonest concepts and the twelve largest classes, side by side.

@@ -1,7 +1,7 @@
 -- Which concepts stand behind the right predictions of each class, in the layer with most interpretable neurons?
 -- grain: layer, class, concept
 --
--- The twelve largest classes, with the eight concepts of highest share of each.
+-- The twelve largest classes, each with the eight concepts that have the highest share.
 
 with
 

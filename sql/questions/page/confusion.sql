@@ -1,7 +1,8 @@
 -- What does the network take each of the largest classes for?
 -- grain: true_class, predicted_class
 --
--- At most twelve classes. A class that is not an output of the network is shown with the commonest answers to it.
+-- At most twelve classes. If a class is not an output of the network, the classes that it is taken for most often are
+-- shown.
 
 with
 

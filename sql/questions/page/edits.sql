@@ -1,7 +1,8 @@
--- What did each edit that rests on the shown dissection do, on each split? Chosen edits first, then the newest; at most 200.
+-- What did each edit of the shown dissection do on each split? Chosen edits come first, then the newest; at most 200.
 -- grain: edit_id, split_id
 --
--- chosen_on: the split on which the edit was chosen; NULL where it was not. edits_tried is what p_corrected corrects for.
+-- chosen_on: the split on which the edit was chosen; NULL if it was not chosen. edits_tried: the number of edits that
+-- p_corrected corrects for.
 
 with
 

@@ -1,7 +1,7 @@
--- Of which images of each large class was the network surest, among its right and its wrong predictions?
+-- On which images of each large class was the network most confident, among its right and its wrong predictions?
 -- grain: image_id
 --
--- Seven classes with three images of each kind. kind is 'unknown' where the class is not an output of the network or
+-- Seven classes with three images of each kind. kind is 'unknown' if the class is not an output of the network or
 -- the image has none; an image without a true class counts under its predicted one.
 
 with

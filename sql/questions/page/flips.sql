@@ -1,7 +1,7 @@
--- Which images did the shown edit gain, and which did it lose? Twelve of either, those of which the edited network is surest.
+-- Which images did the shown edit gain, and which did it lose? Twelve of each: those on which it is most confident.
 -- grain: image_id
 --
--- On the last split on which the edit was measured. num_images counts all that were gained, or lost.
+-- On the last split on which the edit was measured. num_images: all images that were gained, or lost.
 
 select
     edit_flips.split,

@@ -1,7 +1,7 @@
 -- How many neurons of each layer are interpretable by either rule, and how many of their labels pass more tests?
 -- grain: layer
 --
--- A count of labels is NULL where its test was not run. At most 1,000 layers, five lines of the charts each.
+-- A count of labels is NULL if its test was not run. At most 1,000 layers, because charts draw five points per layer.
 
 select
     layer_summary.network,

@@ -1,4 +1,4 @@
--- Which single neurons does each class need most: whose silence raises its loss?
+-- Which single neurons does each class need most? Silencing them raises the loss of the class.
 -- grain: layer, unit, class, split
 --
 -- Three neurons of each layer, split and class; at most 200 in all.

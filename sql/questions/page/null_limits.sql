@@ -1,4 +1,4 @@
--- Which z do one in two, in twenty and in a hundred labels of unrelated neurons reach, in each layer?
+-- Which z do 50 %, 5 % and 1 % of the labels of unrelated neurons reach in each layer?
 -- grain: layer
 --
 -- From the quantiles of the null, for the neurons with the longest lists of images.

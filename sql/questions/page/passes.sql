@@ -1,4 +1,4 @@
--- On which devices, in which precision and with which versions were the passes run that the labels rest on?
+-- On which devices, in which precision and with which versions were the passes run that the labels depend on?
 -- grain: device, precision, versions
 
 select distinct extractions.device, extractions.precision, extractions.versions

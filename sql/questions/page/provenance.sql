@@ -1,4 +1,4 @@
--- What do the labels rest on, to the byte? The seed and the fingerprints of all that the dissection was made from.
+-- What exactly do the labels depend on? The seed, and the fingerprints of all that the dissection was made from.
 -- grain: dissection
 
 select

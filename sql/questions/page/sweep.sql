@@ -1,8 +1,8 @@
--- How do edits by the same rule on the same layers compare, over τ and factor, where the shown edit was chosen?
+-- How do edits by the shown edit's rule on its layers compare, over τ and factor?
 -- grain: tau, factor
 --
--- On the split on which the shown edit was chosen; where it was not chosen, on each that was measured. Of several edits
--- with the same τ and factor the shown one counts, else the newest.
+-- On the split on which the shown edit was chosen; if it was not chosen, on each split that was measured. If several
+-- edits have the same τ and factor, the shown one counts, or else the newest.
 
 with
 

@@ -1,8 +1,8 @@
 -- Which neurons have the strongest labels that chance does not explain, and which images activate them most?
 -- grain: layer, unit, rank
 --
--- Twelve neurons with eight images each: at most three of a layer, and one of each concept in it, so that they differ.
--- Where no null was drawn, interpretable neurons by their similarity.
+-- Twelve neurons with eight images each: at most three per layer, and one per concept in it, so that they differ.
+-- If no null was drawn: interpretable neurons, by their similarity.
 
 with
 

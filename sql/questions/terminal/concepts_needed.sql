@@ -1,4 +1,4 @@
--- Which concepts does each class need most: whose silence raises its loss beyond that of random neurons? Two of each class.
+-- Which concepts does each class need most? Silencing their neurons raises its loss more than random ones; two per class.
 -- grain: layer, class, concept, images
 
 select layer, class, concept, neurons, delta_accuracy, delta_loss, random_delta_loss, excess, p, images

@@ -1,4 +1,4 @@
--- Which dissections are there, and what did each look at?
+-- Which dissections are there, and what was each made from?
 -- grain: dissection_id
 
 select

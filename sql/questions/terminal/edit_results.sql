@@ -1,4 +1,4 @@
--- What did an edit do on each split, and is it to be believed?
+-- What did an edit do on each split, and is that more than chance?
 -- grain: split
 -- parameters: edit_id
 

@@ -1,7 +1,7 @@
 -- How many images of each split are sound, and how many are blank, repeats or unreadable?
 -- grain: split
 --
--- Of the dataset that the shown dissection looked at.
+-- Of the dataset that the shown dissection probed.
 
 with
 

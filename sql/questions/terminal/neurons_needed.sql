@@ -1,4 +1,4 @@
--- Which single neuron does each class need most: whose silence raises its loss most?
+-- Which single neuron does each class need most? Silencing it raises the loss of the class most.
 -- grain: layer, unit, class, images
 
 select layer, unit, concept, class, delta_accuracy, delta_loss, loss_low, loss_high, flips, images

@@ -17,75 +17,25 @@
 
 with
 
-factorials as (
-
-    -- ln n! for every n up to the number of images, since all of them could change.
-    select
-        0 as n,
-        cast(0 as double) as ln_factorial
-    union all
-    select
-        n,
-        sum(ln(n)) over (order by n) as ln_factorial
-    from (select row_number() over (order by image_id) as n from images) as numbers
-
-),
-
-tried as (
-
-    select edit_outcomes.*
-    from edit_outcomes
-    inner join edits on edit_outcomes.edit_id = edits.edit_id
-    where edits.control is null
-
-),
-
-tails as (
-
-    -- The chance that the smaller of gained and lost is this small if both are equally likely.
-    select
-        tried.edit_id,
-        tried.split_id,
-        least(
-            2 * sum(
-                exp(
-                    whole.ln_factorial - part.ln_factorial - rest.ln_factorial
-                    - (tried.gained + tried.lost) * ln(2)
-                )
-            ),
-            1
-        ) as p_mcnemar
-    from tried
-    inner join factorials as whole on whole.n = tried.gained + tried.lost
-    inner join factorials as part on part.n <= least(tried.gained, tried.lost)
-    inner join factorials as rest on rest.n = tried.gained + tried.lost - part.n
-    group by tried.edit_id, tried.split_id
-
-),
-
 judged as (
 
     select
-        tried.*,
-        tails.p_mcnemar,
+        paired_outcomes.*,
         edit_controls.percentile,
         edit_controls.p as p_random,
         edit_rankings.edits_tried,
-        1 - pow(1 - coalesce(edit_controls.p, tails.p_mcnemar), edit_rankings.edits_tried) as p_corrected
-    from tried
-    inner join tails
-        on
-            tried.edit_id = tails.edit_id
-            and tried.split_id = tails.split_id
+        1 - pow(1 - coalesce(edit_controls.p, paired_outcomes.p_mcnemar), edit_rankings.edits_tried) as p_corrected
+    from paired_outcomes
     inner join edit_rankings
         on
-            tried.edit_id = edit_rankings.edit_id
-            and tried.split_id = edit_rankings.split_id
+            paired_outcomes.edit_id = edit_rankings.edit_id
+            and paired_outcomes.split_id = edit_rankings.split_id
     left join edit_controls
         on
-            tried.edit_id = edit_controls.edit_id
-            and tried.split_id = edit_controls.split_id
+            paired_outcomes.edit_id = edit_controls.edit_id
+            and paired_outcomes.split_id = edit_controls.split_id
             and edit_controls.control = 'random'
+    where paired_outcomes.edit_id is not null  -- so that the engine need not compare networks
 
 )
 
@@ -98,12 +48,12 @@ select
     edits.factor,
     splits.split,
     judged.images,
-    judged.correct_before,
-    judged.correct_after,
-    judged.correct_before / judged.images as accuracy_before,
-    judged.correct_after / judged.images as accuracy_after,
-    judged.loss_before,
-    judged.loss_after,
+    judged.correct as correct_before,
+    judged.other_correct as correct_after,
+    judged.correct / judged.images as accuracy_before,
+    judged.other_correct / judged.images as accuracy_after,
+    judged.loss as loss_before,
+    judged.other_loss as loss_after,
     judged.gained,
     judged.lost,
     judged.p_mcnemar,

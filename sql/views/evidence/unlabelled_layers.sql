@@ -3,22 +3,29 @@
 --
 -- extract computes what is missing. A layer has a row if a run was stopped before it was labelled, if another study
 -- has recorded it since, or if other neurons get a label or share a null than when it was labelled.
+-- A layer that was labelled has no row while dissected_neurons has no row of it: that view is then not built, and
+-- whether other neurons get a label is unknown.
 -- A null that an earlier version drew wrongly is drawn again, once: that of pearson. Its version, 1, is part of
 -- null_groups (null_version in extract/scoring/scorers.py); that of the other scorers is 0.
 
 with
 
-live_neurons as (
+labelled_neurons as (
 
+    -- 0 and 0 for a layer without a neuron that takes a label.
     select
         dissected_neurons.dissection_id,
         dissected_neurons.layer_id,
-        count(*) as neurons,
-        sum(distinct dissected_neurons.null_group)
-        + max(case when dissections.scorer = 'pearson' then 1 else 0 end) as null_groups
+        count(*) filter (where not dissected_neurons.dead and not dissected_neurons.sparse) as neurons,
+        coalesce(
+            sum(distinct case
+                when not dissected_neurons.dead and not dissected_neurons.sparse then dissected_neurons.null_group
+            end)
+            + max(case when dissections.scorer = 'pearson' then 1 else 0 end),
+            0
+        ) as null_groups
     from dissected_neurons
     inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
-    where not dissected_neurons.dead and not dissected_neurons.sparse
     group by dissected_neurons.dissection_id, dissected_neurons.layer_id
 
 )
@@ -36,14 +43,14 @@ left join labelled_layers
     on
         dissections.dissection_id = labelled_layers.dissection_id
         and layers.layer_id = labelled_layers.layer_id
-left join live_neurons
+left join labelled_neurons
     on
-        dissections.dissection_id = live_neurons.dissection_id
-        and layers.layer_id = live_neurons.layer_id
+        dissections.dissection_id = labelled_neurons.dissection_id
+        and layers.layer_id = labelled_neurons.layer_id
 where
     finished_extractions.target = 'activations'
     and (
         labelled_layers.layer_id is null
-        or labelled_layers.neurons <> coalesce(live_neurons.neurons, 0)
-        or labelled_layers.null_groups <> coalesce(live_neurons.null_groups, 0)
+        or labelled_layers.neurons <> labelled_neurons.neurons
+        or labelled_layers.null_groups <> labelled_neurons.null_groups
     )

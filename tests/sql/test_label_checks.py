@@ -1,4 +1,4 @@
-"""The views that reports read beside the public ones: tests of labels, sums of layers, the edit that is shown."""
+"""Which checks each label passes (label_tests, robust_labels), and the counts per layer and per dissection."""
 
 # ruff: noqa: C408 - rows read like the tables as dict(layer="conv", …)
 
@@ -6,12 +6,7 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
-from dissectdb.extract.record.blocks import BLOCK
-from dissectdb.extract.record.summaries import TOP_IMAGES
-from dissectdb.warehouse.schema import SQL
-from tests.support.rows import NOON, run_view
+from tests.support.rows import run_view
 
 
 def label(unit: int, **changes: object) -> dict[str, object]:
@@ -88,36 +83,3 @@ def test_the_changes_of_a_dissection_are_the_sums_of_its_layers():
     assert math.isclose(row["chance_sd"], 5.0)  # the variances add up
     assert (row["is_tested"], row["is_other_tested"]) == (False, True)
     assert (row["num_calibrated_in_both"], row["num_calibrated_same"]) == (0, None)
-
-
-@pytest.mark.parametrize(("choices", "shown"), [([], 2), ([1], 1)])
-def test_the_edit_that_was_chosen_is_shown_else_the_newest(choices, shown):
-    edits = [dict(edit_id=edit, dissection_id=1, control=None) for edit in (1, 2)]
-    edits.append(dict(edit_id=3, dissection_id=1, control="random"))
-    outcomes = [dict(edit_id=edit, split_id=split) for edit in (1, 2, 3) for split in (1, 2)]
-    chosen = [dict(edit_id=edit, split_id=1, edits_tried=2, chosen_at=NOON) for edit in choices]
-    [row] = run_view("latest_edits", edits=edits, edit_outcomes=outcomes, edit_choices=chosen)
-    assert (row["edit_id"], row["last_split_id"]) == (shown, 2)
-
-
-# ---------------------------------------------------------------- what two files repeat
-
-
-def test_mcnemars_test_is_the_same_text_wherever_it_stands():
-    """A function would be part of the engine's text, on which every stored view depends; so two views repeat it."""
-    found = []
-    for name in ("decision/edit_results", "evidence/network_changes"):
-        text = (SQL / "views" / f"{name}.sql").read_text(encoding="utf-8")
-        factorials = text[text.index("factorials as (") : text.index("as numbers")]
-        tail = text[text.index("        least(\n            2 * sum(") : text.index("as p_mcnemar")]
-        start = text.index("    inner join factorials as whole")
-        joins = text[start : text.index("    group by", start)]
-        found.append([part.replace("tried.", "counted.") for part in (factorials, tail, joins)])
-    assert found[0] == found[1]
-
-
-def test_the_views_keep_as_many_best_images_as_are_recorded():
-    text = (SQL / "views" / "evidence" / "top_activations.sql").read_text(encoding="utf-8")
-    assert f"nd_kth_highest(activations.value, {TOP_IMAGES})" in text
-    assert text.rstrip().endswith(f"desc) <= {TOP_IMAGES}")
-    assert f"order by image_id) <= {BLOCK}\n" in text

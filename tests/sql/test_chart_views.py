@@ -1,4 +1,4 @@
-"""Views that the report rests on, held against polars and numpy on a small warehouse."""
+"""The views that charts draw, held against polars and numpy: confusion matrices, histograms, groups of concepts."""
 
 # ruff: noqa: C408 - rows read like the tables as dict(image_id=1, …)
 
@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from dissectdb.warehouse import Warehouse
-from tests.reports.test_page import IMAGES, Plan, filled
-from tests.support.rows import dissection_row, probe, run_view
+from tests.support.report_warehouses import IMAGES, Plan, filled
+from tests.support.rows import dissection_row, finished, probe, run_view, sums_of
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,8 @@ def histogram(**more: Any) -> list[dict[str, Any]]:
     tables = probe({"conv": values}, np.eye(4), np.eye(4)[:1], classes=["a", None, "a", "b"])
     tables["neurons"] += more.pop("neurons", [])
     tables["activations"] += more.pop("activations", [])
-    rows = run_view("activation_histograms", **tables | more)
+    tables |= more
+    rows = run_view("activation_histograms", **tables | sums_of(tables))
     return [row | dict(bar=(row["neuron_id"], row["class"], row["low"], row["high"], row["images"])) for row in rows]
 
 
@@ -239,6 +240,7 @@ def test_another_network_over_the_same_images_is_in_no_activation_histogram():
         layers=[dict(layer_id=i, network_id=i, layer="conv", position=0) for i in (1, 2)],
         neurons=[dict(neuron_id=9, layer_id=2, unit=0)],
         activations=[dict(neuron_id=9, image_id=i, value=float(i)) for i in range(1, 5)],
+        **finished([1, 2], {1: 4}),
     )
     assert {row["neuron_id"] for row in rows} == {1, 2}
 

@@ -1,0 +1,81 @@
+"""How the reports and the terminal write numbers, verdicts and ordinals."""
+
+from __future__ import annotations
+
+import pytest
+
+from dissectdb.commands import terminal
+from dissectdb.reports import sentences, words
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (words.count(3589), "3,589"),
+        (words.share(0.6942), "69.4 %"),
+        (words.share(0.0), "0.0 %"),
+        (words.share(0.0001), "< 0.1 %"),
+        (words.share(0.9999), "> 99.9 %"),
+        (words.share(1.0), "100.0 %"),
+        (words.share(None), "–"),
+        (words.p_value(0.119), "0.12"),
+        (words.p_value(0.0496), "0.050"),
+        (words.p_value(0.0004), "< 0.001"),
+        (words.signed(-3), "−3"),
+        (words.signed(0), "±0"),
+        (words.points(0.00209), "+0.21"),
+        (words.number(-38.6123), "−38.6"),
+        (words.several(["a", "b", "c"]), "a, b and c"),
+    ],
+)
+def test_numbers_are_written_for_readers(written, expected):
+    assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "verdict", "expected"),
+    [
+        (48, 33, "no evidence", "no evidence that the edit helps"),
+        (33, 48, "no evidence", "no evidence that the edit helps or harms"),
+        (48, 3, "helped", "evidence that the edit helps"),
+        (3, 48, "harmed", "evidence that the edit harms"),
+        (0, 0, "no evidence", "no image changed sides"),
+    ],
+)
+def test_a_sentence_states_the_verdict_of_the_view_and_no_more(gained, lost, verdict, expected):
+    assert sentences.verdict({"gained": gained, "lost": lost, "verdict": verdict}) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0th"), (1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"),
+     (21, "21st"), (41.4, "41st"), (99.6, "100th"), (100, "100th"), (111, "111th")],
+)  # fmt: skip
+def test_ordinals_have_their_english_endings(number, expected):
+    assert terminal.ordinal(number) == expected
+
+
+RESULT = {
+    "split": "test", "images": 7178, "correct_before": 5000, "correct_after": 5015, "p_mcnemar": 0.118,
+    "percentile": None, "edits_tried": 1, "p_corrected": 0.118, "verdict": "no evidence", "is_probing_set": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "test: +15 of 7,178, p = 0.12: no evidence"),
+        ({"correct_after": 3990}, "test: -1,010 of 7,178, p = 0.12: no evidence"),
+        ({"percentile": 0.415}, "test: +15 of 7,178, p = 0.12, 42nd percentile of random edits: no evidence"),
+        (
+            {"edits_tried": 1200, "p_corrected": 0.9},
+            "test: +15 of 7,178, p = 0.12 (the best of 1,200 tried: p corrected 0.9): no evidence",
+        ),
+        (
+            {"verdict": "helped", "is_probing_set": True},
+            "test: +15 of 7,178, p = 0.12: helped; the labels were made on these very images",
+        ),
+    ],
+)
+def test_a_verdict_on_the_terminal_is_one_line(changes, expected):
+    assert terminal.verdict(RESULT | changes) == expected
