@@ -1,7 +1,7 @@
 """Is the label the right word? Every scorer on worlds whose truth is known, by four measures of truth.
 
-python -m bench.truth                                # at most ten minutes on an idle machine of two cores
-python -m bench.truth --small                        # a minute
+python -m bench.truth                                # five minutes of one core
+python -m bench.truth --small                        # ten seconds
 python -m bench.truth --scorers pearson --worlds VGG
 
 A label is right by a measure (bench/truth_measures.py) if no other concept has a higher measure. The share of the
@@ -153,7 +153,8 @@ def judge(world: KnownWorld, scorers: Sequence[str]) -> Result:
         name: {key: np.stack([of_seed[name][key] for of_seed in of_seeds]) for key in of_seeds[0][name]}
         for name in (*scorers, RANDOM, *ORACLES, ORACLE_OF_ALL)
     }
-    return Result(world, *shown.shape, stacked)
+    images, concepts = shown.shape
+    return Result(world, images, concepts, stacked)
 
 
 # ---------------------------------------------------------------- tables

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from dissectdb.extract.models.vggnet import VGGNet
 from dissectdb.extract.study import Layer, Study
 from dissectdb.extract.training.fit import prepare
 
+DEMO = ROOT / "studies" / "demo.toml"
 FACES, LESSONS, LESSONS_SEED, SIZE = 3600, 5000, 101, 40
 AT_ONCE = 256
 VGG_LAYERS = ("conv1b", "conv2b", "conv3b", "conv4b", "lin1", "lin2")
@@ -124,15 +126,10 @@ def drawn_world(count: int, seed: int) -> tuple[Tensor, World]:
 
 
 @cache
-def demo_study() -> Study:
-    """The study of the demo."""
-    return Study.load(ROOT / "studies" / "demo.toml")
-
-
-@cache
 def demo_clip() -> tuple[clips.Clip, Tensor]:
     """The demo's CLIP, and its embeddings of the 25 concepts in the study's templates."""
-    study = demo_study()
+    study = Study.load(DEMO)
+    assert study.clip is not None
     clip = clips.load(study.clip, torch.device("cpu"))
     return clip, clip.embed_concepts(faces.CONCEPTS, study.concept_sets[0].templates)
 
@@ -156,13 +153,17 @@ def look(model: nn.Module, layers: Sequence[str], inputs: Tensor) -> list[np.nda
 
 def demo_vggnet(lessons: int) -> Trained:
     """The network that ships with the demo."""
-    return networks.load(demo_study().network).model, VGG_LAYERS
+    network = Study.load(DEMO).network
+    assert network is not None
+    return networks.load(network).model, VGG_LAYERS
 
 
 def untrained_vggnet(lessons: int) -> Trained:
     """The same architecture with its initial weights."""
+    network = Study.load(DEMO).network
+    assert network is not None
     torch.manual_seed(0)
-    return VGGNet(**demo_study().network.arguments), VGG_LAYERS
+    return VGGNet(**network.arguments), VGG_LAYERS
 
 
 @cache
@@ -185,16 +186,16 @@ def vit(lessons: int) -> Trained:
 
 def transformer() -> nn.Module:
     """timm's vision transformer, small. It learns next to nothing unless each pixel is standardised first."""
-    size = {"img_size": SIZE, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4, "mlp_ratio": 2}
-    tokens = VisionTransformer(in_chans=1, num_classes=len(faces.CLASSES), global_pool="avg", **size)
+    size: dict[str, Any] = {"patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4, "mlp_ratio": 2}
+    tokens = VisionTransformer(SIZE, in_chans=1, num_classes=len(faces.CLASSES), global_pool="avg", **size)
     standardise = (nn.Flatten(), nn.BatchNorm1d(SIZE * SIZE, affine=False), nn.Unflatten(1, (1, SIZE, SIZE)))
     return nn.Sequential(OrderedDict(pixels=nn.Sequential(*standardise), vit=tokens))
 
 
 def resnet(outputs: int) -> nn.Module:
     """timm's ResNet, with one block in each of four narrow stages."""
-    stem = {"in_chans": 1, "stem_type": "deep", "stem_width": 8}
-    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=outputs, channels=(24, 48, 96, 192), **stem)
+    stages: dict[str, Any] = {"block": BasicBlock, "layers": (1, 1, 1, 1), "channels": (24, 48, 96, 192)}
+    return ResNet(num_classes=outputs, in_chans=1, stem_type="deep", stem_width=8, **stages)
 
 
 def train(
