@@ -541,7 +541,7 @@ def checked_labels(warehouse: Warehouse) -> Tables:
     return dict(
         label_checks=[
             dict(dissection_id=9, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
-                 split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
+                 p_within=10.0 ** (neuron - 6), split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
             for neuron, concept in labels.rows()
         ],
         label_measures=[
