@@ -83,3 +83,32 @@ def test_the_changes_of_a_dissection_are_the_sums_of_its_layers():
     assert math.isclose(row["chance_sd"], 5.0)  # the variances add up
     assert (row["is_tested"], row["is_other_tested"]) == (False, True)
     assert (row["num_calibrated_in_both"], row["num_calibrated_same"]) == (0, None)
+
+
+def test_the_reach_of_words_is_what_the_best_one_explains_of_what_clip_does() -> None:
+    names = dict(
+        shown_dissection=[dict(dissection_id=1)],
+        named_neurons=[dict(neuron_id=i, network="net", layer="conv", unit=i) for i in range(1, 7)],
+        concepts=[dict(concept_id=i, concept=name) for i, name in enumerate(("smile", "frown", "tears"), 1)],
+    )
+    places = [(1, 1, 1), (2, 1, 1), (2, 2, 3), (2, 3, 2), (3, 1, 1), (4, 1, 1), (5, 1, 1), (6, 1, 1)]
+    words = [
+        dict(dissection_id=1, neuron_id=neuron, place=place, concept_id=concept, weight=1.0, gain=0.1 * (place - 1))
+        for neuron, place, concept in places
+    ]
+    explained = {1: (0.5, 0.8), 2: (0.5, 0.8), 3: (0.2, 0.8), 4: (0.05, 0.8), 5: (0.05, 0.05)}  # each ± 0.1
+    reaches = [
+        dict(dissection_id=1, neuron_id=neuron, explained=r, explained_low=r - 0.1, explained_high=r + 0.1,
+             explainable=whole, explainable_low=whole - 0.1, explainable_high=whole + 0.1)
+        for neuron, (r, whole) in explained.items()
+    ]  # fmt: skip
+    rows = run_view("neuron_words", label_words=words, label_reach=reaches, **names)
+    assert [(row["unit"], row["words"], row["reach"]) for row in rows] == [
+        (1, "smile", "one concept"),
+        (2, "smile + tears + frown", "several concepts"),
+        (3, "smile", "no concept of this list"),
+        (4, "smile", "no concept of this list"),
+        (5, "smile", "nothing that CLIP sees"),
+        (6, "smile", None),
+    ]
+    assert rows[1]["gain"] == 0.1 + 0.2
