@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dissectdb.extract.scoring import labels, tails, topk
+from dissectdb.extract.scoring import class_null, labels, robustness, tails, topk
 from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import score_layer
+from dissectdb.extract.scoring.within_class import ImageClasses
 from dissectdb.extract.study import STORED_IMAGES
 
 DIMENSIONS, CENTRES = 256, 40
@@ -152,19 +153,31 @@ def _power_mean(top: np.ndarray, images: int, power: int) -> float:
 
 @dataclass(frozen=True)
 class Judged:
-    """The labels of a layer: one entry per neuron. A dead neuron has label -1 and p = q = 1."""
+    """The labels of a layer: one entry per neuron. A dead neuron has label -1 and p = q = 1.
+
+    p_within, robust: only if the classes of the images were given; else p_within is 1 and no label is robust.
+    """
 
     label: np.ndarray
     score: np.ndarray
     z: np.ndarray
     p: np.ndarray
     q: np.ndarray
+    p_within: np.ndarray
+    robust: np.ndarray
     draws: int
     seconds: float
 
 
-def judge(settings: Settings, activations: np.ndarray, world: World, draws: int, seed: int) -> Judged:
-    """Label every neuron and compare it with noise, as `dissectdb extract` does."""
+def judge(
+    settings: Settings,
+    activations: np.ndarray,
+    world: World,
+    draws: int,
+    seed: int,
+    classes: np.ndarray | None = None,
+) -> Judged:
+    """Label every neuron and compare it with noise, as `dissectdb extract` does. classes: of the images (N,)."""
     start = time.perf_counter()
     layer = Layer(activations, settings)
     images, concepts = torch.from_numpy(world.images), torch.from_numpy(world.concepts)
@@ -177,17 +190,18 @@ def judge(settings: Settings, activations: np.ndarray, world: World, draws: int,
     drawn = 0
     for group in np.unique(layer.null_groups[live]):
         rows, of_group = live & (layer.null_groups == group), null.labels[0][int(group)]
-        p[rows] = look_up(*tails.steps(of_group, draws), z[rows])
+        p[rows] = tails.look_up(*tails.steps(of_group, draws), z[rows])
         drawn = max(drawn, len(of_group))
     q[live] = benjamini_hochberg(p[live])
+    p_within, robust = np.ones(len(z)), np.zeros(len(z), bool)
+    if classes is not None:
+        own_labels = np.where(live, scores.concepts[:, 0], -1)
+        of_images = ImageClasses(settings, images, concepts, classes)
+        p_within[live] = class_null.within_classes(of_images, layer, own_labels, draws, seed)[1][live]
+        agree = robustness.split_half(settings, layer, images, concepts) == 1
+        robust[live] = (q[live] <= Q_LIMIT) & (benjamini_hochberg(p_within[live]) <= Q_LIMIT) & agree[live]
     seconds = time.perf_counter() - start
-    return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, drawn, seconds)
-
-
-def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """The p of the largest step that z reaches, as in neuron_labels; 1 if z reaches none or is NaN."""
-    reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
-    return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
+    return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, p_within, robust, drawn, seconds)
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:

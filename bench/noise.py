@@ -4,6 +4,8 @@ python -m bench.noise
 python -m bench.noise --neurons 1024 --concepts 25 --scorers soft_wpmi cos
 python -m bench.noise --shape sparse --concepts 25   # neurons that fire on 10 to 500 images, in one layer
 python -m bench.noise --shape few --concepts 25      # neurons that fire on 3 to 40 images of one concept
+python -m bench.noise --shape class --concepts 25    # neurons that know the classes of the images and nothing else
+python -m bench.noise --shape class --warehouse demo.duckdb   # those of a warehouse, shuffled; and as they are
 
 4,096 neurons of independent Gaussian noise over 5,000 images. Required: 4 to 6 % of them have p ≤ 0.05, and at most 1 %
 have q ≤ 0.05. The paper's rule, τ = 0, would call every neuron with score > 0 interpretable.
@@ -14,17 +16,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from bench.made import P_LIMIT, Q_LIMIT, embeddings, judge, percent, show
+from bench.made import P_LIMIT, Q_LIMIT, World, benjamini_hochberg, embeddings, judge, percent, show, unit
+from dissectdb.extract.scoring.evidence import read_evidence
 from dissectdb.extract.scoring.problem import Settings
+from dissectdb.extract.scoring.stored_layers import read_layers
 from dissectdb.extract.study.scorers import SCORERS
+from dissectdb.warehouse import Warehouse
 
-SHAPES = ("normal", "skewed", "sparse", "few")  # skewed: exp of normal, so that a few activations are strong
+SHAPES = ("normal", "skewed", "sparse", "few", "class")  # skewed: exp of normal, so that a few activations are strong
 FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on, with random values or with one value
 FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on; all of them show its concept
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
+
+CLASS_HEAD = ("scorer", "shuffled", "p ≤ 0.05", "q ≤ 0.05", "p within ≤ 0.05", "q within ≤ 0.05", "robust", "seconds")
 
 
 def noise(images: int, neurons: int, shape: str, seed: int) -> np.ndarray:
@@ -82,6 +90,60 @@ def measure_few(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         yield (count, *(percent(share[kind].mean()) for of_scorer in shares for share in of_scorer))
 
 
+def shuffled(activations: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Each neuron's activations (image, neuron) in a random order of its own, within each group of images."""
+    random, values = np.random.default_rng((seed, 5)), activations.copy()
+    for group in np.unique(groups):
+        values[groups == group] = random.permuted(activations[groups == group], axis=0)
+    return values
+
+
+def classed_world(options: argparse.Namespace) -> tuple[World, np.ndarray, dict[str, np.ndarray]]:
+    """A made world of 7 classes of uneven sizes, the classes of its images (N,), and a layer of neurons (N, K).
+
+    A third of the neurons know the class well, a third hardly, and a third not at all.
+    """
+    random = np.random.default_rng((options.seed, 6))
+    world = embeddings(options.images, options.concepts[0], options.seed)
+    classes = random.choice(7, options.images, p=np.arange(1, 8) / 28)
+    leans = random.standard_normal((7, world.images.shape[1])).astype(np.float32)
+    world = World(unit(world.images + 0.01 * leans[classes]), world.concepts, world.shown)
+    means = random.standard_normal((7, options.neurons)) * np.resize([2.0, 0.3, 0.0], options.neurons)
+    values = random.standard_normal((options.images, options.neurons)) + means[classes]
+    return world, classes, {"made": values.astype(np.float32)}
+
+
+def stored_world(path: Path) -> tuple[World, np.ndarray, dict[str, np.ndarray]]:
+    """The embeddings of the newest dissection of a warehouse, its images' classes, and its layers by name."""
+    with Warehouse(path, read_only=True) as warehouse:
+        row = warehouse.rows("select * from dissections order by dissection_id desc limit 1").to_dicts()[0]
+        evidence, layers = read_evidence(warehouse, row), read_layers(warehouse, row)
+        names = dict(warehouse.rows("select layer_id, layer from named_layers").rows())
+        activations = {names[layer.layer_id]: layer.block(0, layer.neurons)[:, ~layer.dead] for layer in layers}
+    if evidence.classes is None:
+        raise SystemExit(f"{path}: the images have no classes")
+    world = World(evidence.images.numpy(), evidence.concepts.numpy(), np.zeros((0, 0), bool))
+    return world, evidence.classes, activations
+
+
+def measure_classes(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    """One row per scorer and way of shuffling: shares of all neurons, with q within each layer."""
+    world, classes, layers = stored_world(options.warehouse) if options.warehouse else classed_world(options)
+    groups = {"among all images": np.zeros(len(classes)), "within classes": classes, "not at all": None}
+    for scorer in options.scorers:
+        for how, group in groups.items():
+            judged = []
+            for values in layers.values():
+                moved = values if group is None else shuffled(values, group, options.seed)
+                judged.append(judge(Settings.defaults(scorer), moved, world, options.draws, options.seed, classes))
+            p, q, within, robust = (
+                np.concatenate([getattr(each, name) for each in judged]) for name in ("p", "q", "p_within", "robust")
+            )
+            q_within = np.concatenate([benjamini_hochberg(each.p_within) for each in judged])
+            shares = (p <= P_LIMIT, q <= Q_LIMIT, within <= P_LIMIT, q_within <= Q_LIMIT, robust)
+            yield scorer, how, *(percent(share.mean()) for share in shares), sum(each.seconds for each in judged)
+
+
 def measure(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     """One row per scorer and number of concepts."""
     activations = noise(options.images, options.neurons, options.shape, options.seed)
@@ -106,6 +168,7 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, nargs="+", default=[7, 25, 1000])
     parser.add_argument("--scorers", nargs="+", choices=list(SCORERS), default=list(SCORERS))
     parser.add_argument("--shape", choices=SHAPES, default="normal")
+    parser.add_argument("--warehouse", type=Path, help="for --shape class: the neurons of a warehouse")
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -119,6 +182,9 @@ def main() -> None:
         )
         head = [f"{scorer}, {what}" for scorer in options.scorers for what in ("right", "right with q ≤ 0.05")]
         show(title, ("fires on", *head), measure_few(options))
+    elif options.shape == "class":
+        images = f"of {options.warehouse.name}" if options.warehouse else f"{options.images:,} images"
+        show(f"Neurons whose activations were shuffled ({images})", CLASS_HEAD, measure_classes(options))
     else:
         show(title, HEAD, measure(options))
 

@@ -121,6 +121,11 @@ def tests_run(layers: list[Row]) -> list[str]:
 
 def robustness(summary: Row, layers: list[Row]) -> Markup | None:
     """How many labels pass every test that was run, and why one was not run; None if only chance was tested."""
+    if any(layer["num_outstanding"] for layer in layers):
+        return Markup(
+            "<strong>How many labels are robust is unknown:</strong> an earlier version made them, without today’s "
+            "test within classes. <code>dissectdb extract</code> runs it."
+        )
     tests = tests_run(layers)
     if not tests:
         return None

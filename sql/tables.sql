@@ -427,14 +427,17 @@ create table if not exists label_checks (
     concept_id integer not null,  -- references concepts
     z_within_class double,
     split_half_agrees boolean,
-    bootstrap_share double
+    bootstrap_share double,
+    p_within double
     -- key: dissection_id, neuron_id, concept_id
 );
 comment on table label_checks is
     'Whether a label depends on the classes of the images, or on which images were in the probing set';
 comment on column label_checks.concept_id is 'The label that was checked';
 comment on column label_checks.z_within_class is
-    'z when images are exchanged only within their class (rank_reorder: from 64 draws); NULL without classes';
+    'z when images are exchanged only within their class (rank_reorder: from draws); NULL without classes';
+comment on column label_checks.p_within is
+    'How often a neuron that knows only the classes of the images gets a label with at least this z; NULL without classes';
 comment on column label_checks.split_half_agrees is
     'Whether the even and the odd probing images give the same label; NULL if the neuron fires on too few of either';
 comment on column label_checks.bootstrap_share is

@@ -41,7 +41,7 @@ from dissectdb.warehouse.view_tables import Built
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 T = TypeVar("T")
 Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 

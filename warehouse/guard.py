@@ -279,7 +279,7 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     name = next(filter(None, missing.groups()))
     tables = [table for table in columns if fold(table) in _tables_read(query)] or list(columns)
     if near := nearest(name, [column for table in tables for column in columns[table]], 1):
-        owners = ", ".join(table for table in tables if near[0] in columns[table])
+        owners = ", ".join(sorted(table for table in tables if near[0] in columns[table]))
         return f"no column named {name}; did you mean {near[0]} (of {owners})?"
     if len(tables) > 3:  # too many to list
         return f"no column named {name}; write DESCRIBE name to see the columns of a table or view"

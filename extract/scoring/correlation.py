@@ -121,6 +121,13 @@ def column_chunks(
         yield first, columns
 
 
+def prepared_columns(product: ColumnProduct, settings: Settings, images: Tensor, concepts: Tensor) -> Tensor:
+    """The columns (N, C) of all concepts, prepared and scaled as product_scores multiplies them."""
+    [(_, columns)] = _raw_columns(product, settings, images, ConceptEmbeddings.one_each(concepts), len(concepts))
+    columns *= product.prepare(columns).float()
+    return columns
+
+
 def varies(mean: Tensor, sd: Tensor) -> Tensor:
     """Which columns (c,) of this mean and standard deviation vary; a constant one correlates with nothing."""
     return sd > LEAST_VARIATION * mean.abs()

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.scoring import robustness, several_words, tails
+from dissectdb.extract.scoring import class_null, robustness, several_words, tails
 from dissectdb.extract.scoring.correlation import to_presence
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
 from dissectdb.extract.scoring.nulls import Null, NullProblem, scored_groups
@@ -49,6 +49,7 @@ COMPUTED = {  # table → which of its rows belong to the labels of some layers 
     "label_words": _OF_NEURONS,
     "label_reach": _OF_NEURONS,
 }
+TIES = 16  # best concepts that are looked at for scores that are equal as float32
 MIN_IMAGES_FOR_WORDS = 100  # 50 in each half
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes, and the words that explain a neuron, may hold
 REASONS = {  # of the view unlabelled_neurons, in words
@@ -127,15 +128,14 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
     columns = word_columns(evidence)
     scored, checked, explained = [], [], []
     for place, layer in enumerate(layers):
-        keep = row["kept_concepts"] if kernel else 1
+        keep = row["kept_concepts"] if kernel else TIES
         scores = score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
         if kernel:
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
-        checked.append(check_table(row, layer, evidence, settings, classes, scores.concepts[:, 0]))
+        positions = label_positions(scores)
+        checked.append(check_table(row, layer, evidence, settings, classes, positions))
         if columns is not None and layer.has_activations():
-            explained.append(
-                word_tables(row, layer, evidence, several_words.find_words(columns, layer, scores.concepts[:, 0]))
-            )
+            explained.append(word_tables(row, layer, evidence, several_words.find_words(columns, layer, positions)))
         layer.lists.clear()
     unit["label_checks"] = pa.concat_tables(checked)
     if explained:
@@ -159,6 +159,17 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[Layer], d
 def z_of_scores(settings: Settings, layer: Layer, place: int, scores: Scores, null: Null) -> np.ndarray:
     """z (K, keep) of the scores of the layer at this place in the null; NaN where there is no score."""
     return SCORERS[settings.scorer].z(settings, layer, scores, null.moments[place])
+
+
+def label_positions(scores: Scores) -> np.ndarray:
+    """The position of each neuron's label (K,), -1 for none: of scores that are equal as float32, the smallest.
+
+    As in the view neuron_labels: in soft_wpmi, a neuron far above its layer has the same score for several concepts.
+    """
+    values = scores.similarities.astype(np.float32)
+    tied = (values == values[:, :1]) & (scores.concepts >= 0)
+    smallest = np.where(tied, scores.concepts, np.iinfo(np.int32).max).min(axis=1)
+    return np.where(scores.concepts[:, 0] >= 0, smallest, -1)
 
 
 def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None:
@@ -234,7 +245,9 @@ def check_table(
     """Rows of label_checks: one for each neuron with a label. labels: (K,) positions of concepts, -1 for none."""
     labelled = labels >= 0
     images, concepts = evidence.images, evidence.concepts
-    z = np.full(len(labels), np.nan) if classes is None else robustness.z_within_class(classes, layer, labels)
+    z, p = np.full((2, len(labels)), np.nan)
+    if classes is not None:
+        z, p = class_null.within_classes(classes, layer, labels, row["null_draws"], row["seed"])
     agrees = robustness.split_half(settings, layer, images, concepts)
     share = np.full(len(labels), np.nan)
     if row["bootstraps"]:
@@ -247,6 +260,7 @@ def check_table(
         z_within_class=pa.array(z[labelled], mask=np.isnan(z[labelled])),
         split_half_agrees=pa.array(agrees[labelled] == 1, mask=np.isnan(agrees[labelled])),
         bootstrap_share=pa.array(share[labelled], mask=np.isnan(share[labelled])),
+        p_within=pa.array(p[labelled], mask=np.isnan(p[labelled])),
     )
 
 

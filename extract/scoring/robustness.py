@@ -1,8 +1,7 @@
-"""Does a label depend on which images there were, or on their class?
+"""Does a label depend on which images there were?
 
 agrees = split_half(settings, layer, images, concepts)                 # (K,) 1, 0, or NaN: too few images
 share = bootstrap(settings, layer, images, concepts, labels, 100, 0)   # (K,): of resamples that give the label
-z = z_within_class(classes, layer, labels)                             # (K,): beyond what the class explains
 
 soft_wpmi and wpmi read the top images of a neuron only, so that halves and resamples of the images are halves and
 resamples of its list, of which 256 are stored: enough for any top_k up to about 100. The neurons of the other scorers
@@ -21,7 +20,6 @@ from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.problem import Array, Layer, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
-from dissectdb.extract.scoring.within_class import ImageClasses
 from dissectdb.extract.study import STORED_IMAGES
 
 NEURONS_AT_ONCE = 256  # whose activations are read at a time
@@ -152,12 +150,3 @@ def expand(lists: np.ndarray, weights: np.ndarray, top_k: int) -> np.ndarray:
     starts = np.cumsum(lengths) - lengths
     ranks = np.minimum(np.arange(top_k), lengths[:, None] - 1)
     return flat[starts[:, None] + ranks]
-
-
-def z_within_class(classes: ImageClasses, layer: Layer, labels: np.ndarray) -> np.ndarray:
-    """z (K,) of labels (K,) if images change places only within their class; NaN where it is undefined.
-
-    labels: positions of concepts, -1 for none. NaN for all neurons of a scorer without this test.
-    """
-    test = SCORERS[classes.settings.scorer].z_within_class
-    return np.full(layer.neurons, np.nan) if test is None else test(classes, layer, labels)

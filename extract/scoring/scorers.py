@@ -31,7 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dissectdb.extract.scoring import within_class
+from dissectdb.extract.scoring import class_orders, within_class
+from dissectdb.extract.scoring.class_orders import OrderScores
 from dissectdb.extract.scoring.correlation import COS, COS_CUBED, PEARSON, PRESENCE, ColumnProduct, score_by_product
 from dissectdb.extract.scoring.correlation_null import product_null, z_of_products
 from dissectdb.extract.scoring.nulls import Moments, Null, NullProblem, z_of_samples
@@ -62,7 +63,8 @@ class Scorer:
     (K, keep), from the moments of the null. stores_moments: its view reads these moments from null_samples.
     label_lists: labels for several choices of a neuron's top images. None: halves and resamples of the images are
     scored anew, a few neurons at a time, so that the neurons of a layer must not depend on each other.
-    z_within_class: z of labels if images change places only within their class. None: that test is left out.
+    z_within_class: z of labels if images change places only within their class. None: it is sampled.
+    in_orders: scores after images changed places (class_orders.py). None: the neurons are scored anew each time.
     null_version: raised, here and in the view unlabelled_layers, if earlier versions drew a wrong null. A layer with
     a null of an older version is labelled anew.
     """
@@ -73,6 +75,7 @@ class Scorer:
     stores_moments: bool = False
     label_lists: LabelLists | None = None
     z_within_class: Callable[[ImageClasses, Layer, np.ndarray], np.ndarray] | None = None
+    in_orders: Callable[[ImageClasses, Layer], OrderScores] | None = None
     null_version: int = 0
 
 
@@ -83,6 +86,7 @@ def of_product(product: ColumnProduct, null_version: int = 0) -> Scorer:
         null=partial(product_null, product),
         z=partial(z_of_products, product),
         z_within_class=partial(within_class.product_z, product),
+        in_orders=partial(class_orders.product_in_orders, product),
         null_version=null_version,
     )
 
@@ -93,6 +97,7 @@ OF_LIKELIHOOD = Scorer(
     z=z_of_likelihoods,
     label_lists=label_lists,
     z_within_class=within_class.likelihood_z,
+    in_orders=class_orders.likelihood_in_orders,
 )
 
 SCORERS: dict[str, Scorer] = {
@@ -104,7 +109,7 @@ SCORERS: dict[str, Scorer] = {
         score=score_by_reorder,
         null=reorder_null,
         stores_moments=True,
-        z_within_class=within_class.reorder_z,
+        in_orders=class_orders.reorder_in_orders,
     ),
     "pearson": of_product(PEARSON, null_version=1),  # 0: a draw did not take the concept of the largest r
     "presence": of_product(PRESENCE),

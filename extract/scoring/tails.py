@@ -1,6 +1,7 @@
 """From draws of a null to p: how rare each z is.
 
 z, p = steps(null.labels[layer][group], wanted=100_000)
+look_up(z, p, z_of_labels)
 
 Formulas: docs/methods.md, section 3.
 """
@@ -41,6 +42,14 @@ def steps(draws: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
         z, first = np.unique(z, return_index=True)  # of equal z the largest p: a tail without spread has one step
         p = p[first]
     return z, np.minimum.accumulate(p)
+
+
+def look_up(steps_z: np.ndarray, steps_p: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The p of the largest step that each z reaches, as in the view neuron_labels; 1 if z reaches none or is NaN."""
+    if not len(steps_z):
+        return np.ones(len(z))
+    reached = np.searchsorted(steps_z, np.where(np.isnan(z), -np.inf, z), side="right")
+    return np.where(reached > 0, steps_p[np.maximum(reached - 1, 0)], 1.0)
 
 
 def _pareto(excesses: np.ndarray) -> tuple[float, float]:

@@ -1,11 +1,10 @@
-"""Does a label say more than the class of the images? z when images change places only with their own class.
+"""z of labels when images change places only with images of their own class, for scorers that have a formula for it.
 
 classes = ImageClasses(settings, images, concepts, class_of_image)
 z = likelihood_z(classes, layer, labels)      # (K,), NaN where it is undefined
 z = product_z(PEARSON, classes, layer, labels)
-z = reorder_z(classes, layer, labels)
 
-"Smile" must beat "is a happy image". Formulas: docs/methods.md, section 3.
+"Smile" must beat "is a happy image". Formulas: docs/methods.md, section 3. How rare such a z is: class_null.py.
 """
 
 from __future__ import annotations
@@ -13,27 +12,13 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import NEURONS_AT_ONCE, slices
 from dissectdb.extract.scoring.correlation import LEAST_VARIATION, ColumnProduct, to_presence
 from dissectdb.extract.scoring.moments import interpolation, interpolation_nodes
 from dissectdb.extract.scoring.problem import Layer, Settings
-from dissectdb.extract.scoring.rank_reorder import (
-    Measure,
-    baselines,
-    draw_permutations,
-    listed_images,
-    reorder_measure,
-    reorder_scores,
-    reordered_lengths,
-    scaled,
-    shortened,
-)
-from dissectdb.extract.scoring.soft_wpmi import TABLE_BYTES, rank_slopes
-
-DRAWS = 64  # of images of the same classes, where the test has no formula
+from dissectdb.extract.scoring.soft_wpmi import rank_slopes
 
 
 class ImageClasses:
@@ -143,56 +128,3 @@ def _centred_in_classes(product: ColumnProduct, classes: ImageClasses, values: n
     values -= np.repeat(means, classes.sizes, axis=0)
     values[:, np.abs(values).max(axis=0) <= LEAST_VARIATION * largest] = 0
     return values
-
-
-# ---------------------------------------------------------------- rank_reorder
-
-
-def reorder_z(classes: ImageClasses, layer: Layer, labels: np.ndarray) -> np.ndarray:
-    """(score - mean) / sd (K,) over DRAWS draws in which each top image is replaced by another of its class.
-
-    No formula is known. The draws' orders of each class are shared by all neurons.
-    """
-    settings, device = classes.settings, torch.device("cpu")
-    n = listed_images(settings, layer.images)
-    random = np.random.default_rng(settings.seed)
-    orders = {
-        name: np.stack([random.permutation(np.flatnonzero(classes.classes == name)) for _ in range(DRAWS)])
-        for name in classes.names
-    }
-    permutations = draw_permutations(settings.permutations, n, settings.seed)
-    z = np.full(layer.neurons, np.nan)
-    for neurons in slices(layer.neurons, NEURONS_AT_ONCE):
-        lists, values = layer.top(n, neurons.start, neurons.stop)
-        lengths = reordered_lengths(layer, values, neurons)
-        own_labels = labels[neurons]
-        for concept in np.unique(own_labels[own_labels >= 0]):
-            embedding = classes.concepts[[concept]]
-            measure = reorder_measure(classes.images, embedding, n, settings.rank_power, device, int(TABLE_BYTES))
-            for neuron in np.flatnonzero((own_labels == concept) & ~layer.dead[neurons]):
-                images, own_values = lists[neuron, : lengths[neuron]], values[[neuron], : lengths[neuron]]
-                scores = _scores_of_draws(classes, measure, orders, permutations, images, own_values)
-                sd = scores[1:].std()
-                if np.isfinite(scores).all() and sd > 1e-9 * abs(scores[0]):
-                    z[neurons.start + neuron] = (scores[0] - scores[1:].mean()) / sd
-    return z
-
-
-def _scores_of_draws(
-    classes: ImageClasses,
-    measure: Measure,
-    orders: dict[int, np.ndarray],
-    permutations: np.ndarray,
-    images: np.ndarray,
-    values: np.ndarray,
-) -> np.ndarray:
-    """Scores (1 + DRAWS,) of one neuron and concept: on its own images (n,), then on each draw. values: (1, n)."""
-    settings = classes.settings
-    listed = scaled(values)
-    chance = baselines(listed, shortened(permutations, len(images)), settings.rank_power)
-    drawn = np.tile(images, (1 + DRAWS, 1))
-    for name, order in orders.items():
-        positions = np.flatnonzero(classes.classes[images] == name)
-        drawn[1:, positions] = order[:, : len(positions)]
-    errors, means = measure(drawn, np.broadcast_to(listed[0], drawn.shape))
-    return reorder_scores(errors, means, np.full(len(drawn), chance[0]), settings.rank_scale).numpy()[:, 0]

@@ -24,7 +24,6 @@ IMAGES_OF_SCORERS = {
     **dict.fromkeys(("soft_wpmi", "wpmi"), OF_TOP_IMAGES),
     **dict.fromkeys(("cos", "cos_cubed", "pearson", "presence"), " over all images"),
 }
-Z_BEYOND_CLASS = 1.645  # the z within classes that a label must exceed in sql/views/meaning/label_tests.sql
 
 
 def analysed(rows: Rows) -> list[tuple[str, Markup]]:
@@ -155,7 +154,6 @@ def trust(rows: Rows) -> dict[str, Any]:
         "tests": tests,
         "is_judged": any(row["judged_by_clip"] is not None for row in records),
         "is_judged_by_class": any(row["judged_by_class"] is not None for row in records),
-        "z_beyond_class": Z_BEYOND_CLASS,
     }
 
 

@@ -267,6 +267,15 @@ def test_a_split_that_labels_the_neurons_cannot_judge_them(new_world: World, pro
     assert message in done.err
 
 
+def test_a_split_without_images_is_refused_before_anything_is_computed(new_world: World) -> None:
+    shutil.rmtree(new_world.folder / "images" / "validation")
+    new_world.change('path = "images"', 'path = "images"\nvalidation_share = 0.0001')
+    new_world.study.write_text(new_world.study.read_text("utf-8") + '\n[judge]\nsplit = "validation"\n', "utf-8")
+    done = new_world.extract()
+    assert done.code == 2
+    assert "judge.split = 'validation': the dataset has no sound image in it" in done.err
+
+
 def test_without_activations_nothing_is_judged_and_nothing_is_left_to_do(new_world: World, tmp_path: Path) -> None:
     done = new_world.extract("--activations", "none")
     assert done.code == 0, done.err

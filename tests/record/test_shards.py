@@ -137,7 +137,8 @@ def test_without_activations_the_labels_are_the_same(finished: World, tmp_path: 
         "select layer, unit, concept, round(similarity, 9), round(z, 9), round(p, 9), round(q, 9), dead "
         "from neuron_concepts order by all",
         "select * from top_activations order by all",
-        "select * replace (round(z_within_class, 9) as z_within_class) from label_checks order by all",
+        "select * replace (round(z_within_class, 9) as z_within_class, round(p_within, 6) as p_within) "
+        "from label_checks order by all",
     ):
         assert merged.rows(query) == finished.rows(query)
     assert command("check", "-w", merged.warehouse).code == 0

@@ -68,14 +68,6 @@ def test_relus_of_a_network_that_fire_on_few_images_take_labels_and_schema_2_fil
     assert "nothing is stale" in spiking.extract().out
 
 
-def test_a_schema_2_file_without_sparse_neurons_is_not_labelled_anew(world: World) -> None:
-    with Warehouse(world.warehouse) as opened:
-        opened.connection.execute(TO_SCHEMA_2)
-    assert world.run("build").code == 0
-    assert world.rows("select * from unlabelled_layers") == []
-    assert "nothing is stale" in world.extract().out
-
-
 @pytest.mark.parametrize("scorer", ["soft_wpmi", "cos", "pearson", "presence", "cos_cubed", "rank_reorder"])
 def test_the_view_groups_neurons_as_the_measurements_do(scorer: str) -> None:
     random = np.random.default_rng(5)

@@ -210,6 +210,14 @@ def test_labels_for_which_the_test_within_classes_is_undefined_are_counted(rows_
     assert "within classes. 4 of these labels could not be tested within classes." in page(rows).text
 
 
+def test_labels_of_a_version_without_todays_test_within_classes_are_not_called_robust(rows_of):
+    rows = dict(rows_of(rule="q", tested=True))
+    rows["layers"] = rows["layers"].with_columns(num_outstanding=pl.lit(3), num_robust=pl.lit(None, pl.Int64))
+    text = page(rows).text
+    assert "How many labels are robust is unknown: an earlier version made them" in text
+    assert "pass the other test" not in text
+
+
 def test_both_rules_stand_side_by_side_whatever_the_rule(rows_of):
     for rule in ("tau", "q"):
         rows = rows_of(rule=rule, tested=True)

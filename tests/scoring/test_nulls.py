@@ -8,11 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.made import benjamini_hochberg, embeddings, judge, look_up
+from bench.made import benjamini_hochberg, embeddings, judge
 from dissectdb.extract.scoring import moments, nulls, robustness, soft_wpmi, tails
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
-from dissectdb.extract.scoring.within_class import ImageClasses
 
 # ---------------------------------------------------------------- moments and random lists
 
@@ -110,14 +109,14 @@ def test_steps_fall_and_are_never_below_the_share_of_draws(seed, count, asked, d
         mine = mine[[np.sum(draws == each) < 2 for each in mine]]  # tied draws: see below
         reached = (draws >= mine[:, None]).sum(axis=1)
         empirical = (1 + reached) / (1 + count)
-        found = look_up(z, p, mine)
+        found = tails.look_up(z, p, mine)
         assert (found >= empirical - 1e-12).all(), "never below"
         assert (found <= empirical * 1.03 + 2 / (1 + count)).all(), "and hardly above"
 
 
 def test_draws_that_tie_are_all_reached():
     z, p = tails.steps(np.array([1.0, 1.0, 1.0, 0.0]), 4)
-    assert look_up(z, p, np.array([1.0])) == [4 / 5]
+    assert tails.look_up(z, p, np.array([1.0])) == [4 / 5]
 
 
 def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
@@ -125,7 +124,7 @@ def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
     logs = []
     for seed in range(20):
         z, p = tails.steps(np.random.default_rng(seed).exponential(size=4000), 100_000)
-        logs.append(np.log(look_up(z, p, np.array([3.0, 5.0, 7.0, 9.0]))))
+        logs.append(np.log(tails.look_up(z, p, np.array([3.0, 5.0, 7.0, 9.0]))))
     error = np.mean(logs, axis=0) + np.array([3, 5, 7, 9])
     assert (np.abs(error) < [0.1, 0.3, 0.7, 1.4]).all(), error
 
@@ -200,83 +199,6 @@ def test_a_bootstrap_share_counts_the_resamples_that_give_the_label():
         L = np.stack([np.log(1 + weight[:, None] * (P[each] - 1) + 1e-7).sum(axis=0) for each in best])
         same += (L - np.logaddexp.reduce(L, axis=0)).argmax(axis=1) == labels
     np.testing.assert_allclose(found, same / 20)
-
-
-# ---------------------------------------------------------------- within classes
-
-
-def shuffled_within(classes: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """An order of the images in which each takes the place of one of its own class."""
-    order = np.arange(len(classes))
-    for name in np.unique(classes):
-        mine = np.flatnonzero(classes == name)
-        order[mine] = random.permutation(mine)
-    return order
-
-
-@pytest.mark.parametrize("scorer", ["soft_wpmi", "wpmi"])
-def test_z_within_classes_is_that_of_permutations_inside_classes(scorer):
-    random = np.random.default_rng(10)
-    layer, images, concepts = small(11)
-    classes = random.integers(3, size=60) * 2 + 1
-    asked = Settings.defaults(scorer, top_k=20)
-    labels = np.array([0, 1, 2, 3, -1])
-    found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
-    P = softmax(images.numpy().astype(np.float64) @ concepts.numpy().T, asked.softmax_scale)
-    p = asked.p_first - np.arange(20) / 20 * (asked.p_first - asked.p_last) if scorer == "soft_wpmi" else np.ones(20)
-    assert np.isnan(found[4])
-    orders = np.stack([shuffled_within(classes, random) for _ in range(6000)])
-    for neuron in range(4):
-        top = layer.top(20, neuron, neuron + 1)[0][0]
-        drawn = np.log(1 + p * (P[orders[:, top], labels[neuron]] - 1) + 1e-7).sum(axis=1)
-        mine = np.log(1 + p * (P[top, labels[neuron]] - 1) + 1e-7).sum()
-        assert found[neuron] == pytest.approx((mine - drawn.mean()) / drawn.std(), rel=0.05, abs=0.06)
-
-
-@pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "pearson", "presence"])
-def test_z_within_classes_of_a_correlation_is_its_formula(scorer):
-    random = np.random.default_rng(12)
-    layer, images, concepts = small(13)
-    classes = random.integers(3, size=60)
-    labels = np.array([0, 1, 2, 3, -1])
-    asked = Settings.defaults(scorer)
-    found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
-    s = images.numpy().astype(np.float64) @ concepts.numpy().T
-    z = (s - s.mean(axis=0)) / s.std(axis=0)
-    columns = {"pearson": softmax(s, 10), "presence": np.maximum(z - 0.5, 0)}.get(scorer, s)
-    A = layer.activations.astype(np.float64)
-    if scorer == "cos_cubed":
-        A, columns = (A - A.mean(axis=0)) ** 3, (columns - columns.mean(axis=0)) ** 3
-    inside = np.stack([classes == name for name in np.unique(classes)]).astype(float)
-    remove = np.eye(60) - inside.T @ (inside / inside.sum(axis=1, keepdims=True))
-    for neuron in range(4):
-        a, t = remove @ A[:, neuron], remove @ columns[:, labels[neuron]]
-        assert found[neuron] == pytest.approx(a @ t / np.sqrt(a @ a * (t @ t)) * np.sqrt(57), rel=1e-3, abs=1e-3)
-    assert np.isnan(found[4])
-
-
-def test_z_within_classes_of_rank_reorder_is_that_of_permutations_inside_classes():
-    random = np.random.default_rng(14)
-    layer, images, concepts = small(15)
-    layer.dead[3] = True
-    classes = random.integers(3, size=60) * 2 + 1
-    asked = Settings.defaults("rank_reorder", rank_fraction=0.4)
-    labels = np.array([0, 1, 2, 3, -1])
-    found = robustness.z_within_class(ImageClasses(asked, images, concepts, classes), layer, labels)
-    assert np.isnan(found[3:]).all()
-    orders = np.stack([shuffled_within(classes, random) for _ in range(4000)])
-    s = images.numpy().astype(np.float64) @ concepts.numpy().T
-    for neuron in range(3):
-        [top], [values] = layer.top(24, neuron, neuron + 1)
-        drawn = np.concatenate([top[None], orders[:, top]])
-        cosines = s[drawn, labels[neuron]]
-        order = np.argsort(cosines, axis=1, kind="stable")
-        values = values.astype(np.float64)
-        moved = np.abs(values[order] - values[::-1]) ** 3
-        scores = -moved.mean(axis=1) / cosines.mean(axis=1) ** 0.5  # the chance is the same for all draws
-        expected = (scores[0] - scores[1:].mean()) / scores[1:].std()
-        # 64 draws know a mean to 1/8 of a standard deviation, and that to 1/11 of itself
-        assert found[neuron] == pytest.approx(expected, rel=0.35, abs=0.5)
 
 
 @pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "rank_reorder", "pearson", "presence"])

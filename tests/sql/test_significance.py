@@ -294,9 +294,11 @@ def test_robust_labels_pass_every_test_that_was_run_and_name_them(scored):
     asked = "select layer, unit from neuron_concepts where q <= 0.05 and {} order by all"
     robust = "select layer, unit from robust_labels order by all"
     tests = "select distinct tests from robust_labels"
-    both = scored.rows(asked.format("split_half_agrees and z_within_class > 1.645")).rows()
+    both = scored.rows(asked.format("split_half_agrees and q_within <= 0.05")).rows()
     assert scored.rows(robust).rows() == both != []
     assert scored.rows(tests).rows() == [("q, split_half, within_class",)]
+    scored.connection.execute("update label_checks set p_within = null")
+    assert scored.rows(robust).rows() == [], "an earlier version made them: the test within classes is outstanding"
     scored.connection.execute("update label_checks set z_within_class = null")
     assert scored.rows(robust).rows() == scored.rows(asked.format("split_half_agrees")).rows() != []
     assert scored.rows(tests).rows() == [("q, split_half",)]
@@ -304,6 +306,28 @@ def test_robust_labels_pass_every_test_that_was_run_and_name_them(scored):
     assert scored.rows(robust).rows() == []
     scored.connection.execute("delete from label_checks")
     assert scored.rows(robust).rows() == [], "held against chance alone: calibrated, not robust"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    first=st.lists(st.one_of(p_values, st.none()), min_size=1, max_size=8),
+    second=st.lists(p_values, min_size=1, max_size=8),
+)
+def test_q_within_is_benjamini_and_hochbergs_over_the_tested_labels_of_a_layer(first, second):
+    rows = [(10 * layer + unit, layer, p) for layer, of in ((1, first), (2, second)) for unit, p in enumerate(of)]
+    found = run_view(
+        "class_tests",
+        neuron_labels=[dict(dissection_id=1, neuron_id=n, layer_id=layer, concept_id=n) for n, layer, _ in rows],
+        label_checks=[
+            dict(dissection_id=1, neuron_id=n, concept_id=n, z_within_class=1.0, p_within=p) for n, _, p in rows
+        ],
+    )
+    q = {row["neuron_id"]: row["q_within"] for row in found}
+    for layer, values in ((1, first), (2, second)):
+        tested = [p for p in values if p is not None]
+        mine = [q[10 * layer + unit] for unit, p in enumerate(values) if p is not None]
+        assert mine == (pytest.approx(benjamini_hochberg(tested), rel=1e-12) if tested else [])
+    assert all(q[10 + unit] is None for unit, p in enumerate(first) if p is None)
 
 
 def test_all_labels_are_those_of_every_dissection_and_the_shown_ones_are_marked(scored):

@@ -44,7 +44,11 @@ PUBLIC = {
     "edit_results": "edit_id network layer rule tau factor split images correct_before correct_after "
     "accuracy_before accuracy_after loss_before loss_after gained lost p_mcnemar p_corrected low high",
 }
-TOTALS = {("neuron_effects", "class")}  # where NULL is a row of its own: all of them together
+# Where NULL is a row of its own: all classes together; a pair of networks, or an edit.
+TOTALS = {
+    ("neuron_effects", "class"),
+    *(("paired_outcomes", column) for column in ("edit_id", "network_id", "other_network_id")),
+}
 WITHOUT_DISSECTION = {"weight_scales", "network_accuracies"}
 
 

@@ -260,6 +260,7 @@ def label_tests(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
         "label_checks": [
             {"dissection_id": 1, "neuron_id": label["neuron_id"], "concept_id": label["concept_id"],
              "z_within_class": 0.5 if label["neuron_id"] % 10 == 1 else 3.25,
+             "p_within": 0.5 if label["neuron_id"] % 10 == 1 else 0.001,
              "split_half_agrees": label["neuron_id"] % 10 != 0, "bootstrap_share": 0.75}
             for label in labels
         ],

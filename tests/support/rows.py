@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import duckdb
@@ -574,6 +575,9 @@ def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
     ).to_dicts()
 
 
+REACHES = [(0.5, 0.6), (0.15, 0.9), (0.05, 0.05), (0.4, 0.5)]  # explained by a word and by CLIP as a whole
+
+
 def checked_labels(warehouse: Warehouse) -> Tables:
     """The labels of the newest dissection with their checks, which neurons 1 to 4 pass, and their measures."""
     labels = warehouse.rows(
@@ -582,12 +586,23 @@ def checked_labels(warehouse: Warehouse) -> Tables:
     return dict(
         label_checks=[
             dict(dissection_id=9, neuron_id=neuron, concept_id=concept, z_within_class=5.0 - neuron,
-                 split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
+                 p_within=10.0 ** (neuron - 6), split_half_agrees=neuron < 5, bootstrap_share=neuron / 10)
             for neuron, concept in labels.rows()
         ],
         label_measures=[
-            measured(8, neuron, concept, reference, neuron / 10)
+            measured(9, neuron, concept, reference, neuron / 10)
             for neuron, concept in labels.rows() for reference in ("clip", "class") if neuron < 4 or reference == "clip"
+        ],
+        label_words=[
+            dict(dissection_id=9, neuron_id=neuron, place=place, concept_id=concept if place == 1 else concept % 4 + 1,
+                 weight=1 / place, **(dict(gain=0.1, gain_low=0.05, gain_high=0.15) if place > 1 else {}))
+            for neuron, concept in labels.rows() for place in (1, 2) if neuron < 3 or place == 1
+        ],
+        label_reach=[
+            dict(dissection_id=9, neuron_id=neuron, explained=explained, explained_low=explained - 0.1,
+                 explained_high=explained + 0.1, explainable=explainable, explainable_low=explainable - 0.1,
+                 explainable_high=explainable + 0.1, explained_by_other=0.01)
+            for (neuron, _), (explained, explainable) in zip(labels.rows(), cycle(REACHES), strict=False)
         ],
     )  # fmt: skip
 

@@ -70,8 +70,14 @@ CLIP = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 
-# What schema 2 had in the place of today's tables.
-TO_SCHEMA_2 = """
+# What schema 3 had in the place of today's tables.
+TO_SCHEMA_3 = """
+    alter table label_checks drop column p_within;
+    update warehouse_info set value = '3' where key = 'schema_version';
+"""
+
+# What schema 2 had.
+TO_SCHEMA_2 = f"""{TO_SCHEMA_3}
     drop table left_out;
     drop table labelled_layers;
     alter table layers drop column call;

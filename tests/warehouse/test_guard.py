@@ -217,7 +217,7 @@ def test_a_query_that_needs_more_memory_fails_instead_of_spilling(locked: Locked
         ("select layr from layers", "no column named layr; did you mean layer (of layers)?"),
         ("select n.wieght_l1 from neurons n", "no column named wieght_l1; did you mean weight_l1 (of neurons)?"),
         ("select 1 from neurons n join layers l using (layr_id)",
-         "no column named layr_id; did you mean layer_id (of neurons, layers)?"),
+         "no column named layr_id; did you mean layer_id (of layers, neurons)?"),
         ("select * exclude (bais) from neurons", "no column named bais; did you mean bias (of neurons)?"),
         ("select zzz from layer_summary", "no column named zzz; layer_summary has layer, neurons"),
         ("select x.unit from neurons n", 'Referenced table "x" not found! Candidate tables: "n"'),

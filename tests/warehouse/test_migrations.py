@@ -84,7 +84,8 @@ def test_a_step_that_fails_leaves_the_old_warehouse(old, tmp_path, monkeypatch):
     (tmp_path / "steps").mkdir()
     text = (migrations.FOLDER / "2.sql").read_text() + "select * from nowhere;"
     (tmp_path / "steps" / "2.sql").write_text(text)
-    (tmp_path / "steps" / "3.sql").write_text("select 1;")
+    for later in (3, 4):
+        (tmp_path / "steps" / f"{later}.sql").write_text("select 1;")
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "FOLDER", tmp_path / "steps")
         with pytest.raises(duckdb.CatalogException, match="nowhere"):

@@ -27,6 +27,7 @@ select
     layer_checks.num_agreeing,
     layer_checks.num_within_class,
     layer_checks.num_unclassed,
+    layer_checks.num_outstanding,
     layer_checks.bootstrap_share,
     layer_checks.num_robust,
     layer_checks.share_robust,

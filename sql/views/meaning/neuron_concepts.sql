@@ -19,7 +19,9 @@ select
     neuron_labels.interpretable,
     neuron_labels.above_tau,
     neuron_labels.calibrated,
-    label_checks.z_within_class,
+    class_tests.z_within_class,
+    class_tests.p_within,
+    class_tests.q_within,
     label_checks.split_half_agrees,
     label_checks.bootstrap_share,
     judged_labels.reference as judged_by,
@@ -44,5 +46,9 @@ left join judged_labels
         neuron_labels.dissection_id = judged_labels.dissection_id
         and neuron_labels.neuron_id = judged_labels.neuron_id
         and neuron_labels.concept_id = judged_labels.concept_id
+left join class_tests
+    on
+        neuron_labels.dissection_id = class_tests.dissection_id
+        and neuron_labels.neuron_id = class_tests.neuron_id
 left join concepts as labels on neuron_labels.concept_id = labels.concept_id
 left join concepts as runners_up on neuron_labels.runner_up_id = runners_up.concept_id

@@ -3,7 +3,8 @@
 -- public
 --
 -- tests: the names of the tests that were run. A label that was tested against chance alone is calibrated but not
--- robust, and has no row. label_tests has the tests of every label.
+-- robust, and has no row. Neither has a label whose test within classes is outstanding. label_tests has the tests of
+-- every label.
 
 select
     network,
@@ -15,6 +16,8 @@ select
     p,
     q,
     z_within_class,
+    p_within,
+    q_within,
     bootstrap_share,
     'q'
     || case when halves_agree is null then '' else ', split_half' end
