@@ -321,15 +321,15 @@ def judge(
 
     labels: files, as FILE, NAME=FILE or NAME@LAYER=FILE. Raises StudyError, LabelFileError, WarehouseError.
     """
-    from dissectdb.extract.judging import court, referee
+    from dissectdb.extract.judging import judge_rivals, probed_split
     from dissectdb.extract.judging.rivals import AskedFile
 
     file, plan = as_file(warehouse), _load_plan(study, True, say)
     with file.to_read() as opened:
-        court.open_court(opened, plan)
+        probed_split.open_probed_split(opened, plan)
     with file.to_write(deterministic=study.deterministic) as opened:
         build_views(opened, say=say, watch=watch)  # a stopped run may have left the labels stale
-        computed = referee.judge(opened, plan, [AskedFile.parse(text) for text in labels], watch)
+        computed = judge_rivals.judge(opened, plan, [AskedFile.parse(text) for text in labels], watch)
         build_views(opened, say=say, watch=watch)
         return Judgement(computed, plan.dissection_ids(opened)[-1])
 

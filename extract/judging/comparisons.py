@@ -1,6 +1,6 @@
 """Means of the measures of each method in a layer, and paired differences between methods, with bootstrap intervals.
 
-interval_table(court, layer, judged_ids, quality, labels)     # rows of rival_intervals
+interval_table(probed, layer, judged_ids, quality, labels)     # rows of rival_intervals
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow as pa
 
 from dissectdb.extract.judging.bootstrap import bootstrap_means
-from dissectdb.extract.judging.court import Court
 from dissectdb.extract.judging.measures import RANGES
+from dissectdb.extract.judging.probed_split import ProbedSplit
 from dissectdb.extract.judging.rivals import NONE, JudgedLayer
 
 OF_OUTPUTS = ("names_output", "output_similarity")
@@ -30,14 +30,14 @@ class Cell(NamedTuple):
 
 
 def interval_table(
-    court: Court, layer: JudgedLayer, judged: AbstractSet[int], quality: pa.Table, labels: pa.Table
+    probed: ProbedSplit, layer: JudgedLayer, judged: AbstractSet[int], quality: pa.Table, labels: pa.Table
 ) -> pa.Table:
     """Rows of rival_intervals: means of the methods `judged`, and their differences from every method of the layer.
 
     quality, labels: rows of these methods; those of other methods are read from the warehouse.
     """
-    cells = _cells(court, layer, quality, labels)
-    rivals = {row["rival_id"]: row for row in court.warehouse.rows("select * from rivals").to_dicts()}
+    cells = _cells(probed, layer, quality, labels)
+    rivals = {row["rival_id"]: row for row in probed.warehouse.rows("select * from rivals").to_dicts()}
     wanted: list[tuple[Cell, Cell | None]] = [(cell, None) for cell in cells if cell.rival_id in judged]
     for first, second in combinations(sorted({cell.rival_id for cell in cells}), 2):
         pair = rivals[first], rivals[second]
@@ -68,10 +68,10 @@ def interval_table(
     )
 
 
-def _cells(court: Court, layer: JudgedLayer, quality: pa.Table, labels: pa.Table) -> dict[Cell, np.ndarray]:
+def _cells(probed: ProbedSplit, layer: JudgedLayer, quality: pa.Table, labels: pa.Table) -> dict[Cell, np.ndarray]:
     """The values (neuron,) behind each mean, NaN where unknown: of these rows, and of the stored ones."""
-    of_quality = _with_stored(court, layer, "rival_quality", quality)
-    of_outputs = _with_stored(court, layer, "rival_labels", labels).filter(pl.col("output").is_not_null())
+    of_quality = _with_stored(probed, layer, "rival_quality", quality)
+    of_outputs = _with_stored(probed, layer, "rival_labels", labels).filter(pl.col("output").is_not_null())
     of_outputs = of_outputs.with_columns(pl.lit("output").alias("reference"))
     cells: dict[Cell, np.ndarray] = {}
     for frame, measures in ((of_quality, tuple(RANGES)), (of_outputs, OF_OUTPUTS)):
@@ -83,9 +83,9 @@ def _cells(court: Court, layer: JudgedLayer, quality: pa.Table, labels: pa.Table
     return cells
 
 
-def _with_stored(court: Court, layer: JudgedLayer, table: str, new: pa.Table) -> pl.DataFrame:
-    """New rows of a table, and those of this layer and court that it has."""
-    stored = court.warehouse.rows(
+def _with_stored(probed: ProbedSplit, layer: JudgedLayer, table: str, new: pa.Table) -> pl.DataFrame:
+    """New rows of a table, and those of this layer and probed that it has."""
+    stored = probed.warehouse.rows(
         f"""
         select * from {table}
         where neuron_id between $first and $last
@@ -95,8 +95,8 @@ def _with_stored(court: Court, layer: JudgedLayer, table: str, new: pa.Table) ->
         {
             "first": layer.first_neuron,
             "last": layer.first_neuron + layer.neurons - 1,
-            "split": court.split_id,
-            "clip": court.clip_id,
+            "split": probed.split_id,
+            "clip": probed.clip_id,
         },
     )
     fresh = pl.from_arrow(new)

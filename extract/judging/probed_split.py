@@ -1,7 +1,7 @@
 """Where labels are judged: a network's activations on the images of a split, and a CLIP.
 
-court = open_court(warehouse, plan)     # of a study that was extracted
-court.layers, court.outputs(court.layers[-1]), court.classes_of("Smile")
+probed = open_probed_split(warehouse, plan)     # of a study that was extracted
+probed.layers, probed.outputs(probed.layers[-1]), probed.classes_of("Smile")
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SAME_PREDICTION = 0.999  # of the images, for which the largest unit of an outpu
 
 
 @dataclass(frozen=True)
-class Court:
+class ProbedSplit:
     """Where labels are judged: a network's activations on a split, and a CLIP."""
 
     warehouse: Store
@@ -125,7 +125,7 @@ def fold(text: str) -> str:
     return "".join(letter for letter in loose_key(text) if letter.isalnum()) or text
 
 
-def open_court(warehouse: Store, plan: Plan) -> Court:
+def open_probed_split(warehouse: Store, plan: Plan) -> ProbedSplit:
     """The network, images and CLIP of a study. Raises StudyError if the study is not extracted."""
     dissection_ids = plan.dissection_ids(warehouse)
     if len(dissection_ids) < len(plan.dissections()):
@@ -138,18 +138,18 @@ def open_court(warehouse: Store, plan: Plan) -> Court:
         {"id": dissection_ids[-1]},
     ).to_dicts()
     split_id = _judging_split(warehouse, plan, row["split_id"])
-    court = Court(warehouse, plan, row["network_id"], split_id, row["clip_id"], tuple(row["templates"]))
-    if not court.layers:
+    probed = ProbedSplit(warehouse, plan, row["network_id"], split_id, row["clip_id"], tuple(row["templates"]))
+    if not probed.layers:
         raise StudyError("no layer has activations of all images that judge; run: dissectdb extract STUDY")
     kept = warehouse.rows(
         "select neuron_id from activations where neuron_id in (select unnest($first)) group by neuron_id",
-        {"first": [layer.first_neuron for layer in court.layers]},
+        {"first": [layer.first_neuron for layer in probed.layers]},
     )
-    if len(kept) < len(court.layers):
+    if len(kept) < len(probed.layers):
         raise StudyError(
             "labels are judged on every activation, which --activations none did not keep; extract with them"
         )
-    return court
+    return probed
 
 
 def _judging_split(warehouse: Store, plan: Plan, probing_split: int) -> int:

@@ -17,9 +17,9 @@ import torch
 
 from dissectdb.extract.judging.bootstrap import benjamini_hochberg
 from dissectdb.extract.judging.comparisons import interval_table
-from dissectdb.extract.judging.court import Court, fold, open_court
 from dissectdb.extract.judging.measures import RANGES
 from dissectdb.extract.judging.pair_scores import score_labels
+from dissectdb.extract.judging.probed_split import ProbedSplit, fold, open_probed_split
 from dissectdb.extract.judging.rival_texts import TextIds, enter_texts, read_texts
 from dissectdb.extract.judging.rivals import AskedFile, JudgedLayer, Method, controls_of, of_dissections, of_files
 from dissectdb.extract.record.plan import Plan
@@ -35,21 +35,21 @@ def judge(warehouse: Store, plan: Plan, files: Sequence[AskedFile], watch: Watch
 
     Raises StudyError, LabelFileError; then nothing is written.
     """
-    court = open_court(warehouse, plan)
-    ours = of_dissections(warehouse, plan.dissection_ids(warehouse), court.layers)
-    theirs = of_files(files, court.layers, court.templates, {method.name for method in ours})
+    probed = open_probed_split(warehouse, plan)
+    ours = of_dissections(warehouse, plan.dissection_ids(warehouse), probed.layers)
+    theirs = of_files(files, probed.layers, probed.templates, {method.name for method in ours})
     own = [*ours, *theirs]
     methods = [controlled for method in own for controlled in (method, *controls_of(method))]
-    outputs = {layer.layer_id: court.outputs(layer) for layer in court.layers}
+    outputs = {layer.layer_id: probed.outputs(layer) for layer in probed.layers}
     names = {name for of_layer in outputs.values() for name in of_layer}
     asked: dict[tuple[str, ...], set[str]] = {}
     for method in methods:
         asked.setdefault(method.templates, set(names)).update(method.texts())
-    texts = enter_texts(warehouse, plan.clip, court.clip_id, asked, watch)
-    rival_ids = [_enter_rival(warehouse, court, method) for method in methods]
+    texts = enter_texts(warehouse, plan.clip, probed.clip_id, asked, watch)
+    rival_ids = [_enter_rival(warehouse, probed, method) for method in methods]
     judged = False
-    for layer in court.layers:
-        stale = list(_stale(court, layer, methods, rival_ids))
+    for layer in probed.layers:
+        stale = list(_stale(probed, layer, methods, rival_ids))
         if not stale:
             continue
         judged = True
@@ -58,13 +58,13 @@ def judge(warehouse: Store, plan: Plan, files: Sequence[AskedFile], watch: Watch
         present = [(rival_id, method) for rival_id, method in stale if method is not None]
         if present:
             with watch(f"judging {layer.name}", unit="neurons") as progress:
-                warehouse.write(Bench(court, layer, outputs[layer.layer_id], texts, present).rows(progress))
+                warehouse.write(Bench(probed, layer, outputs[layer.layer_id], texts, present).rows(progress))
     return judged
 
 
-def _enter_rival(warehouse: Store, court: Court, method: Method) -> int:
+def _enter_rival(warehouse: Store, probed: ProbedSplit, method: Method) -> int:
     """The id of a method; its row is written if it is new."""
-    key = {"network": court.network_id, "split": court.split_id, "clip": court.clip_id, "method": method.name}
+    key = {"network": probed.network_id, "split": probed.split_id, "clip": probed.clip_id, "method": method.name}
     stored = warehouse.rows(
         """
         select rival_id, dissection_id from rivals
@@ -82,9 +82,9 @@ def _enter_rival(warehouse: Store, court: Court, method: Method) -> int:
     rival_id = warehouse.next_id("rivals")
     row = {
         "rival_id": rival_id,
-        "network_id": court.network_id,
-        "split_id": court.split_id,
-        "clip_id": court.clip_id,
+        "network_id": probed.network_id,
+        "split_id": probed.split_id,
+        "clip_id": probed.clip_id,
         "method": method.name,
         "control": method.control,
         "dissection_id": method.dissection_id,
@@ -94,10 +94,10 @@ def _enter_rival(warehouse: Store, court: Court, method: Method) -> int:
 
 
 def _stale(
-    court: Court, layer: JudgedLayer, methods: Sequence[Method], rival_ids: Sequence[int]
+    probed: ProbedSplit, layer: JudgedLayer, methods: Sequence[Method], rival_ids: Sequence[int]
 ) -> Iterator[tuple[int, Method | None]]:
     """(rival_id, method) of the methods whose labels of a layer are not judged; None: it labels the layer no more."""
-    rows = court.warehouse.rows(
+    rows = probed.warehouse.rows(
         "select rival_id, fingerprint from rival_layers where layer_id = $layer", {"layer": layer.layer_id}
     )
     stored: dict[int, str] = dict(rows.iter_rows())
@@ -106,7 +106,7 @@ def _stale(
             if rival_id in stored:
                 yield rival_id, None
             continue
-        classes_of = {text: court.classes_of(text) for text in method.labels[layer.layer_id].values()}
+        classes_of = {text: probed.classes_of(text) for text in method.labels[layer.layer_id].values()}
         if stored.get(rival_id) != method.fingerprint(layer.layer_id, classes_of):
             yield rival_id, method
 
@@ -127,7 +127,7 @@ def _rows_of(layer: JudgedLayer) -> dict[str, str]:
 class Bench:
     """The labels of some methods in one layer, to be judged together."""
 
-    court: Court
+    probed: ProbedSplit
     layer: JudgedLayer
     outputs: tuple[str, ...]
     texts: TextIds
@@ -141,9 +141,11 @@ class Bench:
             for unit, text in method.labels[self.layer.layer_id].items():
                 assigned[row, unit] = ids[text]
         text_ids, members = self._texts(assigned)
-        embeddings = read_texts(self.court.warehouse, text_ids.tolist())
+        embeddings = read_texts(self.probed.warehouse, text_ids.tolist())
         positions = np.where(assigned >= 0, np.searchsorted(text_ids, assigned), -1)
-        scores = score_labels(self.court.stored(self.layer), self.court.probe, embeddings, members, positions, progress)
+        scores = score_labels(
+            self.probed.stored(self.layer), self.probed.probe, embeddings, members, positions, progress
+        )
         for of_reference in scores.values():
             self._add_significance(of_reference)
         quality = self._quality_table(assigned, members, positions, scores)
@@ -152,7 +154,7 @@ class Bench:
         return {
             "rival_labels": labels,
             "rival_quality": quality,
-            "rival_intervals": interval_table(self.court, self.layer, judged, quality, labels),
+            "rival_intervals": interval_table(self.probed, self.layer, judged, quality, labels),
             "rival_layers": self._ledger(),
         }
 
@@ -160,10 +162,10 @@ class Bench:
         """The ids of the texts that are used, rising, and the classes (text, class) that they stand for."""
         ids = np.unique(assigned[assigned >= 0])
         text_of = {rival_text_id: text for of in self.texts.values() for text, rival_text_id in of.items()}
-        members = np.zeros((len(ids), len(self.court.class_names)), bool)
+        members = np.zeros((len(ids), len(self.probed.class_names)), bool)
         for row, rival_text_id in enumerate(ids.tolist()):
-            known = self.court.classes_of(text_of[rival_text_id])
-            members[row] = [name in known for name in self.court.class_names]
+            known = self.probed.classes_of(text_of[rival_text_id])
+            members[row] = [name in known for name in self.probed.class_names]
         return ids, members
 
     def _add_significance(self, scores: dict[str, np.ndarray]) -> None:
@@ -184,7 +186,7 @@ class Bench:
                 "neurons": len(method.labels[layer_id]),
                 "choices": len(method.choices),
                 "fingerprint": method.fingerprint(
-                    layer_id, {text: self.court.classes_of(text) for text in method.labels[layer_id].values()}
+                    layer_id, {text: self.probed.classes_of(text) for text in method.labels[layer_id].values()}
                 ),
             }
             for rival_id, method in self.rivals
@@ -224,7 +226,7 @@ class Bench:
         """The embeddings (text, dimension) of texts, in their order."""
         ids = np.array([self.texts[templates][text] for text in texts])
         rising, places = np.unique(ids, return_inverse=True)
-        return read_texts(self.court.warehouse, rising.tolist())[places]
+        return read_texts(self.probed.warehouse, rising.tolist())[places]
 
     def _quality_table(
         self,
