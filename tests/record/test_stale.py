@@ -176,7 +176,8 @@ def test_a_change_makes_exactly_what_depends_on_it_stale(world: World, what: str
     assert done.code == 0, done.err
     after = world.counts()
     # Each new dissection, and each new layer of an old one, brings its own null and the checks of its labels.
-    growing = {*growing, "label_checks", "labelled_layers", "null_quantiles"} if growing else set()
+    labels = {"judged_layers", "label_checks", "label_measures", "labelled_layers", "null_quantiles"}
+    growing = {*growing, *labels} if growing else set()
     # Activations bring their sums, and the few values of some neurons.
     growing |= {"block_tops", "block_sums", "block_values"} if "activations" in growing else set()
     assert {name for name in after if after[name] > before[name]} - {"table_versions"} == growing

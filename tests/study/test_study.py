@@ -90,7 +90,7 @@ def _is_table(model: Any) -> bool:
 
 def test_the_fer2013_study_shows_the_actual_defaults_of_the_scorer() -> None:
     written = tomllib.loads((STUDIES / "fer2013.toml").read_text(encoding="utf-8"))["dissections"][-1]
-    assert study.Dissection(**written) == study.Dissection(concepts=written["concepts"], rule="tau")
+    assert study.Dissection(**written) == study.Dissection(concepts=written["concepts"], scorer="soft_wpmi", rule="tau")
 
 
 def test_a_dissection_that_names_no_rule_is_judged_by_q_and_the_paper_by_tau() -> None:

@@ -145,7 +145,7 @@ def test_a_folder_that_holds_something_is_not_written_over(finished: World, tmp_
 
 def test_a_warehouse_that_is_there_is_not_written_over(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "old.duckdb").write_text("precious")
-    assert "is there already; name a file that is not" in bring(exported, tmp_path / "old.duckdb")
+    assert "exists already; name a new file" in bring(exported, tmp_path / "old.duckdb")
 
 
 @pytest.mark.parametrize("table", ["activations", "concepts"])
