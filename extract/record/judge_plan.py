@@ -50,7 +50,8 @@ class JudgePlan(NetworkPlan):
     def appointed(self, warehouse: Store) -> list[int]:
         """The ids of the dissections that it judges on all splits that the study names."""
         dataset_id = warehouse.find("datasets", self.probing_set.fingerprint)
-        if dataset_id is None:
+        tables = warehouse.rows("select 1 from information_schema.tables where table_name = 'judge_clips'")
+        if dataset_id is None or tables.is_empty():  # a reader opens a warehouse from before this table as it is
             return []
         ids = split_ids(warehouse, dataset_id)
         rows = warehouse.rows(
@@ -75,8 +76,9 @@ class JudgePlan(NetworkPlan):
         Everything is embedded before. A process that is killed in between leaves dissections without a judge, to be
         judged without it until the next run.
         """
-        found = {warehouse.find("dissections", fingerprint) for fingerprint in self.judged}
-        new = sorted(found - {None} - set(self.appointed(warehouse)))
+        found = [warehouse.find("dissections", fingerprint) for fingerprint in self.judged]
+        appointed = self.appointed(warehouse)
+        new = [dissection_id for dissection_id in found if dissection_id is not None and dissection_id not in appointed]
         dataset_id = warehouse.find("datasets", self.probing_set.fingerprint)
         clip_id = warehouse.find("clips", self.clip.fingerprint)
         assert dataset_id is not None, "its images are embedded"
