@@ -136,17 +136,25 @@ def _repeated_keys() -> Iterator[str]:
 def references_exist() -> str:
     """The check that finds references to missing rows, as SQL with its header."""
     header = "-- A row is an id that a table refers to and that does not exist: a join would drop its rows.\n\n"
-    return header + "\nunion all\n".join(_lost_references())
+    lost = "\nunion all\n".join(_lost_references())
+    counted = "select table_name, key, id, count(*) as times"
+    return f"{header}{counted}\nfrom (\n{lost}\n) as lost\ngroup by table_name, key, id"
 
 
 def _lost_references() -> Iterator[str]:
+    """One query for each table that is referred to: with one for each reference, memory would be short."""
     ids = {table.name: table.id_column for table in tables()}
+    columns: dict[str, list[str]] = {}
     for table in tables():
         for reference in table.references:
             if reference.check is None:
                 column = reference.column
-                yield (
-                    f"select '{table.name}' as table_name, '{column}' as key, {column} as id, count(*) as times\n"
-                    f"from {table.name}\nwhere {column} is not null and {column} not in "
-                    f"(select {ids[reference.table]} from {reference.table})\ngroup by {column}"
+                columns.setdefault(reference.table, []).append(
+                    f"select '{table.name}' as table_name, '{column}' as key, {column} as id from {table.name}"
                 )
+    for name, of_table in columns.items():
+        union = "\nunion all\n".join(of_table)
+        yield (
+            f"select table_name, key, id\nfrom (\n{union}\n) as referring_to_{name}\n"
+            f"where id is not null and id not in (select {ids[name]} from {name})"
+        )

@@ -418,7 +418,7 @@ class Hidden(Body):
     [
         (Hidden(lambda features: F.dropout(features, 0.5)), "answered differently each time"),
         (Hidden(lambda features: F.batch_norm(features, None, None, training=True)), "depends on the other images"),
-        (Causal(), "after other images of its batch"),
+        (Causal(), "after other images in its batch"),
     ],
     ids=["dropout", "batch statistics", "cumsum"],
 )

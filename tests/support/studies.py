@@ -47,6 +47,7 @@ name = "words"
 source = "{source}"
 [[dissections]]
 concepts = "words"
+scorer = "soft_wpmi"
 top_k = {top_k}
 """
 
