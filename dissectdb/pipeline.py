@@ -23,7 +23,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ def extract(
     file.check_path(read_only=False)  # before the models are loaded
     plan = _load_plan(study, keep_activations, say)
     with file.to_write(deterministic=study.deterministic) as opened:
-        computed = [_record(each, opened, say, watch) for each in (plan, *_control_plans(plan))]
+        computed = [_record(each, opened, say, watch) for each in _all_plans(plan)]
         label(opened, study.device, say=say, watch=watch)
         dissection_ids = plan.dissection_ids(opened)
     with file.to_read(dissection_ids[-1]) as opened:
@@ -85,6 +85,7 @@ def extract(
 def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
     """Write what the warehouse lacks of a plan but its labels; False if nothing is stale."""
     from dissectdb.extract.record import extraction
+    from dissectdb.extract.record.judge_plan import JudgePlan
 
     if plan.is_done(opened):
         return False
@@ -92,14 +93,19 @@ def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
     with watch("extracting") as progress:
         waited = opened.load(extraction.run(plan, opened, entered, progress))
     say(f"waited for the database {waited:.0%} of the time")
+    if isinstance(plan, JudgePlan):
+        plan.appoint(opened)
     return True
 
 
-def _control_plans(plan: Plan) -> Iterator[Plan]:
-    """A plan for each control network that the study asks for."""
-    from dissectdb.extract.record import network_plan
+def _all_plans(plan: Plan) -> list[Plan]:
+    """The plan, one for each control network that the study asks for, and one for another CLIP that judges."""
+    from dissectdb.extract.record import judge_plan, network_plan
 
-    return network_plan.control_plans(plan) if isinstance(plan, network_plan.NetworkPlan) else iter(())
+    if not isinstance(plan, network_plan.NetworkPlan):
+        return [plan]
+    plans = [plan, *network_plan.control_plans(plan)]
+    return [*plans, *judge_plan.judge_plans(plans)]
 
 
 def plan_extraction(
@@ -108,7 +114,7 @@ def plan_extraction(
     """What extract would do; empty if nothing is stale. Writes nothing. Raises StudyError, WarehouseError."""
     file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
     with file.to_read() if file.path.exists() else replace(file, path=IN_MEMORY).to_write() as opened:
-        return [step for each in (plan, *_control_plans(plan)) for step in each.steps(opened)]
+        return [step for each in _all_plans(plan) for step in each.steps(opened)]
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,8 @@ def extract_shard(
     plan = _load_plan(study, keep_activations, say)
     if study.controls:
         say("shards leave out the control networks; extract on the merged warehouse computes them")
+    if study.judge and study.judge.clip:
+        say("shards leave out the CLIP of [judge]; extract on the merged warehouse runs it")
     catalog_file = WarehouseFile(IN_MEMORY, memory=memory, threads=threads)
     with catalog_file.to_write() as catalog, watch(f"extracting shard {chosen}") as progress:
 

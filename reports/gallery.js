@@ -3,6 +3,7 @@
   const held = read("gallery-data");
   if (!held) return;
   const PAGE = 24;
+  const JUDGES = { clip: "CLIP", "other clip": "another CLIP", class: "class" };
   const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+/g;  // as words.plain has it
   const $ = (id) => document.getElementById(id);
   const names = (column, i) => held[column].of[i] === null ? null : held[column].names[held[column].of[i]];
@@ -112,7 +113,7 @@
     if (held.judged_ap[i] !== null) {
       const ends = held.judged_ap_low[i] === null ? ""
         : ` (${written(held.judged_ap_low[i], 2)} to ${written(held.judged_ap_high[i], 2)})`;
-      said.push(`judged on other images ${written(held.judged_ap[i], 2)}${ends} by ${names("judged_by", i) === "clip" ? "CLIP" : "class"}`);
+      said.push(`judged on other images ${written(held.judged_ap[i], 2)}${ends} by ${JUDGES[names("judged_by", i)]}`);
     }
     if (held.accuracy[i] !== null) said.push(`right for ${percent(held.accuracy[i])} of its best images`);
     const line = make("p", "muted");

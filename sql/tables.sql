@@ -530,7 +530,7 @@ comment on table label_measures is
 comment on column label_measures.judged_on is
     'halves: the label of the even probing images on the odd ones and the reverse, averaged; else a split of its own';
 comment on column label_measures.reference is
-    'clip: how much of the concept CLIP sees in an image; class: whether the true class is one of the concept''s';
+    'clip: how much of the concept CLIP sees in an image; other clip: how much the CLIP of judge_clips sees; class: whether the true class is one of the concept''s';
 comment on column label_measures.concept_id is 'The label of all probing images';
 comment on column label_measures.same_halves is 'Of the labels of the two halves, how many are that label; NULL: a split';
 comment on column label_measures.images is 'Number of images that it was judged on';
@@ -557,6 +557,15 @@ create table if not exists judged_layers (
 );
 comment on table judged_layers is 'The ledger of label_measures: a layer is listed exactly when its labels were judged';
 comment on column judged_layers.neurons is 'Number of its labels; 0 where activations are not kept, which nothing can judge';
+
+create table if not exists judge_clips (
+    dissection_id integer not null,  -- references dissections
+    split_id integer not null,  -- references splits
+    clip_id integer not null  -- references clips
+    -- key: dissection_id, split_id
+);
+comment on table judge_clips is
+    'The CLIP, not the one that labels, by which the labels of a dissection are judged too: it has seen all images of the split';
 
 -- ---------------------------------------------------------------- edits
 

@@ -154,7 +154,7 @@ def open_probed_split(warehouse: Store, plan: Plan) -> ProbedSplit:
 
 def _judging_split(warehouse: Store, plan: Plan, probing_split: int) -> int:
     """The id of the study's judge.split, else of the probing split."""
-    if plan.study.judge is None:
+    if plan.study.judge is None or plan.study.judge.split is None:
         return probing_split
     rows = warehouse.rows(
         """

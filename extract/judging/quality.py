@@ -135,8 +135,17 @@ class TrueClass:
 
 
 def references_of(warehouse: Store, row: Row, evidence: Evidence) -> dict[str, Reference]:
-    """clip: the CLIP of a dissection. class: the true classes, if every image has one and a concept stands for one."""
+    """clip: the CLIP of a dissection. other clip: that of judge_clips, if there is one for the images.
+
+    class: the true classes, if every image has one and a concept stands for one.
+    """
     found: dict[str, Reference] = {"clip": ClipPresence(evidence)}
+    judges = warehouse.rows(
+        "select clip_id from judge_clips where dissection_id = $dissection and split_id = $split",
+        {"dissection": row["dissection_id"], "split": row["split_id"]},
+    )
+    for clip_id in judges["clip_id"]:
+        found["other clip"] = ClipPresence(read_evidence(warehouse, row | {"clip_id": clip_id}))
     if evidence.classes is not None and (mapped := class_map(warehouse, row)).any():
         found["class"] = TrueClass(evidence.classes, mapped)
     return found

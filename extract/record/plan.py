@@ -89,7 +89,8 @@ class Plan:
         probing = self.probing_set.probing_split
         outputs = len(self.network.classes)
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != ALL)]
-        recorded = [probing, *([self.study.judge.split] if self.study.judge else [])]
+        judge = self.study.judge
+        recorded = [probing, *([judge.split] if judge and judge.split else [])]
         return [
             *(
                 Target("activations", tap.name, split, catalog.layer_fingerprint(self.network, tap), tap.units)
@@ -140,7 +141,8 @@ class Plan:
         else:
             counts, steps = catalog.sound_counts(warehouse, dataset_id), []
         refuse_too_few(self, counts)
-        log.info(labelling(self, counts))
+        if self.dissections():  # not if a CLIP only judges
+            log.info(labelling(self, counts))
         note_new_concepts(warehouse, self.clip, self.concept_sets)
         target_steps = (self._target_step(warehouse, target, counts[target.split]) for target in self.targets())
         concept_steps = (self._concept_step(warehouse, planned) for planned in self.concept_sets)
@@ -247,7 +249,7 @@ def labelling(plan: Plan, counts: Counter[str]) -> str:
 def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
     """Raises StudyError, before anything is computed, if there are too few images for a scorer."""
     split, judge = plan.probing_set.probing_split, plan.study.judge
-    if judge and not counts[judge.split]:
+    if judge and judge.split and not counts[judge.split]:
         raise StudyError(f"judge.split = {judge.split!r}: the dataset has no sound image in it; take [judge] out")
     for settings in plan.study.dissections:
         declared = SCORERS[settings.scorer]

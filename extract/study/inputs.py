@@ -89,12 +89,6 @@ class Controls(Settings):
         return networks
 
 
-class Judge(Settings):
-    """A split that labels are judged on too, beside the half of the probing images that did not give them."""
-
-    split: Literal["validation"]
-
-
 class Network(Settings):
     """The network that is probed."""
 
@@ -188,6 +182,19 @@ class Clip(Settings):
     weights: NameOrFile  # a pretrained tag of open_clip has no dot and no slash
     config: StudyPath | None = None
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # of images; concepts are always in float32
+
+
+class Judge(Settings):
+    """What judges labels too: a split, beside the half of the probing images that did not give them; another CLIP."""
+
+    split: Literal["validation"] | None = None
+    clip: Clip | None = None
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Judge:
+        if self.split is None and self.clip is None:
+            raise ValueError("name a split or a clip, or take [judge] out")
+        return self
 
 
 class Arrays(Settings):

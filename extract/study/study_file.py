@@ -147,8 +147,8 @@ class Study(Settings):
     @model_validator(mode="after")
     def _labels_are_judged_on_other_images(self) -> Study:
         if self.judge and self.dataset is None:
-            raise ValueError("judge: all images of arrays are in one split; take [judge] out")
-        if self.judge and self.dataset and self.dataset.probing_split in ("all", self.judge.split):
+            raise ValueError("judge: arrays are one split and hold no images for another CLIP; take [judge] out")
+        if self.judge and self.judge.split and self.dataset and self.dataset.probing_split in ("all", self.judge.split):
             raise ValueError(
                 f"judge.split = {self.judge.split!r}: its images label the neurons, as dataset.probing_split = "
                 f"{self.dataset.probing_split!r} says; take [judge] out, or set dataset.probing_split to 'train'"

@@ -143,6 +143,7 @@ def trust(rows: Rows) -> dict[str, Any]:
         ("share_robust", "Share", share),
         ("bootstrap_share", "Same label in resamples", share),
         ("judged_by_clip", "Judged by CLIP", number),
+        ("judged_by_other_clip", "… by another CLIP", number),
         ("judged_by_class", "… by class", number),
     ]
     # Without this, a test that was not run would look like a test that no label passed.
@@ -153,6 +154,7 @@ def trust(rows: Rows) -> dict[str, Any]:
         "sentence": sentences.robustness(summary, records),
         "tests": tests,
         "is_judged": any(row["judged_by_clip"] is not None for row in records),
+        "is_judged_by_other_clip": any(row["judged_by_other_clip"] is not None for row in records),
         "is_judged_by_class": any(row["judged_by_class"] is not None for row in records),
     }
 

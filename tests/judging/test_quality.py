@@ -59,31 +59,39 @@ def of_probing(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         where layer = 'lin' and split = 'train'""",
         "image_id", "unit",
     )  # fmt: skip
-    cosines = matrix(
-        world,
-        f"""select image_id, concepts.position,
-            nd_dot(image_embeddings.embedding, concept_embeddings.embedding) as value
-        from image_embeddings {images}
-        inner join concept_embeddings using (clip_id) inner join concepts using (concept_id)
-        inner join concept_sets using (concept_set_id)
-        where concept_sets.name = 'shapes' and split = 'train'""",
-        "image_id", "position",
-    )  # fmt: skip
     classes = world.frame(
         """select images.class from images inner join splits using (split_id)
         where split = 'train' and defect is null order by image_id"""
     )
-    return activations, cosines, classes["class"].to_numpy()
+    return activations, cosines_of(world), classes["class"].to_numpy()
+
+
+def cosines_of(world: World, clip_id: int = 1) -> np.ndarray:
+    """Cosines with shapes (image, concept) of the probing images, by one CLIP."""
+    return matrix(
+        world,
+        f"""select image_id, concepts.position,
+            nd_dot(image_embeddings.embedding, concept_embeddings.embedding) as value
+        from image_embeddings inner join images using (image_id) inner join splits using (split_id)
+        inner join concept_embeddings using (clip_id) inner join concepts using (concept_id)
+        inner join concept_sets using (concept_set_id)
+        where concept_sets.name = 'shapes' and split = 'train' and clip_id = {clip_id}""",
+        "image_id", "position",
+    )  # fmt: skip
 
 
 CONCEPTS = {"bar": ["bar"], "disc": ["disc"], "circle": ["disc", "ring"], "ring": ["ring"], "nothing": []}
 
 
 def expected(
-    activations: np.ndarray, cosines: np.ndarray, classes: np.ndarray, reference: str
+    activations: np.ndarray, cosines: np.ndarray, classes: np.ndarray, reference: str, seen: np.ndarray | None = None
 ) -> list[dict[str, float]]:
-    """The measures of each unit, written out: label and threshold by one half, judged on the other, averaged."""
-    z = (cosines - cosines.mean(axis=0)) / cosines.std(axis=0)
+    """The measures of each unit, written out: label and threshold by one half, judged on the other, averaged.
+
+    seen: the cosines by the CLIP that judges. Default: that which labels.
+    """
+    seen = cosines if seen is None else seen
+    z = (seen - seen.mean(axis=0)) / seen.std(axis=0)
     amounts, present = np.maximum(z - 0.5, 0), z >= 1
     if reference == "class":
         present = np.array([[name in mapped for mapped in CONCEPTS.values()] for name in classes])

@@ -32,6 +32,7 @@ select
     layer_checks.num_robust,
     layer_checks.share_robust,
     by_clip.calibrated_ap_corrected as judged_by_clip,
+    by_other_clip.calibrated_ap_corrected as judged_by_other_clip,
     by_class.calibrated_ap_corrected as judged_by_class
 from layer_summary
 inner join layer_checks
@@ -43,6 +44,11 @@ left join layer_quality as by_clip
         layer_summary.layer = by_clip.layer
         and by_clip.reference = 'clip'
         and by_clip.judged_on = 'halves'
+left join layer_quality as by_other_clip
+    on
+        layer_summary.layer = by_other_clip.layer
+        and by_other_clip.reference = 'other clip'
+        and by_other_clip.judged_on = 'halves'
 left join layer_quality as by_class
     on
         layer_summary.layer = by_class.layer

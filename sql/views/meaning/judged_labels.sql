@@ -1,7 +1,8 @@
 -- The measures that stand for each judged label where one row per neuron is shown.
 -- grain: dissection_id, neuron_id
 --
--- By the true class if the label was judged by it, else by CLIP; on a split of its own if there is one, else on halves.
+-- By the true class if the label was judged by it, else by another CLIP, else by the dissection's; on a split of its own
+-- if there is one, else on halves.
 
 select
     dissection_id,
@@ -18,7 +19,7 @@ qualify
     row_number() over (
         partition by dissection_id, neuron_id
         order by
-            case when reference = 'class' then 0 else 1 end,
+            case reference when 'class' then 0 when 'other clip' then 1 else 2 end,
             case when judged_on = 'halves' then 1 else 0 end,
             judged_on
     ) = 1

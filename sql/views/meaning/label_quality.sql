@@ -2,8 +2,8 @@
 -- grain: network, layer, unit, judged_on, reference, dissection_id
 -- public
 --
--- reference: what the label is compared with. clip: what the dissection's CLIP sees in an image. class: the true class
--- of the image, for labels that stand for a class.
+-- reference: what the label is compared with. clip: what the dissection's CLIP sees in an image. other clip: what the
+-- CLIP of [judge] in the study sees. class: the true class of the image, for labels that stand for a class.
 -- judged_on: halves: the label of the even probing images was judged on the odd ones, and the reverse; a measure is
 -- the mean of the two. Otherwise the split that the label of all probing images was judged on.
 -- same_halves: how many of the two halves' labels are the neuron's label, 0 to 2; NULL for a split.

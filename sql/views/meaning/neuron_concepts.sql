@@ -3,7 +3,8 @@
 -- public
 --
 -- judged_pearson, judged_ap: how well the label describes the neuron on images that played no part in it (pearson and
--- ap_corrected of label_quality: 0 by chance, 1 at best), by judged_by: the true class if there is one, else CLIP.
+-- ap_corrected of label_quality: 0 by chance, 1 at best), by judged_by: the true class if there is one, else another
+-- CLIP (other clip), else the one that labels (clip).
 
 select
     named_neurons.network,
