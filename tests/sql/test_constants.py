@@ -15,7 +15,7 @@ from dissectdb.warehouse.schema import SQL
 FILES = {  # file → which of the two it writes
     "views/evidence/dissected_neurons": {STORED_IMAGES},
     "views/evidence/neuron_statistics": {STORED_IMAGES},
-    "views/evidence/top_activations": {STORED_IMAGES, BLOCK},
+    "views/evidence/top_activations": {STORED_IMAGES},
     "views/similarity/rank_reorder": {STORED_IMAGES},
     "checks/block_tops_are_activations": {STORED_IMAGES},
     "checks/dissections_ask_for_what_views_hold": {STORED_IMAGES},

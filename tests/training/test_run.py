@@ -77,7 +77,7 @@ def test_what_was_begun_with_other_settings_is_not_continued(study: World, monke
 
 
 REFUSED = {
-    "inputs prepared otherwise": ("rounding = false", "rounding = true", "train prepares images as"),
+    "inputs prepared otherwise": ("rounding = false", "rounding = true", "train can only prepare images as"),
     "other numbers of classes": ("classes = 3 }", "classes = 7 }", "names 3 classes, the network has 7 outputs"),
     "a dataset that is not there": ('path = "images"', 'path = "imges"', "did you mean"),
 }
@@ -104,4 +104,4 @@ def test_images_of_another_size_are_refused_with_their_name(study: World) -> Non
     PIL.Image.fromarray(large).save(study.folder / "images" / "train" / "disc" / "large.png")
     done = train(study, "vgg.pt")
     assert done.code == 2
-    assert "train/disc/large.png is 20 × 20, others 16 × 16" in done.err
+    assert "train/disc/large.png is 20 × 20, the first image 16 × 16" in done.err
