@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dissectdb.extract.judging.bootstrap import benjamini_hochberg
 from dissectdb.extract.scoring import class_null, labels, robustness, tails, topk
 from dissectdb.extract.scoring.evidence import Evidence
 from dissectdb.extract.scoring.problem import Array, Settings
@@ -202,15 +203,6 @@ def judge(
         robust[live] = (q[live] <= Q_LIMIT) & (benjamini_hochberg(p_within[live]) <= Q_LIMIT) & agree[live]
     seconds = time.perf_counter() - start
     return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, p_within, robust, drawn, seconds)
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """The q of each p, by Benjamini and Hochberg."""
-    order = np.argsort(p, kind="stable")
-    steps = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty(len(p))
-    q[order] = np.minimum.accumulate(steps[::-1])[::-1]
-    return q
 
 
 def show(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.made import P_LIMIT, Q_LIMIT, World, benjamini_hochberg, embeddings, judge, percent, show, unit
+from bench.made import P_LIMIT, Q_LIMIT, World, embeddings, judge, percent, show, unit
+from dissectdb.extract.judging.bootstrap import benjamini_hochberg
 from dissectdb.extract.scoring.evidence import read_evidence
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.extract.scoring.stored_layers import read_layers

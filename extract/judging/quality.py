@@ -55,14 +55,14 @@ def judge_layers(warehouse: Store, row: Row, judged_on: str, ids: Sequence[int])
         other_evidence = read_evidence(warehouse, other)
         other_references = references_of(warehouse, other, other_evidence)
     for layer in read_layers(warehouse, row):
-        if layer.layer_id not in ids or not is_kept(layer):
+        if layer.layer_id not in ids or not layer.has_activations():
             continue
         labels = stored_labels(row, layer, evidence)
         if judged_on == HALVES:
             images, cases, same = halves_of(row, layer, evidence, references, labels)
         else:
             on_split = replace(layer, split_id=other["split_id"], image_ids=other_evidence.image_ids, lists={})
-            if not is_kept(on_split):
+            if not on_split.has_activations():
                 continue
             images = [Images(layer, references, slice(None)), Images(on_split, other_references, slice(None))]
             cases, same = [Case(labels, 0, 1)], None
@@ -79,14 +79,6 @@ def other_split(warehouse: Store, row: Row, name: str) -> int:
         where split = $name and dataset_id = (select dataset_id from splits where split_id = $split)
     """
     return int(warehouse.rows(query, {"name": name, "split": row["split_id"]}).item())
-
-
-def is_kept(layer: StoredLayer) -> bool:
-    """Whether the activations of a layer are in the warehouse."""
-    query = "select count(*) from activations where neuron_id = $neuron and image_id >= $first and image_id <= $last"
-    first, last = int(layer.image_ids[0]), int(layer.image_ids[-1])
-    stored = layer.warehouse.rows(query, {"neuron": layer.first_neuron, "first": first, "last": last}).item()
-    return bool(stored >= layer.images)
 
 
 # ---------------------------------------------------------------- what the labels are compared with

@@ -49,9 +49,13 @@ class StoredLayer:
         return len(self.image_ids)
 
     def has_activations(self) -> bool:
-        """Whether the activations are stored; a run may keep only the top images and the sums of each neuron."""
-        query = "select 1 from activations where neuron_id = $first limit 1"
-        return not self.warehouse.rows(query, {"first": self.first_neuron}).is_empty()
+        """Whether the activations on these images are stored; a run may keep only top images and sums of neurons."""
+        query = (
+            "select count(*) from activations where neuron_id = $neuron and image_id >= $first and image_id <= $last"
+        )
+        first, last = int(self.image_ids[0]), int(self.image_ids[-1])
+        stored = self.warehouse.rows(query, {"neuron": self.first_neuron, "first": first, "last": last}).item()
+        return bool(stored >= self.images)
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most activating images of neurons first … last - 1: indices (n, k), values (n, k), highest first."""
