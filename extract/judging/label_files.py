@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise LabelFileError(f"{path}, line {reader.line_num}: is not CSV: {error}") from error
     except OSError as error:
-        raise LabelFileError(f"{path}: {'is a folder' if path.is_dir() else error.strerror or error}") from error
+        raise LabelFileError(f"{path}: {'is a folder' if os.path.isdir(path) else error.strerror or error}") from error
     except ValueError as error:
         raise LabelFileError(f"{path}: {error}") from error
 

@@ -117,6 +117,8 @@ def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path):
         read_labels(tmp_path / "none.csv")
     with pytest.raises(LabelFileError, match="is a folder"):
         read_labels(tmp_path)
+    with pytest.raises(LabelFileError, match="File name too long"):
+        read_labels(AskedFile.parse(f"{'name' * 100}={'file' * 100}").path)
 
 
 # ---------------------------------------------------------------- methods
