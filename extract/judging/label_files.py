@@ -55,14 +55,17 @@ class Format:
 
 
 def _heaviest(row: Mapping[str, str]) -> str:
-    """The concept with the largest weight of a linear explanation, which lists weight0, concept0, weight1, …"""
+    """The concept with the largest weight of a linear explanation, which lists weight0, concept0, weight1, …
+
+    A concept with a negative weight lowers the activation: it does not say where the neuron is active.
+    """
     best, most = "", 0.0
     for index in range(MAX_WEIGHTS):
         weight, concept = row.get(f"weight{index}"), row.get(f"concept{index}")
         if weight is None or concept is None:
             break
-        if weight.strip() and abs(float(weight)) > most:
-            best, most = concept, abs(float(weight))
+        if weight.strip() and float(weight) > most:
+            best, most = concept, float(weight)
     return best
 
 
