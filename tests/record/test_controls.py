@@ -43,8 +43,9 @@ def test_what_is_missing_of_the_controls_is_listed(new_world: World) -> None:
 
 def test_a_neuron_of_a_control_counts_once_whatever_else_was_computed(new_world: World) -> None:
     """Dissections that differ in the limit alone, and controls with two seeds."""
-    other = '\n[[dissections]]\nconcepts = "shapes"\nscorer = "soft_wpmi"\ntop_k = 5\nsoftmax_scale = 40.0\naccuracy_images = 3\n'
-    text = new_world.study.read_text() + other + 'images_neurons = 2\nrule = "tau"\ntau = 0.5\n'
+    text = new_world.study.read_text()
+    last = text[text.rindex("[[dissections]]") : text.index("[[edits]]")]
+    text += f"\n{last}tau = 0.5\n"
     for seed in (5, 6):
         new_world.study.write_text(f"{text}{CONTROLS}seed = {seed}\n")
         done = new_world.extract()

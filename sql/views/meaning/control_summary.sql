@@ -8,8 +8,8 @@
 -- not choose it, of a neuron and its best concept; explainable: the same for CLIP's whole embedding.
 -- explained_by_others: the mean with the label of another neuron of the layer instead.
 -- share_unexplained: neurons that no concept of the list explains (reach, in neuron_words), of those with a label.
--- dissection_id: of the trained network. A layer has only the row `trained` if the study asks for no controls. Of several
--- controls of a kind, with other seeds, the newest one counts.
+-- dissection_id: of the trained network. A layer has only the row `trained` if the study asks for no controls.
+-- Of several controls of a kind, with other seeds, the newest one counts.
 
 with
 
