@@ -6,6 +6,7 @@ controls_of(methods[0])     # the same neurons with random labels, and with each
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ class AskedFile(NamedTuple):
     def parse(cls, text: str) -> AskedFile:
         """The file that the text names. Its stem is the method's name unless there is another."""
         before, equals, after = text.partition("=")
-        if not equals or Path(text).is_file():  # a path may hold an equals sign
+        if not equals or os.path.isfile(text):  # a path may hold an equals sign
             return cls(Path(text).stem, None, Path(text))
         name, _, layer = before.partition("@")
         return cls(name.strip() or Path(after).stem, layer.strip() or None, Path(after))
