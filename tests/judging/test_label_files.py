@@ -176,3 +176,9 @@ def test_controls_label_the_same_neurons_from_the_same_list(tmp_path):
     assert set(random.labels[1].values()) <= {"a", "b", "c"}
     assert sorted(shuffled.labels[1].values()) == ["a", "a", "b", "c"]
     assert [control.control for control in (random, shuffled)] == ["random", "shuffled"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "=", "mine=", "mine@layer4= "])
+def test_an_option_that_names_no_file_says_what_it_takes(text: str) -> None:
+    with pytest.raises(LabelFileError, match="names no file; give FILE"):
+        AskedFile.parse(text)
