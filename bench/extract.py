@@ -6,9 +6,9 @@ python -m bench.extract CHECKOUT --clip ViT-B-16   # an architecture of open_cli
 python -m bench.extract --count       # the least work for FER2013 with the VGGNet and CLIP ViT-B/16, on this device
 
 Both pipelines read the same PNG files (the demo's faces) and use the full-width VGGNet (random weights, ten layers,
-averaged maps) and the same CLIP, by default the demo's. Both end with a label by soft_wpmi for every neuron: ours runs the command
-`extract`, the original its describe_neurons.py. Each run is a new process. The pipelines run in turn, with the same
-number of threads, and the table has the best of --repeat runs.
+averaged maps) and the same CLIP, by default the demo's. Both end with a label by soft_wpmi for every neuron: ours runs
+the command `extract`, the original its describe_neurons.py. Each run is a new process. The pipelines run in turn, with
+the same number of threads, and the table has the best of --repeat runs.
 "Extraction" starts with the models in memory and ends when all activations and embeddings are in files. Ours also
 writes hashes, thumbnails and predictions, and computes p, q and views. "Core-seconds" is the time that all cores
 worked for it. The floor is the time for the networks' arithmetic alone, at the rate of a large matrix product.
@@ -329,7 +329,7 @@ def prepare(folder: Path, images: int, clip: str | None = None) -> None:
     study = f"""
         dataset = {{ name = "faces", kind = "folder", path = "faces", probing_split = "validation" }}
         concept_sets = [{{ name = "expressions", source = "concepts.txt" }}]
-        dissections = [{{ concepts = "expressions" }}]
+        dissections = [{{ concepts = "expressions", scorer = "soft_wpmi" }}]
         clip = {clip_settings(folder, clip)}
         [network]
         name = "vggnet"
