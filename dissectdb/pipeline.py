@@ -343,15 +343,15 @@ def judge(
 
     labels: files, as FILE, NAME=FILE or NAME@LAYER=FILE. Raises StudyError, LabelFileError, WarehouseError.
     """
-    from dissectdb.extract.judging import judge_rivals, probed_split
-    from dissectdb.extract.judging.rivals import AskedFile
+    from dissectdb.extract.judging import judge_rivals, probed_split, rivals
 
+    asked = rivals.asked_files(labels)  # a wrong file is refused before the models are loaded
     file, plan = as_file(warehouse), _load_plan(study, True, say)
     with file.to_read() as opened:
         probed_split.open_probed_split(opened, plan)
     with file.to_write(deterministic=study.deterministic) as opened:
         build_views(opened, say=say, watch=watch)  # a stopped run may have left the labels stale
-        computed = judge_rivals.judge(opened, plan, [AskedFile.parse(text) for text in labels], watch)
+        computed = judge_rivals.judge(opened, plan, asked, watch)
         build_views(opened, say=say, watch=watch)
         return Computed(computed, plan.dissection_ids(opened)[-1])
 

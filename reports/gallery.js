@@ -115,6 +115,8 @@
         : ` (${written(held.judged_ap_low[i], 2)} to ${written(held.judged_ap_high[i], 2)})`;
       said.push(`judged on other images ${written(held.judged_ap[i], 2)}${ends} by ${JUDGES[names("judged_by", i)]}`);
     }
+    if (names("reach", i) === "several concepts") said.push(make("span", "", "together: ", bdi(names("words", i))));
+    else if (names("reach", i) !== null && names("words", i) === null) said.push(`explained by ${names("reach", i)}`);
     if (held.accuracy[i] !== null) said.push(`right for ${percent(held.accuracy[i])} of its best images`);
     const line = make("p", "muted");
     said.forEach((part, place) => line.append(place ? " · " : "", part));
@@ -176,7 +178,7 @@
   });
   $("save-gallery").addEventListener("click", () => {
     const columns = ["layer", "unit", "concept", "runner_up", "class", "similarity", "z", "q", "z_within_class",
-      "split_half_agrees", "bootstrap_share", "judged_by", "judged_ap", "judged_ap_low", "judged_ap_high", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse"];
+      "split_half_agrees", "bootstrap_share", "judged_by", "judged_ap", "judged_ap_low", "judged_ap_high", "words", "reach", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse"];
     const cell = (column, i) => held[column].names ? names(column, i) : held[column][i];
     const quoted = (value) => value === null ? "" : `"${String(value).replaceAll('"', '""')}"`;
     const lines = [columns.join(","), ...found.map((i) => columns.map((column) => quoted(cell(column, i))).join(","))];

@@ -20,7 +20,7 @@ BUDGET = 8_000_000  # bytes of thumbnails in the page
 BARS = 20  # of activation_histograms
 _NUMBERS = {"similarity": 3, "z": 3, "q": 2, "z_within_class": 3, "bootstrap_share": 2, "accuracy": 2}  # digits kept
 _NUMBERS |= {"judged_ap": 2, "judged_ap_low": 2, "judged_ap_high": 2}
-_NAMES = ("layer", "concept", "runner_up", "class", "judged_by")
+_NAMES = ("layer", "concept", "runner_up", "class", "judged_by", "words", "reach")
 _FLAGS = (
     "calibrated",
     "robust",

@@ -5,7 +5,7 @@ write(ask(warehouse.rows), Path("judge.html"))
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,15 @@ SHOWN = 60  # rows of a table of differences
 REFERENCES = {"clip": "by CLIP", "class": "by class", "output": "by name"}
 
 
-def ask(answer: Ask) -> dict[str, pl.DataFrame]:
-    """The rows that the page needs."""
-    return {name: question.ask(answer) for name, question in QUESTIONS.items()}
+def ask(answer: Ask, methods: Collection[str] = ()) -> dict[str, pl.DataFrame]:
+    """The rows that the page needs, of these methods and of the study's own labels. methods: if empty, all."""
+    rows = {name: question.ask(answer) for name, question in QUESTIONS.items()}
+    if not methods:
+        return rows
+    summary = rows["summary"].filter(pl.col("of_study") | pl.col("method").is_in(list(methods)))
+    shown = summary["method"].implode()
+    of_shown = pl.col("method").is_in(shown) & pl.col("other_method").is_in(shown)
+    return {"summary": summary, "differences": rows["differences"].filter(of_shown)}
 
 
 def write(rows: Mapping[str, pl.DataFrame], path: Path, *, generated_at: datetime | None = None) -> None:
@@ -83,6 +89,7 @@ def _layer(summary: list[Row], differences: list[Row]) -> dict[str, Any]:
         ("iou", "IoU", number),
         ("auc", "AUC", number),
         ("share_believed", "q ≤ 0.05", share),
+        ("random_believed", "of random labels", share),
         ("names_output", "Name the output", share),
         ("output_similarity", "Like its name", number),
     ]

@@ -45,6 +45,7 @@ def judge(
     Example: dissectdb judge study.toml --labels descriptions.csv --labels MILAN=milan.csv -o judge.html
     """
     from dissectdb.commands import terminal
+    from dissectdb.extract.judging.rivals import AskedFile
     from dissectdb.reports import judge as judged_page
 
     study = load_study(study_file, overrides, device)
@@ -53,7 +54,7 @@ def judge(
     if not done.computed:
         print("nothing to judge: all these labels are judged")
     with file.to_read(done.dissection_id) as opened:
-        rows = judged_page.ask(opened.rows)
+        rows = judged_page.ask(opened.rows, [AskedFile.parse(text).method for text in labels or []])
     terminal.show_judged(rows["summary"])
     if output is not None:
         judged_page.write(rows, output)

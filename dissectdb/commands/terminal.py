@@ -106,9 +106,9 @@ def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: 
 def show_judged(summary: pl.DataFrame) -> None:
     """Print one table per layer: each method with the means of its measures, and the correlation of its controls."""
     kept = (
-        "method", "reference", "neurons", "labels", "most_sharing", "share_believed", "pearson", "pearson_low",
-        "pearson_high", "random_pearson", "shuffled_pearson", "ap_corrected", "f1", "iou", "auc", "names_output",
-        "output_similarity",
+        "method", "reference", "neurons", "labels", "most_sharing", "share_believed", "random_believed",
+        "pearson", "pearson_low", "pearson_high", "random_pearson", "shuffled_pearson", "ap_corrected", "f1", "iou",
+        "auc", "names_output", "output_similarity",
     )  # fmt: skip
     for (layer, dataset, split), rows in summary.group_by("layer", "dataset", "split", maintain_order=True):
         known = [name for name in kept if rows[name].null_count() < len(rows)]

@@ -70,9 +70,12 @@ def _heaviest(row: Mapping[str, str]) -> str:
 
 
 def _first_phrase(row: Mapping[str, str]) -> str:
-    """The first of FALCON's noun phrases, a list of pairs: [('striped fur', 0.2), …]."""
+    """The first of FALCON's noun phrases, a list of pairs or of texts: [('striped fur', 0.2)] or ['striped fur']."""
     phrases = ast.literal_eval(row["concept_set_noun_phrases"])
-    return str(phrases[0][0]) if phrases else ""
+    if not isinstance(phrases, list | tuple):
+        raise TypeError("not a list")
+    first = phrases[0] if phrases else ""
+    return str(first if isinstance(first, str) else first[0])
 
 
 FORMATS = (
@@ -86,6 +89,7 @@ FORMATS = (
     Format("INVERT", frozenset({"neuron", "concept"}), "neuron", lambda row: row["concept"]),
     Format("FALCON", frozenset({"group", "concept_set_noun_phrases"}), "group", _first_phrase),
 )
+MISSING = {"nan", "none", "null", "<na>", "n/a"}  # what pandas and others write for a missing text
 MAY_HAVE_NO_LABEL = {"Linear Explanations", "FALCON"}  # an explanation of no concept is a result, not a slip
 
 
@@ -167,6 +171,11 @@ def _label(path: Path, line: int, row: Mapping[str, str], found: Format, layer: 
     except (ValueError, SyntaxError, TypeError, IndexError, KeyError, MemoryError, RecursionError) as error:
         raise LabelFileError(f"{path}, line {line}: the label is not as {found.tool} writes it") from error
     unit = int(number[1]) - found.first_unit
+    if text.lower() in MISSING:
+        raise LabelFileError(
+            f"{path}, line {line}: the label of {own_layer} unit {unit} is {text!r}, which stands for a missing one; "
+            "write another, or delete the line"
+        )
     if not text and found.tool not in MAY_HAVE_NO_LABEL:
         raise LabelFileError(
             f"{path}, line {line}: {own_layer} unit {unit} has no label; write one, or delete the line"

@@ -44,6 +44,14 @@ class AskedFile(NamedTuple):
         return cls(name.strip() or Path(after).stem, layer.strip() or None, Path(after))
 
 
+def asked_files(texts: Sequence[str]) -> list[AskedFile]:
+    """The files that the texts name, once each of them could be read. Raises LabelFileError."""
+    asked = [AskedFile.parse(text) for text in texts]
+    for file in asked:
+        read_labels(file.path, file.layer)
+    return asked
+
+
 class JudgedLayer(NamedTuple):
     """A layer with activations of all images of the split. Its neurons are first_neuron, first_neuron + 1, …"""
 

@@ -47,7 +47,12 @@ def control_network(network: Network, settings: study.Network, kind: Kind, seed:
         control = networks.describe(control.model, named, control.recipe, control.weights, code=control.code)
     control = networks.with_answer(control, network.answer)
     if control.fingerprint == network.fingerprint:
-        reason = "its function loads them itself" if kind == "initialised" else "each weight has one value only"
+        if kind == "shuffled":
+            reason = "each weight has one value only"
+        elif settings.weights == "random":
+            reason = "it has fresh weights of this seed itself; take the control out, or set another controls.seed"
+        else:
+            reason = "its function loads them itself"
         raise StudyError(f"controls.networks: the {kind} network has the same weights as {network.name}: {reason}")
     return replace(control, control=ControlOf(network.fingerprint, kind, seed))
 

@@ -22,6 +22,11 @@ LAYERS = [
 FILES = {
     "plain": ("layer,unit,label\nconv,0,Smile\nconv,2, a\tb \n", None, [("conv", 0, "Smile"), ("conv", 2, "a b")]),
     "clip-dissect": ("layer,unit,description,similarity\nconv,0,red,0.25\n", None, [("conv", 0, "red")]),
+    "phrases without scores": (
+        "layer,group,concept_set_noun_phrases\nconv,0,\"['Frown', 'Tears']\"\nconv,1,\"[('Smile', 0.2)]\"\n",
+        None,
+        [("conv", 0, "Frown"), ("conv", 1, "Smile")],
+    ),
     "milan": ('layer,unit,description\nconv,0,"Green, with stripes"\n', None, [("conv", 0, "Green, with stripes")]),
     "pandas": (",layer,unit,description\n0,conv,0.0,red\n", None, [("conv", 0, "red")]),
     "no layer": ("unit,description,sim correlation\n7,ivtools,0.17\n", "conv", [("conv", 7, "ivtools")]),
@@ -97,6 +102,11 @@ BAD = {
         ", line 3: is not UTF-8 text; save the file as CSV in UTF-8",
     ),
     "an open quote": (b'layer,unit,label\nconv,0,"Smile\n', ", line 2: is not CSV: unexpected end of data"),
+    "what pandas writes for a missing text": (
+        b"layer,unit,label\nconv,3,nan\n",
+        ", line 2: the label of conv unit 3 is 'nan', which stands for a missing one; write another, or delete the "
+        "line",
+    ),
     "no list of phrases": (
         b"layer,group,concept_set_noun_phrases\nconv,0,__import__('os')\n",
         ", line 2: the label is not as FALCON writes it",

@@ -40,6 +40,8 @@ select
     neuron_concepts.judged_ap,
     neuron_concepts.judged_ap_low,
     neuron_concepts.judged_ap_high,
+    neuron_words.words,
+    neuron_words.reach,
     neuron_accuracies.accuracy,
     commonest_classes.class,
     neuron_concepts.calibrated,
@@ -50,6 +52,7 @@ select
 from neuron_order
 inner join neuron_concepts
     on neuron_order.layer = neuron_concepts.layer and neuron_order.unit = neuron_concepts.unit
+left join neuron_words on neuron_order.layer = neuron_words.layer and neuron_order.unit = neuron_words.unit
 left join neuron_accuracies
     on neuron_order.layer = neuron_accuracies.layer and neuron_order.unit = neuron_accuracies.unit
 left join robust_labels on neuron_order.layer = robust_labels.layer and neuron_order.unit = robust_labels.unit

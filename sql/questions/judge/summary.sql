@@ -10,7 +10,8 @@ controls as (
         rivals.network_id, rivals.clip_id, rivals.split_id, rivals.method,
         rival_summary.layer, rival_summary.reference,
         max(rival_summary.pearson) filter (where rivals.control = 'random') as random_pearson,
-        max(rival_summary.pearson) filter (where rivals.control = 'shuffled') as shuffled_pearson
+        max(rival_summary.pearson) filter (where rivals.control = 'shuffled') as shuffled_pearson,
+        max(rival_summary.share_believed) filter (where rivals.control = 'random') as random_believed
     from rival_summary
     inner join rivals on rival_summary.rival_id = rivals.rival_id
     where rivals.control <> 'none'
@@ -21,13 +22,14 @@ controls as (
 
 select
     own.layer, own.method, own.reference, own.neurons, own.measured, own.labels, own.most_sharing, own.share_believed,
+    controls.random_believed,
     own.pearson, own.pearson_low, own.pearson_high, controls.random_pearson, controls.shuffled_pearson,
     own.ap, own.ap_corrected, own.ap_corrected_low, own.ap_corrected_high,
     own.f1, own.f1_low, own.f1_high, own.iou, own.auc, own.auc_low, own.auc_high,
     own.outputs, own.names_output, own.output_similarity,
     own.network, own.clip, own.dataset, own.split,
     own.dissection_id is not null and rivals.split_id = dissections.split_id as chosen_here,
-    own.position, own.rival_id
+    own.dissection_id is not null as of_study, own.position, own.rival_id
 from rival_summary as own
 inner join rivals on own.rival_id = rivals.rival_id
 inner join dissections
