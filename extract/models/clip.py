@@ -17,6 +17,7 @@ import pickle
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,14 +28,15 @@ from torch import Tensor
 
 from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract import fingerprints, study
-from dissectdb.extract.models import fetching, networks, pickles
+from dissectdb.extract.models import fetching, networks, pickles, text_tower
 from dissectdb.extract.models.memory import run_halving_on_oom
 from dissectdb.extract.models.preprocessing import Recipe
+from dissectdb.extract.models.text_tower import TextTower
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 from dissectdb.extract.study.values import brief
 
-TEXTS_AT_ONCE = {"cpu": 256, "gpu": 4096}
+TEXTS_AT_ONCE = {"cpu": 64, "gpu": 4096}
 log = logging.getLogger("dissectdb")
 
 
@@ -93,25 +95,28 @@ class Clip(ClipIdentity):
         with torch.autocast(self.device.type, dtype=wanted, enabled=wanted != weights):
             return model.encode_image(pixels.to(weights))
 
+    @cached_property
+    def text_tower(self) -> TextTower:
+        """The model's text tower."""
+        return text_tower.of(self.model, self.tokenize, self.device)
+
     @torch.inference_mode()
     def embed_concepts(self, concepts: Sequence[str], templates: Sequence[str]) -> Tensor:
         """(concept, dimension) float32 of unit length on the CPU: the mean over templates of unit embeddings."""
+        prompts = [template.replace("{}", concept) for concept in concepts for template in templates]
+        tokens = self.tokenize(prompts)
+        by_length = self.text_tower.lengths(tokens).argsort(stable=True)  # texts of like length go together
         sums: Tensor | None = None  # the sum over templates has the direction of their mean
-        texts = len(concepts) * len(templates)
 
-        def embed(part: range, _: int) -> None:
+        def embed(texts: Tensor, _: int) -> None:
             nonlocal sums
-            pairs = [divmod(text, len(templates)) for text in part]
-            prompts = [templates[template].replace("{}", concepts[concept]) for concept, template in pairs]
-            embeddings = self.model.encode_text(self.tokenize(prompts).to(self.device)).float()
+            embeddings = self.text_tower(tokens[texts].to(self.device))
             if sums is None:
                 sums = embeddings.new_zeros(len(concepts), embeddings.shape[1])
-            owners = torch.tensor([concept for concept, _ in pairs], device=sums.device)
-            sums.index_add_(0, owners, F.normalize(embeddings, dim=-1))
+            sums.index_add_(0, (texts // len(templates)).to(self.device), embeddings)
 
-        size = TEXTS_AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]
-        for start in range(0, texts, size):
-            run_halving_on_oom(embed, range(start, min(start + size, texts)), "text")
+        for texts in by_length.split(TEXTS_AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]):
+            run_halving_on_oom(embed, texts, "text")
         assert sums is not None, "neither concepts nor templates are ever empty"
         return F.normalize(sums, dim=-1).cpu()
 
