@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dissectdb.extract.models import clip
+from dissectdb.extract.record import recheck
 from dissectdb.warehouse import Warehouse
 from tests.support.worlds import World
 
@@ -53,6 +55,31 @@ def test_what_was_changed_in_the_warehouse_is_found_and_named(world: World, stat
     assert done.code == 1
     [line] = [line for line in done.out.splitlines() if line.startswith(f"| {what}")]
     assert ("numbers are stored, not" if statement.startswith("delete") else "numbers differ") in line
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_device_that_rounds_more_finds_no_difference_to_one_that_rounds_less(
+    finished: World, new_world: World, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """precision: what another device takes by default. Stored here and computed again there, and the other way round."""
+    assert deep(finished).code == 0
+    with monkeypatch.context() as there:
+        there.setattr(clip, "default_precision", lambda model, probe: precision)
+        assert deep(finished).code == 0
+        assert new_world.extract().code == 0
+    [row] = new_world.rows("select distinct precision from extractions where target = 'image_embeddings'")
+    assert row["precision"] == precision
+    here = deep(new_world)
+    assert here.code == 0, here.out
+    [line] = [line for line in here.out.splitlines() if line.startswith("| image embeddings")]
+    assert "0.0e+00" not in line, "the numbers are not the same bits"
+    spoil(new_world, "update image_embeddings set embedding = list_reverse(embedding) where image_id % 2 = 0")
+    assert deep(new_world).code == 1, "other embeddings are still found"
+
+
+def test_the_coarser_precision_allows_more() -> None:
+    allowed = [recheck.ALLOWED[precision] for precision in ("float32", "tf32", "float16", "bfloat16")]
+    assert allowed == sorted(allowed)
 
 
 def test_one_wrong_value_is_found_by_the_sample_that_holds_it_and_a_seed_draws_that_again(world: World) -> None:
