@@ -330,7 +330,9 @@ def test_a_network_in_tf32_does_not_round_the_factors_of_clip() -> None:
     devices.allow_tf32(True)
     try:
         with devices.full_precision(torch.device("cuda")):
-            assert not (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-        assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
     finally:
         devices.allow_tf32(False)

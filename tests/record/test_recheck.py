@@ -61,7 +61,7 @@ def test_what_was_changed_in_the_warehouse_is_found_and_named(world: World, stat
 def test_a_device_that_rounds_more_finds_no_difference_to_one_that_rounds_less(
     finished: World, new_world: World, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """precision: what another device takes by default. Stored here and computed again there, and the other way round."""
+    """precision: what another device takes by default. Stored on one and computed again on the other, both ways."""
     assert deep(finished).code == 0
     with monkeypatch.context() as there:
         there.setattr(clip, "default_precision", lambda model, probe: precision)
@@ -126,3 +126,18 @@ def test_a_study_that_was_never_extracted_has_nothing_to_compare(untouched: Worl
     done = finished.run("check", "--deep", other)
     assert done.code == 1
     assert "the dataset of the study was not extracted" in done.out
+
+
+def test_the_query_for_ties_finds_the_labels_whose_margin_the_precision_rounds_away(world: World) -> None:
+    text = Path("docs/labels.md").read_text(encoding="utf-8")
+    query = text.split("```sql\n")[1].split("```")[0]
+    labels = "select layer, unit, similarity, margin from neuron_concepts where margin is not null order by all"
+    for precision, share in (("float32", 8 * 2**-24), ("float16", 8 * 2**-11), ("bfloat16", 8 * 2**-8)):
+        spoil(world, f"update extractions set precision = '{precision}' where target = 'image_embeddings'")
+        expected = {
+            (row["layer"], row["unit"]) for row in world.rows(labels) if row["margin"] <= share * abs(row["similarity"])
+        }
+        found = world.rows(query)
+        assert {(row["layer"], row["unit"]) for row in found} == expected
+        assert {row["precision"] for row in found} <= {precision}
+    assert expected, "in bfloat16 the world has a tie"
