@@ -129,15 +129,16 @@ def test_a_study_that_was_never_extracted_has_nothing_to_compare(untouched: Worl
 
 
 def test_the_query_for_ties_finds_the_labels_whose_margin_the_precision_rounds_away(world: World) -> None:
-    text = Path("docs/labels.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/labels.md").read_text(encoding="utf-8")
     query = text.split("```sql\n")[1].split("```")[0]
-    labels = "select layer, unit, similarity, margin from neuron_concepts where margin is not null order by all"
-    for precision, share in (("float32", 8 * 2**-24), ("float16", 8 * 2**-11), ("bfloat16", 8 * 2**-8)):
+    spoil(world, "update neuron_labels set margin = abs(similarity) * [1e-7, 1e-3, 0.02, 0.5][1 + neuron_id % 4]")
+    neurons = "select layer, unit, margin / abs(similarity) as share from neuron_concepts where margin is not null"
+    shares = {(row["layer"], row["unit"]): row["share"] for row in world.rows(neurons)}
+    assert len({round(share, 8) for share in shares.values()}) == 4
+    for precision, rounded in (("float32", 2**-24), ("tf32", 2**-11), ("float16", 2**-11), ("bfloat16", 2**-8)):
         spoil(world, f"update extractions set precision = '{precision}' where target = 'image_embeddings'")
-        expected = {
-            (row["layer"], row["unit"]) for row in world.rows(labels) if row["margin"] <= share * abs(row["similarity"])
-        }
         found = world.rows(query)
-        assert {(row["layer"], row["unit"]) for row in found} == expected
-        assert {row["precision"] for row in found} <= {precision}
-    assert expected, "in bfloat16 the world has a tie"
+        assert {(row["layer"], row["unit"]) for row in found} == {
+            neuron for neuron, share in shares.items() if share <= 8 * rounded
+        }
+        assert {row["precision"] for row in found} == {precision}
