@@ -42,7 +42,7 @@ def made(architecture: str) -> Clip:
     )
 
 
-def compare(clip: Clip, names: list[str], rounds: int) -> tuple[list[tuple[object, ...]], float]:
+def compare(clip: Clip, names: list[str], rounds: int) -> tuple[list[tuple[str, ...]], float]:
     """Rows of HEAD, and the largest difference between the two ways' embeddings."""
     own = text_tower.of(clip.model, clip.tokenize, clip.device)
     prompts = clip.tokenize([template.replace("{}", name) for name in names for template in TEMPLATES])
@@ -57,7 +57,7 @@ def compare(clip: Clip, names: list[str], rounds: int) -> tuple[list[tuple[objec
             spent[way][0] += time.perf_counter() - wall
             spent[way][1] += time.process_time() - cpu
     one, other = embeddings.values()
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             way,
             f"{tower.lengths(prompts).double().mean():.1f}",

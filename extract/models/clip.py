@@ -201,7 +201,7 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     bias = getattr(model, "logit_bias", None)
     # Only a precision that the study sets is in the fingerprint: a device's own default gives nearly the same numbers.
     chosen = [] if settings.precision == "auto" else [settings.precision]
-    [precision] = chosen or [default_precision(model, probe)]
+    precision = default_precision(model, probe) if settings.precision == "auto" else settings.precision
     if precision != "float32":
         _keep_images_in(model, getattr(torch, precision), probe)
     return Clip(
