@@ -7,6 +7,8 @@ choose("auto")              # a CUDA GPU, else Apple's, else the CPU
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -48,3 +50,17 @@ def allow_tf32(allowed: bool) -> None:
     Torch's own default allows it for convolutions, which puts activations off by 1e-3.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Within it a GPU rounds no factors. On a CPU, where several threads compute, it leaves the switches alone."""
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    if device.type != "cuda" or not allowed:
+        yield
+        return
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        allow_tf32(True)

@@ -22,9 +22,9 @@ from dissectdb.extract.record.targets import Target
 from dissectdb.extract.warehouse_protocol import Store
 
 SHOWN_LAYERS = 3
-# Tolerances, as shares of the largest compared number. Sums in another order differ by less than FULL, embeddings in
-# half precision by less than HALF.
-FULL, HALF = 1e-4, 2e-2
+# Tolerances by precision, as shares of the largest compared number. In float32, sums in another order differ by less.
+# The others allow 64 times the rounding of one number, for what adds up from layer to layer.
+ALLOWED = {"float32": 1e-4, "tf32": 64 * 2**-11, "float16": 64 * 2**-11, "bfloat16": 64 * 2**-8}
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,8 @@ def _compare_images(
     for target in targets:
         again = expected[target.kind].pop(0)
         what = f"{target.kind.replace('_', ' ')} {target.name} {target.split}"
+        now = (plan.clip if target.kind == "image_embeddings" else plan.network).precision
+        allowed = max(ALLOWED[precision] for precision in (now, _precision(plan, warehouse, target)))
         if target.kind == "activations":
             layer = models.layer(target.name)
             values = warehouse.rows(
@@ -149,7 +151,7 @@ def _compare_images(
                 """,
                 ids | {"first": layer.first_neuron, "last": layer.first_neuron + target.values_per_image},
             )["value"]
-            yield _finding(what, again.read_all()["value"].to_numpy(), values.to_numpy(), FULL)
+            yield _finding(what, again.read_all()["value"].to_numpy(), values.to_numpy(), allowed)
         elif target.kind == "predictions":
             stored = warehouse.rows(
                 """
@@ -158,7 +160,7 @@ def _compare_images(
                 """,
                 ids | {"network": models.network_id},
             )
-            yield _finding(what, _flat(again["probabilities"]), _flat(stored["probabilities"].to_arrow()), FULL)
+            yield _finding(what, _flat(again["probabilities"]), _flat(stored["probabilities"].to_arrow()), allowed)
         else:
             stored = warehouse.rows(
                 """
@@ -167,12 +169,11 @@ def _compare_images(
                 """,
                 ids | {"clip": models.clip_id},
             )
-            precise = plan.clip.precision == "float32" == _precision(plan, warehouse, target)
-            allowed = FULL if precise else HALF
             yield _finding(what, _flat(again["embedding"]), _flat(stored["embedding"].to_arrow()), allowed)
 
 
 def _precision(plan: Plan, warehouse: Store, target: Target) -> str:
+    """The precision that a target was computed in."""
     rows = warehouse.rows(
         "select precision from extractions where fingerprint = $fingerprint",
         {"fingerprint": target.fingerprint(plan.probing_set.fingerprint)},
@@ -194,7 +195,9 @@ def _compare_concepts(plan: Plan, warehouse: Store) -> Iterator[Finding]:
         )
         again = plan.clip.embed_concepts(list(classes_of), settings.templates)
         what = f"concept embeddings {settings.name}"
-        yield _finding(what, torch.as_tensor(again).numpy().ravel(), _flat(stored["embedding"].to_arrow()), FULL)
+        yield _finding(
+            what, torch.as_tensor(again).numpy().ravel(), _flat(stored["embedding"].to_arrow()), ALLOWED["float32"]
+        )
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dissectdb.extract import study
-from dissectdb.extract.models import clip
+from dissectdb.extract.models import clip, devices
 from tests.support.mistakes import mistake
 
 CPU = torch.device("cpu")
@@ -312,3 +312,27 @@ def test_a_model_that_mixes_in_numbers_of_its_own_is_turned_by_autocast(folder: 
     half = replace(loaded, precision="bfloat16").embed_images(pixels)
     assert not torch.equal(full, half)
     assert float(torch.cosine_similarity(full, half).min()) > 0.999
+
+
+@pytest.mark.parametrize(("architecture", "is_small"), [("ViT-B-32", False), ("RN50", False), ("mini-clip", True)])
+def test_a_gpu_embeds_images_in_float16_unless_the_model_is_small(
+    tiny: clip.Clip, architecture: str, is_small: bool
+) -> None:
+    config = {key: open_clip.get_model_config(architecture)[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+    with torch.device("meta"):  # operations are counted without computing
+        model = open_clip.CLIP(**config).eval()
+        probe = torch.zeros(1, 3, *[config["vision_cfg"]["image_size"]] * 2)
+    assert clip.is_small(model, probe) == is_small
+    assert clip.default_precision(model, probe) == "float32", "this is no GPU"
+
+
+def test_a_network_in_tf32_does_not_round_the_factors_of_clip() -> None:
+    devices.allow_tf32(True)
+    try:
+        with devices.full_precision(torch.device("cuda")):
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        devices.allow_tf32(False)
