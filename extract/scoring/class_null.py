@@ -74,9 +74,7 @@ def z_of_draws(classes: ImageClasses, layer: Layer, labels: np.ndarray, count: i
     return z
 
 
-def class_orders(
-    classes: ImageClasses, count: int, at_once: int, random: np.random.Generator
-) -> Iterator[np.ndarray]:
+def class_orders(classes: ImageClasses, count: int, at_once: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Batches (order, N) of orders of the images: as they are, then `count` with changed places within classes."""
     of_classes = [np.flatnonzero(classes.of_image == number) for number in range(len(classes.sizes))]
     for batch in slices(1 + count, at_once):
