@@ -111,7 +111,8 @@ class StoredLayer:
         neuron_ids, image_ids, values = (rows[name].to_numpy() for name in ("neuron_id", "image_id", "value"))
         ordered = np.empty((last - first, self.images + 1), np.float32)  # the last column: images of other splits
         ends = (np.flatnonzero(neuron_ids[1:] != neuron_ids[:-1]) + 1).tolist()
-        ids, columns = image_ids[:0], slice(0)
+        ids = image_ids[:0]
+        columns: slice | np.ndarray = slice(0)
         for start, end in pairwise([0, *ends, len(values)]):
             if not np.array_equal(ids, image_ids[start:end]):
                 ids = image_ids[start:end]
