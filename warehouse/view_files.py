@@ -126,6 +126,7 @@ def engine_functions() -> str:
     return (SQL / "engines" / "duckdb.sql").read_text(encoding="utf-8")
 
 
+@cache  # a run asks for that of every view several times
 def statement(text: str) -> str:
     """Return the SQL without comments and layout: its tokens as they are written, with one space between two."""
     return " ".join(text[token.start : token.end + 1] for token in _tokens(text))

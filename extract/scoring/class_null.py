@@ -26,7 +26,8 @@ from dissectdb.extract.scoring.within_class import ImageClasses
 DRAWS = 64  # of each neuron, at least
 LAYER_DRAWS = 4096  # of all neurons of a layer, at least
 MIN_SCORES = 8  # draws in which a concept has a score, for it to have a z
-ORDERS_AT_ONCE = 8
+ORDERS_AT_ONCE = 8  # at least
+VALUES_AT_ONCE = 1 << 21  # order × neuron × image values, if that allows more orders
 NEURONS_AT_ONCE = 64  # that change places alike; others change theirs in their own way
 TABLE_BYTES = 4e8  # of draw × neuron × concept values, and of image × neuron values
 
@@ -63,7 +64,8 @@ def z_of_draws(classes: ImageClasses, layer: Layer, labels: np.ndarray, count: i
     for neurons in slices(layer.neurons, int(min(max(size, 1), NEURONS_AT_ONCE))):
         statistics, labels_of_draws = [], []
         random = np.random.default_rng((seed, neurons.start))
-        for scores, values in score(neurons, class_orders(classes, count, random)):
+        at_once = max(ORDERS_AT_ONCE, VALUES_AT_ONCE // (layer.images * (neurons.stop - neurons.start)))
+        for scores, values in score(neurons, class_orders(classes, count, at_once, random)):
             labels_of_draws.append(scores.argmax(dim=2).numpy())
             statistics.append(values.numpy())
         drawn_labels = np.concatenate(labels_of_draws)
@@ -72,14 +74,14 @@ def z_of_draws(classes: ImageClasses, layer: Layer, labels: np.ndarray, count: i
     return z
 
 
-def class_orders(classes: ImageClasses, count: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+def class_orders(classes: ImageClasses, count: int, at_once: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Batches (order, N) of orders of the images: as they are, then `count` with changed places within classes."""
     of_classes = [np.flatnonzero(classes.of_image == number) for number in range(len(classes.sizes))]
-    for batch in slices(1 + count, ORDERS_AT_ONCE):
+    for batch in slices(1 + count, at_once):
         orders = np.tile(np.arange(len(classes.of_image)), (batch.stop - batch.start, 1))
-        for order in orders[1 if batch.start == 0 else 0 :]:
-            for images in of_classes:
-                order[images] = random.permutation(images)
+        changed = orders[1 if batch.start == 0 else 0 :]
+        for images in of_classes:
+            changed[:, images] = random.permuted(changed[:, images], axis=1)
         yield orders
 
 

@@ -38,12 +38,23 @@ def product_in_orders(product: ColumnProduct, classes: ImageClasses, layer: Laye
     def score(neurons: slice, batches: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         block = torch.tensor(layer.block(neurons.start, neurons.stop))
         product.prepare(block)
+        shape = block.shape[1], len(classes.concepts)
         for orders in batches:
-            moved = block[torch.from_numpy(np.ascontiguousarray(orders.T))].flatten(1)  # (image, order and neuron)
-            scores = (moved.T @ columns).view(len(orders), block.shape[1], len(classes.concepts))
+            if shape[0] <= shape[1]:
+                scores = (_moved(block, orders).T @ columns).view(len(orders), *shape)
+            else:  # fewer columns are copied if the concepts' change places the other way round
+                back = np.empty_like(orders)
+                np.put_along_axis(back, orders, np.arange(layer.images)[None], axis=1)
+                scores = (block.T @ _moved(columns, back)).view(shape[0], len(orders), shape[1]).transpose(0, 1)
             yield scores, scores
 
     return score
+
+
+def _moved(columns: Tensor, orders: np.ndarray) -> Tensor:
+    """The columns (N, n) in each order (order, N): (N, order · n). numpy's take is several times as fast as torch."""
+    moved = np.take(columns.numpy(), np.ascontiguousarray(orders.T), axis=0)
+    return torch.from_numpy(moved).flatten(1)
 
 
 def likelihood_in_orders(classes: ImageClasses, layer: Layer) -> OrderScores:

@@ -17,10 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dissectdb.extract.scoring.chunks import IMAGES_AT_ONCE, NEURONS_AT_ONCE, slices
+from dissectdb.extract.scoring.chunks import (
+    IMAGES_AT_ONCE,
+    NEURONS_AT_ONCE,
+    elements_at_once,
+    run_in_threads,
+    slices,
+)
 from dissectdb.extract.scoring.probabilities import multiply, probability_chunks
 from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, ScoringProblem, Settings
 
+COLUMNS_AT_ONCE = 64  # that a thread sums
 MIN_NORM = 1e-3  # of the cubes, in cos_cubed
 LEAST_PRESENCE = 0.5  # standard deviations above the mean from which a concept counts as present; as in the SQL
 LEAST_VARIATION = 1e-6  # standard deviation / |mean|; a column of float32 with less is constant but for rounding
@@ -185,10 +192,17 @@ def to_presence(cosines: Tensor) -> Tensor:
 
 
 def column_sums(columns: Tensor, power: int) -> Tensor:
-    """Σ over the images of columns (N, n) to a power, float64."""
+    """Σ over the images of columns (N, n) to a power, float64: float32 inside a block of images, float64 across."""
     total = torch.zeros(columns.shape[1], dtype=torch.float64, device=columns.device)
-    for rows in slices(len(columns), IMAGES_AT_ONCE):
-        total += (columns[rows] if power == 1 else columns[rows].square()).sum(dim=0)
+
+    def add(own: slice) -> None:
+        size = min(IMAGES_AT_ONCE, max(1, elements_at_once(columns.device) // (own.stop - own.start)))
+        for rows in slices(len(columns), size):
+            values = columns[rows, own]
+            total[own] += (values if power == 1 else values.square()).sum(dim=0)
+
+    width = COLUMNS_AT_ONCE if columns.device.type == "cpu" else columns.shape[1]
+    run_in_threads(add, list(slices(columns.shape[1], width)), columns.device)
     return total
 
 

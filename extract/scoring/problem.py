@@ -124,6 +124,9 @@ class Layer(Protocol):
     def block(self, first: int, last: int) -> np.ndarray:
         """Activations of neurons first … last - 1: (N, n) float32."""
 
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """The same as (n, N): each neuron's activations are contiguous."""
+
 
 class Array:
     """A layer in memory: activations (N, K)."""
@@ -173,6 +176,10 @@ class Array:
     def block(self, first: int, last: int) -> np.ndarray:
         """Activations of neurons first … last - 1: (N, n) float32."""
         return self.activations[:, first:last]
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """The same as (n, N)."""
+        return np.ascontiguousarray(self.activations[:, first:last].T)
 
 
 def distinct_rows(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:

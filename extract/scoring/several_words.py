@@ -10,6 +10,7 @@ ridge regression are never judged on images that they were chosen on. Formulas: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +29,15 @@ Z = 1.96  # of a 95 % interval
 
 @dataclass(frozen=True)
 class WordColumns:
-    """What the activations of a dissection are explained by, on each half of the images, as columns of mean 0, sd 1.
+    """What the activations of a dissection are explained by, on each half of the images.
 
-    words: the presences (n, C) of the even images, and those of the odd ones in the same units. axes: CLIP's embedding
-    (n, D) along its principal axes. variances (D,): of these on the even images.
+    words: the presences (C, n) of the even images, with mean 0 and sd 1, and those of the odd ones in the same units.
+    powers: of those of the odd images. axes: CLIP's embedding (D, n) along its principal axes. variances (D,): of these
+    on the even images.
     """
 
     words: tuple[Tensor, Tensor]
+    powers: Powers
     axes: tuple[Tensor, Tensor]
     variances: Tensor
 
@@ -47,11 +50,24 @@ class WordColumns:
         first, second = images[::2] - centre, images[1::2] - centre
         variances, directions = torch.linalg.eigh((first.T @ first).double() / len(first))
         directions = directions.float()
-        return WordColumns(
-            (standardised(even, mean, sd), standardised(odd, mean, sd)),
-            (first @ directions, second @ directions),
-            variances.clamp(min=0),
-        )
+        words = (standardised(even, mean, sd).T.contiguous(), standardised(odd, mean, sd).T.contiguous())
+        axes = ((first @ directions).T.contiguous(), (second @ directions).T.contiguous())
+        return WordColumns(words, Powers.of(words[1]), axes, variances.clamp(min=0))
+
+
+class Powers(NamedTuple):
+    """Rows (k, n) with mean 0 and standard deviation 1, or of zeros, and their squares and cubes."""
+
+    first: Tensor
+    second: Tensor
+    third: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Powers:
+        """Of rows that are not standardised."""
+        first = _standard(rows)
+        second = first.square()
+        return cls(first, second, second * first)
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ def find_words(columns: WordColumns, layer: Layer, labels: np.ndarray) -> Words:
     """The words of each neuron with a label. labels (K,): positions of concepts, -1 for none."""
     others = labels_of_others(labels)
     parts = [
-        _of_block(columns, layer.block(neurons.start, neurons.stop), labels[neurons], others[neurons])
+        _of_block(columns, layer.rows(neurons.start, neurons.stop), labels[neurons], others[neurons])
         for neurons in slices(layer.neurons, NEURONS_AT_ONCE)
     ]
     return Words(
@@ -109,111 +125,126 @@ def labels_of_others(labels: np.ndarray) -> np.ndarray:
 
 
 def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray, others: np.ndarray) -> Words:
-    """The words of a block of neurons (N, k). others (k,): labels of other neurons."""
-    activations = torch.from_numpy(np.ascontiguousarray(block))
-    even, odd = _standard(activations[::2]), _standard(activations[1::2])
-    own = (columns.words[0].T @ even / len(even)).double()  # (C, k): correlations with each word
-    chosen = _explain(columns, odd, own.argmax(dim=0)[:, None], torch.ones(len(labels), 1, dtype=torch.float64))
-    other = torch.from_numpy(np.maximum(others, 0).astype(np.int64))[:, None]
-    by_other = _explain(columns, odd, other, torch.from_numpy(np.where(others >= 0, 1.0, 0.0))[:, None])
-    ridge = _influence(_ridge(columns, even), odd)
-    words = torch.from_numpy(np.where(labels >= 0, labels, own.argmax(dim=0).numpy()).astype(np.int64))[:, None]
-    weights = own.gather(0, words.T).T
-    before = _explain(columns, odd, words, weights)
+    """The words of a block of neurons (k, N). others (k,): labels of other neurons."""
+    activations = torch.from_numpy(block)
+    even, odd = _standard(activations[:, ::2]), Powers.of(activations[:, 1::2])
+    own = (even @ columns.words[0].T / even.shape[1]).double()  # (k, C): correlations with each word
+    best = own.argmax(dim=1).numpy()
+    chosen = _correlation(odd, columns.powers, best)
+    by_other = _correlation(odd, columns.powers, others)
+    explainable = _correlation(odd, Powers.of(_ridge(columns, even)), np.arange(len(labels)))
     concepts, kept_weights = np.full((len(labels), MOST_WORDS), -1), np.zeros((len(labels), MOST_WORDS))
-    concepts[:, 0], kept_weights[:, 0] = words[:, 0], weights[:, 0]
     gains = Correlation(*np.zeros((2, len(labels), MOST_WORDS - 1)))
-    open_ended = torch.from_numpy(labels >= 0)
-    for place in range(1, min(MOST_WORDS, len(own))):
-        words, weights = _add_word(columns, own, words)
-        after = _explain(columns, odd, words, weights)
-        gain, error = after[0] - before[0], (after[1] - before[1]).std(dim=0) / len(odd) ** 0.5
-        open_ended &= (gain > Z * error) & (weights > 0).all(dim=1)
-        rows = open_ended.numpy()
-        concepts[rows, place] = words[rows, place]
-        kept_weights[rows, : place + 1] = weights[rows]
-        gains.r[rows, place - 1], gains.error[rows, place - 1] = gain[rows], error[rows]
-        before = after
-    concepts[labels < 0], kept_weights[labels < 0] = -1, 0
-    return Words(concepts, kept_weights, gains, _correlation(chosen), _correlation(ridge), _correlation(by_other))
+    rows = np.flatnonzero(labels >= 0)  # the neurons that may take one more word
+    words = torch.from_numpy(labels[rows].astype(np.int64))[:, None]
+    weights = own[rows].gather(1, words)
+    concepts[rows, 0], kept_weights[rows, 0] = words[:, 0], weights[:, 0]
+    before = _explain(columns, odd.first[rows], words, weights)
+    for place in range(1, min(MOST_WORDS, own.shape[1]) if len(rows) else 1):
+        words, weights = _add_word(columns, own[rows], words)
+        after = _explain(columns, odd.first[rows], words, weights)
+        gain, error = after[0] - before[0], (after[1] - before[1]).std(dim=1) / odd.first.shape[1] ** 0.5
+        goes_on = (gain > Z * error) & (weights > 0).all(dim=1)
+        rows, words, weights = rows[goes_on.numpy()], words[goes_on], weights[goes_on]
+        before = (after[0][goes_on], after[1][goes_on])
+        concepts[rows, place] = words[:, place]
+        kept_weights[rows, : place + 1] = weights
+        gains.r[rows, place - 1], gains.error[rows, place - 1] = gain[goes_on], error[goes_on]
+        if not len(rows):
+            break
+    return Words(concepts, kept_weights, gains, chosen, explainable, by_other)
 
 
-def _standard(columns: Tensor) -> Tensor:
-    """The columns (n, k) with mean 0 and standard deviation 1, float32; 0 where they are constant."""
-    columns = columns - columns[0]  # a large common value would cost digits
-    sd, mean = torch.std_mean(columns, dim=0, correction=0)
-    return (columns - mean).mul_(torch.where(varies(mean, sd), 1 / sd, 0))
+def _standard(rows: Tensor) -> Tensor:
+    """The rows (k, n) with mean 0 and standard deviation 1, float32; 0 where they are constant."""
+    rows = rows - rows[:, :1]  # a large common value would cost digits
+    mean = rows.mean(dim=1)
+    rows -= mean[:, None]
+    sd = torch.linalg.vector_norm(rows, dim=1) / rows.shape[1] ** 0.5
+    return rows.mul_(torch.where(varies(mean, sd), 1 / sd, 0)[:, None])
 
 
 def _add_word(columns: WordColumns, own: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     """The words (k, t + 1) with the one that correlates most with what the first t leave, and all their weights.
 
-    own (C, k): correlations of words and neurons on the even images. Orthogonal matching pursuit (Pati et al. 1993).
+    own (k, C): correlations of neurons and words on the even images. Orthogonal matching pursuit (Pati et al. 1993).
     """
     even = columns.words[0]
     distinct, place = torch.unique(words, return_inverse=True)
-    gram = (even[:, distinct].T @ even / len(even)).double()  # (distinct, C): correlations of words
+    gram = (even[distinct] @ even.T / even.shape[1]).double()  # (distinct, C): correlations of words
     between = gram[place]  # (k, t, C)
     inner = between.gather(2, words[:, None, :].expand(-1, words.shape[1], -1))
-    coefficients = _solve(inner, own.gather(0, words.T).T[..., None])
-    left = own.T - (between * coefficients).sum(dim=1)
+    coefficients = _solve(inner, own.gather(1, words)[..., None])
+    left = own - (between * coefficients).sum(dim=1)
     new = 1 - (between * _solve(inner, between)).sum(dim=1)
     score = torch.where(new > LEAST_NEW, left / new.clamp(min=LEAST_NEW).sqrt(), -torch.inf)
     score.scatter_(1, words, -torch.inf)
-    words = torch.cat([words, score.argmax(dim=1, keepdim=True)], dim=1)
-    chosen = even[:, words]  # (n, k, t + 1)
-    inner = torch.einsum("nkt,nku->ktu", chosen, chosen).double() / len(even)
-    return words, _solve(inner, own.gather(0, words.T).T[..., None])[..., 0]
+    added = score.argmax(dim=1, keepdim=True)
+    between_added = between.gather(2, added[:, None, :].expand(-1, words.shape[1], -1))  # (k, t, 1)
+    inner = torch.cat(
+        [torch.cat([inner, between_added], 2), torch.cat([between_added.mT, torch.ones_like(new[:, :1, None])], 2)], 1
+    )
+    words = torch.cat([words, added], dim=1)
+    return words, _solve(inner, own.gather(1, words)[..., None])[..., 0]
 
 
 def _solve(inner: Tensor, right: Tensor) -> Tensor:
     """The solutions of (k, t, t) for (k, t, m); nearly the same words are told apart by a small ridge."""
-    return torch.linalg.solve(inner + 1e-6 * torch.eye(inner.shape[-1], dtype=inner.dtype), right)
+    ridge = 1e-6 * np.eye(inner.shape[-1])
+    return torch.from_numpy(np.linalg.solve(inner.numpy() + ridge, right.numpy()))  # torch: its threads wait longer
 
 
 def _explain(columns: WordColumns, odd: Tensor, words: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """What _influence says of the weighted sum of words (k, t) on the odd images."""
+    """r (k,) of the weighted sum of words (k, t) and the odd images (k, n), and what each image adds to it (k, n).
+
+    An image adds a f - r (a² + f²) / 2, in standard units.
+    """
     fitted = torch.zeros_like(odd)
     for word, weight in zip(words.T, weights.T.float(), strict=True):
-        fitted += columns.words[1][:, word] * weight
-    return _influence(fitted, odd)
+        fitted.addcmul_(columns.words[1][word], weight[:, None])
+    fitted = _standard(fitted)
+    products = odd * fitted
+    r = products.mean(dim=1)
+    return r.double(), products.sub_(odd.square().add_(fitted.square_()).mul_(r[:, None] / 2))
 
 
 def _ridge(columns: WordColumns, even: Tensor) -> Tensor:
-    """What a ridge regression on CLIP's embedding, fitted to the even images (n, k), says of the odd ones.
+    """What a ridge regression on CLIP's embedding, fitted to the even images (k, n), says of the odd ones.
 
     Each neuron has the penalty with the smallest generalised cross-validation (Golub, Heath & Wahba 1979).
     """
-    axes, count = columns.axes[0], len(even)
-    products = (axes.T @ even).double() / count  # (D, k)
-    best = torch.full((even.shape[1],), torch.inf, dtype=torch.float64)
+    axes, count = columns.axes[0], even.shape[1]
+    products = (axes @ even.T).double() / count  # (D, k)
+    squares = products.square()
+    best = torch.full((len(even),), torch.inf, dtype=torch.float64)
     coefficients = torch.zeros_like(products)
     for penalty in PENALTIES * max(float(columns.variances.mean()), 1e-12):
         shrunk = 1 / (columns.variances + penalty)
         freedom = 1 + float((columns.variances * shrunk).sum())
         if freedom >= count:
             continue
-        squares = products.square()
         fitted = (2 * shrunk - columns.variances * shrunk.square()) @ squares
         loss = (1 - fitted).clamp(min=0) / (1 - freedom / count) ** 2
         better = loss < best
         best = torch.where(better, loss, best)
         coefficients[:, better] = shrunk[:, None] * products[:, better]
-    return columns.axes[1] @ coefficients.float()
+    return coefficients.float().T @ columns.axes[1]
 
 
-def _influence(fitted: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
-    """r (k,) of fitted and odd (n, k), and what each image adds to it: a f - r (a² + f²) / 2, in standard units."""
-    fitted = _standard(fitted)
-    products = odd * fitted
-    r = products.mean(dim=0)
-    return r.double(), products.sub_(odd.square().add_(fitted.square_()).mul_(r / 2))
+def _correlation(odd: Powers, fitted: Powers, rows: np.ndarray) -> Correlation:
+    """r and its error of each neuron with one of the fitted rows (k,), by its number; -1 for none.
 
-
-def _correlation(found: tuple[Tensor, Tensor]) -> Correlation:
-    """NaN for a neuron that is constant on either half, and for what is fitted to it."""
-    r, influence = found
-    errors = influence.std(dim=0).double() / len(influence) ** 0.5
-    return Correlation(
-        torch.where(errors > 0, r, torch.nan).numpy(), torch.where(errors > 0, errors, torch.nan).numpy()
-    )
+    The error is the standard deviation of what each image adds (_explain) over the root of the images; here it comes
+    from sums of products. NaN for a neuron that is constant on either half, and for what is fitted to it.
+    """
+    count = odd.first.shape[1]
+    r, error = np.full((2, len(rows)), np.nan)
+    a, f = ([power.numpy() for power in powers] for powers in (odd, fitted))
+    for k in np.flatnonzero(rows >= 0).tolist():
+        a1, a2, a3, f1, f2, f3 = *(power[k] for power in a), *(power[rows[k]] for power in f)
+        of_neuron, of_fitted = a2 @ a2 / count, f2 @ f2 / count
+        if of_neuron > 0 and of_fitted > 0:
+            r[k], both = a1 @ f1 / count, a2 @ f2 / count
+            spread = both - r[k] * (a3 @ f1 + a1 @ f3) / count + r[k] ** 2 / 4 * (of_neuron + of_fitted + 2 * both)
+            error[k] = (max(spread, 0) / (count - 1)) ** 0.5
+    return Correlation(r, error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,18 +106,19 @@ class StoredLayer:
                 "to": int(self.image_ids[-1]),
             },
         )
-        # Put in order here: sorting them takes the database six times as long.
-        images = self._image_indices[rows["image_id"].to_numpy() - np.int32(self.image_ids[0])]
-        targets = (rows["neuron_id"].to_numpy() - np.int32(self.first_neuron + first)).astype(np.int64)
-        targets *= self.images
-        targets += images
-        values = rows["value"].to_numpy()
-        if len(values) > (last - first) * self.images:  # some ids between those of the split belong to another
-            of_split = images < self.images
-            targets, values = targets[of_split], values[of_split]
-        ordered = np.empty((last - first) * self.images, np.float32)
-        ordered[targets] = values
-        return ordered.reshape(last - first, self.images)
+        # Put in order here: sorting them takes the database six times as long. They lie block by block of images, and
+        # in a block neuron by neuron, so that most of it is copying.
+        neuron_ids, image_ids, values = (rows[name].to_numpy() for name in ("neuron_id", "image_id", "value"))
+        ordered = np.empty((last - first, self.images + 1), np.float32)  # the last column: images of other splits
+        ends = (np.flatnonzero(neuron_ids[1:] != neuron_ids[:-1]) + 1).tolist()
+        ids = image_ids[:0]
+        columns: slice | np.ndarray = slice(0)
+        for start, end in pairwise([0, *ends, len(values)]):
+            if not np.array_equal(ids, image_ids[start:end]):
+                ids = image_ids[start:end]
+                columns = _as_slice(self._image_indices[ids - np.int32(self.image_ids[0])])
+            ordered[neuron_ids[start] - self.first_neuron - first, columns] = values[start:end]
+        return ordered[:, :-1]
 
     @cached_property
     def lowest(self) -> np.ndarray:
@@ -153,6 +155,12 @@ class StoredLayer:
             cubes = block.square().mul_(block)
             sds[neurons], means[neurons] = (part.numpy() for part in torch.std_mean(cubes, dim=0, correction=0))
         return Spread(means, sds)
+
+
+def _as_slice(indices: np.ndarray) -> slice | np.ndarray:
+    """Indices as a slice if they are consecutive: copying is then ten times as fast."""
+    is_consecutive = (np.diff(indices) == 1).all()
+    return slice(int(indices[0]), int(indices[-1]) + 1) if is_consecutive else indices
 
 
 def read_layers(warehouse: Store, row: Row) -> list[StoredLayer]:

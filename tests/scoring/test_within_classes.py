@@ -127,7 +127,7 @@ def test_a_neuron_takes_the_label_that_the_layer_gives_it_after_its_images_chang
         layer.lengths = np.array([8, 8, 5, 5, 8, 8, 8, 5])
     asked = Settings.defaults(scorer, top_k=8, rank_fraction=0.15)
     classes = ImageClasses(asked, images, concepts, np.arange(60) % 3)
-    [orders] = class_null.class_orders(classes, 3, np.random.default_rng(22))
+    [orders] = class_null.class_orders(classes, 3, 8, np.random.default_rng(22))
     in_orders = SCORERS[scorer].in_orders(classes, layer)
     [(scores_of_orders, _)] = in_orders(slice(0, 8), [orders])
     for scores, order in zip(scores_of_orders, orders, strict=True):
