@@ -12,7 +12,6 @@ A defect found here depends on one image alone. Repeats concern two images; repe
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import struct
 import zlib
@@ -204,7 +203,7 @@ def png(pixels: Pixels) -> bytes:
     rows[:, 1:] = pixels.reshape(height, -1)
     colour = 0 if pixels.ndim == 2 else 2
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b""))
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 0)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_png_part(name, data) for name, data in parts)
 
 

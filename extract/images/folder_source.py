@@ -13,7 +13,6 @@ from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_nam
 from dissectdb.extract.images.scan import ALL, Record, Source, in_threads, printable
 from dissectdb.extract.study import Dataset, StudyError
 
-
 FILES = 4  # per hand-over to a thread or process
 LARGE = 1000  # from so many files on, processes are worth their start
 

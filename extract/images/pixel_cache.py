@@ -61,7 +61,7 @@ class SharedFile(NamedTuple):
             for pixels in images:
                 places.append(None if pixels is None else Place(offset, pixels.shape))
                 if pixels is not None:
-                    _write_all(self.descriptor, memoryview(np.ascontiguousarray(pixels)).cast("B"), offset)
+                    _write_all(self.descriptor, np.ascontiguousarray(pixels).data.cast("B"), offset)
                     offset += pixels.nbytes
         except OSError:  # the disk is full
             return [None] * len(images)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from itertools import chain, islice
 from typing import IO, Any, TypeVar
 
@@ -59,11 +60,12 @@ def in_processes(
         of_thread.worker = Worker(work, shared)
         started.append(of_thread.worker)
 
+    answers = in_order(
+        lambda chunk: of_thread.worker.ask(chunk), chunks, threads=workers, ahead=3 * workers, prepare=start
+    )
     try:
-        results = in_order(
-            lambda chunk: of_thread.worker.ask(chunk), chunks, threads=workers, ahead=3 * workers, prepare=start
-        )
-        yield from chain.from_iterable(results)
+        with closing(answers):  # so that no thread still asks a process when it is ended
+            yield from chain.from_iterable(answers)
     finally:
         for worker in started:
             worker.end()
@@ -81,25 +83,23 @@ class Worker:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # a Ctrl-C on the terminal reaches only the parent, which then closes the pipes
         )
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin is not None, "a pipe was asked for"
+        assert self.process.stdout is not None, "a pipe was asked for"
         self.to: IO[bytes] = self.process.stdin
         self.answers: IO[bytes] = self.process.stdout
-        self.first = [pickle.dumps(sys.path), pickle.dumps((work, shared))]
+        self.to.write(pickle.dumps(sys.path) + pickle.dumps((work, shared)))
+        self.to.flush()
 
     def ask(self, chunk: list[Any]) -> list[Inspected]:
         """The results of a chunk. Raises WorkerDied, or what `work` raised."""
         try:
-            for message in (*self.first, pickle.dumps(chunk, protocol=5)):
-                self.to.write(message)
-            self.first = []
+            self.to.write(pickle.dumps(chunk, protocol=5))
             self.to.flush()
             answer = pickle.load(self.answers)
         except (OSError, EOFError, pickle.UnpicklingError):
             code = self.process.wait()
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise WorkerDied(
-                f"a process that reads images {how}; is there enough memory? nothing was written"
-            ) from None
+            raise WorkerDied(f"a process that reads images {how}; if there is enough memory, run it again") from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -107,10 +107,8 @@ class Worker:
     def end(self) -> None:
         """Close the pipes, upon which the process ends, and wait for that."""
         for pipe in (self.answers, self.to):
-            try:
+            with suppress(OSError):  # it has ended, and something was still to be written
                 pipe.close()
-            except OSError:  # it has ended, and something was still to be written
-                pass
         self.process.wait()
 
 
