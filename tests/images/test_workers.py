@@ -118,7 +118,7 @@ def test_no_process_outlives_its_parent(faces: Dataset, tmp_path: Path, how: sig
             for task in Path(f"/proc/{parent.pid}/task").iterdir()
             for child in (task / "children").read_text().split()
         ]
-        assert len(children) == 3
+        assert children
         parent.send_signal(how)
         parent.wait()
         deadline = time.monotonic() + 20
