@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import dissectdb
 from dissectdb.extract.images import folder_source, sources, workers
 from dissectdb.extract.images.pixel_cache import PixelFile
 from dissectdb.extract.study import Dataset, StudyError
@@ -98,7 +99,7 @@ def script(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     path.write_text(SCRIPT)
     return subprocess.Popen(
         [sys.executable, path, tmp_path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(dissectdb.ROOT)},
     )  # fmt: skip
 
 
