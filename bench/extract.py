@@ -2,12 +2,13 @@
 
 git clone https://github.com/Trustworthy-ML-Lab/CLIP-dissect CHECKOUT
 python -m bench.extract CHECKOUT --profile
+python -m bench.extract CHECKOUT --clip ViT-B-16   # an architecture of open_clip with random weights, not the demo's
 python -m bench.extract --count       # the least work for FER2013 with the VGGNet and CLIP ViT-B/16, on this device
 
 Both pipelines read the same PNG files (the demo's faces) and use the full-width VGGNet (random weights, ten layers,
-averaged maps) and the demo's CLIP. Both end with a label by soft_wpmi for every neuron: ours runs the command
-`extract`, the original its describe_neurons.py. Each run is a new process. The pipelines run in turn, with the same
-number of threads, and the table has the best of --repeat runs.
+averaged maps) and the same CLIP, by default the demo's. Both end with a label by soft_wpmi for every neuron: ours runs
+the command `extract`, the original its describe_neurons.py. Each run is a new process. The pipelines run in turn, with
+the same number of threads, and the table has the best of --repeat runs.
 "Extraction" starts with the models in memory and ends when all activations and embeddings are in files. Ours also
 writes hashes, thumbnails and predictions, and computes p, q and views. "Core-seconds" is the time that all cores
 worked for it. The floor is the time for the networks' arithmetic alone, at the rate of a large matrix product.
@@ -16,6 +17,8 @@ worked for it. The floor is the time for the networks' arithmetic alone, at the 
 from __future__ import annotations
 
 import argparse
+import importlib.machinery
+import importlib.util
 import json
 import os
 import pkgutil
@@ -122,9 +125,9 @@ def run_ours(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, f
 def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[float, float]:
     """Seconds and core-seconds of the extraction within describe_neurons.py: batches of 200, 8 workers per data loader.
 
-    Some things are replaced. Packages that may be missing: of pandas only the one function that it uses. The weights
+    Some things are replaced. Packages that are missing: of pandas only the one function that it uses. The weights
     that it would download: by the study's, with its own preprocessing for CLIP and PIL's for the network. The length of
-    a tokenized text: by that of the demo's CLIP.
+    a tokenized text: by that of the CLIP.
     """
     from torchvision import transforms
 
@@ -139,14 +142,14 @@ def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[floa
         "pkg_resources": {"packaging": __import__("packaging.version")},
     }
     for name, parts in packages.items():
-        sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules[name]).update(parts)
+        if importlib.util.find_spec(name) is None:
+            sys.modules[name] = stand_in(name, parts)
     sys.path.insert(0, case["checkout"])
     theirs, data_utils = pkgutil.resolve_name("clip"), pkgutil.resolve_name("data_utils")
     network, clip = load_models(folder, case["device"])
     squash = transforms.Compose([transforms.Grayscale(), transforms.Resize((40, 40)), transforms.ToTensor()])
-    tokenize = theirs.tokenize
-    theirs.tokenize = lambda texts: tokenize(texts, context_length=24)
+    tokenize, length = theirs.tokenize, clip.tokenize.context_length
+    theirs.tokenize = lambda texts: tokenize(texts, context_length=length)
     theirs.load = lambda name, device: (clip.model, theirs.clip._transform(clip.recipe.size))
     data_utils.get_target_model = lambda name, device: (network, squash)
     data_utils.DATASET_ROOTS["broden"] = str(folder / "faces" / "validation")
@@ -159,6 +162,14 @@ def run_original(folder: Path, case: dict[str, Any], clock: Clock) -> tuple[floa
     runpy.run_path(str(Path(case["checkout"]) / "describe_neurons.py"), run_name="__main__")
     start, end, before, after = clock.span["extraction"]
     return end - start, after - before
+
+
+def stand_in(name: str, parts: dict[str, Any]) -> types.ModuleType:
+    """A module that holds these names. It has a spec, because other packages ask whether it is installed."""
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    vars(module).update(parts)
+    return module
 
 
 def load_models(folder: Path, device: str) -> tuple[nn.Module, Clip]:
@@ -280,8 +291,26 @@ def in_process(case: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def prepare(folder: Path, images: int) -> None:
-    """Write the faces as PNG files, the network's weights, the concepts, and the study that names them."""
+def clip_settings(folder: Path, clip: str | None) -> str:
+    """The table [clip] of a study: the demo's, or an architecture of open_clip whose random weights are saved."""
+    if clip is None:
+        demo = HERE / "extract" / "demo" / "dissectdb-face-rn"
+        return f'{{ architecture = "{demo.name}", config = "{demo}.json", weights = "{demo}.safetensors" }}'
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    weights = folder / "clip.safetensors"
+    save_file({name: part.contiguous() for name, part in open_clip.create_model(clip).state_dict().items()}, weights)
+    return f'{{ architecture = "{clip}", weights = "{weights}" }}'
+
+
+def prepare(folder: Path, images: int, clip: str | None = None) -> None:
+    """Write the faces as PNG files, the network's weights, the concepts, and the study that names them.
+
+    clip: an architecture of open_clip. Default: the demo's CLIP.
+    """
     import PIL.Image
     import torch
     from safetensors.torch import save_file
@@ -297,12 +326,11 @@ def prepare(folder: Path, images: int) -> None:
     torch.manual_seed(0)
     save_file(VGGNet().state_dict(), folder / "vggnet.safetensors")
     (folder / "concepts.txt").write_text("\n".join(faces.CONCEPTS), "utf-8")
-    demo = HERE / "extract" / "demo" / "dissectdb-face-rn"
     study = f"""
         dataset = {{ name = "faces", kind = "folder", path = "faces", probing_split = "validation" }}
         concept_sets = [{{ name = "expressions", source = "concepts.txt" }}]
-        dissections = [{{ concepts = "expressions" }}]
-        clip = {{ architecture = "{demo.name}", config = "{demo}.json", weights = "{demo}.safetensors" }}
+        dissections = [{{ concepts = "expressions", scorer = "soft_wpmi" }}]
+        clip = {clip_settings(folder, clip)}
         [network]
         name = "vggnet"
         architecture = "vggnet"
@@ -336,6 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.extract", description=__doc__.split("\n")[0])
     parser.add_argument("checkout", type=Path, nargs="?", help="folder with CLIP-Dissect's describe_neurons.py")
     parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--clip", metavar="NAME", help="an architecture of open_clip; default: the demo's CLIP")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -355,7 +384,7 @@ def main() -> None:
     if options.checkout is None or not (options.checkout / "describe_neurons.py").exists():
         parser.error("CHECKOUT must be a folder that holds CLIP-Dissect's describe_neurons.py")
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder), options.images)
+        prepare(Path(folder), options.images, options.clip)
         case = {"folder": folder, "device": device, "threads": options.threads,
                 "profile": False, "checkout": str(options.checkout.resolve())}  # fmt: skip
         runs: dict[str, list[dict[str, Any]]] = {"floor": [], "ours": [], "original": []}

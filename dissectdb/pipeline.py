@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dissectdb.completed_runs import Run
 from dissectdb.progress import Say, Watch, silent, unwatched
 from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_file
 
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Extraction:
-    """What extract did. computed: False if every block was there before. dissection_id: of the study's last one."""
+class Computed:
+    """What extract or judge did. computed: False if all was there before. dissection_id: of the study's last one."""
 
     computed: bool
     dissection_id: int
@@ -58,28 +59,34 @@ def extract(
     warehouse: AnyWarehouse,
     *,
     keep_activations: bool = True,
+    rehash: bool = False,
     say: Say = silent,
     watch: Watch = unwatched,
-) -> Extraction:
+) -> Computed:
     """Run the network and CLIP over the images that the warehouse lacks, label the neurons and build the views.
 
-    keep_activations: False keeps only the top images and the sums of each neuron. A run that was stopped continues at
-    the first missing block. Raises StudyError, WarehouseError.
+    keep_activations: False keeps only the top images and the sums of each neuron. rehash: read every file again, even
+    if its size and times are as they were. A run that was stopped continues at the first missing block. Raises
+    StudyError, WarehouseError.
     """
-    from dissectdb.extract.record import class_checks
-    from dissectdb.extract.scoring import labels
-
     file = as_file(warehouse)
     file.check_path(read_only=False)  # before the models are loaded
-    plan = _load_plan(study, keep_activations, say)
-    with file.to_write(deterministic=study.deterministic) as opened:
-        computed = [_record(each, opened, say, watch) for each in _all_plans(plan)]
-        label(opened, study.device, say=say, watch=watch)
-        dissection_ids = plan.dissection_ids(opened)
-    with file.to_read(dissection_ids[-1]) as opened:
-        class_checks.warn_of_order(opened, plan)
-        labels.tell_unlabelled(opened, dissection_ids)
-    return Extraction(any(computed), dissection_ids[-1])
+    run = Run("extract", study, file, keep_activations=keep_activations)
+    if not rehash and (result := run.result()):
+        return Computed(False, result["dissection_id"])
+    from dissectdb.extract.record import class_checks, extraction
+    from dissectdb.extract.scoring import labels
+
+    with run.collected_warnings():
+        plan = _load_plan(study, keep_activations, say)
+        with file.to_write(deterministic=study.deterministic) as opened:
+            computed = [_record(each, opened, say, watch) for each in extraction.all_plans(plan)]
+            label(opened, study.device, say=say, watch=watch)
+            dissection_ids = plan.dissection_ids(opened)
+            class_checks.warn_of_order(opened, plan)
+            labels.tell_unlabelled(opened, dissection_ids)
+            run.enter(opened, {"dissection_id": dissection_ids[-1]}, read=plan.network.files)
+    return Computed(any(computed), dissection_ids[-1])
 
 
 def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
@@ -98,23 +105,18 @@ def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
     return True
 
 
-def _all_plans(plan: Plan) -> list[Plan]:
-    """The plan, one for each control network that the study asks for, and one for another CLIP that judges."""
-    from dissectdb.extract.record import judge_plan, network_plan
-
-    if not isinstance(plan, network_plan.NetworkPlan):
-        return [plan]
-    plans = [plan, *network_plan.control_plans(plan)]
-    return [*plans, *judge_plan.judge_plans(plans)]
-
-
 def plan_extraction(
-    study: Study, warehouse: AnyWarehouse, *, keep_activations: bool = True, say: Say = silent
+    study: Study, warehouse: AnyWarehouse, *, keep_activations: bool = True, rehash: bool = False, say: Say = silent
 ) -> list[Step]:
     """What extract would do; empty if nothing is stale. Writes nothing. Raises StudyError, WarehouseError."""
-    file, plan = as_file(warehouse), _load_plan(study, keep_activations, say)
+    file = as_file(warehouse)
+    if not rehash and Run("extract", study, file, keep_activations=keep_activations).result():
+        return []
+    from dissectdb.extract.record import extraction
+
+    plan = _load_plan(study, keep_activations, say)
     with file.to_read() if file.path.exists() else replace(file, path=IN_MEMORY).to_write() as opened:
-        return [step for each in _all_plans(plan) for step in each.steps(opened)]
+        return [step for each in extraction.all_plans(plan) for step in each.steps(opened)]
 
 
 @dataclass(frozen=True)
@@ -239,24 +241,32 @@ def modify(
     warehouse: AnyWarehouse,
     *,
     edit: str | None = None,
+    rehash: bool = False,
     say: Say = silent,
     watch: Watch = unwatched,
 ) -> Modification:
     """Try the study's edits on validation, judge the best one on test beside its controls, and save its network.
 
-    edit: try only the edit of this name. Raises StudyError, WarehouseError.
+    edit: try only the edit of this name. rehash: as of extract. Raises StudyError, WarehouseError.
     """
+    file = as_file(warehouse)
+    run = Run("modify", study, file, edit=edit, folder=os.path.abspath(_checkpoints(file)))
+    if not rehash and (result := run.result()):
+        return Modification(result["edit_id"], _checkpoints(file) / result["checkpoint"])
     from dissectdb.extract.editing import edits, protocol
 
-    file, tried = as_file(warehouse), edits.choose(study.with_network("modify").tried(), edit)
-    plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
-    with file.to_write(deterministic=study.deterministic) as opened:
-        build_views(opened, say=say, watch=watch)  # the rules read views, which a stopped run may have left stale
-    with file.to_read(dissection_id) as opened:
-        planned = edits.plan_edits(opened, plan, dissection_id, tried)
-    with file.to_write(deterministic=study.deterministic) as opened:
-        chosen, checkpoint = protocol.run(opened, plan, planned, _checkpoints(file), watch, say)
-        build_views(opened, say=say, watch=watch)
+    tried = edits.choose(study.with_network("modify").tried(), edit)
+    with run.collected_warnings():
+        plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
+        with file.to_write(deterministic=study.deterministic) as opened:
+            build_views(opened, say=say, watch=watch)  # the rules read views, which a stopped run may have left stale
+        with file.to_read(dissection_id) as opened:
+            planned = edits.plan_edits(opened, plan, dissection_id, tried)
+        with file.to_write(deterministic=study.deterministic) as opened:
+            chosen, checkpoint = protocol.run(opened, plan, planned, _checkpoints(file), watch, say)
+            build_views(opened, say=say, watch=watch)
+            result = {"edit_id": chosen.edit_id, "checkpoint": checkpoint.name}
+            run.enter(opened, result, read=plan.network.files, written=[checkpoint])
     return Modification(chosen.edit_id, checkpoint)
 
 
@@ -276,19 +286,31 @@ def _checkpoints(file: WarehouseFile) -> Path:
     return file.path.parent / "edits"
 
 
-def effects(study: Study, warehouse: AnyWarehouse, *, say: Say = silent, watch: Watch = unwatched) -> int:
+def effects(
+    study: Study,
+    warehouse: AnyWarehouse,
+    *,
+    rehash: bool = False,
+    say: Say = silent,
+    watch: Watch = unwatched,
+) -> int:
     """Silence neurons, one by one and by concept, and measure each class without them; returns the dissection's id.
 
-    Raises StudyError, WarehouseError.
+    rehash: as of extract. Raises StudyError, WarehouseError.
     """
+    file, splits = as_file(warehouse), (study.effects.split,) if study.effects else ()
+    run = Run("effects", study, file)
+    if not rehash and (result := run.result()):
+        return result["dissection_id"]
     from dissectdb.extract.editing import ablations
 
-    file, splits = as_file(warehouse), (study.effects.split,) if study.effects else ()
-    plan, dissection_id = _find_dissection(study, file, splits, "effects")
-    with file.to_write(deterministic=study.deterministic) as opened:
-        build_views(opened, say=say, watch=watch)
-        opened.load(ablations.run(opened, plan, dissection_id, watch, say))
-        build_views(opened, say=say, watch=watch)
+    with run.collected_warnings():
+        plan, dissection_id = _find_dissection(study, file, splits, "effects")
+        with file.to_write(deterministic=study.deterministic) as opened:
+            build_views(opened, say=say, watch=watch)
+            opened.load(ablations.run(opened, plan, dissection_id, watch, say))
+            build_views(opened, say=say, watch=watch)
+            run.enter(opened, {"dissection_id": dissection_id}, read=plan.network.files)
     return dissection_id
 
 
@@ -309,14 +331,6 @@ def _find_dissection(
 # ---------------------------------------------------------------- labels, judged
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What judge did. computed: False if all labels were judged before. dissection_id: of the study's last one."""
-
-    computed: bool
-    dissection_id: int
-
-
 def judge(
     study: Study,
     warehouse: AnyWarehouse,
@@ -324,7 +338,7 @@ def judge(
     *,
     say: Say = silent,
     watch: Watch = unwatched,
-) -> Judgement:
+) -> Computed:
     """Judge the study's labels and those of files on the activations in the warehouse.
 
     labels: files, as FILE, NAME=FILE or NAME@LAYER=FILE. Raises StudyError, LabelFileError, WarehouseError.
@@ -339,7 +353,7 @@ def judge(
         build_views(opened, say=say, watch=watch)  # a stopped run may have left the labels stale
         computed = judge_rivals.judge(opened, plan, [AskedFile.parse(text) for text in labels], watch)
         build_views(opened, say=say, watch=watch)
-        return Judgement(computed, plan.dissection_ids(opened)[-1])
+        return Computed(computed, plan.dissection_ids(opened)[-1])
 
 
 # ---------------------------------------------------------------- reports

@@ -15,6 +15,8 @@ from typing import Protocol
 Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]  # called with what is done and how much there is, None if unknown
 
+SAID_ONCE = "said_once"  # extra={SAID_ONCE: True} marks a warning that a run with nothing to do does not repeat
+
 
 class Watch(Protocol):
     """watch("extracting", unit="images") is a context whose value is a Progress."""

@@ -874,3 +874,21 @@ create table if not exists view_parts (
 );
 comment on table view_parts is
     'For materialised views that are stored by dissection: the fingerprint of the inputs of each part';
+
+create table if not exists completed_runs (
+    fingerprint varchar not null,
+    command varchar not null,
+    files varchar[] not null,
+    inputs varchar not null,
+    state varchar not null,
+    result varchar not null,
+    completed_at timestamp not null
+    -- key: fingerprint
+);
+comment on table completed_runs is
+    'Runs that left nothing to do. The same run is done if its inputs and the state of the warehouse are the same';
+comment on column completed_runs.fingerprint is 'SHA-256 of the command, its options and the part of the study it reads';
+comment on column completed_runs.files is 'Files that count beside those that the study names, such as the network''s code';
+comment on column completed_runs.inputs is 'SHA-256 of the size and times of every file, of the program and its packages';
+comment on column completed_runs.state is 'SHA-256 of the versions of the tables that the result depends on';
+comment on column completed_runs.result is 'What the run came to, as JSON: ids in this file, and the warnings it gave';

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-OWN = frozenset({"warehouse_info", "table_versions", "view_builds", "view_parts"})  # about the file, not the study
+# About the file, not the study.
+OWN = frozenset({"warehouse_info", "table_versions", "view_builds", "view_parts", "completed_runs"})
 ROWS_AT_ONCE = 1 << 20
 # The high bytes of neighbouring floats are alike, so splitting the bytes into streams compresses better.
 FLOATS = {"float": True, "double": True}

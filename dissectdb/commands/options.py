@@ -40,6 +40,10 @@ Device = Annotated[
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="The same result to the last bit, slower; also a key of the study")
 ]
+Rehash = Annotated[
+    bool,
+    typer.Option("--rehash", help="Read every file again, even if its size and times are as the last run left them"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that another process holds")]
 

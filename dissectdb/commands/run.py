@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +16,7 @@ from dissectdb.commands.options import (
     DryRun,
     Memory,
     Overrides,
+    Rehash,
     StudyFile,
     StudyWarehousePath,
     Threads,
@@ -41,8 +42,14 @@ def demo(
     for command in (extract, modify, effects):
         command(DEMO, warehouse, memory=memory, threads=threads)
     output = folder / "report.html"
-    pipeline.report(warehouse_file(warehouse, WAIT, memory, threads), output)
+    if not _is_newer(output, [warehouse, *(ROOT / "reports").rglob("*"), *(ROOT / "sql").rglob("*.sql")]):
+        pipeline.report(warehouse_file(warehouse, WAIT, memory, threads), output)
     print(f"report: {output.resolve()}")
+
+
+def _is_newer(output: Path, sources: Iterable[Path]) -> bool:
+    """Whether a file is there and was written after all files that it is made from."""
+    return output.is_file() and output.stat().st_mtime > max(source.stat().st_mtime for source in sources)
 
 
 def extract(
@@ -62,6 +69,7 @@ def extract(
         Literal["all", "none"], typer.Option(help="none keeps only the top images and sums of each neuron")
     ] = "all",
     dry_run: DryRun = False,
+    rehash: Rehash = False,
     memory: Memory = None,
     threads: Threads = None,
     wait: Wait = WAIT,
@@ -79,7 +87,9 @@ def extract(
     file, keep_activations = warehouse_file(path, wait, memory, threads), activations == "all"
     if dry_run:
         title = f"Of this, shard {pipeline.choose_shard(shard)}" if sink else ""
-        steps = pipeline.plan_extraction(study, file, keep_activations=keep_activations, say=terminal.say)
+        steps = pipeline.plan_extraction(
+            study, file, keep_activations=keep_activations, rehash=rehash, say=terminal.say
+        )
         terminal.show(steps, title=title, empty="nothing is stale")
         return
     say, watch = terminal.say, terminal.Progress
@@ -90,7 +100,7 @@ def extract(
         name = f"shard {written.shard}"
         print(f"{name}: {sink}" if written.computed else f"nothing is stale: {name} is in {sink}")
         return
-    done = pipeline.extract(study, file, keep_activations=keep_activations, say=say, watch=watch)
+    done = pipeline.extract(study, file, keep_activations=keep_activations, rehash=rehash, say=say, watch=watch)
     if not done.computed:
         print("nothing is stale: every block of this study is in the warehouse")
     _show_answers(file, terminal.AFTER_EXTRACT, done.dissection_id)
@@ -104,6 +114,7 @@ def modify(
     device: Device = None,
     deterministic: Deterministic = False,
     dry_run: DryRun = False,
+    rehash: Rehash = False,
     memory: Memory = None,
     threads: Threads = None,
     wait: Wait = WAIT,
@@ -120,7 +131,7 @@ def modify(
         planned = pipeline.plan_edits(study, file, edit=edit)
         terminal.show(planned, title="Of these edits one would be chosen")
         return
-    done = pipeline.modify(study, file, edit=edit, say=terminal.say, watch=terminal.Progress)
+    done = pipeline.modify(study, file, edit=edit, rehash=rehash, say=terminal.say, watch=terminal.Progress)
     with file.to_read() as opened:
         answers = {name: opened.rows(query, {"edit_id": done.edit_id}) for name, query in terminal.EDIT.items()}
     terminal.show_edit(answers, done.checkpoint, file.path)
@@ -133,6 +144,7 @@ def effects(
     overrides: Overrides = None,
     device: Device = None,
     deterministic: Deterministic = False,
+    rehash: Rehash = False,
     memory: Memory = None,
     threads: Threads = None,
     wait: Wait = WAIT,
@@ -145,7 +157,7 @@ def effects(
 
     study = load_study(study_file, overrides, device, deterministic)
     file = warehouse_file(warehouse or study.warehouse, wait, memory, threads)
-    dissection_id = pipeline.effects(study, file, say=terminal.say, watch=terminal.Progress)
+    dissection_id = pipeline.effects(study, file, rehash=rehash, say=terminal.say, watch=terminal.Progress)
     _show_answers(file, terminal.AFTER_EFFECTS, dissection_id)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,14 +55,17 @@ class Format:
 
 
 def _heaviest(row: Mapping[str, str]) -> str:
-    """The concept with the largest weight of a linear explanation, which lists weight0, concept0, weight1, …"""
+    """The concept with the largest weight of a linear explanation, which lists weight0, concept0, weight1, …
+
+    A concept with a negative weight lowers the activation: it does not say where the neuron is active.
+    """
     best, most = "", 0.0
     for index in range(MAX_WEIGHTS):
         weight, concept = row.get(f"weight{index}"), row.get(f"concept{index}")
         if weight is None or concept is None:
             break
-        if weight.strip() and abs(float(weight)) > most:
-            best, most = concept, abs(float(weight))
+        if weight.strip() and float(weight) > most:
+            best, most = concept, float(weight)
     return best
 
 
@@ -128,7 +132,7 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise LabelFileError(f"{path}, line {reader.line_num}: is not CSV: {error}") from error
     except OSError as error:
-        raise LabelFileError(f"{path}: {'is a folder' if path.is_dir() else error.strerror or error}") from error
+        raise LabelFileError(f"{path}: {'is a folder' if os.path.isdir(path) else error.strerror or error}") from error
     except ValueError as error:
         raise LabelFileError(f"{path}: {error}") from error
 

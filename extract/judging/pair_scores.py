@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dissectdb.extract.judging.measures import RANGES, Truth, presence
 from dissectdb.extract.scoring.chunks import run_in_threads, slices
+from dissectdb.extract.scoring.correlation import into_range
 from dissectdb.extract.scoring.stored_layers import StoredLayer
 from dissectdb.progress import Progress, unshown
 
@@ -258,6 +259,8 @@ def products(rows: np.ndarray, columns: np.ndarray, pairs: Pairs) -> np.ndarray:
 
 def _standardised(rows: np.ndarray) -> np.ndarray:
     """Each row with mean 0 and standard deviation 1, float32; NaN if it is constant."""
+    rows = rows.copy()
+    into_range(torch.from_numpy(rows).T)
     centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
     deviations = np.sqrt(np.square(centred).mean(axis=1, keepdims=True, dtype=np.float64))
     constant = rows.max(axis=1, keepdims=True) == rows.min(axis=1, keepdims=True)
@@ -289,7 +292,9 @@ def z_within(values: np.ndarray, amounts: np.ndarray, classes: np.ndarray | None
 
 def _centred_within(columns: Tensor, to_class: Tensor, counts: Tensor, classes: np.ndarray) -> Tensor:
     """Columns (N, K) less the mean of each class, scaled to length one; 0 if nothing is left but rounding."""
-    centred = columns - columns.mean(dim=0)
+    columns = columns.clone()
+    into_range(columns)
+    centred = columns.sub_(columns.mean(dim=0))
     within = centred - ((to_class @ centred).double() / counts).float()[torch.from_numpy(classes)]
     norms = within.norm(dim=0)
     return torch.where(norms > 1e-5 * centred.norm(dim=0), within / norms, 0)

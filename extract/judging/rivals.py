@@ -6,6 +6,7 @@ controls_of(methods[0])     # the same neurons with random labels, and with each
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,9 +34,11 @@ class AskedFile(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> AskedFile:
-        """The file that the text names. Its stem is the method's name unless there is another."""
+        """The file that the text names. Its stem is the method's name if none is given. Raises LabelFileError."""
         before, equals, after = text.partition("=")
-        if not equals or Path(text).is_file():  # a path may hold an equals sign
+        if not text.strip() or (equals and not after.strip() and not os.path.isfile(text)):
+            raise LabelFileError(f"--labels {text!r}: names no file; give FILE, NAME=FILE or NAME@LAYER=FILE")
+        if not equals or os.path.isfile(text):  # a path may hold an equals sign
             return cls(Path(text).stem, None, Path(text))
         name, _, layer = before.partition("@")
         return cls(name.strip() or Path(after).stem, layer.strip() or None, Path(after))

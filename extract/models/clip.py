@@ -33,6 +33,7 @@ from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 from dissectdb.extract.study.values import brief
+from dissectdb.progress import SAID_ONCE
 
 TEXTS_AT_ONCE = {"cpu": 256, "gpu": 4096}
 log = logging.getLogger("dissectdb")
@@ -130,6 +131,7 @@ def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[s
         clip.name,
         clip.tokenize.context_length,
         which_texts,
+        extra={SAID_ONCE: True},
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -52,7 +52,7 @@ class NetworkIdentity:
     """What a warehouse stores about a network.
 
     classes: the names of its outputs. fingerprint: SHA-256 of everything that its outputs depend on. precision: of its
-    arithmetic. control: what it is a control of.
+    arithmetic. control: what it is a control of. files: that a user's code was loaded from or has read.
     """
 
     name: str
@@ -62,6 +62,7 @@ class NetworkIdentity:
     fingerprint: str
     precision: str = "float32"
     control: ControlOf | None = None
+    files: Sequence[Path] = ()
 
     def preprocessing(self) -> str:
         """The preprocessing of its images, as JSON; {} if unknown."""
@@ -112,7 +113,8 @@ def load(settings: study.Network) -> Network:
         output = _run_once(model, images, code)
         _refuse_drawn(settings, model, code, images, output)
     weights = str(settings.weights) if settings.weights else None
-    return describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
+    network = describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
+    return network if code is None else replace(network, files=code.files())
 
 
 def describe(

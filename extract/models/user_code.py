@@ -91,14 +91,24 @@ class UserCode:
         """
         own_sources = {name: digest for name, digest in self.sources.items() if name != self.main.__name__}
         digests = {name.removeprefix(f"{self.name}."): digest for name, digest in own_sources.items()}
+        others = self._modules_elsewhere()
+        digests |= {name: _digest(file.read_bytes()) for name, file in others.items()}
+        return digests | self.opened.digests({self.path, *self.source_files, *others.values()})
+
+    def files(self) -> list[Path]:
+        """Every file that the code was loaded from or has read, also those that are too large to count."""
+        opened = {Path(file).resolve() for file in self.opened.read - self.opened.written}
+        return sorted({self.path, *self.source_files, *self._modules_elsewhere().values(), *opened})
+
+    def _modules_elsewhere(self) -> dict[str, Path]:
+        """Loaded modules that the code imported from other folders and that are not installed, with their files."""
         not_installed = {name for name in self.imported if (origin := _origin(name)) and not is_installed(origin)}
-        counted_files = {self.path, *self.source_files}
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if name.partition(".")[0] in not_installed and file and Path(file).is_file() and not is_ours(Path(file)):
-                digests[name] = _digest(Path(file).read_bytes())
-                counted_files.add(Path(file).resolve())
-        return digests | self.opened.digests(counted_files)
+        files = {
+            name: Path(file).resolve()
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] in not_installed and (file := getattr(module, "__file__", None))
+        }
+        return {name: file for name, file in files.items() if file.is_file() and not is_ours(file)}
 
     def packages(self) -> set[str]:
         """The installed packages that the user's modules have imported, without Python's standard library."""

@@ -21,7 +21,7 @@ import open_clip
 import torch
 
 from dissectdb.extract.models import classes
-from dissectdb.extract.record import arrays, catalog, dissections, network_plan
+from dissectdb.extract.record import arrays, catalog, dissections, judge_plan, network_plan
 from dissectdb.extract.record.blocks import MissingBlock, ModelIds, in_blocks
 from dissectdb.extract.record.class_checks import counts_by_split
 from dissectdb.extract.record.concept_notes import note_new_concepts
@@ -40,6 +40,14 @@ def make_plan(study: Study) -> Plan:
     if isinstance(study, ArraysStudy):
         return arrays.make_plan(study)
     return network_plan.make_plan(study.with_network("extract"))
+
+
+def all_plans(plan: Plan) -> list[Plan]:
+    """The plan, one for each control network that the study asks for, and one for another CLIP that judges."""
+    if not isinstance(plan, network_plan.NetworkPlan):
+        return [plan]
+    plans = [plan, *network_plan.control_plans(plan)]
+    return [*plans, *judge_plan.judge_plans(plans)]
 
 
 # ---------------------------------------------------------------- what the blocks belong to

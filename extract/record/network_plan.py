@@ -117,7 +117,8 @@ def load_network(study: NetworkStudy, source: Source) -> networks.Network:
     names = classes.name_outputs(study.network, outputs, source.classes)
     if names != network.classes:
         settings = study.network.model_copy(update={"classes": names})
-        network = networks.describe(network.model, settings, network.recipe, network.weights, code=network.code)
+        described = networks.describe(network.model, settings, network.recipe, network.weights, code=network.code)
+        network = replace(described, files=network.files)
     if answer.single:
         low, high = network.classes
         log.info(f"network: its one output per image is taken for two classes: {low} below 0, {high} above")

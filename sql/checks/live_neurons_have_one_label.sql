@@ -1,8 +1,9 @@
 -- A row is a live neuron without exactly one label, or a dead or sparse neuron with a label.
 --
 -- A live neuron may lack a label in these cases: it has the same score for every concept; its labels are not built;
--- the kernel has not scored its layer yet (unlabelled_layers); or the scorer is rank_reorder, and its top images are
--- all equally active or unlike all concepts, so that it has no scores.
+-- the kernel has not scored its layer yet (a layer of unlabelled_layers without scores; one with scores is labelled by
+-- them until it is labelled anew); or the scorer is rank_reorder, and its top images are all equally active or unlike
+-- all concepts, so that it has no scores.
 
 with
 
@@ -54,6 +55,7 @@ where
         when
             dissections.engine = 'kernel'
             and unlabelled_layers.layer_id is not null
+            and scored.neuron_id is null
             then 0
         else 1
     end

@@ -14,6 +14,7 @@ import pytest
 
 from dissectdb import ROOT
 from dissectdb.extract.demo import faces
+from dissectdb.reports import judge as judge_page
 from dissectdb.warehouse import Warehouse
 from tests.support.killer import kill
 from tests.support.worlds import command
@@ -196,6 +197,23 @@ def test_the_page_shows_every_layer_and_method(judged):
     ):
         assert part in text
     assert "better than" in text
+
+
+def test_the_controls_of_a_network_of_the_same_name_are_not_shown(judged, tmp_path):
+    path = shutil.copy(judged / "warehouse.duckdb", tmp_path)
+    columns = {
+        "networks": "1000 as network_id",
+        "rivals": "rival_id + 1000 as rival_id, 1000 as network_id",
+        "rival_labels": "rival_id + 1000 as rival_id",
+        "rival_quality": "rival_id + 1000 as rival_id",
+        "rival_intervals": "rival_id + 1000 as rival_id, other_rival_id + 1000 as other_rival_id, 0.99 as value",
+    }
+    with Warehouse(path) as opened:
+        before = judge_page.ask(opened.rows)["summary"]
+        for table, replaced in columns.items():
+            opened.connection.execute(f"insert into {table} select * replace ({replaced}) from {table}")
+        after = judge_page.ask(opened.rows)["summary"]
+    assert before.equals(after)
 
 
 def test_the_same_files_are_judged_once_and_a_changed_one_anew(judged, tmp_path):

@@ -28,9 +28,10 @@ FILES = {
     "invert": ("neuron,concept,concept_id,metric\n1,ski resort,304,0.88\n", "conv", [("conv", 1, "ski resort")]),
     "linear": (
         "layer,unit,val correlation,weight0,concept0,weight1,concept1,bias\n"
-        "conv,0,0.3,0.73,toiletry,-1.5,wolfhound,0.1\nconv,1,0.0,0,0,0.0,0,0.1\n",
+        "conv,0,0.3,0.73,toiletry,1.5,wolfhound,0.1\nconv,1,0.0,0,0,0.0,0,0.1\nconv,2,0.3,0.73,toiletry,-1.5,wolfhound,0.1\n"
+        "conv,3,0.3,-0.2,toiletry,-1.5,wolfhound,0.1\n",
         None,
-        [("conv", 0, "wolfhound")],
+        [("conv", 0, "wolfhound"), ("conv", 2, "toiletry")],
     ),
     "falcon": (
         "group,Unnamed: 0,concept_set_words,concept_set_noun_phrases\n"
@@ -117,6 +118,8 @@ def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path):
         read_labels(tmp_path / "none.csv")
     with pytest.raises(LabelFileError, match="is a folder"):
         read_labels(tmp_path)
+    with pytest.raises(LabelFileError, match="File name too long"):
+        read_labels(AskedFile.parse(f"{'name' * 100}={'file' * 100}").path)
 
 
 # ---------------------------------------------------------------- methods
@@ -173,3 +176,9 @@ def test_controls_label_the_same_neurons_from_the_same_list(tmp_path):
     assert set(random.labels[1].values()) <= {"a", "b", "c"}
     assert sorted(shuffled.labels[1].values()) == ["a", "a", "b", "c"]
     assert [control.control for control in (random, shuffled)] == ["random", "shuffled"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "=", "mine=", "mine@layer4= "])
+def test_an_option_that_names_no_file_says_what_it_takes(text: str) -> None:
+    with pytest.raises(LabelFileError, match="names no file; give FILE"):
+        AskedFile.parse(text)

@@ -86,6 +86,21 @@ def one_by_one(values: np.ndarray, truth: Truth, neurons: np.ndarray, texts: np.
     return {name: mean_of([half[name] for half in measured]).value for name in RANGES}
 
 
+@pytest.mark.parametrize("scale", [2.0**-120, 2.0**-80, 2.0**70, 2.0**120])
+def test_very_small_and_very_large_activations_have_the_same_measures(scale):
+    random = np.random.default_rng(0)
+    values, classes = random.normal(size=(400, 3)).astype(np.float32), random.integers(2, size=400)
+    embeddings, directions = unit_rows(random.normal(size=(400, 6))), unit_rows(random.normal(size=(3, 6)))
+    probe, members = Probe(torch.from_numpy(embeddings), classes), np.zeros((3, 2), bool)
+    found, expected = (
+        score_labels(ArrayLayer(scaled), probe, directions, members, np.arange(3)[None])["clip"]
+        for scaled in (values * np.float32(scale), values)
+    )
+    for name in (*RANGES, "z"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
+    assert np.isfinite(found["pearson"]).all()
+
+
 # ---------------------------------------------------------------- z, p and q
 
 

@@ -39,3 +39,19 @@ def test_what_is_missing_of_the_controls_is_listed(new_world: World) -> None:
     assert "predictions net (shuffled) test" in listed.out
     assert "predictions net (initialised) test" in listed.out
     assert "image embeddings" not in listed.out, "CLIP has seen the images"
+
+
+def test_a_neuron_of_a_control_counts_once_whatever_else_was_computed(new_world: World) -> None:
+    """Dissections that differ in the limit alone, and controls with two seeds."""
+    text = new_world.study.read_text()
+    last = text[text.rindex("[[dissections]]") : text.index("[[edits]]")]
+    text += f"\n{last}tau = 0.5\n"
+    for seed in (5, 6):
+        new_world.study.write_text(f"{text}{CONTROLS}seed = {seed}\n")
+        done = new_world.extract()
+        assert done.code == 0, done.err
+        assert {(row["layer"], row["control"]): row["neurons"] for row in new_world.rows(SUMMARY)} == {
+            (layer, control): units
+            for layer, units in UNITS.items()
+            for control in ("trained", "shuffled", "initialised")
+        }

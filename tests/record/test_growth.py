@@ -340,3 +340,13 @@ def test_labels_of_schema_3_get_todays_test_within_classes_once_and_are_not_robu
     assert "nothing is stale" not in done.out
     assert (world.rows(checks), world.rows(tests)) == before
     assert world.extract().out.startswith("nothing is stale")
+
+
+def test_every_contract_holds_for_labels_of_the_kernel_that_are_to_be_computed_anew(new_world: World) -> None:
+    new_world.study.write_text(new_world.study.read_text().replace("top_k = 5", 'top_k = 5\nengine = "kernel"'))
+    assert new_world.extract().code == 0
+    with Warehouse(new_world.warehouse) as opened:
+        opened.connection.execute(TO_SCHEMA_3)
+    assert new_world.run("build").code == 0
+    checked = new_world.run("check")
+    assert checked.code == 0, checked.out

@@ -239,14 +239,14 @@ class World:
             return opened.rows(query)
 
     def tables(self) -> dict[str, list[tuple]]:
-        """The sorted rows of every base table, without times and durations; no tables of views."""
+        """The sorted rows of every base table, without times and durations; no tables of views or completed runs."""
         with Warehouse(self.warehouse, read_only=True) as opened:
             columns = opened.columns()
             built = {row["view"] for row in opened.rows("select view from view_builds").to_dicts()}
             names = opened.rows("select table_name from duckdb_tables()")["table_name"].to_list()
             return {
                 name: _sorted_rows(opened, name, columns[name])
-                for name in sorted(set(names) - built - {"view_builds", "view_parts"})
+                for name in sorted(set(names) - built - {"view_builds", "view_parts", "completed_runs"})
             }
 
     def counts(self) -> dict[str, int]:
@@ -262,6 +262,7 @@ def _sorted_rows(opened: Warehouse, table: str, columns: list[str]) -> list[tupl
     """The rows without times, and without the folder in paths, which differs from world to world."""
     kept = [name for name in columns if not name.endswith("_at") and name != "seconds"]
     rows = opened.rows(f"select {', '.join(kept)} from {table} order by all").rows()
+    rows = [row for row in rows if row[0] != "completed_runs"]  # of table_versions
     folder = str(opened.path.parent)
     return [tuple(value.replace(folder, "") if isinstance(value, str) else value for value in row) for row in rows]
 

@@ -5,13 +5,17 @@ with
 
 controls as (
 
+    -- By ids: two networks may have one name.
     select
-        network, layer, method, reference, clip, dataset, split,
-        max(pearson) filter (where control = 'random') as random_pearson,
-        max(pearson) filter (where control = 'shuffled') as shuffled_pearson
+        rivals.network_id, rivals.clip_id, rivals.split_id, rivals.method,
+        rival_summary.layer, rival_summary.reference,
+        max(rival_summary.pearson) filter (where rivals.control = 'random') as random_pearson,
+        max(rival_summary.pearson) filter (where rivals.control = 'shuffled') as shuffled_pearson
     from rival_summary
-    where control <> 'none'
-    group by network, layer, method, reference, clip, dataset, split
+    inner join rivals on rival_summary.rival_id = rivals.rival_id
+    where rivals.control <> 'none'
+    group by
+        rivals.network_id, rivals.clip_id, rivals.split_id, rivals.method, rival_summary.layer, rival_summary.reference
 
 )
 
@@ -33,13 +37,12 @@ inner join dissections
 inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
 left join controls
     on
-        own.network = controls.network
+        rivals.network_id = controls.network_id
+        and rivals.clip_id = controls.clip_id
+        and rivals.split_id = controls.split_id
+        and rivals.method = controls.method
         and own.layer = controls.layer
-        and own.method = controls.method
         and own.reference = controls.reference
-        and own.clip = controls.clip
-        and own.dataset = controls.dataset
-        and own.split = controls.split
 where own.control = 'none'
 order by own.position, own.layer, own.dataset, own.split, own.reference desc, own.pearson desc nulls last, own.method
 limit 3000

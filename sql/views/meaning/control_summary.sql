@@ -9,21 +9,15 @@
 -- explained_by_others: the mean with the label of another neuron of the layer instead.
 -- share_unexplained: neurons that no concept of the list explains (reach, in neuron_words), of those with a label.
 -- dissection_id: of the trained network. A layer has only the row `trained` if the study asks for no controls.
+-- Of several controls of a kind, with other seeds, the newest one counts.
 
 with
 
-compared as (
+labelled_alike as (
 
     select
-        trained.dissection_id as dissection_id,
-        trained.dissection_id as compared_id,
-        'trained' as control
-    from shown_dissection
-    inner join dissections as trained on shown_dissection.dissection_id = trained.dissection_id
-    union all
-    select
         trained.dissection_id,
-        others.dissection_id,
+        others.dissection_id as compared_id,
         control_networks.control
     from shown_dissection
     inner join dissections as trained on shown_dissection.dissection_id = trained.dissection_id
@@ -45,7 +39,35 @@ compared as (
             and trained.rank_power = others.rank_power
             and trained.rank_scale = others.rank_scale
             and trained.include_dead = others.include_dead
+            and trained.null_draws = others.null_draws
+            and trained.bootstraps = others.bootstraps
+            and trained.seed = others.seed
+            and trained.rule = others.rule
+            and trained.tau = others.tau
             and trained.q_limit = others.q_limit
+            and trained.accuracy_images = others.accuracy_images
+            and trained.images_neurons = others.images_neurons
+    qualify
+        row_number() over (
+            partition by trained.dissection_id, control_networks.control
+            order by others.network_id desc, others.dissection_id desc
+        ) = 1
+
+),
+
+compared as (
+
+    select
+        dissection_id,
+        dissection_id as compared_id,
+        'trained' as control
+    from shown_dissection
+    union all
+    select
+        dissection_id,
+        compared_id,
+        control
+    from labelled_alike
 
 )
 
