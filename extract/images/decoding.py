@@ -12,7 +12,9 @@ A defect found here depends on one image alone. Repeats concern two images; repe
 from __future__ import annotations
 
 import hashlib
-import io
+import math
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +44,7 @@ IMAGE_NAMES = (
 # (crossed-out cameras, "image removed" notices), which no standard deviation tells from a faint face. The share of the
 # commonest value does not help either: drawings and half-lit faces have as high a share as placeholders.
 BLANK_DEVIATION = 6.0
+GRID = 10_000  # about how many pixels of a large image are looked at first
 
 
 class Unreadable(Exception):
@@ -91,7 +94,8 @@ def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
             if bits < 16 and any(";16" in str(part) for part in image.tile) and not image.mode.startswith("I"):
                 raise Unreadable("16-bit colour, of which Pillow reads only the high bytes; convert it to 8 bits")
             is_scaled = image.format == "PPM" and image.mode == "I"  # by Pillow, from the file's own range to 16 bits
-            return _values(ImageOps.exif_transpose(image), is_scaled)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _values(image, is_scaled)
     except Unreadable:
         raise
     except PIL.UnidentifiedImageError:  # its message may hold a memory address, which differs in each run
@@ -115,13 +119,12 @@ def _values(image: PIL.Image.Image, is_scaled: bool) -> NDArray[np.uint8] | NDAr
 
 def inspect(pixels: Pixels) -> Facts:
     """The facts about decoded pixels, (height, width) or (height, width, 3)."""
-    image = PIL.Image.fromarray(pixels)
     return Facts(
         sha256=pixel_hash(pixels),
-        width=image.width,
-        height=image.height,
-        thumbnail=thumbnail(image),
-        defect="blank" if is_blank(image) else None,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        thumbnail=thumbnail(pixels),
+        defect="blank" if is_blank(pixels) else None,
     )
 
 
@@ -158,20 +161,51 @@ def file_hash(path: Path) -> bytes:
         return hashlib.sha256().digest()
 
 
-def is_blank(image: PIL.Image.Image) -> bool:
-    """Whether nothing can be seen: the standard deviation of every channel is below BLANK_DEVIATION."""
-    counts = np.array(image.histogram(), np.float64).reshape(-1, 256)  # (channel, value)
+def is_blank(pixels: Pixels) -> bool:
+    """Whether nothing can be seen: the standard deviation of every channel is below BLANK_DEVIATION.
+
+    The squares of some values about their own mean add up to no more than those of all values. So a large image is not
+    blank if the values of a coarse grid suffice, as they nearly always do.
+    """
+    step = 1 + math.isqrt(pixels.shape[0] * pixels.shape[1] // GRID)
+    some = (pixels if pixels.ndim == 2 else pixels[..., 1])[::step, ::step].ravel()  # of RGB, the green values
+    if _variance(some) * len(some) > BLANK_DEVIATION**2 * pixels.shape[0] * pixels.shape[1]:
+        return False
+    counts = np.array(PIL.Image.fromarray(pixels).histogram(), np.float64).reshape(-1, 256)  # (channel, value)
     values = np.arange(256.0)
     mean = counts @ values / counts.sum(1)
     variance = counts @ values**2 / counts.sum(1) - mean**2
     return bool(variance.max() < BLANK_DEVIATION**2)
 
 
-def thumbnail(image: PIL.Image.Image) -> bytes:
+def _variance(values: NDArray[np.uint8]) -> float:
+    wide = values.astype(np.uint64)
+    return int((wide * wide).sum()) / len(wide) - (int(wide.sum()) / len(wide)) ** 2
+
+
+def thumbnail(pixels: Pixels) -> bytes:
     """A PNG of at most THUMBNAIL pixels per side; a small image keeps its pixels."""
-    if max(image.size) > THUMBNAIL:
-        image = image.copy()
+    if max(pixels.shape[:2]) > THUMBNAIL:
+        image = PIL.Image.fromarray(pixels)
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    image.save(file, "PNG")  # zlib's level 6: at this size level 1 is no faster, and 3 % larger
-    return file.getvalue()
+        pixels = np.asarray(image)
+    return png(pixels)
+
+
+def png(pixels: Pixels) -> bytes:
+    """A PNG file whose pixels are not compressed.
+
+    Packing takes as long as all the rest of a small image's scan. FER2013's faces take 2,420 bytes in place of 1,739,
+    and in the warehouse, where DuckDB packs them, 11 % more.
+    """
+    height, width = pixels.shape[:2]
+    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each row starts with the number of its filter, 0
+    rows[:, 1:] = pixels.reshape(height, -1)
+    colour = 0 if pixels.ndim == 2 else 2
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 0)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_part(name, data) for name, data in parts)
+
+
+def _png_part(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))

@@ -6,15 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from dissectdb.extract.images import fer2013
 from dissectdb.extract.images.decoding import Facts, Pixels, Unreadable, file_hash, inspect
 from dissectdb.extract.images.folders import SPLITS
-from dissectdb.extract.images.scan import Record, Source, in_threads, printable
+from dissectdb.extract.images.scan import Record, Source, printable
 from dissectdb.extract.study import Dataset
 
 LINES = 64  # per hand-over to a thread: handing over single lines takes as long as reading them
+LARGE = 4000  # from so many lines on, processes are worth their start
 
 
 class Fer2013(Source):
@@ -38,20 +40,9 @@ class Fer2013(Source):
         return digest.hexdigest()
 
     def records(self) -> Iterator[Record]:
-        return in_threads(self._record, self._kept(), at_once=LINES)
-
-    def _record(self, numbered_line: tuple[int, bytes, str]) -> Record:
-        number, line, split = numbered_line
-        class_name = pixels = None
-        try:
-            emotion, text, usage = fer2013.fields(line, self.columns)
-            class_name = fer2013.class_of(emotion)
-            fer2013.split_of(usage)
-            pixels = fer2013.pixels_of(text)
-            facts = inspect(pixels)
-        except Unreadable as problem:
-            facts = Facts(hashlib.sha256(line).hexdigest(), defect=f"unreadable: {problem}")
-        return Record(f"{printable(self.path.name)}:{number}", split, class_name, facts, pixels)
+        work = partial(_inspect, self.columns)
+        for number, split, class_name, facts, pixels in self.inspected(work, self._kept(), at_once=LINES, large=LARGE):
+            yield Record(f"{printable(self.path.name)}:{number}", split, class_name, facts, pixels)
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         wanted = iter(positions)
@@ -75,3 +66,20 @@ class Fer2013(Source):
                 yield number, line, split
             elif all(counts[split] == self.images for split in SPLITS):
                 return
+
+
+def _inspect(
+    columns: list[int], numbered_line: tuple[int, bytes, str]
+) -> tuple[int, str, str | None, Facts, Pixels | None]:
+    """Number, split, class, facts and pixels of a line."""
+    number, line, split = numbered_line
+    class_name = pixels = None
+    try:
+        emotion, text, usage = fer2013.fields(line, columns)
+        class_name = fer2013.class_of(emotion)
+        fer2013.split_of(usage)
+        pixels = fer2013.pixels_of(text)
+        facts = inspect(pixels)
+    except Unreadable as problem:
+        facts = Facts(hashlib.sha256(line).hexdigest(), defect=f"unreadable: {problem}")
+    return number, split, class_name, facts, pixels

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from dissectdb.extract.images.decoding import Facts, Pixels, decode, file_hash, inspect_file
 from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
 from dissectdb.extract.images.scan import ALL, Record, Source, in_threads, printable
 from dissectdb.extract.study import Dataset, StudyError
+
+FILES = 4  # per hand-over to a thread or process
+LARGE = 1000  # from so many files on, processes are worth their start
 
 
 class Folder(Source):
@@ -76,7 +80,7 @@ class Folder(Source):
         return sentences
 
     def records(self) -> Iterator[Record]:
-        """Files are inspected in threads. A file's split may depend on its pixels, by split_by_hash."""
+        """Files are inspected in processes or threads. A file's split may depend on its pixels, by split_by_hash."""
         counts: Counter[str] = Counter()
         kept: list[File] = []
 
@@ -84,10 +88,8 @@ class Folder(Source):
             splits = [file.split] if file.split else self.drawn or [ALL]
             return self.images is None or any(counts[split] < self.images for split in splits)
 
-        def inspect_one(file: File) -> tuple[File, Facts, Pixels | None]:
-            return file, *inspect_file(self.root / file.path, self.bits)
-
-        for file, facts, pixels in in_threads(inspect_one, filter(is_wanted, self.files), at_once=1):
+        work = partial(_inspect, self.root, self.bits)
+        for file, facts, pixels in self.inspected(work, filter(is_wanted, self.files), at_once=FILES, large=LARGE):
             split = file.split or (ALL if self.share is None else split_by_hash(facts.sha256, self.share, self.drawn))
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
@@ -102,6 +104,10 @@ class Folder(Source):
         kept = self.kept or []
         wanted = (kept[position] for position in positions if position < len(kept))
         return in_threads(lambda file: decode(self.root / file.path, self.bits), wanted, at_once=1)
+
+
+def _inspect(root: Path, bits: int, file: File) -> tuple[File, Facts, Pixels | None]:
+    return file, *inspect_file(root / file.path, bits)
 
 
 def split_by_hash(sha256: str, share: float, splits: Sequence[str] = SPLITS) -> str:

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from dissectdb.extract.images.decoding import Facts, Pixels, Unreadable
-from dissectdb.extract.images.pixel_cache import PixelFile
+from dissectdb.extract.images.pixel_cache import PixelFile, Place
 from dissectdb.extract.images.repeats import Origin, Repeats
 from dissectdb.extract.images.scan_notes import Tally
+from dissectdb.extract.images.workers import Inspected, WorkerDied, can_start, in_processes
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.threads import in_order
+from dissectdb.machine import available_cores
 
 VERSION = 1  # part of every fingerprint; raise it if the same bytes give other pixels, splits or defects
 
@@ -44,13 +46,16 @@ class Image(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An image as its source yields it, before it is compared with other images. pixels: None if unreadable."""
+    """An image as its source yields it, before it is compared with other images.
+
+    pixels: or their place in Source.decoded; None if the image is unreadable, or has no place there.
+    """
 
     path: str | None
     split: str
     class_name: str | None
     facts: Facts
-    pixels: Pixels | None = None
+    pixels: Pixels | Place | None = None
 
 
 class Source:
@@ -63,6 +68,7 @@ class Source:
 
     def __init__(self, dataset: Dataset) -> None:
         self.decoded = PixelFile()  # pixels that a scan has decoded, so that read() need not decode them again
+        self.workers = available_cores()
         self.is_one_split = dataset.probing_split == ALL
         self.bits = dataset.bits
 
@@ -109,6 +115,25 @@ class Source:
         for line in self.assumptions(tally.sound) if tally.sound else []:
             log.info(line)
         tally.tell(self.left_out, self.bits)
+
+    def inspected(
+        self, work: Callable[[Item], Inspected], items: Iterable[Item], *, at_once: int, large: int
+    ) -> Iterator[Inspected]:
+        """Yield work(item) for each item, in order: in processes if there are `large` items and more than two cores.
+
+        work: a function of a module, or a `partial` of one; the last of its result is pixels or None. Two processes are
+        no faster than threads by as much as their start takes.
+        """
+        items = iter(items)
+        first = list(islice(items, large)) if self.workers > 2 and can_start() else []
+        items = chain(first, items)
+        if not first or len(first) < large:
+            yield from in_threads(work, items, at_once)
+            return
+        try:
+            yield from in_processes(work, items, at_once=at_once, workers=self.workers, store=self.decoded)
+        except WorkerDied as problem:
+            raise StudyError(f"{self.name}: {problem}") from None
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
         """Sentences on what was assumed, for the log. sound: images without a defect per split."""
