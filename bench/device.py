@@ -185,6 +185,9 @@ class Bench:
 
     def agreement(self) -> Iterator[tuple[object, ...]]:
         """The demo's study on the CPU and on the best device: equal labels, and what check --deep says of the other."""
+        if self.best == "cpu":
+            yield "demo: labels as on the CPU", "", "", "no GPU to compare with"
+            return
         first, second = (self.folder / f"demo-{device}.duckdb" for device in ("cpu", "best"))
         images = ("--set", "dataset.images=1200") if self.sizes is SMALL else ()
         demo = HERE / "studies" / "demo.toml"
@@ -192,11 +195,7 @@ class Bench:
             run("extract", demo, "-w", warehouse, "--device", device, *images)
         equal, neurons = same_labels(first, second)
         yield "demo: labels as on the CPU", f"{neurons:,} neurons", self.best, f"{equal:.2%}"
-        on_device = ("--set", f"device={self.best}")
-        done = subprocess.run(
-            [sys.executable, HERE / "cli.py", "check", "--deep", demo, "-w", first, *images, *on_device],
-            capture_output=True, text=True, check=False, cwd=HERE,
-        )  # fmt: skip
+        done = started("check", "--deep", demo, "-w", first, *images, "--set", f"device={self.best}")
         yield "demo: check --deep of the CPU's warehouse", "", self.best, f"exit code {done.returncode}"
 
     def made_photographs(self) -> Iterator[tuple[object, ...]]:
@@ -231,12 +230,17 @@ class Bench:
 
 def run(*arguments: object) -> float:
     """Seconds of a command in a new process. Raises SystemExit with its last lines if it fails."""
-    started = time.perf_counter()
-    command = [sys.executable, HERE / "cli.py", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
+    before = time.perf_counter()
+    done = started(*arguments)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, arguments))} failed:\n{done.stderr[-3000:]}")
-    return time.perf_counter() - started
+    return time.perf_counter() - before
+
+
+def started(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command that ran in a new process."""
+    command = [sys.executable, str(HERE / "cli.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
 
 
 def rate_of_passes(warehouse: Path) -> float:

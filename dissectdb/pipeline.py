@@ -66,14 +66,14 @@ def extract(
     """Run the network and CLIP over the images that the warehouse lacks, label the neurons and build the views.
 
     keep_activations: False keeps only the top images and the sums of each neuron. rehash: read every file again, even
-    if its size and times are as they were. A run that was stopped continues at the first missing block. Raises
-    StudyError, WarehouseError.
+    if its size and times are as they were. A stopped run goes on where it was. Raises StudyError, WarehouseError.
     """
     file = as_file(warehouse)
     file.check_path(read_only=False)  # before the models are loaded
     run = Run("extract", study, file, keep_activations=keep_activations)
     if not rehash and (result := run.result()):
         return Computed(False, result["dissection_id"])
+    from dissectdb.extract.judging import quality
     from dissectdb.extract.record import class_checks, extraction
     from dissectdb.extract.scoring import labels
 
@@ -85,6 +85,7 @@ def extract(
             dissection_ids = plan.dissection_ids(opened)
             class_checks.warn_of_order(opened, plan)
             labels.tell_unlabelled(opened, dissection_ids)
+            quality.tell_unmeasured(opened, dissection_ids)
             run.enter(opened, {"dissection_id": dissection_ids[-1]}, read=plan.network.files)
     return Computed(any(computed), dissection_ids[-1])
 

@@ -6,11 +6,13 @@ table(rows, [("layer", "Layer", whole), ("neurons", "Neurons", count)])
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import PIL.Image
 from markupsafe import Markup
 
 from dissectdb.reports.words import name, plain
@@ -18,6 +20,7 @@ from dissectdb.reports.words import name, plain
 Row = dict[str, Any]
 Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, function that writes a value
 
+LARGEST_SIDE = 256  # pixels of a thumbnail that is opened
 LARGEST_THUMBNAIL = 64 * 1024  # bytes; 64 × 64 pixels in colour are at most 12 KiB
 WHOLE = 400  # characters of a name in a table; a hostile name may have a megabyte
 
@@ -72,7 +75,20 @@ def encoded(thumbnail: bytes | None) -> str | None:
     """A thumbnail in base 64; None if there is none, or if it is too large for a page."""
     if not thumbnail or len(thumbnail) > LARGEST_THUMBNAIL:
         return None
-    return base64.b64encode(thumbnail).decode()
+    return base64.b64encode(packed(thumbnail)).decode()
+
+
+def packed(png: bytes) -> bytes:
+    """The same picture as a compressed PNG, because a scan stores it as it is; what is no such picture stays."""
+    try:
+        with PIL.Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            if max(image.size) > LARGEST_SIDE:  # a few bytes may unpack to any size
+                return png
+            file = io.BytesIO()
+            image.save(file, "PNG")
+    except (OSError, SyntaxError, ValueError):
+        return png
+    return min(file.getvalue(), png, key=len)
 
 
 def flips(flipped: list[Row], before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:

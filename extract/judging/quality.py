@@ -9,6 +9,7 @@ iou is chosen on the images that gave the label. Reads activations and embedding
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from dissectdb.extract.judging.measures import RANGES, Estimate, Sample, Truth, interval, mean_of, presence
+from dissectdb.extract.judging.measures import (
+    LEAST_IMAGES,
+    RANGES,
+    Estimate,
+    Sample,
+    Truth,
+    interval,
+    mean_of,
+    presence,
+)
 from dissectdb.extract.scoring import robustness
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
@@ -27,6 +37,8 @@ from dissectdb.extract.threads import in_order
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store, Unit
+
+log = logging.getLogger("dissectdb")
 
 READS = ("neuron_labels", "dissected_neurons", "unjudged_layers")  # views that must be built
 HALVES = "halves"
@@ -44,6 +56,24 @@ def run(warehouse: Store) -> Iterator[Unit]:
     ):
         [row] = [row for row in rows if row["dissection_id"] == dissection_id]
         yield from judge_layers(warehouse, row, str(judged_on), missing["layer_id"].to_list())
+
+
+def tell_unmeasured(warehouse: Store, dissection_ids: Sequence[int]) -> None:
+    """Warn of images on which no label of a dissection could be measured."""
+    rows = warehouse.rows(
+        """
+        select dissection_id, judged_on, max(images) as images from label_measures
+        where dissection_id in (select unnest($ids))
+        group by all having count(ap) = 0 order by all
+        """,
+        {"ids": list(dissection_ids)},
+    )
+    for dissection_id, judged_on, images in rows.iter_rows():
+        where = "each half of the probing images" if judged_on == HALVES else f"the {judged_on} images ({images:,})"
+        log.warning(
+            f"no label of dissection {dissection_id} could be judged on {where}: a concept is judged on at least "
+            f"{LEAST_IMAGES} images with it and {LEAST_IMAGES} without it; its measures are NULL there"
+        )
 
 
 def judge_layers(warehouse: Store, row: Row, judged_on: str, ids: Sequence[int]) -> Iterator[Unit]:
