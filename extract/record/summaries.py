@@ -128,12 +128,23 @@ def few_values(values: np.ndarray | Tensor, tops: np.ndarray) -> dict[int, np.nd
     """
     candidates = np.flatnonzero((tops[:, 1:] == tops[:, :-1]).any(axis=1) | (tops.shape[1] < STORED_IMAGES))
     if isinstance(values, Tensor):
-        values = values[:, torch.from_numpy(candidates).to(values.device)].cpu().numpy()
-        values_by_unit = {int(unit): np.unique(column) for unit, column in zip(candidates, values.T, strict=True)}
+        values, candidates = _with_few_on_device(values, candidates)
     else:
-        start = values[: 2 * STORED_IMAGES, candidates]  # nearly always enough to see that there are many
-        units = [
-            unit for unit, column in zip(candidates, start.T, strict=True) if len(np.unique(column)) < STORED_IMAGES
-        ]
-        values_by_unit = {int(unit): np.unique(values[:, unit]) for unit in units}
+        start = np.ascontiguousarray(values[: 2 * STORED_IMAGES, candidates].T)  # enough to see that most have many
+        start.sort(axis=1)
+        candidates = candidates[(start[:, 1:] != start[:, :-1]).sum(axis=1) + 1 < STORED_IMAGES]
+        values = values[:, candidates]
+    values_by_unit = {int(unit): np.unique(column) for unit, column in zip(candidates, values.T, strict=True)}
     return {unit: distinct for unit, distinct in values_by_unit.items() if len(distinct) < STORED_IMAGES}
+
+
+def _with_few_on_device(values: Tensor, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of the candidates that have few values, in memory, and these candidates. Counted on the device."""
+    columns, units = [], []
+    for part in np.array_split(candidates, max(1, -(-len(candidates) // topk.NEURONS_ON_DEVICE))):
+        rows = values.T[torch.from_numpy(part).to(values.device)].contiguous()
+        ordered = rows.sort(dim=1).values
+        few = (ordered[:, 1:] != ordered[:, :-1]).sum(1) + 1 < STORED_IMAGES
+        columns.append(rows[few].cpu().numpy().T)
+        units.append(part[few.cpu().numpy()])
+    return np.concatenate(columns, axis=1), np.concatenate(units)
