@@ -3,7 +3,7 @@
 run = Run("extract", study, file)
 if result := run.result():              # what the same run came to the last time; None if it must be done
     return result["dissection_id"]
-with run.collected_warnings():          # do it
+with run.listening():                   # do it
     run.enter(opened, {"dissection_id": 1})   # at its end, if it leaves nothing to do
 
 A run is known if command, study, files and program are the same, and nobody has written since to the tables that the
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dissectdb import ROOT
-from dissectdb.progress import SAID_ONCE
+from dissectdb.progress import REPEATED
 
 if TYPE_CHECKING:
     from dissectdb import Study, Warehouse
@@ -61,7 +61,7 @@ class Run:
     def __init__(self, command: Command, study: Study, file: WarehouseFile, **options: object) -> None:
         self.command: Command = command
         self.file = file
-        self.warnings: list[str] = []
+        self.said: list[tuple[int, str]] = []  # level and text
         paths: set[str] = set()
         # A function that loads its weights itself may read them by compiled code, and then not all files are known.
         self.is_knowable = study.network is None or study.network.weights is not None
@@ -75,7 +75,7 @@ class Run:
         self.files = _stats(self.paths)  # as they are before the run reads them
 
     def result(self) -> dict[str, Any] | None:
-        """What the run came to, as it was entered, after its warnings are logged again.
+        """What the run came to, as it was entered, after what it said is logged again.
 
         None if it must be done, because something that it depends on may have changed.
         """
@@ -90,8 +90,8 @@ class Run:
                     return None
         except WarehouseError:  # the run itself mends or reports it
             return None
-        for text in result["warnings"]:
-            log.warning(text)
+        for level, text in result["said"]:
+            log.log(level, text)
         return result
 
     def _find(self, opened: Warehouse) -> dict[str, Any] | None:
@@ -108,14 +108,14 @@ class Run:
         return None
 
     @contextmanager
-    def collected_warnings(self) -> Iterator[None]:
-        """Inside the block, warnings that are logged become part of the result, except what is SAID_ONCE."""
+    def listening(self) -> Iterator[None]:
+        """Inside the block, what is logged and is to be REPEATED becomes part of the result."""
 
         def keep(record: logging.LogRecord) -> None:
-            if not hasattr(record, SAID_ONCE):
-                self.warnings.append(record.getMessage())
+            if getattr(record, REPEATED, record.levelno >= logging.WARNING):
+                self.said.append((record.levelno, record.getMessage()))
 
-        handler = logging.Handler(logging.WARNING)
+        handler = logging.Handler()
         handler.emit = keep  # type: ignore[method-assign]
         log.addHandler(handler)
         try:
@@ -146,7 +146,7 @@ class Run:
             "files": files,
             "inputs": self._inputs(files),
             "state": self._state(opened),
-            "result": json.dumps({**result, "warnings": list(dict.fromkeys(self.warnings))}),
+            "result": json.dumps({**result, "said": list(dict.fromkeys(self.said))}),
             "completed_at": datetime.now(UTC).replace(tzinfo=None),
         }
         opened.write({"completed_runs": [row]})

@@ -77,7 +77,7 @@ def extract(
     from dissectdb.extract.record import class_checks, extraction
     from dissectdb.extract.scoring import labels
 
-    with run.collected_warnings():
+    with run.listening():
         plan = _load_plan(study, keep_activations, say)
         with file.to_write(deterministic=study.deterministic) as opened:
             computed = [_record(each, opened, say, watch) for each in extraction.all_plans(plan)]
@@ -257,7 +257,7 @@ def modify(
     from dissectdb.extract.editing import edits, protocol
 
     tried = edits.choose(study.with_network("modify").tried(), edit)
-    with run.collected_warnings():
+    with run.listening():
         plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
         with file.to_write(deterministic=study.deterministic) as opened:
             build_views(opened, say=say, watch=watch)  # the rules read views, which a stopped run may have left stale
@@ -305,7 +305,7 @@ def effects(
         return result["dissection_id"]
     from dissectdb.extract.editing import ablations
 
-    with run.collected_warnings():
+    with run.listening():
         plan, dissection_id = _find_dissection(study, file, splits, "effects")
         with file.to_write(deterministic=study.deterministic) as opened:
             build_views(opened, say=say, watch=watch)

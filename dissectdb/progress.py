@@ -15,7 +15,8 @@ from typing import Protocol
 Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]  # called with what is done and how much there is, None if unknown
 
-SAID_ONCE = "said_once"  # extra={SAID_ONCE: True} marks a warning that a run with nothing to do does not repeat
+# extra={REPEATED: …} of a log record: whether a run with nothing to do says it again. By default only warnings are.
+REPEATED = "repeated"
 
 
 class Watch(Protocol):

@@ -891,4 +891,4 @@ comment on column completed_runs.fingerprint is 'SHA-256 of the command, its opt
 comment on column completed_runs.files is 'Files that count beside those that the study names, such as the network''s code';
 comment on column completed_runs.inputs is 'SHA-256 of the size and times of every file, of the program and its packages';
 comment on column completed_runs.state is 'SHA-256 of the versions of the tables that the result depends on';
-comment on column completed_runs.result is 'What the run came to, as JSON: ids in this file, and the warnings it gave';
+comment on column completed_runs.result is 'What the run came to, as JSON: ids in this file, and what it said';

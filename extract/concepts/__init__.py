@@ -21,7 +21,7 @@ from pathlib import Path
 from dissectdb.did_you_mean import choices
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
-from dissectdb.progress import SAID_ONCE
+from dissectdb.progress import REPEATED
 
 FOLDER = Path(__file__).parent
 MAX_BYTES = 4 * MEGABYTE  # of a concept file: about 300,000 concepts, and CLIP embeds each of them
@@ -66,7 +66,7 @@ def read_list(source: str) -> ConceptList:
     if concept_list.comments:
         log.info("%s: lines that begin with # are comments, not concepts: %s", source, f"{concept_list.comments:,}")
     if alike := _differ_in_case(concept_list.classes_of):
-        log.warning("%s: %s", source, _case_note(alike), extra={SAID_ONCE: True})
+        log.warning("%s: %s", source, _case_note(alike), extra={REPEATED: False})
     return concept_list
 
 

@@ -36,7 +36,7 @@ from dissectdb.extract.models.text_tower import TextTower
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 from dissectdb.extract.study.values import brief
-from dissectdb.progress import SAID_ONCE
+from dissectdb.progress import REPEATED
 
 TEXTS_AT_ONCE = {"cpu": 64, "gpu": 4096}
 # Floating-point operations for one image, below which a GPU embeds images in float32 if the study sets no precision.
@@ -145,7 +145,7 @@ def warn_of_cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[s
         clip.name,
         clip.tokenize.context_length,
         which_texts,
-        extra={SAID_ONCE: True},
+        extra={REPEATED: False},
     )
 
 

@@ -29,6 +29,7 @@ from dissectdb.extract.scoring.within_class import ImageClasses
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store
+from dissectdb.progress import REPEATED
 
 log = logging.getLogger("dissectdb")
 
@@ -107,7 +108,8 @@ def tell_unlabelled(warehouse: Store, dissection_ids: Sequence[int]) -> None:
         why = ", ".join(f"{row['neurons']:,} {REASONS[row['reason']].format(**row)}" for row in reasons.to_dicts())
         log.info(
             f"neurons without a label by {scorer} with {concept_set}: {count}, of which {why}; to see them: "
-            f"select * from unlabelled_neurons where dissection_id = {number}"
+            f"select * from unlabelled_neurons where dissection_id = {number}",
+            extra={REPEATED: True},
         )
 
 
