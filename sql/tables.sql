@@ -219,7 +219,7 @@ create table if not exists block_tops (
     -- key: neuron_id, image_id; checked by block_tops_are_activations
 );
 comment on table block_tops is
-    'The 256 highest activations of each neuron in each block of images; the best of all images are among them';
+    'The 256 highest activations of each neuron in each block of images, or all; the best of all images are among them';
 
 create table if not exists block_sums (
     split_id integer not null,  -- references splits; checked by block_sums_match_the_ledger
