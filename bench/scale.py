@@ -88,7 +88,7 @@ class Made:
         return tables | {
             "datasets": [{"dataset_id": 1, "name": "made", "source": "none", "fingerprint": "made"}],
             "classes": [{"dataset_id": 1, "position": i, "class": str(i)} for i in range(CLASSES)],
-            "splits": [{"split_id": 1, "dataset_id": 1, "split": "all"}],
+            "splits": [{"split_id": 1, "dataset_id": 1, "split": "all", "block_images": BLOCK}],
             "images": images,
             "clips": [clip],
             "concept_sets": [{"concept_set_id": 1, "name": "made", "templates": ["{}"], "fingerprint": "made"}],

@@ -39,8 +39,8 @@ class Store(Protocol):
     def load(self, units: Iterable[Unit], /) -> float:
         """Write units in order while the next one is computed; returns the share of time spent waiting, 0 to 1."""
 
-    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, object], /) -> None:
-        """Delete the rows of each table that meet its SQL condition, in one transaction."""
+    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, object], /, instead: Unit = ...) -> None:
+        """Delete the rows of each table that meet its SQL condition, and write a unit instead, in one transaction."""
 
     def build(self, *, select: Sequence[str]) -> Iterator[object]:
         """Rebuild those of these views, and of what they read, that are stale; each is yielded when it is built."""

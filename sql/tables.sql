@@ -42,11 +42,14 @@ comment on table classes is 'The classes of a dataset, in the order of the datas
 create table if not exists splits (
     split_id integer not null,
     dataset_id integer not null,  -- references datasets
-    split varchar not null
+    split varchar not null,
+    block_images integer not null
     -- key: split_id
     -- key: dataset_id, split
 );
 comment on table splits is 'train, validation and test of a dataset, or the one split all';
+comment on column splits.block_images is
+    'Images in a block, except in the last one; chosen before the first block is written, and the same ever after';
 
 create table if not exists images (
     image_id integer not null,
@@ -216,7 +219,7 @@ create table if not exists block_tops (
     -- key: neuron_id, image_id; checked by block_tops_are_activations
 );
 comment on table block_tops is
-    'The 256 highest activations of each neuron in each block of images; the best of all images are among them';
+    'The 256 highest activations of each neuron in each block of images, or all; the best of all images are among them';
 
 create table if not exists block_sums (
     split_id integer not null,  -- references splits; checked by block_sums_match_the_ledger

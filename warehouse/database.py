@@ -41,7 +41,7 @@ from dissectdb.warehouse.view_tables import Built
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 T = TypeVar("T")
 Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 
@@ -258,8 +258,10 @@ class Warehouse:
         except duckdb.OutOfMemoryException as error:
             raise OutOfMemory(self._file.too_little("to write a block")) from error
 
-    def discard(self, conditions: Mapping[str, str], parameters: Mapping[str, object]) -> None:
-        """Delete the rows of each table that meet its condition, in one transaction.
+    def discard(
+        self, conditions: Mapping[str, str], parameters: Mapping[str, object], instead: Unit = MappingProxyType({})
+    ) -> None:
+        """Delete the rows of each table that meet its condition, and write a unit instead, in one transaction.
 
         conditions: table → SQL, with $name for a parameter.
         """
@@ -269,6 +271,9 @@ class Warehouse:
                 if connection.execute(f"select 1 {rows} limit 1", dict(parameters)).fetchall():
                     connection.execute(f"delete {rows}", dict(parameters))
                     _count_up(connection, table)
+            for table, new_rows in _pairs(instead):
+                _insert(connection, table, new_rows)
+                _count_up(connection, table)
 
     def preview(self, unit: Unit, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """The rows of a query as if the unit had been written. Nothing is written, so it works read_only too."""

@@ -26,7 +26,7 @@ from dissectdb.extract.editing.edits import PlannedEdit
 from dissectdb.extract.models import batches, streams
 from dissectdb.extract.models.preprocessing import Pixels
 from dissectdb.extract.record import catalog, ledger
-from dissectdb.extract.record.blocks import Block, in_blocks, outcomes
+from dissectdb.extract.record.blocks import Block, outcomes
 from dissectdb.extract.record.network_plan import NetworkPlan
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.warehouse_protocol import Store, Unit
@@ -110,9 +110,9 @@ class Search:
         """The id of a split and its sound images in blocks. Raises StudyError if there are none."""
         dataset_id = warehouse.find("datasets", self.plan.probing_set.fingerprint)
         split_id = None if dataset_id is None else ledger.split_ids(warehouse, dataset_id).get(split)
-        if split_id is None or not (images := ledger.sound_images(warehouse, split_id)):
+        if split_id is None or not (blocks := ledger.in_blocks(warehouse, split_id)):
             raise StudyError(f"the dataset has no sound {split} images; an edit is measured on validation, then test")
-        return split_id, in_blocks(images, split_id)
+        return split_id, blocks
 
     def missing(
         self, warehouse: Store, planned: Sequence[PlannedEdit], split_id: int, blocks: Sequence[Block]

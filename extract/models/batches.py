@@ -5,6 +5,7 @@ for batch in prefetched(in_batches(source.read(positions), [4096, 100], device))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice, repeat
@@ -26,10 +27,14 @@ def batch_size(device: torch.device) -> int:
 
 
 def in_batches(pixels: Iterator[np.ndarray], sizes: Iterable[int], device: torch.device) -> Iterator[Pixels]:
-    """Images in batches for the device. sizes: images per block; no batch holds images of two blocks."""
+    """Images in batches for the device. sizes: images per block; no batch holds images of two blocks.
+
+    A block that is too small for a full batch in every stream is divided among the streams.
+    """
     for size in sizes:
+        at_once = min(batch_size(device), math.ceil(size / streams.count(device)))
         while size:
-            batch = list(islice(pixels, min(size, batch_size(device))))
+            batch = list(islice(pixels, min(size, at_once)))
             size -= len(batch)
             yield stacked(batch, device)
 

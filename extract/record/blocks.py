@@ -31,7 +31,7 @@ from dissectdb.extract.study import StudyError
 from dissectdb.extract.warehouse_protocol import TableRows
 
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
-BLOCK = 4096  # images in one transaction
+BLOCK = 4096  # images in one transaction, unless the models are too slow: see block_sizes.py
 NEURONS_AT_ONCE = 256
 IGNORED = -100  # the true class of an image whose class is not an output
 
@@ -64,12 +64,6 @@ class MissingBlock(NamedTuple):
     block: Block
     targets: Sequence[Target]
     extraction_ids: Sequence[int]
-
-
-def in_blocks(images: Sequence[ProbingImage], split_id: int) -> list[Block]:
-    """The sound images of a split in blocks of BLOCK."""
-    starts = range(0, len(images), BLOCK)
-    return [Block(number, images[start : start + BLOCK], split_id) for number, start in enumerate(starts)]
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import open_clip
 import torch
 
 from dissectdb.extract.models import classes
-from dissectdb.extract.record import arrays, catalog, dissections, judge_plan, network_plan
-from dissectdb.extract.record.blocks import MissingBlock, ModelIds, in_blocks
+from dissectdb.extract.record import arrays, block_sizes, blocks, catalog, dissections, judge_plan, network_plan
+from dissectdb.extract.record.blocks import MissingBlock, ModelIds
 from dissectdb.extract.record.class_checks import counts_by_split
 from dissectdb.extract.record.concept_notes import note_new_concepts
-from dissectdb.extract.record.ledger import blocks_done, sound_images, split_ids, with_ledger
+from dissectdb.extract.record.ledger import blocks_done, in_blocks, split_ids, with_ledger
 from dissectdb.extract.record.plan import Plan, labelling, refuse_too_few
 from dissectdb.extract.record.targets import EXTRACTION_VERSION, Target
 from dissectdb.extract.study import ArraysStudy, Study
@@ -67,7 +67,9 @@ def enter(plan: Plan, warehouse: Store, watch: Watch = unwatched) -> Entered:
     accept = partial(refuse_too_few, plan)
     is_new = warehouse.find("datasets", plan.probing_set.fingerprint) is None
     with watch("looking at the images", unit="images") as progress:
-        dataset_id = catalog.enter_dataset(warehouse, plan.probing_set, plan.source, accept, progress)
+        dataset_id = catalog.enter_dataset(
+            warehouse, plan.probing_set, plan.source, accept, progress, block_images=blocks.BLOCK
+        )
     counts = catalog.sound_counts(warehouse, dataset_id)
     accept(counts)
     if is_new:  # otherwise Plan.steps has logged it
@@ -141,6 +143,7 @@ def run(
 
     progress: called with the images done and the images in all. An image counts once, for all its targets.
     """
+    block_sizes.choose(plan, warehouse, entered.dataset_id, entered.models)
     yield from new_blocks(plan, warehouse, entered, progress)
     # A separate unit after the last block, so that a dissection exists only if everything that it reads does.
     if new := new_dissections(plan, warehouse, entered):
@@ -172,7 +175,7 @@ def missing_blocks(plan: Plan, warehouse: Store, entered: Entered) -> list[list[
     targets = plan.targets()
     by_split = []
     for split in dict.fromkeys(target.split for target in targets):
-        if not (images := sound_images(warehouse, ids[split])):
+        if not (all_blocks := in_blocks(warehouse, ids[split])):
             continue  # a dataset need not have all three splits
         wanted = [target for target in targets if target.split == split]
         extractions = {
@@ -182,7 +185,7 @@ def missing_blocks(plan: Plan, warehouse: Store, entered: Entered) -> list[list[
         done = {target: blocks_done(warehouse, target.fingerprint(plan.probing_set.fingerprint)) for target in wanted}
         shard, shards = plan.shard
         missing = []
-        for block in in_blocks(images, ids[split]):
+        for block in all_blocks:
             stale = [target for target in wanted if block.number not in done[target]]
             if block.number % shards == shard and stale:
                 missing.append(MissingBlock(block, stale, [extractions[target] for target in stale]))

@@ -25,6 +25,35 @@ def blocks_done(warehouse: Store, fingerprint: str) -> set[int]:
     return set(rows["block"])
 
 
+def images_done(warehouse: Store, fingerprint: str) -> int:
+    """The number of images in the finished blocks of the extraction with this fingerprint."""
+    rows = warehouse.rows(
+        """
+        select coalesce(sum(images), 0)::bigint as images from extraction_blocks
+        inner join extractions on extraction_blocks.extraction_id = extractions.extraction_id
+        where fingerprint = $fingerprint
+        """,
+        {"fingerprint": fingerprint},
+    )
+    return int(rows["images"][0])
+
+
+def has_blocks(warehouse: Store, split_id: int) -> bool:
+    """Whether a block of a split is done, of anything."""
+    rows = warehouse.rows(
+        """
+        select 1 from extraction_blocks
+        inner join extractions on extraction_blocks.extraction_id = extractions.extraction_id
+        where split_id = $split_id
+        union all
+        select 1 from edit_blocks where split_id = $split_id
+        limit 1
+        """,
+        {"split_id": split_id},
+    )
+    return not rows.is_empty()
+
+
 def split_ids(warehouse: Store, dataset_id: int) -> dict[str, int]:
     """The splits of a dataset: name → split_id."""
     rows = warehouse.rows("select split, split_id from splits where dataset_id = $id", {"id": dataset_id})
@@ -65,3 +94,11 @@ def sound_images(warehouse: Store, split_id: int) -> list[ProbingImage]:
         {"split_id": split_id},
     )
     return [ProbingImage(*row) for row in rows.iter_rows()]
+
+
+def in_blocks(warehouse: Store, split_id: int) -> list[Block]:
+    """The sound images of a split in blocks of the size that the split has."""
+    images = sound_images(warehouse, split_id)
+    [size] = warehouse.rows("select block_images from splits where split_id = $id", {"id": split_id})["block_images"]
+    starts = range(0, len(images), size)
+    return [Block(number, images[start : start + size], split_id) for number, start in enumerate(starts)]

@@ -21,11 +21,11 @@ from dissectdb.extract.images.scan import ALL, Source
 from dissectdb.extract.models import classes, hooks
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.models.networks import NetworkIdentity
-from dissectdb.extract.record import blocks, catalog, dissections
+from dissectdb.extract.record import catalog, dissections
 from dissectdb.extract.record.blocks import MissingBlock, ModelIds
 from dissectdb.extract.record.catalog import PlannedConcepts, ProbingSet
 from dissectdb.extract.record.concept_notes import note_new_concepts
-from dissectdb.extract.record.ledger import blocks_done
+from dissectdb.extract.record.ledger import images_done
 from dissectdb.extract.record.targets import Target
 from dissectdb.extract.study import Dissection, Study, StudyError
 from dissectdb.extract.study.scorers import SCORERS, Size
@@ -159,8 +159,7 @@ class Plan:
         return counts
 
     def _target_step(self, warehouse: Store, target: Target, images: int) -> Step | None:
-        done = len(blocks_done(warehouse, target.fingerprint(self.probing_set.fingerprint))) * blocks.BLOCK
-        if (left := max(images - done, 0)) == 0:
+        if (left := images - images_done(warehouse, target.fingerprint(self.probing_set.fingerprint))) == 0:
             return None
         rows = left * (target.values_per_image if target.kind == "activations" else 1)
         row_bytes = {

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dissectdb.extract.record import blocks, catalog, ledger
+from dissectdb.extract.record import catalog, ledger
 from dissectdb.extract.record.arrays import ArraysPlan
 from dissectdb.extract.record.blocks import Block, MissingBlock, ModelIds, ProbingImage
 from dissectdb.extract.record.plan import Plan
@@ -55,11 +55,13 @@ def recheck(plan: Plan, warehouse: Store, images: int, seed: int) -> Iterator[Fi
     split_ids = ledger.split_ids(warehouse, _id(warehouse, "datasets", plan.probing_set.fingerprint))
     random = np.random.default_rng(seed)
     for split in dict.fromkeys(target.split for target in plan.targets()):
-        sound = ledger.sound_images(warehouse, split_ids[split])
         targets = [target for target in plan.targets() if target.split == split]
         done = [ledger.blocks_done(warehouse, target.fingerprint(plan.probing_set.fingerprint)) for target in targets]
         recorded = [
-            image for index, image in enumerate(sound) if all(index // blocks.BLOCK in finished for finished in done)
+            image
+            for block in ledger.in_blocks(warehouse, split_ids[split])
+            if all(block.number in finished for finished in done)
+            for image in block.images
         ]
         if recorded:
             chosen = _draw(random, len(recorded), min(images, len(recorded)), plan)

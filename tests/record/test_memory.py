@@ -80,8 +80,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_batches_keep_that_size(
 ) -> None:
     sizes = fitting(6)
     assert new_world.extract().code == 0
-    assert sizes[:3] == [20, 10, 5]
-    assert max(sizes[2:]) == 5  # it is not tried again
+    assert sizes[:3] == [16, 8, 4]
+    assert max(sizes[2:]) == 4  # it is not tried again
     query = "select neuron_id, image_id, round(value, 4) as value from activations order by all"
     assert new_world.rows(query) == finished.rows(query)
     query = "select network_id, image_id, class, round(confidence, 4) as confidence from predictions order by all"

@@ -13,7 +13,7 @@ import torch
 from dissectdb.extract.record import blocks, extraction, network_plan
 from dissectdb.extract.study import Study
 from dissectdb.warehouse import Warehouse
-from tests.support.worlds import BLOCK, COUNTS, TRAIN, UNITS, World, command, draw, save_clip
+from tests.support.worlds import COUNTS, TRAIN, UNITS, World, command, draw, save_clip
 
 # ---------------------------------------------------------------- nothing runs twice
 
@@ -50,9 +50,10 @@ def test_a_stopped_run_continues_with_the_first_missing_block(
     computed: list[int] = []
 
     def compute(block: blocks.Block, *arguments: object) -> object:
-        if len(computed) == 2:
-            raise KeyboardInterrupt
-        computed.append(block.number)
+        if block.number >= 0:  # not a sample that is timed
+            if len(computed) == 2:
+                raise KeyboardInterrupt
+            computed.append(block.number)
         return original(block, *arguments)
 
     original = network_plan.compute
@@ -76,8 +77,7 @@ def test_a_stopped_run_continues_with_the_first_missing_block(
 def steps(world: World) -> list[dict]:
     """The rows of `extract --dry-run`, from the plan itself."""
     plan = extraction.make_plan(Study.load(world.study))
-    with pytest.MonkeyPatch.context() as patch, Warehouse(world.warehouse, read_only=True) as opened:
-        patch.setattr(blocks, "BLOCK", BLOCK)
+    with Warehouse(world.warehouse, read_only=True) as opened:
         return [vars(step) for step in plan.steps(opened)]
 
 

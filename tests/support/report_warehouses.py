@@ -113,7 +113,8 @@ def named(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         "datasets": [{"dataset_id": 1, "name": "faces", "source": "x", "fingerprint": "x"}],
         "left_out": [{"dataset_id": 1, "reason": "ending", "detail": ".txt", "files": 3}],
         "splits": [
-            {"split_id": i, "dataset_id": 1, "split": split} for i, split in enumerate(plan.splits, start=1)
+            {"split_id": i, "dataset_id": 1, "split": split, "block_images": IMAGES}
+            for i, split in enumerate(plan.splits, start=1)
         ],
         "concept_sets": [{"concept_set_id": 1, "name": "parts", "templates": ["{}"], "fingerprint": "x"}],
         "concepts": [

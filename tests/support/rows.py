@@ -333,7 +333,9 @@ def tiny_images() -> Tables:
     return dict(
         datasets=[dict(dataset_id=1, name="faces", source="faces.csv", fingerprint=sha("faces"))],
         classes=[dict(dataset_id=1, position=i, class_=name) for i, name in enumerate((HAPPY, SAD))],
-        splits=[dict(split_id=1, dataset_id=1, split="train"), dict(split_id=2, dataset_id=1, split="test")],
+        splits=[
+            dict(split_id=i, dataset_id=1, split=split, block_images=5) for i, split in enumerate(("train", "test"), 1)
+        ],
         images=rows,
     )
 

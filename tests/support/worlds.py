@@ -70,8 +70,14 @@ CLIP = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 
-# What schema 3 had in the place of today's tables.
-TO_SCHEMA_3 = """
+# What schema 4 had in the place of today's tables.
+TO_SCHEMA_4 = """
+    alter table splits drop column block_images;
+    update warehouse_info set value = '4' where key = 'schema_version';
+"""
+
+# What schema 3 had.
+TO_SCHEMA_3 = f"""{TO_SCHEMA_4}
     alter table label_checks drop column p_within;
     update warehouse_info set value = '3' where key = 'schema_version';
 """

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from dissectdb.extract.record.blocks import BLOCK
 from dissectdb.warehouse import Warehouse, WarehouseUnavailable, migrations
 from tests.support import rows as support
 from tests.support.report_warehouses import IMAGES, Plan, filled
@@ -63,6 +64,8 @@ def test_an_old_warehouse_is_brought_up_to_date_and_kept_beside(old, tmp_path):
         assert results == [("validation", IMAGES, 1, 0), ("test", IMAGES, 1, 0)]
         assert warehouse.rows("select edit_id, split_id from split_openings").rows() == [(1, 2)]
         assert warehouse.rows("select edit_id, split_id, edits_tried from edit_choices").rows() == [(1, 1, 1)]
+        sizes = "select split, block_images from splits order by split_id"
+        assert warehouse.rows(sizes).rows() == [("validation", BLOCK), ("test", BLOCK)]
         columns = warehouse.connection.execute(COLUMNS).fetchall()
     assert (tmp_path / "warehouse.duckdb.schema1").read_bytes() == before
     with Warehouse(tmp_path / "new.duckdb") as fresh:
@@ -84,7 +87,7 @@ def test_a_step_that_fails_leaves_the_old_warehouse(old, tmp_path, monkeypatch):
     (tmp_path / "steps").mkdir()
     text = (migrations.FOLDER / "2.sql").read_text() + "select * from nowhere;"
     (tmp_path / "steps" / "2.sql").write_text(text)
-    for later in (3, 4):
+    for later in (3, 4, 5):
         (tmp_path / "steps" / f"{later}.sql").write_text("select 1;")
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "FOLDER", tmp_path / "steps")

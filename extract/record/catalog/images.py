@@ -53,11 +53,13 @@ def enter_dataset(
     source: Source,
     accept: Callable[[Counter[str]], None],
     progress: Progress = unshown,
+    *,
+    block_images: int,
 ) -> int:
     """The id of a dataset. If the warehouse has none with this content, the images are scanned and entered.
 
     accept: called with the number of sound images of each split. If it raises an error, nothing is written.
-    progress: called with the number of images scanned and of all images (None if unknown).
+    progress: called with the number of images scanned and of all images (None if unknown). block_images: of its splits.
     """
     if (stored_id := warehouse.find("datasets", probing_set.fingerprint)) is not None:
         return stored_id
@@ -84,7 +86,7 @@ def enter_dataset(
                     for position, name in enumerate(source.classes)
                 ],
                 "splits": [
-                    {"split_id": split_id, "dataset_id": dataset_id, "split": split}
+                    {"split_id": split_id, "dataset_id": dataset_id, "split": split, "block_images": block_images}
                     for split, split_id in split_ids.items()
                 ],
                 "left_out": [
