@@ -19,7 +19,6 @@ from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import (
     IMAGES_AT_ONCE,
-    NEURONS_AT_ONCE,
     elements_at_once,
     run_in_threads,
     slices,
@@ -27,7 +26,9 @@ from dissectdb.extract.scoring.chunks import (
 from dissectdb.extract.scoring.probabilities import multiply, probability_chunks
 from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, ScoringProblem, Settings
 
+NEURONS_AT_ONCE = 1024  # that concepts are multiplied with, at most; the product of 512 takes a tenth longer per neuron
 COLUMNS_AT_ONCE = 64  # that a thread sums
+CUBES_AT_ONCE = 512  # columns that a thread cubes
 MIN_NORM = 1e-3  # of the cubes, in cos_cubed
 LEAST_PRESENCE = 0.5  # standard deviations above the mean from which a concept counts as present; as in the SQL
 LEAST_VARIATION = 1e-6  # standard deviation / |mean|; a column of float32 with less is constant but for rounding
@@ -82,14 +83,42 @@ def product_scores(product: ColumnProduct, problem: ScoringProblem) -> BestConce
     )
     images = problem.images.to(problem.device)
     lengths = torch.ones(problem.layer.neurons, dtype=torch.float64, device=problem.device)
-    for first, columns in _raw_columns(product, problem.settings, images, problem.concepts, width):
-        columns *= product.prepare(columns).float()
+    if product.cubed:
+        chunks = cubed_cosines(images, problem.concepts, width)
+    else:
+        chunks = _prepared(product, _raw_columns(product, problem.settings, images, problem.concepts, width))
+    for first, columns, factors in chunks:
         for neurons in slices(problem.layer.neurons, size):
             block = torch.tensor(problem.layer.block(neurons.start, neurons.stop), device=problem.device)
             lengths[neurons] = product.prepare(block)
-            best.update(block.T @ columns, first, neurons.start)
+            best.update((block.T @ columns).mul_(factors), first, neurons.start)
     best.values *= torch.where(lengths > 0, lengths, 1)[best.neurons, None]
     return best
+
+
+def _prepared(product: ColumnProduct, chunks: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The columns of chunks, prepared, with what their products are still to be multiplied by (c,)."""
+    for first, columns in chunks:
+        yield first, columns, product.prepare(columns).float()
+
+
+def cubed_cosines(images: Tensor, concepts: ConceptEmbeddings, width: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Cubes of the centred cosines (N, c) and the factors (c,) that scale them to length one, at most 1 / MIN_NORM.
+
+    Centred images have centred cosines. These are at most 2, and cubes too small for float32 are far below MIN_NORM.
+    So one pass over the columns is enough, where `cube` takes ten.
+    """
+    for first, columns in cosine_chunks(images - images.mean(dim=0, dtype=torch.float64).float(), concepts, width):
+        squares = torch.zeros(columns.shape[1], dtype=torch.float64, device=images.device)
+
+        def fill(own: slice, columns: Tensor = columns, squares: Tensor = squares) -> None:
+            for rows in slices(len(columns), max(1, elements_at_once(columns.device) // (own.stop - own.start))):
+                values = columns[rows, own]
+                values.mul_(values.square())
+                squares[own] += values.square().sum(dim=0)
+
+        run_in_threads(fill, list(slices(columns.shape[1], CUBES_AT_ONCE)), columns.device)
+        yield first, columns, (1 / squares.sqrt().clamp(min=MIN_NORM)).float()
 
 
 def cosine_scores(problem: ScoringProblem) -> BestConcepts:
