@@ -140,7 +140,7 @@ class Bench:
                 if self.best == "cuda":
                     torch.cuda.synchronize()
 
-            yield f"scores, {scorer}", size, self.best, f"{min(timeit.repeat(score, number=1, repeat=2)):,.2f} s"
+            yield f"scores, {scorer}", size, self.best, f"{min(timeit.repeat(score, number=1, repeat=2)):.3g} s"
 
     def made_faces(self) -> Iterator[tuple[object, ...]]:
         """Draws the faces, as a CSV in the form of FER2013, and writes the study."""

@@ -16,7 +16,7 @@ MEASURED = (
 
 def test_every_measurement_runs(tmp_path: Path) -> None:
     output = tmp_path / "device.md"
-    command = [sys.executable, "-m", "bench.device", "--small", "--device", "cpu", "-o", output]
+    command = [sys.executable, "-m", "bench.device", "--small", "--device", "cpu", "--minutes", "60", "-o", output]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     table = output.read_text(encoding="utf-8")

@@ -55,9 +55,10 @@ SCORERS = ["soft_wpmi", "wpmi", "cos", "cos_cubed", "rank_reorder", "pearson", "
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Everything that the studies of a walk name: two networks, two CLIPs, few images."""
     path = tmp_path_factory.mktemp("growth") / "world"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # ends before another world is made
         patch.setattr("tests.support.worlds.make_images", lambda folder: make_images(folder, COUNTS))
         make_world(path)
+    with pytest.MonkeyPatch.context() as patch:
         save_network(path / "other.pt", seed=5)
         save_clip(path / "other.safetensors", path / "tiny-clip.json", seed=6)
         patch.setattr(clip, "load", cache(clip.load))  # a walk loads the same two again and again
