@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.extract import HERE, LAYERS, clip_settings, matrix_rate, operations
+from bench.extract import HERE, LAYERS, clip_settings, matrix_rate, operations, random_clip
 from bench.made import text
 
 HEAD = ("measurement", "size", "device", "result", "seconds")
@@ -110,7 +110,7 @@ class Bench:
         from dissectdb.extract import study
         from dissectdb.extract.models import clip
 
-        settings = study.Clip(architecture="ViT-B-32", weights=random_weights(self.folder, "ViT-B-32"))
+        settings = study.Clip(architecture="ViT-B-32", weights=str(random_clip(self.folder, "ViT-B-32")))
         for device in self.devices:
             loaded = clip.load(settings, torch.device(device))
             words = [f"concept number {number}" for number in range(self.sizes.prompts)]
@@ -270,11 +270,6 @@ def same_labels(first: Path, second: Path) -> tuple[float, int]:
 
 
 # ---------------------------------------------------------------- studies
-
-
-def random_weights(folder: Path, architecture: str) -> str:
-    """The file with random weights of an architecture of open_clip."""
-    return clip_settings(folder, architecture).split('weights = "')[1].split('"')[0]
 
 
 def write_study(folder: Path, clip: str | None) -> None:

@@ -296,6 +296,11 @@ def clip_settings(folder: Path, clip: str | None) -> str:
     if clip is None:
         demo = HERE / "extract" / "demo" / "dissectdb-face-rn"
         return f'{{ architecture = "{demo.name}", config = "{demo}.json", weights = "{demo}.safetensors" }}'
+    return f'{{ architecture = "{clip}", weights = "{random_clip(folder, clip)}" }}'
+
+
+def random_clip(folder: Path, clip: str) -> Path:
+    """A new file with random weights of an architecture of open_clip."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -303,7 +308,7 @@ def clip_settings(folder: Path, clip: str | None) -> str:
     torch.manual_seed(0)
     weights = folder / "clip.safetensors"
     save_file({name: part.contiguous() for name, part in open_clip.create_model(clip).state_dict().items()}, weights)
-    return f'{{ architecture = "{clip}", weights = "{weights}" }}'
+    return weights
 
 
 def prepare(folder: Path, images: int, clip: str | None = None) -> None:

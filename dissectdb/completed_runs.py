@@ -15,7 +15,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dissectdb import ROOT
+from dissectdb.extract.fingerprints import of_values
 from dissectdb.progress import REPEATED
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Run:
         self.is_knowable = study.network is None or study.network.weights is not None
         try:
             asked = _with_absolute_paths(study.model_dump(exclude=UNREAD[command]), paths)
-            self.fingerprint = _digest(command, asked, options)
+            self.fingerprint = of_values(command, asked, options)
         except (RecursionError, ValueError):  # arguments nested too deep, or too large: building the network reports it
             self.fingerprint, self.is_knowable = "", False
         self.paths = sorted(paths)
@@ -153,7 +153,7 @@ class Run:
 
     def _inputs(self, files: Iterable[Path | str]) -> str:
         """A digest of everything outside the warehouse that the result depends on."""
-        return _digest(self.files, _stats(files), _program())
+        return of_values(self.files, _stats(files), _program())
 
     def _state(self, opened: Warehouse) -> str:
         """A digest of the versions of the tables that the result depends on."""
@@ -174,11 +174,7 @@ class Run:
             """,
             {"others": others, "shared": list(SHARED), "edited": self.command == "modify"},
         )
-        return _digest(rows.rows())
-
-
-def _digest(*values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+        return of_values(rows.rows())
 
 
 def _with_absolute_paths(value: object, paths: set[str]) -> object:

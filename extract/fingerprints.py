@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 
 def of_values(*values: object) -> str:
@@ -19,6 +20,8 @@ def of_values(*values: object) -> str:
 
 def of_array(values: np.ndarray) -> str:
     """Of an array's type, shape and bytes."""
+    import numpy as np
+
     digest = hashlib.sha256(f"{values.dtype} {values.shape}\n".encode())
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
@@ -32,6 +35,8 @@ def of_file(path: Path) -> str:
 
 def of_weights(state: Mapping[str, Tensor]) -> str:
     """Of a state dict: every tensor's name, type, shape and bytes, by name."""
+    import torch  # here, because a run with nothing to do needs of_values without it
+
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
