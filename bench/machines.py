@@ -51,12 +51,13 @@ null_draws = 2000
 
 @dataclass(frozen=True)
 class Run:
-    """One command. peak: MB. said: the last line on stderr."""
+    """One command. peak: MB. said: the last line on stderr. cpu: user and system seconds."""
 
     seconds: float
     peak: float
     exit_code: int
     said: str
+    cpu: float
 
 
 def make(folder: Path, images: int, neurons: int) -> None:
@@ -101,7 +102,8 @@ def run(arguments: Sequence[str], environment: dict[str, str] | None = None) -> 
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         last = said.read().strip().rpartition("\n")[2]
-    return Run(time.perf_counter() - start, usage.ru_maxrss / 1e3, process.returncode, last)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Run(time.perf_counter() - start, usage.ru_maxrss / 1e3, process.returncode, last, cpu)
 
 
 def measure(warehouse: Path, threads: int, memory: str) -> Iterator[Run]:

@@ -123,6 +123,7 @@ def null_groups(
             first, second, third, last = (_power_mean(top, images, power) for power in (3, 6, 9, 12))
             kurtosis = last - 4 * first * third + 6 * first**2 * second - 3 * first**4
             effective = images * (second - first**2) ** 2 / max(kurtosis, 1e-300)
+            ordinary = ordinary and images > STORED_IMAGES and 100 * effective >= images
         else:
             effective = images / max(fourth, 1e-300)
         if ordinary:

@@ -27,7 +27,7 @@ WAYS = {
     "--every-neuron": ("--every-neuron",),
     "--charts": ("--charts", "charts"),
 }
-THUMBNAIL = re.compile(r"(?:data:image/png;base64,|(?<=\")iVBOR)[A-Za-z0-9+/=]+")
+THUMBNAIL = re.compile(r"(?:data:image/(?:png|jpeg);base64,|(?<=\")(?:iVBOR|/9j/))[A-Za-z0-9+/=]+")
 
 
 def measure(warehouse: Path) -> Iterator[tuple[str, ...]]:

@@ -7,8 +7,9 @@ python -m bench.scorers CHECKOUT --scorers rank_reorder --concepts 25 --limit 60
 Both get the same synthetic inputs: 28,709 images, 4,096 neurons, embeddings with realistic cosines. The original
 starts with activations and cosines in memory, ours with activations and embeddings in memory. Both end with a label for
 every neuron. With 25 concepts, ours is also timed from activations in a warehouse (DuckDB) to labels. Each case runs in
-a new process. Its memory is the peak resident size, with inputs and PyTorch. If a sample of the neurons shows that a
-case would take longer than --limit seconds, it is not run: its time is scaled up from the sample and marked with ~.
+a new process. CPU s are those of all threads: on a machine that others load, they say more than seconds. Memory is the
+peak resident size of the process, with inputs and PyTorch. If a sample of the neurons shows that a case would take
+longer than --limit seconds, it is not run: its time is scaled up from the sample and marked with ~.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ ORIGINALS = {
     "rank_reorder": "rank_reorder",
 }
 SAMPLE = 64  # neurons that are timed to predict the time for all
-HEAD = ("scorer", "concepts", "original, s", "ours, s", "faster", "original, GB", "ours, GB")
+HEAD = (
+    "scorer", "concepts", "original, s", "ours, s", "faster", "original, CPU s", "ours, CPU s", "less CPU",
+    "original, GB", "ours, GB",
+)  # fmt: skip
 STORED_HEAD = ("scorer", "computed by", "top images built, s", "faster", "built too, s", "faster", "GB")
 
 
@@ -52,7 +56,17 @@ def make_activations(images: int, neurons: int) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((images, neurons), dtype=np.float32)
 
 
-def run_original(case: dict[str, Any]) -> float:
+@contextlib.contextmanager
+def measure(done: dict[str, float]) -> Iterator[None]:
+    """Enter the seconds of the block, and those of all its threads on a processor."""
+    start, before = time.perf_counter(), os.times()
+    yield
+    after = os.times()
+    done["seconds"] = time.perf_counter() - start
+    done["cpu"] = after.user + after.system - before.user - before.system
+
+
+def run_original(case: dict[str, Any]) -> dict[str, float]:
     """Seconds from activations and cosines to labels, by the code of the checkout."""
     import torch
 
@@ -61,10 +75,10 @@ def run_original(case: dict[str, Any]) -> float:
     activations = torch.from_numpy(make_activations(case["images"], case["neurons"]))
     cosines = torch.from_numpy(world.images) @ torch.from_numpy(world.concepts).T
     score = getattr(module, ORIGINALS[case["scorer"]])
-    start = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    done: dict[str, float] = {}
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), measure(done):
         score(cosines, activations, device="cpu").argmax(dim=1)
-    return time.perf_counter() - start
+    return done
 
 
 def load_original(checkout: Path) -> types.ModuleType:
@@ -93,16 +107,17 @@ def make_world(case: dict[str, Any]) -> Any:
     return embeddings(case["images"], case["concepts"], seed=0, dimensions=511)
 
 
-def run_ours(case: dict[str, Any]) -> float:
+def run_ours(case: dict[str, Any]) -> dict[str, float]:
     """Seconds from activations and embeddings to labels, all in memory."""
     from dissectdb.extract.scoring.problem import Array, Settings
     from dissectdb.extract.scoring.scorers import score_layer
 
     world = make_world(case)
     activations = make_activations(case["images"], case["neurons"])
-    start = time.perf_counter()
-    score_layer(Settings.defaults(case["scorer"]), Array(activations), world.images, world.concepts, keep=1)
-    return time.perf_counter() - start
+    done: dict[str, float] = {}
+    with measure(done):
+        score_layer(Settings.defaults(case["scorer"]), Array(activations), world.images, world.concepts, keep=1)
+    return done
 
 
 # ---------------------------------------------------------------- from a warehouse
@@ -127,9 +142,7 @@ WORK = {"original": run_original, "ours": run_ours, "stored": run_stored}
 
 def run_case(case: dict[str, Any]) -> None:
     """Run one case in this process; prints seconds and memory as JSON."""
-    done = WORK[case["who"]](case)
-    seconds = done if isinstance(done, dict) else {"seconds": done}
-    print(json.dumps(seconds | {"gigabytes": peak_memory()}))
+    print(json.dumps(WORK[case["who"]](case) | {"gigabytes": peak_memory()}))
 
 
 def peak_memory() -> float:
@@ -152,7 +165,12 @@ def in_process(who: str, **case: Any) -> dict[str, Any]:
         environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 22)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode:
-        return {"failed": f"failed ({done.returncode})", "seconds": float("nan"), "gigabytes": float("nan")}
+        return {
+            "failed": f"failed ({done.returncode})",
+            "seconds": float("nan"),
+            "cpu": float("nan"),
+            "gigabytes": float("nan"),
+        }
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -163,10 +181,12 @@ def measured(who: str, options: argparse.Namespace, **case: Any) -> dict[str, An
     """Seconds and memory of a case. If it would take too long, only the seconds that a sample predicts."""
     if case["concepts"] > 100 and options.neurons > 4 * SAMPLE:
         one, two = (in_process(who, **case | {"neurons": count}) for count in (SAMPLE, 2 * SAMPLE))
-        seconds_per_neuron = max(two["seconds"] - one["seconds"], 0) / SAMPLE
-        expected = one["seconds"] + seconds_per_neuron * (options.neurons - SAMPLE)
-        if expected > options.limit:
-            return {"seconds": expected, "gigabytes": float("nan"), "guessed": True}
+        whole = {
+            name: one[name] + max(two[name] - one[name], 0) / SAMPLE * (options.neurons - SAMPLE)
+            for name in ("seconds", "cpu")
+        }
+        if whole["seconds"] > options.limit:
+            return whole | {"gigabytes": float("nan"), "guessed": True}
     return in_process(who, **case)
 
 
@@ -180,7 +200,7 @@ def compare(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
             options.original[scorer, concepts] = theirs
             yield (
                 scorer, f"{concepts:,}", seconds(theirs), seconds(ours), times(theirs, ours["seconds"]),
-                memory(theirs), memory(ours),
+                cpu(theirs), cpu(ours), times(theirs, ours["cpu"], "cpu"), memory(theirs), memory(ours),
             )  # fmt: skip
 
 
@@ -209,9 +229,14 @@ def seconds(done: dict[str, Any]) -> str:
     return f"not run: ~{done['seconds']:.0f}" if "guessed" in done else f"{done['seconds']:.2f}"
 
 
-def times(theirs: dict[str, Any], ours: float) -> str:
+def cpu(done: dict[str, Any]) -> str:
+    """The seconds on a processor as text."""
+    return f"~{done['cpu']:.0f}" if "guessed" in done else f"{done['cpu']:.2f}"
+
+
+def times(theirs: dict[str, Any], ours: float, of: str = "seconds") -> str:
     """How many times as fast ours is."""
-    return f"{'~' if 'guessed' in theirs else ''}{theirs['seconds'] / ours:.1f} ×"
+    return f"{'~' if 'guessed' in theirs else ''}{theirs[of] / ours:.1f} ×"
 
 
 def memory(done: dict[str, Any]) -> str:

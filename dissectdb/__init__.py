@@ -1,10 +1,14 @@
 """A declarative warehouse for network dissection.
 
+w = dissectdb.dissect(model, "photos", concepts=["dog", "grass"], layers=["layer4"], clip=…, warehouse="w.duckdb")
+w = dissectdb.open("w.duckdb")      # its views are methods: w.neuron_concepts()
+
 from dissectdb import Study, Warehouse, pipeline
 
-Study reads a study file, Warehouse opens a warehouse, and pipeline holds what the commands do: extract, modify,
-effects, report. Each is imported when it is first used, so that `import dissectdb` loads neither torch nor DuckDB.
-(The functions stay in pipeline because dissectdb.extract is the package of the code that runs networks.)
+dissect labels the neurons of a torch module, and open reads what is there. Study reads a study file, Warehouse opens a
+warehouse to write too, and pipeline holds what the commands do: extract, modify, effects, report. Each is imported when
+it is first used, so that `import dissectdb` loads neither torch nor DuckDB. (The functions stay in pipeline because
+dissectdb.extract is the package of the code that runs networks.)
 """
 
 from __future__ import annotations
@@ -15,10 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dissectdb import pipeline
+    from dissectdb.dissecting import dissect
     from dissectdb.extract.study import Study, StudyError
+    from dissectdb.given import Given
+    from dissectdb.opened import OpenWarehouse, open
     from dissectdb.warehouse import Warehouse, WarehouseError
 
-__all__ = ["Study", "StudyError", "Warehouse", "WarehouseError", "pipeline"]
+__all__ = [
+    "Given",
+    "OpenWarehouse",
+    "Study",
+    "StudyError",
+    "Warehouse",
+    "WarehouseError",
+    "dissect",
+    "open",
+    "pipeline",
+]
 
 _HERE = Path(__file__).resolve().parent
 # The folder of extract, warehouse, reports, sql and studies: in a checkout they lie beside this package, in an
@@ -28,10 +45,14 @@ if ROOT != _HERE:
     __path__.append(str(ROOT))
 
 _MODULES = {
+    "Given": "dissectdb.given",
+    "OpenWarehouse": "dissectdb.opened",
     "Study": "dissectdb.extract.study",
     "StudyError": "dissectdb.extract.study",
     "Warehouse": "dissectdb.warehouse",
     "WarehouseError": "dissectdb.warehouse",
+    "dissect": "dissectdb.dissecting",
+    "open": "dissectdb.opened",
 }
 
 

@@ -1,14 +1,15 @@
 """Recognise a run that has nothing to do, by its files' sizes and times, without loading a network.
 
-run = Run("extract", study, file)
+run = Run("extract", study, file, NOTHING)
 if result := run.result():              # what the same run came to the last time; None if it must be done
     return result["dissection_id"]
 with run.listening():                   # do it
-    run.enter(opened, {"dissection_id": 1})   # at its end, if it leaves nothing to do
+    run.enter(opened, {"dissection_id": 1}, network)   # at its end, if it leaves nothing to do
 
-A run is known if command, study, files and program are the same, and nobody has written since to the tables that the
-result depends on. Files are compared by path, size and times of change; only a run that is not known reads them. A byte
-that changed while size and times stayed is found by `check --deep` and with --rehash.
+A run is known if command, study, files and program are the same, if the network's imports lead to the same files, and
+if nobody has written since to the tables that the result depends on. Files are compared by path, size and times of
+change; only a run that is not known reads them. A byte that changed while size and times stayed is found by
+`check --deep` and with --rehash.
 
 Imports no torch.
 """
@@ -29,10 +30,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dissectdb import ROOT
 from dissectdb.extract.fingerprints import of_values
+from dissectdb.extract.models.imports import Imports, places
+from dissectdb.given import Given
 from dissectdb.progress import REPEATED
 
 if TYPE_CHECKING:
     from dissectdb import Study, Warehouse
+    from dissectdb.extract.models.networks import NetworkIdentity
     from dissectdb.warehouse_file import WarehouseFile
 
 Command = Literal["extract", "modify", "effects"]
@@ -58,15 +62,18 @@ log = logging.getLogger("dissectdb")
 class Run:
     """A command with its study and warehouse. options: what else its result depends on, as JSON values."""
 
-    def __init__(self, command: Command, study: Study, file: WarehouseFile, **options: object) -> None:
+    def __init__(self, command: Command, study: Study, file: WarehouseFile, given: Given, **options: object) -> None:
         self.command: Command = command
         self.file = file
         self.said: list[tuple[int, str]] = []  # level and text
         paths: set[str] = set()
         # A function that loads its weights itself may read them by compiled code, and then not all files are known.
         self.is_knowable = study.network is None or study.network.weights is not None
+        self.is_knowable &= not given.is_something  # an object has no time of change
+        self.is_knowable &= study.dataset is None or not study.dataset.runs_code  # a Dataset reads files of its own
         try:
             asked = _with_absolute_paths(study.model_dump(exclude=UNREAD[command]), paths)
+            paths |= _listed_files(study)
             self.fingerprint = of_values(command, asked, options)
         except (RecursionError, ValueError):  # arguments nested too deep, or too large: building the network reports it
             self.fingerprint, self.is_knowable = "", False
@@ -103,8 +110,10 @@ class Run:
             {"fingerprint": self.fingerprint},
         )
         for files, inputs, state, result in rows.iter_rows():
-            if inputs == self._inputs(files) and state == self._state(opened):
-                return dict(json.loads(result))
+            found = dict(json.loads(result))
+            imports = Imports(*found.get("imports", ()))
+            if inputs == self._inputs(files, imports) and state == self._state(opened):
+                return found
         return None
 
     @contextmanager
@@ -127,33 +136,33 @@ class Run:
         self,
         opened: Warehouse,
         result: Mapping[str, object],
+        network: NetworkIdentity,
         *,
-        read: Sequence[Path] = (),
         written: Sequence[Path] = (),
     ) -> None:
-        """Write that the run is complete. read, written: files beside those that the study names.
+        """Write that the run is complete. written: its files, beside those that the study names and the network read.
 
         Nothing is written if a file may have changed while the run read it, or if not all files are known.
         """
-        times = [time for _, _, *both in (*self.files, *_stats(read)) for time in both]
+        times = [time for _, _, *both in (*self.files, *_stats(network.files)) for time in both]
         if not self.is_knowable or max(times, default=0) >= self.started or _stats(self.paths) != self.files:
             return
         opened.discard({"completed_runs": "fingerprint = $fingerprint"}, {"fingerprint": self.fingerprint})
-        files = [os.path.abspath(path) for path in (*read, *written)]
+        files = [os.path.abspath(path) for path in (*network.files, *written)]
         row = {
             "fingerprint": self.fingerprint,
             "command": self.command,
             "files": files,
-            "inputs": self._inputs(files),
+            "inputs": self._inputs(files, network.imports),
             "state": self._state(opened),
-            "result": json.dumps({**result, "said": list(dict.fromkeys(self.said))}),
+            "result": json.dumps({**result, "said": list(dict.fromkeys(self.said)), "imports": network.imports}),
             "completed_at": datetime.now(UTC).replace(tzinfo=None),
         }
         opened.write({"completed_runs": [row]})
 
-    def _inputs(self, files: Iterable[Path | str]) -> str:
+    def _inputs(self, files: Iterable[Path | str], imports: Imports) -> str:
         """A digest of everything outside the warehouse that the result depends on."""
-        return of_values(self.files, _stats(files), _program())
+        return of_values(self.files, _stats(files), places(imports), _program())
 
     def _state(self, opened: Warehouse) -> str:
         """A digest of the versions of the tables that the result depends on."""
@@ -185,7 +194,7 @@ def _with_absolute_paths(value: object, paths: set[str]) -> object:
         return [_with_absolute_paths(each, paths) for each in value]
     if not isinstance(value, Path | str):
         return value
-    file, function = str(value), ""
+    file, function = str(value).removeprefix("local-dir:"), ""  # a folder with a CLIP
     if ".py:" in file:
         file, _, function = file.rpartition(":")
     if isinstance(value, Path) or (("/" in file or "." in file) and "\0" not in file and os.path.lexists(file)):
@@ -195,6 +204,29 @@ def _with_absolute_paths(value: object, paths: set[str]) -> object:
 
 
 # ---------------------------------------------------------------- files
+
+
+def _listed_files(study: Study) -> set[str]:
+    """The files that images are read from and that the study names only by a list or a pattern."""
+    from dissectdb import StudyError
+
+    if study.dataset is None:
+        return set()
+    found: set[str] = set()
+    for dataset in (study.dataset, *study.dataset.sources):
+        try:
+            if dataset.kind == "manifest":
+                from dissectdb.extract.images.manifest_source import files
+
+                found |= {os.path.abspath(path) for path in files(dataset)}
+            elif dataset.kind == "webdataset" and dataset.path is not None:
+                from dissectdb.extract.images.tar_source import expanded
+
+                found |= {os.path.abspath(path) for path, *_ in expanded(dataset.path)}
+        except StudyError:  # the run itself reports it
+            continue
+    return found
+
 
 Stat = tuple[str, int, int, int]  # path, bytes, and when content and entry changed, in nanoseconds
 

@@ -9,6 +9,7 @@ with Warehouse("warehouse.duckdb", read_only=True) as warehouse:
 pipeline.report("warehouse.duckdb", "report.html")
 
 A warehouse is given by its path, or as a WarehouseFile, which also holds its limits of time, memory and threads.
+`given` holds objects in place of the study's network and images (dissectdb.given; dissectdb.dissect makes both).
 Two optional functions, `say` and `watch`, get the progress (dissectdb.progress); without them nothing is printed.
 What the functions log for the user, assumptions and warnings, goes to the logger "dissectdb". Each command ends with
 refuse_broken_contracts; a script that wants the same guarantee calls it too.
@@ -19,9 +20,9 @@ module loads neither torch nor DuckDB.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
-import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dissectdb.completed_runs import Run
-from dissectdb.progress import Say, Watch, silent, unwatched
+from dissectdb.given import NOTHING, Given
+from dissectdb.progress import Say, Watch, part_of, silent, unwatched
+from dissectdb.report_files import compare as compare
+from dissectdb.report_files import report as report
 from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_file
 
 if TYPE_CHECKING:
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
     from dissectdb.extract.study import Study
     from dissectdb.warehouse import Warehouse
     from dissectdb.warehouse.contracts import Contract
+
+log = logging.getLogger("dissectdb")
+MUCH_WAITING = 0.1  # share of an extraction's time; if it is less, a faster disk would not help
 
 # ---------------------------------------------------------------- extract
 
@@ -59,18 +66,20 @@ def extract(
     warehouse: AnyWarehouse,
     *,
     keep_activations: bool = True,
+    given: Given = NOTHING,
     rehash: bool = False,
     say: Say = silent,
     watch: Watch = unwatched,
 ) -> Computed:
     """Run the network and CLIP over the images that the warehouse lacks, label the neurons and build the views.
 
-    keep_activations: False keeps only the top images and the sums of each neuron. rehash: read every file again, even
-    if its size and times are as they were. A stopped run goes on where it was. Raises StudyError, WarehouseError.
+    keep_activations: False keeps only the top images and the sums of each neuron. given: objects in place of the
+    study's network and images. rehash: read every file again, even if its size and times are as they were. A stopped
+    run goes on where it was. Raises StudyError, WarehouseError.
     """
     file = as_file(warehouse)
     file.check_path(read_only=False)  # before the models are loaded
-    run = Run("extract", study, file, keep_activations=keep_activations)
+    run = Run("extract", study, file, given, keep_activations=keep_activations)
     if not rehash and (result := run.result()):
         return Computed(False, result["dissection_id"])
     from dissectdb.extract.judging import quality
@@ -78,16 +87,31 @@ def extract(
     from dissectdb.extract.scoring import labels
 
     with run.listening():
-        plan = _load_plan(study, keep_activations, say)
+        plan = _load_plan(study, keep_activations, say, watch, given)
         with file.to_write(deterministic=study.deterministic) as opened:
+            older = _dissections(opened)
             computed = [_record(each, opened, say, watch) for each in extraction.all_plans(plan)]
-            label(opened, study.device, say=say, watch=watch)
+            label(opened, study.device, watch=watch)
             dissection_ids = plan.dissection_ids(opened)
+            _tell_new(dissection_ids, older)
             class_checks.warn_of_order(opened, plan)
             labels.tell_unlabelled(opened, dissection_ids)
             quality.tell_unmeasured(opened, dissection_ids)
-            run.enter(opened, {"dissection_id": dissection_ids[-1]}, read=plan.network.files)
+            run.enter(opened, {"dissection_id": dissection_ids[-1]}, plan.network)
     return Computed(any(computed), dissection_ids[-1])
+
+
+def _dissections(opened: Warehouse) -> list[int]:
+    return list(opened.rows("select dissection_id from dissections order by dissection_id")["dissection_id"])
+
+
+def _tell_new(dissection_ids: Sequence[int], older: Sequence[int]) -> None:
+    """Log that a changed study made a dissection beside those that were there, and which one is shown now."""
+    if older and (new := [number for number in dissection_ids if number not in older]):
+        log.info(
+            f"dissection {' and '.join(map(str, new))} is new, and older ones stay: the newest is shown, "
+            f"--dissection {older[-1]} shows another; report --compare {older[-1]} {new[-1]} shows both"
+        )
 
 
 def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
@@ -98,24 +122,32 @@ def _record(plan: Plan, opened: Warehouse, say: Say, watch: Watch) -> bool:
     if plan.is_done(opened):
         return False
     entered = extraction.enter(plan, opened, watch)
-    with watch("extracting") as progress:
+    with watch(f"extracting {plan.network.name}") as progress:
         waited = opened.load(extraction.run(plan, opened, entered, progress))
-    say(f"waited for the database {waited:.0%} of the time")
+    if waited >= MUCH_WAITING:
+        say(f"of this time, {waited:.0%} was spent waiting for the database")
     if isinstance(plan, JudgePlan):
         plan.appoint(opened)
     return True
 
 
 def plan_extraction(
-    study: Study, warehouse: AnyWarehouse, *, keep_activations: bool = True, rehash: bool = False, say: Say = silent
+    study: Study,
+    warehouse: AnyWarehouse,
+    *,
+    keep_activations: bool = True,
+    given: Given = NOTHING,
+    rehash: bool = False,
+    say: Say = silent,
+    watch: Watch = unwatched,
 ) -> list[Step]:
     """What extract would do; empty if nothing is stale. Writes nothing. Raises StudyError, WarehouseError."""
     file = as_file(warehouse)
-    if not rehash and Run("extract", study, file, keep_activations=keep_activations).result():
+    if not rehash and Run("extract", study, file, given, keep_activations=keep_activations).result():
         return []
     from dissectdb.extract.record import extraction
 
-    plan = _load_plan(study, keep_activations, say)
+    plan = _load_plan(study, keep_activations, say, watch, given)
     with file.to_read() if file.path.exists() else replace(file, path=IN_MEMORY).to_write() as opened:
         return [step for each in extraction.all_plans(plan) for step in each.steps(opened)]
 
@@ -148,7 +180,7 @@ def extract_shard(
 
     chosen = choose_shard(shard)
     shard_writer.open_sink(sink)  # to refuse a wrong one before the models are loaded
-    plan = _load_plan(study, keep_activations, say)
+    plan = _load_plan(study, keep_activations, say, watch)
     if study.controls:
         say("shards leave out the control networks; extract on the merged warehouse computes them")
     if study.judge and study.judge.clip:
@@ -169,13 +201,14 @@ def choose_shard(text: str | None = None) -> Shard:
     return shard_writer.choose(text, os.environ)
 
 
-def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
+def _load_plan(study: Study, keep_activations: bool, say: Say, watch: Watch, given: Given = NOTHING) -> Plan:
     """The plan of an extraction, with the network and CLIP loaded, or with the file of arrays opened."""
     from dissectdb.extract.record import extraction
     from dissectdb.extract.record.network_plan import NetworkPlan
 
-    say("reading the arrays" if study.arrays else "loading the network and CLIP")
-    plan = replace(extraction.make_plan(study), keep_activations=keep_activations)
+    with watch("reading the arrays" if study.arrays else "loading the network and CLIP", unit=""):
+        plan = extraction.make_plan(study, given)
+    plan = replace(plan, keep_activations=keep_activations and plan.keep_activations)
     if isinstance(plan, NetworkPlan):
         say(plan.preprocessing())
     return plan
@@ -184,44 +217,41 @@ def _load_plan(study: Study, keep_activations: bool, say: Say) -> Plan:
 # ---------------------------------------------------------------- labels and views
 
 
-def label(opened: Warehouse, device: str = "auto", *, say: Say = silent, watch: Watch = unwatched) -> None:
+def label(opened: Warehouse, device: str = "auto", *, watch: Watch = unwatched) -> None:
     """Compute what the dissections lack: null distributions, labels, their checks and measures, and the views.
 
+    Activation maps that better images have overtaken are deleted.
     Views that labels.run reads are built first, also for the question which layers have no labels.
     """
     from dissectdb.extract.judging import quality
     from dissectdb.extract.models import devices
+    from dissectdb.extract.record import maps
     from dissectdb.extract.scoring import labels
 
-    build_views(opened, select=labels.READS, say=say, watch=watch)
-    opened.load(labels.run(opened, devices.choose(device)))
-    build_views(opened, select=quality.READS, say=say, watch=watch)
-    opened.load(quality.run(opened))
-    build_views(opened, say=say, watch=watch)
+    with watch("labelling and building", unit="views") as progress:
+        counted = part_of(progress)
+        build_views(opened, select=labels.READS, watch=counted)
+        maps.discard_overtaken(opened)
+        opened.load(labels.run(opened, devices.choose(device)))
+        build_views(opened, select=quality.READS, watch=counted)
+        opened.load(quality.run(opened))
+        build_views(opened, watch=counted)
 
 
-def build_views(
-    opened: Warehouse, *, select: Collection[str] = (), say: Say = silent, watch: Watch = unwatched
-) -> None:
+def build_views(opened: Warehouse, *, select: Collection[str] = (), watch: Watch = unwatched) -> None:
     """Build the stale views, or of them only `select` and what those read."""
-    started = time.monotonic()
     with watch("building", unit="views") as progress:
-        views = 0
         for views, _ in enumerate(opened.build(select=select), start=1):
             progress(views, None)
-    if views:
-        say(f"built {views} {'view' if views == 1 else 'views'} in {time.monotonic() - started:.1f} s")
 
 
-def import_folder(
-    folder: Path, warehouse: AnyWarehouse, *, say: Say = silent, watch: Watch = unwatched
-) -> Counter[str]:
+def import_folder(folder: Path, warehouse: AnyWarehouse, *, watch: Watch = unwatched) -> Counter[str]:
     """Make a new warehouse from an export or from shards; returns table → rows. The neurons of shards are labelled."""
     from dissectdb.warehouse import shard_reader
 
     def finish(opened: Warehouse) -> None:
         if shard_reader.is_folder_of_shards(folder):  # an export holds its labels
-            label(opened, say=say, watch=watch)
+            label(opened, watch=watch)
 
     return as_file(warehouse).import_folder(folder, finish)
 
@@ -242,41 +272,49 @@ def modify(
     warehouse: AnyWarehouse,
     *,
     edit: str | None = None,
+    given: Given = NOTHING,
     rehash: bool = False,
     say: Say = silent,
     watch: Watch = unwatched,
 ) -> Modification:
     """Try the study's edits on validation, judge the best one on test beside its controls, and save its network.
 
-    edit: try only the edit of this name. rehash: as of extract. Raises StudyError, WarehouseError.
+    edit: try only the edit of this name. given, rehash: as of extract. Raises StudyError, WarehouseError.
     """
     file = as_file(warehouse)
-    run = Run("modify", study, file, edit=edit, folder=os.path.abspath(_checkpoints(file)))
+    file.check_path(read_only=True)  # before torch is loaded
+    run = Run("modify", study, file, given, edit=edit, folder=os.path.abspath(_checkpoints(file)))
     if not rehash and (result := run.result()):
         return Modification(result["edit_id"], _checkpoints(file) / result["checkpoint"])
     from dissectdb.extract.editing import edits, protocol
 
     tried = edits.choose(study.with_network("modify").tried(), edit)
     with run.listening():
-        plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
+        plan, dissection_id = _find_dissection(
+            study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given, watch
+        )
         with file.to_write(deterministic=study.deterministic) as opened:
-            build_views(opened, say=say, watch=watch)  # the rules read views, which a stopped run may have left stale
+            build_views(opened, watch=watch)  # the rules read views, which a stopped run may have left stale
         with file.to_read(dissection_id) as opened:
             planned = edits.plan_edits(opened, plan, dissection_id, tried)
         with file.to_write(deterministic=study.deterministic) as opened:
             chosen, checkpoint = protocol.run(opened, plan, planned, _checkpoints(file), watch, say)
-            build_views(opened, say=say, watch=watch)
+            build_views(opened, watch=watch)
             result = {"edit_id": chosen.edit_id, "checkpoint": checkpoint.name}
-            run.enter(opened, result, read=plan.network.files, written=[checkpoint])
+            run.enter(opened, result, plan.network, written=[checkpoint])
     return Modification(chosen.edit_id, checkpoint)
 
 
-def plan_edits(study: Study, warehouse: AnyWarehouse, *, edit: str | None = None) -> list[dict[str, object]]:
-    """What each edit that modify would try changes, one row per edit. Writes nothing. Raises StudyError."""
+def plan_edits(
+    study: Study, warehouse: AnyWarehouse, *, edit: str | None = None, given: Given = NOTHING
+) -> list[dict[str, object]]:
+    """What each edit that modify would try changes, a row per edit. Raises StudyError, WarehouseError."""
+    file = as_file(warehouse)
+    file.check_path(read_only=True)
     from dissectdb.extract.editing import edits, protocol
 
-    file, tried = as_file(warehouse), edits.choose(study.with_network("modify").tried(), edit)
-    plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify")
+    tried = edits.choose(study.with_network("modify").tried(), edit)
+    plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given)
     with file.to_read(dissection_id) as opened:
         planned = edits.plan_edits(opened, plan, dissection_id, tried)
     return protocol.describe(plan, planned, _checkpoints(file))
@@ -291,39 +329,42 @@ def effects(
     study: Study,
     warehouse: AnyWarehouse,
     *,
+    given: Given = NOTHING,
     rehash: bool = False,
     say: Say = silent,
     watch: Watch = unwatched,
 ) -> int:
     """Silence neurons, one by one and by concept, and measure each class without them; returns the dissection's id.
 
-    rehash: as of extract. Raises StudyError, WarehouseError.
+    given, rehash: as of extract. Raises StudyError, WarehouseError.
     """
     file, splits = as_file(warehouse), (study.effects.split,) if study.effects else ()
-    run = Run("effects", study, file)
+    file.check_path(read_only=True)  # before torch is loaded
+    run = Run("effects", study, file, given)
     if not rehash and (result := run.result()):
         return result["dissection_id"]
     from dissectdb.extract.editing import ablations
 
     with run.listening():
-        plan, dissection_id = _find_dissection(study, file, splits, "effects")
+        plan, dissection_id = _find_dissection(study, file, splits, "effects", given, watch)
         with file.to_write(deterministic=study.deterministic) as opened:
-            build_views(opened, say=say, watch=watch)
+            build_views(opened, watch=watch)
             opened.load(ablations.run(opened, plan, dissection_id, watch, say))
-            build_views(opened, say=say, watch=watch)
-            run.enter(opened, {"dissection_id": dissection_id}, read=plan.network.files)
+            build_views(opened, watch=watch)
+            run.enter(opened, {"dissection_id": dissection_id}, plan.network)
     return dissection_id
 
 
 def _find_dissection(
-    study: Study, file: WarehouseFile, splits: Collection[str], command: str
+    study: Study, file: WarehouseFile, splits: Collection[str], command: str, given: Given, watch: Watch = unwatched
 ) -> tuple[NetworkPlan, int]:
     """The study's plan with its models loaded, and the id of its dissection. splits: those that need true classes."""
     from dissectdb.extract.editing import edits
     from dissectdb.extract.record import class_checks, network_plan
 
     with file.to_read() as opened:
-        plan = network_plan.make_plan(study.with_network(command))
+        with watch("loading the network and CLIP", unit=""):
+            plan = network_plan.make_plan(study.with_network(command), given)
         dissection_id = edits.find_dissection(opened, plan)
         class_checks.refuse_unjudged(opened, plan, splits, command)
         return plan, dissection_id
@@ -337,71 +378,28 @@ def judge(
     warehouse: AnyWarehouse,
     labels: Sequence[str] = (),
     *,
+    given: Given = NOTHING,
     say: Say = silent,
     watch: Watch = unwatched,
 ) -> Computed:
     """Judge the study's labels and those of files on the activations in the warehouse.
 
-    labels: files, as FILE, NAME=FILE or NAME@LAYER=FILE. Raises StudyError, LabelFileError, WarehouseError.
+    labels: files, as FILE, NAME=FILE or NAME@LAYER=FILE. given: as of extract. Raises StudyError, LabelFileError,
+    WarehouseError.
     """
+    file = as_file(warehouse)
+    file.check_path(read_only=True)
     from dissectdb.extract.judging import judge_rivals, probed_split, rivals
 
     asked = rivals.asked_files(labels)  # a wrong file is refused before the models are loaded
-    file, plan = as_file(warehouse), _load_plan(study, True, say)
+    plan = _load_plan(study, True, say, watch, given)
     with file.to_read() as opened:
         probed_split.open_probed_split(opened, plan)
     with file.to_write(deterministic=study.deterministic) as opened:
-        build_views(opened, say=say, watch=watch)  # a stopped run may have left the labels stale
+        build_views(opened, watch=watch)  # a stopped run may have left the labels stale
         computed = judge_rivals.judge(opened, plan, asked, watch)
-        build_views(opened, say=say, watch=watch)
+        build_views(opened, watch=watch)
         return Computed(computed, plan.dissection_ids(opened)[-1])
-
-
-# ---------------------------------------------------------------- reports
-
-
-def report(
-    warehouse: AnyWarehouse,
-    output: Path | str,
-    *,
-    dissection: int | None = None,
-    thumbnail_bytes: int = 8_000_000,
-    every_neuron: bool = False,
-    charts: Path | str | None = None,
-) -> list[str]:
-    """Write one offline HTML page of what the warehouse shows; returns the names of the charts that were saved.
-
-    dissection: Default: the newest. thumbnail_bytes: the most that thumbnails take in a page. every_neuron: also write
-    one page per layer, into a folder beside output. charts: a folder for every chart as SVG, PNG and JSON.
-    Raises WarehouseError, OutputError.
-    """
-    from dissectdb.reports import export, page
-
-    output = Path(output)
-    with as_file(warehouse).to_read(dissection) as opened:
-        rows = page.ask(opened.rows)
-        links = page.write_layers(opened.rows, rows, output, budget=thumbnail_bytes) if every_neuron else ()
-    page.write(rows, output, budget=thumbnail_bytes, layer_pages=links)
-    return export.save_charts(rows, Path(charts)) if charts else []
-
-
-def compare(
-    warehouse: AnyWarehouse,
-    output: Path | str,
-    first: int | str,
-    second: int | str,
-    *,
-    dissection: int | None = None,
-) -> None:
-    """Write one offline HTML page that compares two dissections, each named by its id or by what sets it apart.
-
-    Raises WarehouseError, OutputError.
-    """
-    from dissectdb.reports import compare as comparison
-
-    with as_file(warehouse).to_read(dissection) as opened:
-        rows = comparison.ask(opened.rows, first, second)
-    comparison.write(rows, Path(output))
 
 
 # ---------------------------------------------------------------- checks
@@ -434,7 +432,7 @@ def refuse_broken_contracts(warehouse: AnyWarehouse) -> None:
 
 
 def recheck(
-    study: Study, warehouse: AnyWarehouse, *, images: int = 64, seed: int | None = None
+    study: Study, warehouse: AnyWarehouse, *, images: int = 64, seed: int | None = None, given: Given = NOTHING
 ) -> tuple[int, list[Finding]]:
     """Compute a sample of a study's images again and compare it with what is stored; returns the seed and the findings.
 
@@ -445,6 +443,6 @@ def recheck(
     seed = secrets.randbelow(2**31) if seed is None else seed
     file = as_file(warehouse)
     file.check_path(read_only=True)  # before the models are loaded
-    plan = extraction.make_plan(study)
+    plan = extraction.make_plan(study, given)
     with file.to_read() as opened:
         return seed, list(recheck.recheck(plan, opened, images, seed))

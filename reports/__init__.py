@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 def layer_chart(warehouse: Store) -> alt.TopLevelMixin:
     """The share of interpretable neurons by both rules, over the layers."""
-    return _chart(warehouse, "layers-1")
+    return _chart(warehouse, "believed-labels-by-layer")
 
 
 def accuracy_chart(warehouse: Store) -> alt.TopLevelMixin:
     """How often labels are right, over the layers."""
-    return _chart(warehouse, "layers-2")
+    return _chart(warehouse, "right-labels-by-layer")
 
 
 def concept_chart(warehouse: Store) -> alt.TopLevelMixin:
     """How many right neurons carry each concept."""
-    return _chart(warehouse, "by-neuron")
+    return _chart(warehouse, "concepts-of-right-neurons")
 
 
 def concept_matrix_chart(warehouse: Store) -> alt.TopLevelMixin:
     """Concepts behind correct predictions, by class."""
-    return _chart(warehouse, "concept-matrix")
+    return _chart(warehouse, "concepts-by-class")
 
 
 def confusion_chart(warehouse: Store) -> alt.TopLevelMixin:
     """The confusion matrix of the network on the probing set."""
-    return _chart(warehouse, "confusion")
+    return _chart(warehouse, "confusion-of-classes")
 
 
 def edit_chart(warehouse: Store) -> alt.TopLevelMixin:
@@ -48,14 +48,14 @@ def edit_chart(warehouse: Store) -> alt.TopLevelMixin:
 
 def sweep_chart(warehouse: Store) -> alt.TopLevelMixin:
     """The sweep over τ and factor as a heat map, with a frame around the chosen edit."""
-    return _chart(warehouse, "edited-sweep")
+    return _chart(warehouse, "edits-by-tau-and-factor")
 
 
 def charts_of(warehouse: Store) -> dict[str, alt.TopLevelMixin]:
     """Every chart of the report, by name."""
     from dissectdb.reports import export, page
 
-    return {name: export.finished(figure.chart) for name, figure in export.figures(page.ask(warehouse.rows)).items()}
+    return export.charts_of(page.ask(warehouse.rows))
 
 
 def _chart(warehouse: Store, name: str) -> alt.TopLevelMixin:

@@ -3,28 +3,36 @@
 layer_depth(layers, RULES)     # one line per measure, over the layers from the image to the output
 concept_bars(concepts)         # one bar per concept, longest first
 
-Charts take their colours from the page's style sheet, var(--c1) and so on, so that they follow light mode, dark mode
-and print. The second value is for notebooks, which have no such style sheet. Text of users is only ever data, never a
-field name or an expression, so an axis is sorted by a number beside the text.
+Colours, fonts and sizes are those of theme.py. Text of users is only ever data, never a field name or an expression, so
+an axis is sorted by a number beside the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
 
+from dissectdb.reports.theme import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SMALL,
+    styled,
+)
 from dissectdb.reports.words import count, number, plain, share
 
-PAPER, INK, MUTED, LINES = (
-    "var(--paper, #ffffff)",
-    "var(--ink, #1c2430)",
-    "var(--muted, #5b6675)",
-    "var(--line, #d9dee5)",
-)
-BLUE, ORANGE = "var(--c1, #0b62a4)", "var(--c2, #c2560a)"
+ABOVE: dict[str, Any] = {  # the title of an axis of names stands above the names, where it takes no width
+    "titleAngle": 0, "titleAlign": "right", "titleAnchor": "end", "titleX": -6, "titleY": -6, "titleBaseline": "bottom",
+}  # fmt: skip
+NAMED = 20  # pixels above a chart with such a title
 Measures = dict[str, tuple[str, str, list[int], str]]
 # column → name, colour, dashes and shape: three ways to tell the lines apart
 RULES: Measures = {
@@ -32,35 +40,18 @@ RULES: Measures = {
     "share_above_tau": ("above τ", ORANGE, [2, 3], "diamond"),
 }
 ACCURACIES: Measures = {
-    "interpretable_accuracy": ("interpretable", "var(--c4, #00795c)", [1, 0], "triangle-up"),
-    "overall_accuracy": ("all", "var(--c3, #57606a)", [6, 3], "square"),
+    "interpretable_accuracy": ("interpretable", GREEN, [1, 0], "triangle-up"),
+    "overall_accuracy": ("all", GREY, [6, 3], "square"),
     "uninterpretable_accuracy": ("others", ORANGE, [2, 3], "diamond"),
 }
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CONFIG = {
-    "aria": False,  # the element that holds a chart describes it in words
-    "background": "transparent",
-    "font": FONT,
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": MUTED,
-        "titleColor": MUTED,
-        "gridColor": LINES,
-        "domainColor": LINES,
-        "tickColor": LINES,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "titlePadding": 8,
-    },
-    "axisX": {"grid": True},
-    "legend": {"labelColor": INK, "labelFontSize": 12, "symbolSize": 70},
-}
 
 
-def layer_depth(layers: pl.DataFrame, measures: Measures) -> alt.LayerChart:
-    """Shares over the depth of the network: what the two rules accept, or how often labels are right."""
-    base, by_measure = shares_by_layer(layers, measures)
+def layer_depth(layers: pl.DataFrame, measures: Measures, of: str = "share") -> alt.LayerChart:
+    """Shares over the depth of the network: what the two rules accept, or how often labels are right.
+
+    of: what the shares are of, as the title of the y axis.
+    """
+    base, by_measure = shares_by_layer(layers, measures, of)
     base = base.encode(color=by_measure(alt.Color, 1))
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=by_measure(alt.StrokeDash, 2))
     marks = base.mark_point(size=52, filled=True, opacity=1).encode(shape=by_measure(alt.Shape, 3))
@@ -68,11 +59,12 @@ def layer_depth(layers: pl.DataFrame, measures: Measures) -> alt.LayerChart:
 
 
 def shares_by_layer(
-    layers: pl.DataFrame, measures: Mapping[str, tuple[Any, ...]]
+    layers: pl.DataFrame, measures: Mapping[str, tuple[Any, ...]], of: str
 ) -> tuple[alt.Chart, Callable[[Any, int], Any]]:
     """A chart of shares over the layers without marks, and a function that makes a channel per measure.
 
-    measures: column → its name, then how it is drawn. by_measure(alt.Color, 1) takes the colour from position 1.
+    measures: column → its name, then how it is drawn. of: what the shares are of.
+    by_measure(alt.Color, 1) takes the colour from position 1.
     """
     names = pl.DataFrame({"measure": list(measures), "name": [measure[0] for measure in measures.values()]})
     points = (
@@ -87,7 +79,7 @@ def shares_by_layer(
         x=alt.X("layer:N", sort=alt.EncodingSortField("order", op="min"))
         .title("layer, from the image to the output")
         .axis(labelAngle=-40, labelLimit=90, labelOverlap="greedy"),
-        y=alt.Y("share:Q").title("share").axis(format=".0%").scale(domain=[0, 1]),
+        y=alt.Y("share:Q").title(of).axis(format=".0%").scale(domain=[0, 1]),
         tooltip=[
             alt.Tooltip("layer:N"),
             alt.Tooltip("name:N", title="measure"),
@@ -122,10 +114,10 @@ def concept_bars(concepts: pl.DataFrame) -> alt.LayerChart:
         ],
     )
     bars = base.mark_bar(color=BLUE, cornerRadiusEnd=2, height={"band": 0.72})
-    beside = base.mark_text(align="left", dx=5, color=INK, fontSize=11).encode(text="label:N")
-    inside = base.mark_text(align="right", dx=-6, color=PAPER, fontSize=11).encode(text="label:N")
+    beside = base.mark_text(align="left", dx=5, color=INK, fontSize=SMALL).encode(text="label:N")
+    inside = base.mark_text(align="right", dx=-6, color=PAPER, fontSize=SMALL).encode(text="label:N")
     layers = [bars, beside.transform_filter("!datum.is_long"), inside.transform_filter("datum.is_long")]
-    return styled(alt.layer(*layers, data=rows.with_columns(is_long=is_long)), height=21 * len(rows))
+    return styled(alt.layer(*layers, data=rows.with_columns(is_long=is_long)), height=21 * len(rows), top=NAMED)
 
 
 def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.LayerChart:
@@ -141,10 +133,15 @@ def class_concepts(concepts: pl.DataFrame, highest: float) -> alt.LayerChart:
             alt.Tooltip("lift:Q", format=".2f"),
         ],
     )
-    axis = alt.X("low:Q").title(None).axis(format=".0%", tickCount=3).scale(domain=[0, 1.04 * highest], nice=False)
+    axis = (
+        alt.X("low:Q")
+        .title("share of its right images")
+        .axis(format=".0%", tickCount=3)
+        .scale(domain=[0, 1.04 * highest], nice=False)
+    )
     intervals = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.4).encode(x=axis, x2="high:Q")
     dots = base.mark_circle(color=BLUE, size=55, opacity=1).encode(x=alt.X("share:Q"))
-    return styled(intervals + dots, height=20 * len(concepts))
+    return styled(intervals + dots, height=20 * len(concepts), top=NAMED)
 
 
 def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest: float) -> alt.LayerChart:
@@ -152,9 +149,9 @@ def similarity_histogram(bars: pl.DataFrame, tau: float, lowest: float, highest:
     span = highest - lowest
     is_near = lowest - span <= tau <= highest + span  # a τ far away would leave no space for the bars
     ends = [min(lowest, tau), max(highest, tau)] if is_near else [lowest, highest]
-    colour = alt.condition("datum.above", alt.value(BLUE), alt.value("var(--faint, #a9b3bf)"))
-    x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5).scale(domain=ends, nice=False)
-    y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
+    colour = alt.condition("datum.above", alt.value(BLUE), alt.value(FAINT))
+    x = alt.X("low:Q", bin="binned").title("score of the label").axis(tickCount=5).scale(domain=ends, nice=False)
+    y = alt.Y("neurons:Q").title("neurons").axis(tickCount=3, format="~s", tickMinStep=1)
     counts = (
         alt.Chart(_rounded(bars.with_columns(above=pl.col("low") >= tau)))
         .mark_bar(binSpacing=1)
@@ -186,14 +183,17 @@ def _threshold(tau: float, ends: list[float], is_near: bool) -> list[alt.Chart]:
     return [base.mark_rule(color=ORANGE, strokeWidth=2), label] if is_near else [label]
 
 
-def edit_differences(results: pl.DataFrame) -> alt.LayerChart:
-    """The change by each edit, per split, with zero as a line: columns row, difference, low, high."""
+def edit_differences(results: pl.DataFrame, of: str) -> alt.LayerChart:
+    """The change by each edit, per split, with zero as a line: columns row, difference, low, high.
+
+    of: what a row is of, as the title of the y axis.
+    """
     # If a run was stopped, its intervals are missing: low and high are NULL.
     widest = 1.15 * max(results.select(pl.max_horizontal(pl.col("difference", "low", "high").abs())).to_series())
     base = alt.Chart(_in_order(results)).encode(
-        y=_names_in_order("row", 190),
+        y=_names_in_order("row", 190, title=of),
         tooltip=[
-            alt.Tooltip("row:N", title="edit"),
+            alt.Tooltip("row:N", title=of),
             alt.Tooltip("difference:Q", format="+.2%"),
             alt.Tooltip("low:Q", format="+.2%"),
             alt.Tooltip("high:Q", format="+.2%"),
@@ -202,13 +202,13 @@ def edit_differences(results: pl.DataFrame) -> alt.LayerChart:
     axis = (
         alt.X("low:Q")
         .title("difference of the share of right predictions, after − before")
-        .axis(format="+.2~%", tickCount=5)
+        .axis(labelExpr="datum.value === 0 ? '0' : format(datum.value, '+.2~%')", tickCount=5)
         .scale(domain=[-(widest or 0.01), widest or 0.01], nice=False)
     )
     intervals = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.4).encode(x=axis, x2="high:Q")
     dots = base.mark_circle(color=BLUE, size=70, opacity=1).encode(x=alt.X("difference:Q"))
     zero = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color=ORANGE, strokeWidth=2).encode(x="zero:Q")
-    return styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10)
+    return styled(alt.layer(zero, intervals, dots), height=30 * len(results) + 10, top=NAMED)
 
 
 def heat_map(
@@ -273,7 +273,8 @@ def controls(draws: pl.DataFrame, edit: int) -> alt.LayerChart:
     differences = draws["difference"].to_list()
     ends = [min(0, edit, *differences), max(0, edit, *differences)]
     margin = 0.06 * max(1, ends[1] - ends[0])
-    x = alt.X("difference:Q").title("change of right images").axis(format="+,d", tickCount=6, tickMinStep=1)
+    signs = "datum.value === 0 ? '0' : format(datum.value, '+,d')"
+    x = alt.X("difference:Q").title("change of right images").axis(values=whole_ticks(*ends), labelExpr=signs)
     base = alt.Chart(_in_order(draws.select("control", "difference", "draws"))).encode(
         y=_names_in_order("control", 90),
         x=x.scale(domain=[ends[0] - margin, ends[1] + margin], nice=False),
@@ -292,7 +293,14 @@ def controls(draws: pl.DataFrame, edit: int) -> alt.LayerChart:
         align="right" if is_right else "left", dx=-5 if is_right else 5, color=ORANGE, baseline="bottom"
     ).encode(y=alt.value(-2), text="text:N")
     rule = place.mark_rule(color=ORANGE, strokeWidth=2)
-    return styled(alt.layer(dots, rule, word), height=30 * draws["control"].n_unique(), top=16)
+    return styled(alt.layer(dots, rule, word), height=30 * draws["control"].n_unique(), top=NAMED)
+
+
+def whole_ticks(low: int, high: int, most: int = 6) -> list[int]:
+    """Whole numbers from low to high in equal steps of 1, 2 or 5 times a power of ten; about `most` of them."""
+    steps = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
+    step = next(step for step in steps if (high - low) // step <= most)
+    return list(range(-(-low // step) * step, high + 1, step))
 
 
 def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
@@ -300,8 +308,8 @@ def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
 
     bars: low, high, neurons, expected; limits: z, name.
     """
-    x = alt.X("low:Q", bin="binned").title(None).axis(tickCount=5, format="~s")
-    y = alt.Y("neurons:Q").title(None).axis(tickCount=3, format="~s", tickMinStep=1)
+    x = alt.X("low:Q", bin="binned").title("z of the label").axis(tickCount=5, format="~s")
+    y = alt.Y("neurons:Q").title("neurons").axis(tickCount=3, format="~s", tickMinStep=1)
     highest = 1.25 * max(1, *bars["neurons"].to_list(), *bars["expected"].to_list())
     rounded = _rounded(bars).with_columns(middle=(pl.col("low") + pl.col("high")) / 2)
     base = alt.Chart(rounded).encode(
@@ -326,10 +334,10 @@ def calibration(bars: pl.DataFrame, limits: pl.DataFrame) -> alt.LayerChart:
     return styled(alt.layer(alt.layer(counts, chance, rules), names).resolve_scale(y="independent"), height=110)
 
 
-def _names_in_order(field: str, limit: int, extent: int = 0) -> alt.Y:
+def _names_in_order(field: str, limit: int, extent: int = 0, title: str = "") -> alt.Y:
     """A y axis of names in the order of the rows. limit, extent: the most and the least width in pixels."""
-    axis = alt.Axis(labelLimit=limit, minExtent=extent, ticks=False, domain=False, labelPadding=6)
-    return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), axis=axis).title(None)
+    axis = alt.Axis(labelLimit=limit, minExtent=extent, ticks=False, domain=False, labelPadding=6, **ABOVE)
+    return alt.Y(f"{field}:N", sort=alt.EncodingSortField("order", op="min"), axis=axis).title(title or field)
 
 
 def _rounded(frame: pl.DataFrame) -> pl.DataFrame:
@@ -341,15 +349,3 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows with their number, and text without characters that reverse the text around it."""
     texts = pl.col(pl.String).map_elements(plain, return_dtype=pl.String)
     return frame.with_columns(texts).with_row_index("order")
-
-
-def styled(chart: alt.LayerChart | alt.FacetChart, height: int, top: int = 4) -> alt.LayerChart:
-    """The chart as wide as the element that holds it, with the page's font and colours and no background."""
-    finished = chart.properties(
-        width="container",
-        height=height,
-        autosize={"type": "fit-x", "contains": "padding"},
-        padding={"left": 0, "top": top, "right": 14, "bottom": 4},  # the last label of an axis reaches beyond it
-        config=CONFIG,
-    )
-    return cast("alt.LayerChart", finished)

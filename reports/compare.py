@@ -18,7 +18,7 @@ import altair as alt
 import polars as pl
 
 from dissectdb.output import save
-from dissectdb.reports import charts, page, words
+from dissectdb.reports import charts, page, theme, words
 from dissectdb.reports import compare_sentences as told
 from dissectdb.reports.parts import Column, Figure, Row, flips, table, whole
 from dissectdb.reports.questions import Ask, load
@@ -27,7 +27,6 @@ from dissectdb.reports.words import count, loss, name, number, p_value, share, s
 __all__ = ["QUESTIONS", "ask", "chosen", "render", "write"]
 
 Rows = Mapping[str, pl.DataFrame]
-TITLE = "Two dissections compared"
 QUESTIONS = load("compare")
 # The most rows that moves.sql, neurons.sql, words.sql and flips.sql (of either kind) return.
 MOVES, NEURONS, CONCEPTS, FLIPS = 40, 50, 60, 12
@@ -71,16 +70,18 @@ def ask(answer: Ask, a: int | str, b: int | str) -> dict[str, pl.DataFrame]:
     return {name: question.ask(answer, ids) for name, question in QUESTIONS.items()}
 
 
-def render(rows: Rows, *, title: str = TITLE, generated_at: datetime | None = None) -> str:
+def render(rows: Rows, *, title: str = "", generated_at: datetime | None = None) -> str:
     """The page as HTML. rows: the answers to QUESTIONS. Raises KeyError naming what is missing."""
     if missing := [name for name in QUESTIONS if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the comparison needs {', '.join(QUESTIONS)}")
     ids = {row["side"].lower(): row["dissection_id"] for row in rows["sides"].to_dicts()}
     texts = {name: question.with_values(**ids) for name, question in QUESTIONS.items()}  # to paste into dissectdb query
-    return page.lay_out("compare.html.jinja", content(rows), rows, texts, title=title, generated_at=generated_at)
+    parts = content(rows)
+    title = title or told.title(rows["sides"].to_dicts())
+    return page.lay_out("compare.html.jinja", parts, rows, texts, title=title, generated_at=generated_at)
 
 
-def write(rows: Rows, path: Path, *, title: str = TITLE, generated_at: datetime | None = None) -> None:
+def write(rows: Rows, path: Path, *, title: str = "", generated_at: datetime | None = None) -> None:
     """Write the page to a file, whole or not at all. generated_at: by default now."""
     save(render(rows, title=title, generated_at=generated_at or datetime.now()).encode(), path)
 
@@ -182,31 +183,48 @@ def _layers(frame: pl.DataFrame) -> dict[str, Any]:
         for row in records[:60]
     ]
     alternative = f"Shares over {len(records)} layers from the image to the output. {'; '.join(phrases)}."
-    return {"table": table(records, columns), "figure": Figure(depth(frame), alternative)}
+    return {
+        "table": table(records, columns),
+        "figure": Figure(depth(frame), "same-labels-by-layer", _depth_title(records), alternative),
+    }
+
+
+def _depth_title(records: list[Row]) -> str:
+    """The layers with most and with fewest equal labels."""
+    known = sorted((row for row in records if row["share_same"] is not None), key=lambda row: row["share_same"])
+    if not known:
+        return "No layer has labels in both"
+    few, most = known[0], known[-1]
+    if few["share_same"] == most["share_same"]:
+        return f"{share(most['share_same'])} of the labels are the same in every layer"
+    return (
+        f"{share(most['share_same'])} of the labels of {words.cut(most['layer'])} are the same, "
+        f"{share(few['share_same'])} of those of {words.cut(few['layer'])}"
+    )
 
 
 # column → name, colour and shape
 MEASURES = {
-    "share_same": ("same label", charts.BLUE, "circle"),
-    "share_calibrated": ("calibrated in A", charts.ORANGE, "diamond"),
-    "other_share_calibrated": ("calibrated in B", "var(--c4, #00795c)", "triangle-up"),
+    "share_same": ("same label", theme.BLUE, "circle"),
+    "share_calibrated": ("calibrated in A", theme.ORANGE, "diamond"),
+    "other_share_calibrated": ("calibrated in B", theme.GREEN, "triangle-up"),
 }
 
 
 def depth(layers: pl.DataFrame) -> alt.LayerChart:
     """Over the layers: the share with the same label as a line, the calibrated share before and after as dots."""
-    base, by_measure = charts.shares_by_layer(layers.select("layer", *MEASURES), MEASURES)
-    line = base.transform_filter("datum.measure === 'share_same'").mark_line(strokeWidth=2, color=charts.BLUE)
+    base, by_measure = charts.shares_by_layer(layers.select("layer", *MEASURES), MEASURES, "share of neurons")
+    line = base.transform_filter("datum.measure === 'share_same'").mark_line(strokeWidth=2, color=theme.BLUE)
     # A grey line joins the two dots of a layer.
     connections = (
         base.transform_filter("datum.measure !== 'share_same'")
-        .mark_line(strokeWidth=1.5, color=charts.LINES)
+        .mark_line(strokeWidth=1.5, color=theme.LINES)
         .encode(detail="layer:N")
     )
     dots = base.mark_point(size=52, filled=True, opacity=1).encode(
         color=by_measure(alt.Color, 1), shape=by_measure(alt.Shape, 2)
     )
-    return charts.styled(alt.layer(connections, line, dots), height=230)
+    return theme.styled(alt.layer(connections, line, dots), height=230)
 
 
 def _moves(frame: pl.DataFrame, a: Row, totals: Row) -> dict[str, Any]:
@@ -234,6 +252,9 @@ def _moves(frame: pl.DataFrame, a: Row, totals: Row) -> dict[str, Any]:
                 for row in records[:8]]  # fmt: skip
         figure = Figure(
             charts.heat_map(named, x="concept in B", y="concept in A", value="neurons", read=count),
+            "labels-that-moved",
+            f"The commonest move, from {words.cut(records[0]['concept'])} to {words.cut(records[0]['other_concept'])}: "
+            f"{words.plural(records[0]['neurons'], 'neuron', 'neurons')}",
             f"Neurons by their concept in A (row) and in B (column). Largest of {len(cells)} cells: "
             f"{', '.join(phrases)}.",
         )

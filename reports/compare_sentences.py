@@ -85,6 +85,12 @@ def _said(key: str, value: Any) -> Markup:
     return whole(value)
 
 
+def title(sides: list[Row]) -> str:
+    """The title of the page's window: A and B by network and dataset."""
+    texts = list(dict.fromkeys(f"{words.plain(row['network'])} on {words.plain(row['dataset'])}" for row in sides))
+    return f"{' and '.join(texts) or 'Dissections'} compared"
+
+
 def described(row: Row, other: Row) -> Markup:
     """A dissection by its number and by what differs from the other one."""
     differing = [name(row[key], 40) for _, key, same in MAKING if row[same] != other[same]]

@@ -12,15 +12,22 @@
     "judged_ap", "judged_ap_low", "judged_ap_high"]) {
     if (!held[column].length) held[column] = all.map(() => null);  // none is known
   }
-  ["calibrated", "robust", "interpretable", "dead", "sparse", "split_half_agrees"].forEach((flag, bit) => {
+  ["calibrated", "robust", "interpretable", "dead", "sparse", "tied", "split_half_agrees"].forEach((flag, bit) => {
     held[flag] = held.flags.map((bits) => bits >> bit & 1);
   });
-  held.split_half_agrees = held.split_half_agrees.map((agrees, i) => held.flags[i] >> 6 & 1 ? agrees : null);
+  held.split_half_agrees = held.split_half_agrees.map((agrees, i) => held.flags[i] >> 7 & 1 ? agrees : null);
   const anchor = (i) => [held.network, names("layer", i), held.unit[i]].map(encodeURIComponent).join("/");
   const byAnchor = new Map(all.map((i) => [anchor(i), i]));
-  const searched = all.map((i) =>
-    [names("layer", i), "unit " + held.unit[i], names("concept", i), names("runner_up", i), names("class", i)]
-      .join(" ").toLowerCase());
+  const belief = (i) => held.dead[i] ? "dead" : held.tied[i] ? "tied" : held.sparse[i] ? "sparse" : held.q[i] === null ? "untested"
+    : held.robust[i] ? "robust" : held.calibrated[i] ? "calibrated" : "chance";
+  const searched = all.map((i) => [names("layer", i), "unit " + held.unit[i], ...["concept", "runner_up", "class", "words",
+    "reach"].map((column) => names(column, i)), belief(i), held.beliefs[belief(i)]].join("\n").toLowerCase());
+  const files = all.map((i) => (held.pictures[i] ?? []).map(([id]) => held.images[id][4]).join("\n").toLowerCase());
+  // A word may stand anywhere in any field, or in the name of a best image's file. A number is a whole number, so that 13
+  // does not find unit 130, and no part of a file's name.
+  const has = (i, word) => /^\d+$/.test(word)
+    ? new RegExp(`(?<![\\p{L}\\p{N}])${word}(?![\\p{L}\\p{N}])`, "u").test(searched[i])
+    : searched[i].includes(word) || files[i].includes(word);
   let found = all, first = 0, target = null;
 
   for (const [id, column] of [["filter-layer", "layer"], ["filter-concept", "concept"], ["filter-class", "class"]]) {
@@ -29,28 +36,51 @@
     for (const i of order) $(id).add(new Option(held[column].names[i], i));
   }
 
-  function make(tag, className, ...children) {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    element.append(...children);
-    return element;
-  }
   const written = (value, digits = 3) => value === null ? "–"
     : String(Math.abs(value) >= 1000 ? Math.round(value) : Number(value.toPrecision(digits))).replace("-", "−");
   const percent = (value) => value === null ? "–" : (100 * value).toFixed(0) + " %";
   const bdi = (text) => make("bdi", "", text.length > 60 ? text.slice(0, 59) + "…" : text);
 
-  function picture([id, value]) {
-    const [truth, predicted, png, wrong] = held.images[id];
-    const said = `Image ${id}: true class ${truth ?? "–"}, predicted ${predicted ?? "–"}, activation ${written(value)}`;
-    const caption = make("figcaption", "", make("bdi", "", truth ?? "image " + id));
+  // The picture with its region, as regions.py draws it; regions.css shows the look that is chosen.
+  function region([placed, loops, scale, left, top], source, said) {
+    const [width, height, cells] = held.frames[placed];
+    const svg = (tag, attributes, ...children) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+      element.append(...children);
+      return element;
+    };
+    return svg("svg", { class: "region", role: "img", viewBox: `0 0 ${width} ${height}` }, svg("title", {}, said),
+      svg("svg", { width, height }, svg("g", { class: "zoom", transform: `scale(${scale})translate(${-left} ${-top})` },
+        svg("image", { href: source, width, height, preserveAspectRatio: "none" }),
+        svg("g", { transform: cells }, svg("path", { class: "halo", d: loops }),
+          svg("path", { class: "mark", d: held.everything + loops })))));
+  }
+
+  // Images without any picture, as of arrays, are named instead.
+  function pictures(i) {
+    const named = held.pictures[i].every(([id]) => !held.images[id][2]);
+    return reachable(make("div", "pictures" + (named ? " named" : ""), ...held.pictures[i].map((it) => picture(it, named, held.regions[i]?.[it[0]]))));
+  }
+
+  function picture([id, value], named, place) {
+    const [truth, predicted, png, wrong, called] = held.images[id];
+    const said = `${called}: true class ${truth ?? "–"}, predicted ${predicted ?? "–"}, activation ${written(value)}`;
+    const caption = make("figcaption", "", ...(named ? [make("span", "", called), " "] : []),
+      make("bdi", "", truth ?? (named ? "" : called)));
     if (wrong) {
       caption.append(" ", make("span", "wrong", "✗ ", make("bdi", "", predicted)));
     }
+    if (named) return make("figure", "picture", caption);
+    if (truth !== null) caption.append(" ", make("span", "file", called));
+    const source = png && `data:image/${png.startsWith("/9j/") ? "jpeg" : "png"};base64,${png}`;
     let shown;
-    if (png) {
+    if (png && place) {
+      shown = region(place, source, said);
+    } else if (png) {
       shown = make("img");
-      shown.src = "data:image/png;base64," + png;
+      shown.decoding = "async";
+      shown.src = source;
       shown.alt = shown.title = said;
     } else {
       shown = make("div", "missing", "no picture");
@@ -94,6 +124,36 @@
     return make("div", "histogram", labels, make("div", "", svg, ends));
   }
 
+  // What a card's number is called, as a link to its explanation on this page.
+  function term(word, text = word) {
+    const id = "term-" + word.replaceAll(/\W+/g, "-");
+    if (!document.getElementById(id)) return text;
+    const link = make("a", "term", text);
+    link.href = "#" + id;
+    return link;
+  }
+
+  function numbers(i) {
+    const list = make("dl", "numbers");
+    const add = (heading, ...texts) => list.append(make("dt", "", heading), make("dd", "", ...texts));
+    add(term("score"), written(held.similarity[i]));
+    if (names("runner_up", i) !== null) add("second best concept", bdi(names("runner_up", i)));
+    if (held.z[i] !== null) add(term("z"), written(held.z[i]));
+    if (held.q[i] !== null) add(term("q"), held.q[i] < 0.001 ? "< 0.001" : written(held.q[i], 2));
+    if (held.z_within_class[i] !== null) add(term("beyond the class", "z beyond the class"), written(held.z_within_class[i]));
+    if (held.split_half_agrees[i] !== null) add(term("halves agree"), held.split_half_agrees[i] ? "yes" : "no");
+    if (held.bootstrap_share[i] !== null) add(term("resamples", "same label in resamples"), percent(held.bootstrap_share[i]));
+    if (held.judged_ap[i] !== null) {
+      const ends = held.judged_ap_low[i] === null ? ""
+        : ` (${written(held.judged_ap_low[i], 2)} to ${written(held.judged_ap_high[i], 2)})`;
+      add(term("judged", `judged by ${JUDGES[names("judged_by", i)]}`), written(held.judged_ap[i], 2) + ends);
+    }
+    if (names("reach", i) === "several concepts") add(term("together"), bdi(names("words", i)));
+    else if (names("reach", i) !== null && names("words", i) === null) add("explained by", names("reach", i));
+    if (held.accuracy[i] !== null) add(term("right", "right for"), percent(held.accuracy[i]) + " of its best images");
+    return list;
+  }
+
   function card(i) {
     const made = make("article", "card neuron" + (i === target ? " target" : ""));
     made.dataset.anchor = anchor(i);
@@ -101,47 +161,69 @@
     const link = make("a", "anchor", bdi(names("layer", i)), ", unit " + held.unit[i]);
     link.href = "#" + anchor(i);
     link.title = "The address of this neuron in this file";
-    const belief = held.dead[i] ? "dead" : held.sparse[i] ? "sparse" : held.robust[i] ? "robust" : held.calibrated[i] ? "calibrated"
-      : held.z[i] === null ? "" : "could be chance";
-    const said = [`Similarity ${written(held.similarity[i])}`];
-    if (names("runner_up", i) !== null) said.push(make("span", "", "runner-up ", bdi(names("runner_up", i))));
-    if (held.z[i] !== null) said.push(`z ${written(held.z[i])}`);
-    if (held.q[i] !== null) said.push(`q ${held.q[i] < 0.001 ? "< 0.001" : written(held.q[i], 2)}`);
-    if (held.z_within_class[i] !== null) said.push(`z within class ${written(held.z_within_class[i])}`);
-    if (held.split_half_agrees[i] !== null) said.push(held.split_half_agrees[i] ? "halves agree" : "halves disagree");
-    if (held.bootstrap_share[i] !== null) said.push(`same label in ${percent(held.bootstrap_share[i])} of resamples`);
-    if (held.judged_ap[i] !== null) {
-      const ends = held.judged_ap_low[i] === null ? ""
-        : ` (${written(held.judged_ap_low[i], 2)} to ${written(held.judged_ap_high[i], 2)})`;
-      said.push(`judged on other images ${written(held.judged_ap[i], 2)}${ends} by ${JUDGES[names("judged_by", i)]}`);
+    made.append(make("h3", "", concept === null ? "No label" : bdi(concept)),
+      make("p", "muted", make("span", "badge " + belief(i), held.beliefs[belief(i)]), " ", link));
+    if (held.pictures[i]) made.append(pictures(i));
+    if (concept !== null || held.histograms[i]) {
+      const folded = make("details", "", make("summary", "", "Numbers"));
+      folded.addEventListener("toggle", () => {  // drawn when it is opened first
+        if (folded.children.length > 1) return;
+        if (concept !== null) folded.append(numbers(i));
+        if (held.histograms[i]) folded.append(histogram(held.histograms[i]));
+      });
+      made.append(folded);
     }
-    if (names("reach", i) === "several concepts") said.push(make("span", "", "together: ", bdi(names("words", i))));
-    else if (names("reach", i) !== null && names("words", i) === null) said.push(`explained by ${names("reach", i)}`);
-    if (held.accuracy[i] !== null) said.push(`right for ${percent(held.accuracy[i])} of its best images`);
-    const line = make("p", "muted");
-    said.forEach((part, place) => line.append(place ? " · " : "", part));
-    made.append(make("h4", "", concept === null ? "No label" : bdi(concept)),
-      make("p", "muted", link, belief ? make("span", "badge " + belief.replaceAll(" ", "-"), belief) : ""),
-      concept === null ? make("p", "muted", held.dead[i] ? "Its activation is constant."
-        : held.sparse[i] ? "It fires on too few images, or ties decide which are its best." : "No concept has a score.") : line);
-    if (held.pictures[i]) made.append(make("div", "pictures", ...held.pictures[i].map(picture)));
-    if (held.histograms[i]) made.append(histogram(held.histograms[i]));
     return made;
   }
 
-  const BELIEFS = ["calibrated", "robust", "interpretable", "dead", "sparse"];
+  // What narrows the gallery: each with its name, which neurons it keeps, and how it is taken back.
+  const KINDS = { layer: "the layer", concept: "the concept", class: "the class of the best images" };
+  function narrowing() {
+    const text = $("search").value.replace(UNSEEN, " ").trim().toLowerCase(), list = [];
+    const field = (id, said, keeps) => list.push({ said, keeps, undo: () => { $(id).value = ""; } });
+    for (const word of new Set(text.split(/\s+/).filter(Boolean))) {
+      list.push({ said: `“${word}”`, keeps: (i) => has(i, word), undo: () => {
+        $("search").value = text.split(/\s+/).filter((other) => other !== word).join(" ");
+      } });
+    }
+    for (const [column, said] of Object.entries(KINDS)) {
+      const value = $("filter-" + column).value;
+      if (value !== "") field("filter-" + column, said, (i) => held[column].of[i] === Number(value));
+    }
+    const sure = $("filter-belief").value;
+    if (sure) field("filter-belief", "“how sure”", (i) => held[sure][i]);
+    return list;
+  }
+
+  // Nothing has all that was asked for: what to leave out, and how many neurons there are then.
+  function suggest(list) {
+    const offers = list.map((one) => {
+      const rest = list.filter((other) => other !== one);
+      return { ...one, left: all.filter((i) => rest.every(({ keeps }) => keeps(i))).length };
+    }).filter(({ left }) => left);
+    const button = (text, undo) => {
+      const made = make("button", "", text);
+      made.type = "button";
+      made.addEventListener("click", () => { undo(); choose(); });
+      return made;
+    };
+    const none = list.filter(({ keeps }) => !all.some(keeps)).map(({ said }) => said);
+    $("empty").replaceChildren(
+      make("p", "", none.length ? `No neuron of this page has ${none.join(" or ")}.` : "No neuron has all of this at once."),
+      make("p", "", ...offers.flatMap(({ said, undo, left }) =>
+        [button(`Without ${said}: ${left.toLocaleString("en")} ${left === 1 ? "neuron" : "neurons"}`, undo), " "]),
+        button("Start again", () => list.forEach(({ undo }) => undo()))));
+  }
+
   function choose() {
-    const text = $("search").value.replace(UNSEEN, " ").trim().toLowerCase();
-    const chosen = ["layer", "concept", "class"].map((column) => [column, $("filter-" + column).value])
-      .filter(([, value]) => value !== "");
-    const belief = $("filter-belief").value, order = $("sort").value;
-    found = target !== null ? [target] : all.filter((i) => (!text || searched[i].includes(text))
-      && chosen.every(([column, value]) => held[column].of[i] === Number(value))
-      && (!BELIEFS.includes(belief) || held[belief][i]));
+    const list = narrowing(), order = $("sort").value;
+    found = target !== null ? [target] : all.filter((i) => list.every(({ keeps }) => keeps(i)));
     if (order !== "place") {
       const value = (i) => held[order][i] ?? (order === "q" ? Infinity : -Infinity);
       found = [...found].sort((a, b) => (order === "q" ? value(a) - value(b) : value(b) - value(a)) || a - b);
     }
+    $("empty").hidden = found.length > 0;
+    if (!found.length) suggest(list);
     show(0);
   }
 
@@ -178,7 +260,7 @@
   });
   $("save-gallery").addEventListener("click", () => {
     const columns = ["layer", "unit", "concept", "runner_up", "class", "similarity", "z", "q", "z_within_class",
-      "split_half_agrees", "bootstrap_share", "judged_by", "judged_ap", "judged_ap_low", "judged_ap_high", "words", "reach", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse"];
+      "split_half_agrees", "bootstrap_share", "judged_by", "judged_ap", "judged_ap_low", "judged_ap_high", "words", "reach", "accuracy", "calibrated", "robust", "interpretable", "dead", "sparse", "tied"];
     const cell = (column, i) => held[column].names ? names(column, i) : held[column][i];
     const quoted = (value) => value === null ? "" : `"${String(value).replaceAll('"', '""')}"`;
     const lines = [columns.join(","), ...found.map((i) => columns.map((column) => quoted(cell(column, i))).join(","))];

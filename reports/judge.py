@@ -14,13 +14,34 @@ import altair as alt
 import polars as pl
 
 from dissectdb.output import save
-from dissectdb.reports import charts, page
+from dissectdb.reports import charts, page, theme
+from dissectdb.reports.judge_sentences import Standing, by_clip, compared, fit, lacks_class
 from dissectdb.reports.parts import Column, Figure, Row, table, whole
 from dissectdb.reports.questions import Ask, load
-from dissectdb.reports.words import count, number, plain, share
+from dissectdb.reports.words import count, cut, number, plain, share, slug
 
 QUESTIONS = load("judge")
-TITLE = "Labels judged"
+WHICH: list[Column] = [("method", "Labels", whole), ("by", "Truth", whole)]
+MEASURES: list[Column] = [
+    ("neurons", "Neurons", count),
+    ("measured", "Measured", count),
+    ("pearson", "Pearson", number),
+    ("pearson_interval", "95 %", whole),
+    ("random_pearson", "random", number),
+    ("shuffled_pearson", "shuffled", number),
+    ("ap_corrected", "AP, corrected", number),
+    ("auc", "AUC", number),
+    ("share_believed", "q ≤ 0.05", share),
+    ("random_believed", "of random", share),
+]
+MORE: list[Column] = [
+    ("labels", "Different labels", count),
+    ("most_sharing", "Share one", count),
+    ("f1", "F1", number),
+    ("iou", "IoU", number),
+    ("names_output", "Name the output", share),
+    ("output_similarity", "Like its name", number),
+]
 OWN = "none"  # the control of a method's own labels
 SHOWN = 60  # rows of a table of differences
 REFERENCES = {"clip": "by CLIP", "class": "by class", "output": "by name"}
@@ -34,7 +55,7 @@ def ask(answer: Ask, methods: Collection[str] = ()) -> dict[str, pl.DataFrame]:
     summary = rows["summary"].filter(pl.col("of_study") | pl.col("method").is_in(list(methods)))
     shown = summary["method"].implode()
     of_shown = pl.col("method").is_in(shown) & pl.col("other_method").is_in(shown)
-    return {"summary": summary, "differences": rows["differences"].filter(of_shown)}
+    return {"summary": summary} | {name: rows[name].filter(of_shown) for name in ("differences", "pairs")}
 
 
 def write(rows: Mapping[str, pl.DataFrame], path: Path, *, generated_at: datetime | None = None) -> None:
@@ -45,19 +66,22 @@ def write(rows: Mapping[str, pl.DataFrame], path: Path, *, generated_at: datetim
 def render(rows: Mapping[str, pl.DataFrame], *, generated_at: datetime | None = None) -> str:
     """The page as HTML. rows: the answers to QUESTIONS."""
     texts = {name: question.sql for name, question in QUESTIONS.items()}
-    return page.lay_out("judge.html.jinja", content(rows), rows, texts, title=TITLE, generated_at=generated_at)
+    parts = content(rows)
+    judge = parts["judge"]
+    title = f"Labels judged on {plain(judge['network'])} and {plain(judge['dataset'])}" if judge else "Labels judged"
+    return page.lay_out("judge.html.jinja", parts, rows, texts, title=title, generated_at=generated_at)
 
 
 def content(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """The variables of the template."""
-    summary, differences = rows["summary"].to_dicts(), rows["differences"].to_dicts()
+    summary, differences, pairs = (rows[name].to_dicts() for name in ("summary", "differences", "pairs"))
     keys = list(dict.fromkeys(map(_place, summary)))
     return {
         "judge": summary[0] if summary else None,
         "methods": len({row["method"] for row in summary}),
         "chosen_here": any(row["chosen_here"] for row in summary),
         "layers": [
-            _layer([row for row in summary if _place(row) == key], [row for row in differences if _place(row) == key])
+            _layer(*([row for row in rows if _place(row) == key] for rows in (summary, differences, pairs)))
             for key in keys
         ],
     }
@@ -73,26 +97,7 @@ def labelled(method: str, control: str) -> str:
     return method if control == OWN else f"{method} ({control})"
 
 
-def _layer(summary: list[Row], differences: list[Row]) -> dict[str, Any]:
-    columns: list[Column] = [
-        ("method", "Labels", whole),
-        ("by", "Truth", whole),
-        ("neurons", "Neurons", count),
-        ("labels", "Different labels", count),
-        ("most_sharing", "Share one", count),
-        ("pearson", "Pearson", number),
-        ("pearson_interval", "95 %", whole),
-        ("random_pearson", "random labels", number),
-        ("shuffled_pearson", "shuffled", number),
-        ("ap_corrected", "AP, corrected", number),
-        ("f1", "F1", number),
-        ("iou", "IoU", number),
-        ("auc", "AUC", number),
-        ("share_believed", "q ≤ 0.05", share),
-        ("random_believed", "of random labels", share),
-        ("names_output", "Name the output", share),
-        ("output_similarity", "Like its name", number),
-    ]
+def _layer(summary: list[Row], differences: list[Row], pairs: list[Row]) -> dict[str, Any]:
     named = [
         {
             **row,
@@ -101,13 +106,20 @@ def _layer(summary: list[Row], differences: list[Row]) -> dict[str, Any]:
         }
         for row in summary
     ]
-    by_clip = [row for row in named if row["reference"] == "clip" and row["pearson"] is not None]
+    drawn = by_clip(named)
+
+    def known(columns: list[Column]) -> Any:
+        return table(named, WHICH + [column for column in columns if any(row[column[0]] is not None for row in named)])
+
     return {
         "name": summary[0]["layer"],
         "dataset": summary[0]["dataset"],
         "split": summary[0]["split"],
-        "table": table(named, columns),
-        "figure": _figure(summary[0]["layer"], by_clip) if by_clip else None,
+        "measures": known(MEASURES),
+        "more": known(MORE),
+        "within_classes": summary[0]["within_classes"],
+        "lacks_class": lacks_class(summary),
+        "figure": _figure(summary[0]["layer"], drawn, compared(drawn, pairs)) if drawn else None,
         "differences": _differences(differences),
         "shown": SHOWN,
         "all": len(differences),
@@ -144,11 +156,19 @@ def _differences(records: list[Row]) -> Any:
     return table(named, columns) if named else None
 
 
-def _figure(layer: str, rows: list[Row]) -> Figure:
+def _figure(layer: str, rows: list[Row], standing: Standing) -> Figure:
     phrases = [f"{plain(row['method'])} {number(row['pearson'])}" for row in rows[:20]]
+    if standing.best:
+        title = f"{cut(standing.best['method'])} fits the neurons of {cut(layer)} best: {fit(standing.best)}"
+    elif len(rows) == 1:
+        title = f"{cut(rows[0]['method'])} on {cut(layer)}: {fit(rows[0])}"
+    else:
+        title = f"{cut(layer)}: {standing.why_none()}"
     drawn = ("method", "pearson", "pearson_low", "pearson_high", "random_pearson", "shuffled_pearson")
     return Figure(
         intervals(pl.DataFrame([{key: row[key] for key in drawn} for row in rows], infer_schema_length=None)),
+        slug("judged-labels", layer),
+        title,
         f"Mean correlation of neurons of {plain(layer)} with their labels, by CLIP: {', '.join(phrases)}.",
     )
 
@@ -158,7 +178,7 @@ def intervals(means: pl.DataFrame) -> alt.LayerChart:
     rows = means.with_columns(pl.col("method").map_elements(plain, return_dtype=pl.String)).with_row_index("order")
     in_order = alt.EncodingSortField("order", op="min")
     base = alt.Chart(rows).encode(
-        y=alt.Y("method:N", sort=in_order).title(None).axis(labelLimit=220, ticks=False),
+        y=alt.Y("method:N", sort=in_order).title("labels").axis(labelLimit=220, ticks=False, **charts.ABOVE),
         tooltip=[
             alt.Tooltip("method:N", title="labels"),
             alt.Tooltip("pearson:Q", format=".3f"),
@@ -168,11 +188,11 @@ def intervals(means: pl.DataFrame) -> alt.LayerChart:
             alt.Tooltip("shuffled_pearson:Q", title="shuffled labels", format=".3f"),
         ],
     )
-    x = alt.X("pearson_low:Q").title("mean correlation; orange: random and shuffled labels")
-    rules = base.mark_rule(strokeWidth=3, opacity=0.4, color=charts.BLUE).encode(x=x, x2="pearson_high:Q")
-    dots = base.mark_circle(size=60, opacity=1, color=charts.BLUE).encode(x="pearson:Q")
+    x = alt.X("pearson_low:Q").title(["mean correlation", "orange: the controls"])
+    rules = base.mark_rule(strokeWidth=3, opacity=0.4, color=theme.BLUE).encode(x=x, x2="pearson_high:Q")
+    dots = base.mark_circle(size=60, opacity=1, color=theme.BLUE).encode(x="pearson:Q")
     ticks = [
-        base.mark_tick(thickness=2, size=14, color=charts.ORANGE).encode(x=f"{control}_pearson:Q")
+        base.mark_tick(thickness=2, size=14, color=theme.ORANGE).encode(x=f"{control}_pearson:Q")
         for control in ("random", "shuffled")
     ]
-    return charts.styled(alt.layer(rules, *ticks, dots), height=24 * len(rows))
+    return theme.styled(alt.layer(rules, *ticks, dots), height=24 * len(rows), top=charts.NAMED)

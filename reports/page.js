@@ -18,7 +18,76 @@ for (const [id, specification] of Object.entries(read("charts") ?? {})) {
   });
 }
 
-// «Save as CSV» and «Copy» beside the data and the SQL of a chart.
+function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+const PICTURE = ".picture > :is(img, svg)";
+// A click on a picture, or Enter, shows it large with its facts; the arrow keys go on to the others of the same neuron.
+// The Tab key stops at the first picture of a row only, so that it does not take a hundred steps through a page.
+function reachable(pictures) {
+  const first = pictures.querySelector(PICTURE);
+  if (!first) return pictures;
+  first.tabIndex = 0;
+  first.setAttribute("role", "button");
+  first.setAttribute("aria-haspopup", "dialog");
+  return pictures;
+}
+document.querySelectorAll(".pictures").forEach(reachable);
+(() => {
+  let large = null, shown, facts, back, on, row = [], at = 0;
+  function dialog() {  // made when it is opened first
+    large = make("dialog");
+    large.id = "large";
+    [shown, facts] = [make("div", "shown"), make("p")];
+    const buttons = [["←", "Previous picture"], ["→", "Next picture"], ["×", "Close"]].map(([sign, label]) => {
+      const button = make("button", "", sign);
+      button.type = "button";
+      button.setAttribute("aria-label", label);
+      return button;
+    });
+    [back, on] = buttons;
+    large.append(shown, make("div", "bar", back, facts, on, buttons[2]));
+    document.body.append(large);
+    back.addEventListener("click", () => enlarge(-1));
+    on.addEventListener("click", () => enlarge(1));
+    buttons[2].addEventListener("click", () => large.close());
+    large.addEventListener("click", ({ target }) => { if (target === large || shown.contains(target)) large.close(); });
+  }
+  function enlarge(step) {
+    at = (at + step + row.length) % row.length;
+    const picture = row[at].cloneNode(true);
+    for (const attribute of ["tabindex", "aria-haspopup"]) picture.removeAttribute(attribute);
+    picture.setAttribute("role", "img");
+    shown.replaceChildren(picture);
+    facts.textContent = picture.alt ?? picture.querySelector("title").textContent;
+  }
+  function open(picture) {
+    if (!large) dialog();
+    row = [...picture.closest(".pictures").querySelectorAll(PICTURE)];
+    at = row.indexOf(picture);
+    back.hidden = on.hidden = row.length < 2;
+    enlarge(0);
+    large.showModal();
+  }
+  document.addEventListener("click", ({ target }) => {
+    const picture = target.closest?.(PICTURE);
+    if (picture) open(picture);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (["Enter", " "].includes(event.key) && event.target.matches?.(PICTURE)) {
+      event.preventDefault();
+      open(event.target);
+    } else if (large?.open && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+      enlarge(event.key === "ArrowLeft" ? -1 : 1);
+    }
+  });
+})();
+
+// «CSV» and «Copy» beside the data and the SQL of a chart.
 const tables = read("tables") ?? {};
 function save(name, text) {
   const link = document.createElement("a");

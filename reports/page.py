@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -26,8 +25,8 @@ import vl_convert
 from markupsafe import Markup
 
 from dissectdb.output import save
-from dissectdb.reports import gallery, questions, sentences, words
-from dissectdb.reports.charts import CONFIG
+from dissectdb.reports import gallery, questions, regions, sentences, theme, words
+from dissectdb.reports.glossary import Glossary
 from dissectdb.reports.parts import Figure
 from dissectdb.reports.questions import Ask
 from dissectdb.reports.sections import ablations, concepts, edits, overview
@@ -36,9 +35,7 @@ __all__ = ["ask", "content", "lay_out", "render", "write", "write_layers"]
 
 Rows = Mapping[str, pl.DataFrame]
 HERE = Path(__file__).resolve().parent
-TITLE = "Network dissection"
 QUESTIONS = questions.load("page")
-NEURONS_PER_LAYER = 3  # of top_neurons.sql
 
 
 def ask(answer: Ask) -> dict[str, pl.DataFrame]:
@@ -49,22 +46,23 @@ def ask(answer: Ask) -> dict[str, pl.DataFrame]:
 def render(
     rows: Rows,
     *,
-    title: str = TITLE,
+    title: str = "",
     generated_at: datetime | None = None,
     budget: int = gallery.BUDGET,
     layer_pages: Sequence[tuple[str, Markup]] = (),
 ) -> str:
     """The page as HTML.
 
-    rows: the answers that ask() returns. budget: bytes of the gallery's thumbnails. layer_pages: links to them. Raises
-    KeyError naming the questions that rows lacks.
+    rows: the answers that ask() returns. title: of the window; by default network and dataset.
+    budget: bytes of the gallery's thumbnails. layer_pages: links to them.
+    Raises KeyError naming the questions that rows lacks.
     """
     needed = (*QUESTIONS, *gallery.QUESTIONS)
     if missing := [name for name in needed if name not in rows]:
         raise KeyError(f"no rows for {', '.join(missing)}; the report needs {', '.join(needed)}")
     texts = {name: question.sql for name, question in QUESTIONS.items()} | gallery.texts()
     parts = content(rows, budget, layer_pages)
-    return lay_out("page.html.jinja", parts, rows, texts, title=title, generated_at=generated_at)
+    return lay_out("page.html.jinja", parts, rows, texts, title=title or parts["title"], generated_at=generated_at)
 
 
 def lay_out(
@@ -96,13 +94,17 @@ def lay_out(
             tables[question] = flat.with_columns(pl.col(pl.Float64).round_sig_figs(6)).write_csv()
         return {"sql": texts[question]}
 
-    style, script, library = _read("page.css"), _read("page.js") + _read("gallery.js"), _library()
+    style, script = (
+        theme.style_sheet() + _read("page.css") + _read("regions.css"),
+        _read("page.js") + _read("gallery.js"),
+    )
+    library, glossary = _library(), Glossary(content.get("summary"))
     policy = (
         f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             content,
@@ -115,14 +117,19 @@ def lay_out(
             place=place,
             answer=answer,
             drawn=drawn,
-            chart_config=CONFIG,
+            chart_config=theme.CONFIG,
             tables=tables,
             plural=words.plural,
+            glossary=glossary,
+            term=glossary.term,
+            beliefs=sentences.BELIEFS,
+            looks=regions.control,
         )
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of this folder, which escape every text, with the filters that write numbers and names."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -156,7 +163,8 @@ def write_layers(answer: Ask, rows: Rows, path: Path, *, budget: int = gallery.B
         of_layer = gallery.ask(answer, layer["layer"])
         parts = {
             "summary": summary,
-            "gallery": gallery.data(of_layer, budget),
+            "gallery": (neurons := gallery.data(of_layer, budget)),
+            "has_regions": bool(neurons["regions"]),
             "gallery_more": layer["neurons"] > of_layer["gallery"].height,
             "layer_pages": (),
             "of_layer": words.name(layer["layer"]),
@@ -167,56 +175,84 @@ def write_layers(answer: Ask, rows: Rows, path: Path, *, budget: int = gallery.B
             parts,
             of_layer,
             gallery.texts(layer["layer"]),
-            title=TITLE,
+            title=f"{words.plain(layer['layer'])}: {sentences.title(summary)}",
             generated_at=datetime.now(),
         )
-        name = f"{number:02}-{re.sub('[^A-Za-z0-9_.]+', '-', layer['layer'])[:60]}.html"
+        name = f"{number:02}-{words.slug(layer['layer'])}.html"
         save(html.encode(), folder / name)
         links.append((f"{folder.name}/{name}", words.name(layer["layer"], 40)))
     return links
 
 
 def content(rows: Rows, budget: int = gallery.BUDGET, layer_pages: Sequence[tuple[str, Markup]] = ()) -> dict[str, Any]:
-    """The variables of the template. Without a dissection, only a headline that says so."""
+    """The variables of the template; what does not apply is None. Without a dissection, a headline that says so."""
     if rows["summary"].is_empty():
-        return {"summary": None, "headline": "Nothing has been dissected yet"}
+        return {"summary": None, "title": "Network dissection", "eyebrow": "", "headline": NOTHING}
     [summary] = rows["summary"].to_dicts()
-    layers, cards = rows["layers"].to_dicts(), overview.neurons(rows)
-    return {
+    layers = rows["layers"].to_dicts()
+    said = [
+        *sentences.interpretability(summary, layers),
+        sentences.common_labels(rows["common_labels"].to_dicts()),
+        sentences.accuracy(summary, rows["accuracies"].to_dicts()),
+        sentences.edit_finding(rows["edits"].to_dicts()),
+    ]
+    neurons, all_neurons = overview.strongest(rows), gallery.data(rows, budget)
+    drawings = any(it.drawing for card in neurons for it in card["pictures"])
+    parts = {
         "summary": summary,
+        "title": sentences.title(summary),
+        "eyebrow": sentences.eyebrow(summary),
         "headline": sentences.headline(summary, layers),
-        "sentences": [
-            sentences.accuracy(summary, rows["accuracies"].to_dicts()),
-            *sentences.interpretability(summary, layers),
-            sentences.commonest_concept(summary, layers, rows["concepts_by_neuron"].to_dicts()),
-        ],
-        "hero": overview.hero(cards),
-        "neurons_per_layer": NEURONS_PER_LAYER,
-        "analysed": overview.analysed(rows),
-        "accuracies": overview.accuracies(rows),
-        "layers": overview.layers(rows),
-        "trust": overview.trust(rows),
-        "explained": overview.explained(rows),
-        "most_interpretable": sentences.most_interpretable(layers),
-        "is_tested": sentences.is_tested(layers),
-        "by_neuron": concepts.concepts_by_neuron(rows),
-        "by_prediction": concepts.concepts_by_prediction(rows),
-        "similarities": overview.similarities(rows),
-        "neurons": cards,
-        "gallery": gallery.data(rows, budget),
+        "sentences": [sentence for sentence in said if sentence],
+        "neurons": neurons,
+        "has_regions": drawings or bool(all_neurons["regions"]),
+        "any_mistaken": any(it.mistaken_for is not None for card in neurons for it in card["pictures"]),
+        "gallery": all_neurons,
         "gallery_more": sum(layer["neurons"] for layer in layers) > rows["gallery"].height,
         "layer_pages": layer_pages,
         "of_layer": None,
+        "is_tested": sentences.is_tested(layers),
+        "layers": overview.layers(rows),
+        "trust": overview.trust(rows),
+        "explained": overview.explained(rows),
+        "calibration": overview.calibration(rows),
+        "by_neuron": concepts.concepts_by_neuron(rows),
+        "by_prediction": concepts.concepts_by_prediction(rows),
+        "concept_matrix": concepts.concept_matrix(rows),
+        "concept_groups": concepts.concept_groups(rows),
+        "similarities": overview.similarities(rows),
+        "accuracies": overview.accuracies(rows),
+        "confusion": overview.confusion(rows),
         "examples": overview.examples(rows),
         "edits": edits.edits(rows),
         "edited": edits.edited(rows),
         "causes": ablations.causes(rows),
-        "confusion": overview.confusion(rows),
-        "concept_matrix": concepts.concept_matrix(rows),
-        "concept_groups": concepts.concept_groups(rows),
-        "calibration": overview.calibration(rows),
+        "analysed": overview.analysed(rows),
         "provenance": overview.provenance(rows),
     }
+    return parts | {"nav": _navigation(parts)}
+
+
+NOTHING = "Nothing has been dissected yet"
+SECTIONS = {  # id of a section → its name in the navigation, and the parts of which it has at least one
+    "neurons": ("Strongest neurons", ["neurons"]),
+    "gallery": ("All neurons", ["gallery"]),
+    "layers": ("Layers", ["layers"]),
+    "trust": ("Trust", ["trust"]),
+    "concepts": ("Concepts", ["by_neuron", "by_prediction", "concept_matrix", "concept_groups"]),
+    "similarities": ("Scores", ["similarities"]),
+    "predictions": ("Predictions", ["accuracies"]),
+    "edits": ("Edit", ["edits"]),
+    "causes": ("Causes", ["causes"]),
+    "analysed": ("What was analysed", ["summary"]),
+}
+
+
+def _navigation(parts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Id and name of the sections that the page has, then of the glossary."""
+    has = {key: bool(part) and (key != "gallery" or bool(part["unit"])) for key, part in parts.items()}
+    links = [(section, heading) for section, (heading, keys) in SECTIONS.items() if any(has[key] for key in keys)]
+    return [*links, ("glossary", "Glossary")]
 
 
 def _read(name: str) -> str:

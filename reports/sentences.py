@@ -6,18 +6,57 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dissectdb.reports.words import count, loss, name, number, p_is, plural, points, several, share, signed
+from dissectdb.reports.words import NONE, count, name, number, p_is, plain, plural, several, share, signed
 
 Row = dict[str, Any]
 
 
+# How sure a label is, in three words at most, as cards and filters say it.
+BELIEFS = {
+    "robust": "passes every test",
+    "calibrated": "more than chance",
+    "chance": "could be chance",
+    "untested": "not tested",
+    "dead": "never changes",
+    "sparse": "fires too rarely",
+    "tied": "too many ties",
+}
+
+
+def belief(row: Row) -> str:
+    """The key of BELIEFS for the label of a neuron that has one."""
+    if row["q"] is None:
+        return "untested"
+    return "robust" if row["robust"] else "calibrated" if row["calibrated"] else "chance"
+
+
+def title(summary: Row) -> str:
+    """The title of the page's window: vggnet on faces."""
+    return f"{plain(summary['network'])} on {plain(summary['dataset'])}"
+
+
+def eyebrow(summary: Row) -> Markup:
+    """What stands above the headline: vggnet on faces, validation images."""
+    text = Markup("{} on {}, {} images")
+    return text.format(name(summary["network"]), name(summary["dataset"]), name(summary["probing_split"]))
+
+
 def headline(summary: Row, layers: list[Row]) -> Markup:
-    """The title: What 17,344 neurons of vggnet respond to."""
-    neurons = sum(layer["neurons"] for layer in layers)
+    """The finding: how many neurons have a label that chance does not explain."""
+    neurons, network = sum(layer["neurons"] for layer in layers), name(summary["network"])
     if not neurons:
-        return Markup("What the neurons of {} respond to").format(name(summary["network"]))
-    text = "What one neuron of {1} responds to" if neurons == 1 else "What {0} neurons of {1} respond to"
-    return Markup(text).format(count(neurons), name(summary["network"]))
+        return Markup("What the neurons of {} respond to is not known yet").format(network)
+    if not is_tested(layers):
+        text = "{} of {} {}, not tested against chance"
+        have = "has a label" if neurons == 1 else "have labels"
+        return Markup(text).format(plural(neurons, "neuron", "neurons"), network, have)
+    calibrated = sum(layer["num_calibrated"] or 0 for layer in layers)
+    return Markup("{} of {} of {} {} a label that chance does not explain").format(
+        count(calibrated) if calibrated else "None",
+        plural(neurons, "neuron", "neurons"),
+        network,
+        "has" if calibrated <= 1 else "have",
+    )
 
 
 def accuracy(summary: Row, accuracies: list[Row]) -> Markup:
@@ -64,84 +103,134 @@ def is_tested(layers: list[Row]) -> bool:
 def rule(summary: Row) -> Markup:
     """What makes a neuron interpretable in this dissection."""
     if summary["rule"] == "q":
-        return Markup(
-            "a neuron whose label chance does not explain: q ≤ {}, so that at most {} of a layer’s interpretable "
-            "neurons are expected to be chance hits"
-        ).format(number(summary["q_limit"]), _percent(summary))
-    text = "a neuron whose label scores above {}, as in the original study; neurons of pure noise pass that rule too"
+        return Markup("a neuron whose label chance does not explain: q ≤ {}").format(number(summary["q_limit"]))
+    text = "a neuron whose label scores above {}, as in the original study"
     return Markup(text).format(_tau(summary))
 
 
 def interpretability(summary: Row, layers: list[Row]) -> list[Markup]:
-    """How many neurons are interpretable, by which rule, and how many by the other rule."""
+    """What the rule accepts, how many labels are chance hits, and how many pass every test."""
     if not layers:
         return [Markup("No layer has been labelled yet.")]
-    if summary["rule"] == "q":
-        if is_tested(layers):
-            return [_beyond_chance(summary, layers)]
-        return [
+    said = [_above_tau(summary, layers)] if summary["rule"] == "tau" else []
+    if not is_tested(layers):
+        return said or [
             Markup("Which neurons are interpretable is unknown: the rule asks for q, and labels were not held against ")
             + "chance."
         ]
+    if sum(layer["num_calibrated"] or 0 for layer in layers):
+        said.append(_chance_hits(summary, layers))
+    return said
+
+
+def _above_tau(summary: Row, layers: list[Row]) -> Markup:
     best = most_interpretable(layers)
     if best is None:
-        said = Markup("No neuron is interpretable: no label scores above {}.").format(_tau(summary))
-    else:
-        said = Markup(
-            "{} of {} of {} {} interpretable by the original study’s rule: their label scores above {}. "
-            "Neurons of pure noise pass that rule too."
-        ).format(
-            count(best["num_interpretable"]),
-            plural(best["neurons"], "neuron", "neurons"),
-            name(best["layer"]),
-            "is" if best["num_interpretable"] == 1 else "are",
-            _tau(summary),
-        )
-    return [said, _beyond_chance(summary, layers)] if is_tested(layers) else [said]
-
-
-def _beyond_chance(summary: Row, layers: list[Row]) -> Markup:
-    calibrated = sum(layer["num_calibrated"] or 0 for layer in layers)
-    neurons = plural(sum(layer["neurons"] for layer in layers), "neuron", "neurons")
-    if not calibrated:
-        return Markup("None of {} has a label that chance does not explain.").format(neurons)
+        return Markup("No neuron is interpretable: no label scores above {}.").format(_tau(summary))
     return Markup(
-        "{} of {} {} a label that chance does not explain: at most {} of these labels are expected to be chance hits."
-    ).format(count(calibrated), neurons, "has" if calibrated == 1 else "have", _percent(summary))
+        "{} of {} of {} {} interpretable by the original study’s rule: their label scores above {}. "
+        "Neurons of pure noise pass that rule too."
+    ).format(
+        count(best["num_interpretable"]),
+        plural(best["neurons"], "neuron", "neurons"),
+        name(best["layer"]),
+        "is" if best["num_interpretable"] == 1 else "are",
+        _tau(summary),
+    )
 
 
-# The tests of a label beside chance: the column with the number of labels that pass, and the name of the test.
-TESTS = {"num_agreeing": "split halves", "num_within_class": "within classes"}
+def _chance_hits(summary: Row, layers: list[Row]) -> Markup:
+    robust = ""
+    if not any(layer["num_outstanding"] for layer in layers):
+        passing, tested, calibrated = (_sum(layers, f"num_{key}") for key in ("robust", "tested", "calibrated"))
+        of_tested = "" if tested == calibrated else f" of the {count(tested)} that could be tested further"
+        robust = f"; {count(passing)}{of_tested} {'passes' if passing == 1 else 'pass'} every other test too"
+        robust = robust if tested else "; none could be tested further"
+    return Markup("At most {} of these labels are expected to be chance hits{}.").format(_percent(summary), robust)
+
+
+def common_labels(records: list[Row]) -> Markup | None:
+    """Which labels are commonest, over all layers; None if no label is believed."""
+    if not records:
+        return None
+    if records[0]["num_concepts"] == 1:
+        return Markup("All of them carry one label, {}.").format(name(records[0]["concept"]))
+    labels = [Markup("{} ({})").format(name(row["concept"]), count(row["neurons"])) for row in records]
+    listed = Markup(", ").join(labels[:-1]) + Markup(" and ") + labels[-1]
+    return Markup("Their commonest labels of {}: {}.").format(count(records[0]["num_concepts"]), listed)
+
+
+def edit_finding(results: list[Row]) -> Markup | None:
+    """What the chosen edit did on its last split, in one sentence; None if no edit was measured."""
+    if not results:
+        return None
+    result = [row for row in results if row["edit_id"] == results[0]["edit_id"]][-1]
+    return Markup("The edit {} changes {} of {} {} images: {}.").format(
+        name(result["edit"]),
+        signed(result["gained"] - result["lost"]),
+        count(result["images"]),
+        name(result["split"]),
+        verdict(result),
+    )
+
+
+# The tests of a label beside chance: the column with the number of calibrated labels that were tested, and its name.
+TESTS = {"num_halved": "split halves", "num_classed": "within classes"}
+NOT_TESTED = "not tested"
 
 
 def tests_run(layers: list[Row]) -> list[str]:
-    """The names of the tests beside chance that were run in any layer."""
-    return [test for key, test in TESTS.items() if any(layer[key] is not None for layer in layers)]
+    """The names of the tests beside chance that were run of any calibrated label."""
+    return [test for key, test in TESTS.items() if _sum(layers, key)]
+
+
+def _sum(layers: list[Row], key: str) -> int:
+    return sum(layer[key] or 0 for layer in layers)
+
+
+def passed(layer: Row, passing: str, tested: str) -> str:
+    """How many calibrated labels of a layer pass a test, for a cell: 12; 12 of 14 if only these could be tested."""
+    if layer[passing] is None:
+        return NOT_TESTED if layer["num_calibrated"] else NONE
+    few = layer[tested] < (layer["num_calibrated"] or 0)
+    return f"{count(layer[passing])} of {count(layer[tested])}" if few else count(layer[passing])
 
 
 def robustness(summary: Row, layers: list[Row]) -> Markup | None:
-    """How many labels pass every test that was run, and why one was not run; None if only chance was tested."""
+    """How many labels pass every test that was run, and why one was not run; None if no label is calibrated."""
     if any(layer["num_outstanding"] for layer in layers):
         return Markup(
             "<strong>How many labels are robust is unknown:</strong> an earlier version made them, without today’s "
             "test within classes. <code>dissectdb extract</code> runs it."
         )
-    tests = tests_run(layers)
-    if not tests:
+    passing, tested, calibrated = (_sum(layers, f"num_{key}") for key in ("robust", "tested", "calibrated"))
+    if not calibrated:
         return None
-    text = "<strong>{} of the {} labels that chance does not explain pass {} too: {}.</strong>{}"
+    untested = _halves(layers) + _within_classes(summary, layers)
+    if not (tests := tests_run(layers)):
+        text = "<strong>None of the {} labels that chance does not explain could be tested further.</strong>{}"
+        return Markup(text).format(count(calibrated), untested)
+    text = "<strong>{} of the {} labels that chance does not explain{} pass {} too: {}.</strong>{}"
     return Markup(text).format(
-        count(sum(layer["num_robust"] or 0 for layer in layers)),
-        count(sum(layer["num_calibrated"] or 0 for layer in layers)),
+        count(passing),
+        count(tested),
+        "" if tested == calibrated else " and that could be tested further",
         "the other tests" if len(tests) > 1 else "the other test that was run",
         several(tests),
-        _within_classes(summary, layers),
+        untested,
     )
+
+
+def _halves(layers: list[Row]) -> str:
+    """Of how many labels the halves were not compared, and why; empty if all were."""
+    few = _sum(layers, "num_calibrated") - _sum(layers, "num_halved")
+    why = "their neurons fire on too few images of a half, or have one value there"
+    return f" The split halves of {plural(few, 'label', 'labels')} could not be compared: {why}." if few else ""
 
 
 def _within_classes(summary: Row, layers: list[Row]) -> str:
     """Why all labels, or some of them, were not tested within classes; empty if all were."""
-    if all(layer["num_within_class"] is None for layer in layers):
+    if not _sum(layers, "num_classed"):
         without = summary["images"] - summary["images_with_class"]
         if without == summary["images"]:
             why = "the images have no classes"
@@ -150,10 +239,8 @@ def _within_classes(summary: Row, layers: list[Row]) -> str:
         else:
             why = "there are too many images and concepts for it"
         return f" Within classes could not be tested: {why}."
-    few = sum(layer["num_unclassed"] or 0 for layer in layers)
-    if not few:
-        return ""
-    return f" {count(few)} of these labels could not be tested within classes."
+    few = _sum(layers, "num_calibrated") - _sum(layers, "num_classed")
+    return f" {plural(few, 'label', 'labels')} could not be tested within classes." if few else ""
 
 
 def _tau(summary: Row) -> str:
@@ -164,50 +251,20 @@ def _percent(summary: Row) -> str:
     return f"{100 * summary['q_limit']:.3g}\u00a0%"
 
 
-def commonest_concept(summary: Row, layers: list[Row], concepts: list[Row]) -> Markup:
-    """Which label is most frequent among the neurons whose label is right."""
-    if summary["concepts"] == 1:
-        return Markup("The concept set holds one concept, so every label is the same.")
-    if are_labels_unknown(layers):
-        return Markup(LABELS_UNKNOWN)
-    if not concepts:
-        return Markup("No neuron's label could be confirmed by the true classes of its best images.")
-    first = concepts[0]
-    tied = len(concepts) > 1 and concepts[1]["neurons"] == first["neurons"]
-    return Markup("{} is {}: {} of the {} of {} whose label is right, {}.").format(
-        name(first["concept"]),
-        "one of the most frequent labels" if tied else "the most frequent label",
-        count(first["neurons"]),
-        plural(first["num_neurons"], "neuron", "neurons"),
-        name(first["layer"]),
-        share(first["share"]),
-    )
-
-
 def edit_change(result: Row) -> Markup:
-    """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; then the details."""
+    """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; gained, lost, luck."""
     tries = result["edits_tried"]
     corrected = f", as the best of {count(tries)} edits {p_is(result['p_corrected'])}" if tries > 1 else ""
-    return Markup(
-        "<strong>{} of {} {} images, {}{}: {}.</strong> {} are right before and {} after, {} gained and {} lost; "
-        "a change of {} percentage points{}. {}{}{}"
-    ).format(
+    return Markup("<strong>{} of {} {} images, {}{}: {}.</strong> {} gained and {} lost{}.{}").format(
         signed(result["gained"] - result["lost"]),
         count(result["images"]),
         name(result["split"]),
         p_is(result["p_mcnemar"]),
         corrected,
         verdict(result),
-        count(result["correct_before"]),
-        count(result["correct_after"]),
         count(result["gained"]),
         count(result["lost"]),
-        points(result["accuracy_after"] - result["accuracy_before"]),
-        ""
-        if result["low"] is None
-        else f", bootstrap 95 % interval {points(result['low'])} to {points(result['high'])}",
-        _among_random(result),
-        _loss_change(result),
+        "" if result["percentile"] is None else f"; better than {share(result['percentile'])} of random edits",
         " The labels were made on these very images." if result["is_probing_set"] else "",
     )
 
@@ -223,22 +280,6 @@ def verdict(result: Row) -> str:
     if result["gained"] > result["lost"]:
         return "no evidence that the edit helps"
     return "no evidence that the edit helps or harms"
-
-
-def _among_random(result: Row) -> str:
-    if result["percentile"] is None:
-        return ""
-    return f"It does better than {share(result['percentile'])} of random edits of the same size. "
-
-
-def _loss_change(result: Row) -> str:
-    before, after = result["loss_before"], result["loss_after"]
-    if before is None or after is None:
-        return ""
-    if loss(before) == loss(after):
-        return f"The mean loss stays at {loss(before)} nats."
-    verb = "rises" if after > before else "falls"
-    return f"The mean loss {verb} from {loss(before)} to {loss(after)} nats."
 
 
 def many_edits(results: list[Row]) -> list[Markup]:

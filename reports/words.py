@@ -9,6 +9,7 @@ Names of classes, concepts and layers come from users' files: they may contain m
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,18 @@ def name(text: Any, length: int = NAME_LENGTH) -> Markup:
     if len(whole) <= length:
         return Markup("<bdi>{}</bdi>").format(whole)
     return Markup('<bdi title="{}">{}…</bdi>').format(whole, whole[: length - 1])
+
+
+def cut(text: Any, length: int = 40) -> str:
+    """A text of users for the title of a chart: without invisible characters, and cut at `length` characters."""
+    whole = plain(text)
+    return whole if len(whole) <= length else f"{whole[: length - 1]}…"
+
+
+def slug(*texts: Any) -> str:
+    """Texts as the name of a file: letters, digits, dots and dashes of any script, not more than 80."""
+    joined = unicodedata.normalize("NFC", "-".join(map(plain, texts)))
+    return re.sub(r"[^\w.]+|_+", "-", joined).strip("-.")[:80] or "chart"
 
 
 def plural(value: int, one: str, many: str) -> str:

@@ -61,7 +61,8 @@ create table if not exists images (
     width integer,
     height integer,
     thumbnail blob,
-    defect varchar
+    defect varchar,
+    source varchar
     -- key: image_id
 );
 comment on table images is 'One row per image of a dataset, including those with a defect';
@@ -70,9 +71,20 @@ comment on column images.path is 'File, or file and line, that it was read from;
 comment on column images.class is 'True class by name; NULL where the dataset has none';
 comment on column images.sha256 is
     'SHA-256 of the decoded pixels and their shape; of the bytes if they cannot be decoded';
-comment on column images.thumbnail is 'PNG of at most 64 pixels a side; NULL if the image cannot be decoded';
+comment on column images.thumbnail is 'PNG of an image of at most 64 pixels a side, else a JPEG of at most 224 (older ones: a PNG of at most 64); NULL if the image cannot be decoded';
 comment on column images.defect is
     'NULL, or why no network is run on the image: unreadable: …, blank, blank: …, repeat of <position>';
+comment on column images.source is 'Which of the united sources of its dataset it is from; NULL if there is only one';
+
+create table if not exists image_attributes (
+    image_id integer not null,  -- references images
+    attribute varchar not null,
+    value varchar not null
+    -- key: image_id, attribute
+);
+comment on table image_attributes is
+    'What a source says about an image beside its class: text, or a number as text; no row where it says nothing';
+comment on column image_attributes.attribute is 'Its name in the source, such as group, age or site';
 
 create table if not exists left_out (
     dataset_id integer not null,  -- references datasets
@@ -102,12 +114,15 @@ create table if not exists concepts (
     concept_id integer not null,
     concept_set_id integer not null,  -- references concept_sets
     position integer not null,
-    concept varchar not null
+    concept varchar not null,
+    category varchar
     -- key: concept_id
     -- key: concept_set_id, position
     -- key: concept_set_id, concept
 );
 comment on table concepts is 'The concepts of a set, in the order of the set';
+comment on column concepts.category is
+    'The category that the set''s file puts it into; NULL if there is none, or if the set was entered before schema 6';
 
 create table if not exists concept_classes (
     concept_id integer not null,  -- references concepts
@@ -166,7 +181,7 @@ comment on table networks is 'Probed networks; an edited network is one more row
 comment on column networks.weights is 'File of the weights, or pretrained, or random';
 comment on column networks.preprocessing is 'JSON: size, mode, resize, interpolation, mean, std';
 comment on column networks.classes is
-    'Names of the outputs, in the order of the logits; an output that matches a class of the dataset has its name';
+    'Names of the outputs, in the order of the logits; an output that matches a class of the dataset has its name; empty without a classifier';
 comment on column networks.parent_network_id is 'The network that was edited; NULL for an original';
 comment on column networks.edit_id is 'The edit that made it; NULL for an original';
 comment on column networks.fingerprint is
@@ -184,7 +199,7 @@ create table if not exists layers (
 );
 comment on table layers is 'Layers whose output is recorded';
 comment on column layers.layer is 'Dotted module path, as in named_modules()';
-comment on column layers.pooling is 'avg or max over a map or tokens, cls for token 0, none for a linear layer';
+comment on column layers.pooling is 'avg or max over a map or tokens, cls for token 0, none for a linear layer; avg of heads if units are heads';
 comment on column layers.position is 'Position of the module in named_modules(): a smaller one is nearer the image';
 comment on column layers.call is 'Which call of the module in one forward pass, from 1; NULL: the last';
 
@@ -197,7 +212,7 @@ create table if not exists neurons (
     bias double
     -- key: neuron_id
 );
-comment on table neurons is 'Channels of a convolution or outputs of a linear layer; the ids of a layer are contiguous';
+comment on table neurons is 'Channels of a convolution, outputs of a linear layer or attention heads; the ids of a layer are contiguous';
 comment on column neurons.unit is 'Index in the layer, from 0';
 comment on column neurons.weight_l1 is
     'Sum of the absolute weights of the neuron''s row; NULL if the layer has no weights';
@@ -248,6 +263,55 @@ create table if not exists block_values (
 );
 comment on table block_values is 'The different activations of a neuron in a block, if there are fewer than 256';
 
+create table if not exists activation_maps (
+    neuron_id integer not null,  -- references neurons; checked by activation_maps_are_whole
+    image_id integer not null,  -- references images; checked by activation_maps_are_whole
+    grid_rows integer not null,
+    grid_columns integer not null,
+    top_row integer not null,
+    top_column integer not null,
+    low float not null,
+    high float not null,
+    cells utinyint[] not null
+    -- key: neuron_id, image_id; checked by activation_maps_are_whole
+);
+comment on table activation_maps is
+    'Where in the image a neuron responds: a small grid for each of its best images; no row for layers without places';
+comment on column activation_maps.grid_rows is 'Rows of the grid, at most 8; several rows of the layer''s map may be one';
+comment on column activation_maps.top_row is 'Row of the grid''s highest cell, from 0; with top_column, the first of equal ones';
+comment on column activation_maps.low is 'The lowest cell: what 0 stands for in cells';
+comment on column activation_maps.high is 'The highest cell: what 255 stands for in cells';
+comment on column activation_maps.cells is
+    'The grid row by row: 255 times the cell''s position between low and high, rounded; all 0 if they are equal';
+
+create table if not exists map_values (
+    split_id integer not null,  -- references splits
+    neuron_id integer not null,  -- references neurons
+    block integer not null,
+    sampled integer not null,
+    value float not null
+    -- no key: two cells may have the same value
+);
+comment on table map_values is
+    'The highest of a sample of cells from the activation maps of all images: enough for the top 1 %';
+comment on column map_values.block is 'As in extraction_blocks';
+comment on column map_values.sampled is 'How many cells of the neuron were sampled in the block';
+
+create table if not exists seen_parts (
+    network_id integer not null,  -- references networks
+    width integer not null,
+    height integer not null,
+    part_top double not null,
+    part_bottom double not null,
+    part_left double not null,
+    part_right double not null
+    -- key: network_id, width, height
+);
+comment on table seen_parts is
+    'Which part of an image of some width and height a network sees after resizing and cropping, as shares of both';
+comment on column seen_parts.part_top is 'Where the part begins, from 0; below 0 if the network sees padding there';
+comment on column seen_parts.part_bottom is 'Where the part ends; 1 is the lower edge';
+
 create table if not exists predictions (
     network_id integer not null,  -- references networks
     image_id integer not null,  -- references images
@@ -279,8 +343,8 @@ create table if not exists extractions (
     fingerprint varchar not null
     -- key: extraction_id
 );
-comment on table extractions is 'One row per layer, predictions or image embeddings that were computed over a split';
-comment on column extractions.target is 'activations (layer_id), predictions (network_id) or image_embeddings (clip_id)';
+comment on table extractions is 'One row per layer, its maps, predictions or image embeddings that were computed over a split';
+comment on column extractions.target is 'activations or activation_maps (layer_id), predictions (network_id) or image_embeddings (clip_id)';
 comment on column extractions.versions is
     'JSON: extraction (raised when the code that computes changes its results), torch, open_clip, python, device, threads, deterministic';
 

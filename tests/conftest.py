@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import polars as pl
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.rows import (
     tiny_edits,
     tiny_images,
     tiny_ledger,
+    tiny_maps,
     tiny_networks,
     tiny_questions,
     tiny_words,
@@ -29,11 +31,14 @@ from tests.support.rows import (
 )
 from tests.support.worlds import World, make_world
 
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes a second for what takes 50 ms
+hypothesis.settings.load_profile("any machine")
+
 
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "warehouse.duckdb"
-    recorded = merged(tiny_images(), tiny_networks(), tiny_ledger())
+    recorded = merged(tiny_images(), tiny_networks(), tiny_ledger(), tiny_maps())
     parts = [recorded, sums_of(recorded), tiny_words(), tiny_questions(), tiny_edits(), tiny_ablations(2, 6, 1)]
     with Warehouse(path) as warehouse:
         warehouse.write(unit_of(merged(*parts)))

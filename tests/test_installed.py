@@ -109,7 +109,7 @@ def test_the_wheel_holds_the_package_and_its_metadata_only(wheel: Path) -> None:
     version = wheel.name.split("-")[1]
     assert {name.partition("/")[0] for name in names} == {"dissectdb", f"dissectdb-{version}.dist-info"}
     inside = {name.removeprefix("dissectdb/") for name in names}
-    rooms = ("extract", "warehouse", "reports", "sql", "studies")
+    rooms = ("extract", "warehouse", "reports", "serve", "sql", "studies")
     files = {path.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()}
     files |= {path.relative_to(ROOT / "dissectdb") for path in (ROOT / "dissectdb").rglob("*") if path.is_file()}
     needed = {str(path) for path in files if "__pycache__" not in path.parts}

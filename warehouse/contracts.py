@@ -19,7 +19,7 @@ from dissectdb.warehouse import schema
 class Contract:
     """One query. meaning: what a row of it means; any row is an offender.
 
-    cheap: it reads no activations, so that a command can run it after its work.
+    cheap: it reads no activations and no maps, so that a command can run it after its work.
     """
 
     name: str

@@ -41,9 +41,10 @@ from dissectdb.warehouse.view_tables import Built
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 T = TypeVar("T")
 Unit = Mapping[str, object] | Iterable[tuple[str, object]]
+Parameters = Mapping[str, object] | None
 
 
 class Warehouse:
@@ -163,7 +164,7 @@ class Warehouse:
             self._dissection = int(dissection)
             connection.execute(f"set variable dissection = {self._dissection}")
 
-    def rows(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
+    def rows(self, query: str, parameters: Parameters = None) -> pl.DataFrame:
         """The rows of a trusted query as a polars frame. For a user's query, see ask().
 
         parameters: values for $name in the query. Raises WarehouseError if the file lacks a view that this version
@@ -179,9 +180,7 @@ class Warehouse:
             what = f"{self.path} is damaged, or not as dissectdb makes it: {str(error).splitlines()[0]}"
             raise WarehouseError(f"{what}; run dissectdb build, or extract again") from error
 
-    def _frame(
-        self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object] | None
-    ) -> pl.DataFrame:
+    def _frame(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Parameters) -> pl.DataFrame:
         import polars  # here, because commands without a query should not wait for it
 
         try:
@@ -193,20 +192,20 @@ class Warehouse:
             way = f"dissectdb build --warehouse {self.path}"
             raise WarehouseError(f"{self.path} was built without the view {missing[1]}; run {way}") from error
 
-    def ask(self, query: str, timeout: float | None = None) -> pl.DataFrame:
+    def ask(self, query: str, timeout: float | None = None, parameters: Parameters = None) -> pl.DataFrame:
         """The rows of a user's query as a polars frame. Raises guard.QueryRefused unless it only reads.
 
-        timeout: seconds after which the query is stopped, with a QueryRefused too. Only for a warehouse that was
-        opened read_only, which is locked down.
+        timeout: seconds after which the query is stopped, with a QueryRefused too. parameters: values for $name. Only
+        for a warehouse that was opened read_only, which is locked down.
         """
         columns = self.columns()
-        statement = guard.check(query, columns, columns)
+        statement = guard.check(query, columns, columns, tuple(parameters or ()))
 
         def answer(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             if statement.startswith("explain "):  # reading its columns would run it, without the timeout
-                return interruptible(connection, timeout, lambda: plan(connection, statement))
-            refuse_what_frames_cannot_hold(connection.sql(statement))
-            return interruptible(connection, timeout, lambda: self._frame(connection, statement, None))
+                return interruptible(connection, timeout, lambda: plan(connection, statement, parameters))
+            refuse_what_frames_cannot_hold(connection.sql(statement, params=dict(parameters or {})))
+            return interruptible(connection, timeout, lambda: self._frame(connection, statement, parameters))
 
         try:
             return self._file.attempt(answer, write=False)
@@ -275,7 +274,7 @@ class Warehouse:
                 _insert(connection, table, new_rows)
                 _count_up(connection, table)
 
-    def preview(self, unit: Unit, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
+    def preview(self, unit: Unit, query: str, parameters: Parameters = None) -> pl.DataFrame:
         """The rows of a query as if the unit had been written. Nothing is written, so it works read_only too."""
         with self.use(write=False) as connection:
             connection.begin()

@@ -6,7 +6,7 @@ interruptible(connection, 10.0, lambda: frame_of(query))   # QueryRefused after 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,21 +39,25 @@ def interruptible(connection: duckdb.DuckDBPyConnection, seconds: float | None, 
                 wait([answer], timeout=0.05)
 
 
-def plan(connection: duckdb.DuckDBPyConnection, statement: str) -> pl.DataFrame:
+def plan(
+    connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, object] | None = None
+) -> pl.DataFrame:
     """The plan that EXPLAIN draws, one row per line of the drawing."""
     import polars
 
-    [(_, drawing)] = connection.execute(statement).fetchall()
+    [(_, drawing)] = connection.execute(statement, dict(parameters or {})).fetchall()
     return polars.DataFrame({"plan": drawing.splitlines()})
 
 
 def refuse_what_frames_cannot_hold(relation: duckdb.DuckDBPyRelation) -> None:
-    """Raise QueryRefused for two columns of one name and for intervals, which polars cannot hold."""
+    """Raise QueryRefused for what polars cannot hold: two columns of one name, intervals, unsigned 128-bit numbers."""
     for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
         if name in relation.columns[:place]:
             raise guard.QueryRefused(f"two columns are called {name}; give one of them another name with AS")
         if "INTERVAL" in str(kind):
             raise guard.QueryRefused(f"column {name} holds intervals, which cannot be shown; cast it to VARCHAR")
+        if "UHUGEINT" in str(kind):  # those above 38 digits would come out as other numbers
+            raise guard.QueryRefused(f"column {name} is a UHUGEINT, which cannot be shown; cast it to VARCHAR")
 
 
 class Stream:

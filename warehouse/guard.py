@@ -123,10 +123,16 @@ def _parser() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str]] | None = None) -> str:
+def check(
+    query: str,
+    names: Collection[str],
+    columns: Mapping[str, Sequence[str]] | None = None,
+    bound: Collection[str] = (),
+) -> str:
     """The one statement of `query`, without comments or semicolons around it, if it only reads. Else QueryRefused.
 
     names: the tables and views that may be read. columns: the columns of each, for better messages.
+    bound: the names of parameters that get a value.
 
         check("select * from layer_summary; -- all", ["layer_summary"])  # 'select * from layer_summary'
     """
@@ -139,7 +145,7 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
         raise QueryRefused(f"there is no statement to run; write {ALLOWED}")
     explain = _EXPLAIN.match(statement)
     if explain and not _EXPLAIN.match(statement, explain.end()):  # DuckDB has no plan of an EXPLAIN
-        read = check(statement[explain.end() :], names, columns)
+        read = check(statement[explain.end() :], names, columns, bound)
         # Rebuilt, because only the explained statement was checked.
         return f"explain {'analyze ' if explain[1] else ''}{read}"
     try:
@@ -148,7 +154,7 @@ def check(query: str, names: Collection[str], columns: Mapping[str, Sequence[str
     except RecursionError:
         raise QueryRefused(_TOO_DEEP) from None
     for node, ctes in _nodes(tree):
-        _refuse_node(node)
+        _refuse_node(node, bound)
         _refuse_function(node)
         _refuse_table(node, ctes, names, columns or {})
     return statement
@@ -219,10 +225,14 @@ def _nodes(tree: dict) -> Iterable[tuple[dict, frozenset[str]]]:
         stack.extend(reversed(bodies + children))
 
 
-def _refuse_node(node: dict) -> None:
+def _refuse_node(node: dict, bound: Collection[str]) -> None:
     """Refuse every kind of node that is not known to be harmless."""
     kind = node.get("class", node.get("type"))
     if kind == "PARAMETER":
+        if node.get("identifier") in bound:
+            return
+        if bound:
+            raise QueryRefused(f"${node.get('identifier')} has no value; there is one for {', '.join(bound)}")
         raise QueryRefused("? and $name are refused, there is no value for them; write the value")
     if isinstance(kind, str) and not (_EXPRESSION if "class" in node else _NODE).fullmatch(kind):
         word = kind.removesuffix("_QUERY_NODE").removesuffix("_NODE").replace("_", " ")

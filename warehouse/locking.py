@@ -56,7 +56,9 @@ log = logging.getLogger("dissectdb")
 def check_path(path: Path, *, read_only: bool) -> None:
     """Raise WarehouseUnavailable if no warehouse can be at this path. read_only: if it must be there already."""
     if read_only and not path.exists():
-        raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY")
+        beside = sorted(path.parent.glob("*.duckdb"))[:3] if path.parent.is_dir() else []
+        there = f", or name with --warehouse: {', '.join(file.name for file in beside)}" if beside else ""
+        raise WarehouseUnavailable(f"{path}: no such warehouse; make one with: dissectdb extract STUDY{there}")
     if not path.parent.is_dir():
         raise WarehouseUnavailable(f"{path}: there is no folder {path.parent}; make it first")
     if path.exists() and not path.is_file():  # opening a pipe would block for ever
@@ -333,7 +335,9 @@ class JobLock:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            return False
+            if self._file.exists():
+                return False
+            return self._is_free_to_make()
         except OSError as error:
             refuse_a_full_disk(error, self._warehouse)
             if error.filename is None:  # the file could be opened
@@ -344,6 +348,17 @@ class JobLock:
                 f"{self._warehouse} cannot be written to: {error.strerror}: {self._file}"
             ) from error
         return True
+
+    def _is_free_to_make(self) -> bool:
+        """False, if a lock that was in the way has just gone. FileLock waits for a file that cannot be made, too."""
+        try:
+            self._file.touch()
+        except OSError as error:
+            raise WarehouseUnavailable(
+                f"{self._warehouse} cannot be written to: no file can be made in {self._file.parent}; name another "
+                "folder"
+            ) from error
+        return False
 
     def holder(self) -> str:
         """The id of the process that holds the lock; "" if the file does not hold it yet."""

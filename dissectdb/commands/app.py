@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from dissectdb.commands import ask, concepts, exchange, judging, run, views
+from dissectdb.commands import ask, concepts, exchange, init, judging, run, screen, serve, stages, views
 from dissectdb.commands.options import Version
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 NAMED_LIKE_THEIR_FUNCTION = (
     *(
         run.demo,
+        init.init,
         run.extract,
         views.build,
         ask.query,
@@ -32,6 +33,7 @@ NAMED_LIKE_THEIR_FUNCTION = (
         run.effects,
         judging.judge,
         ask.report,
+        serve.serve,
         ask.status,
         ask.check,
     ),
@@ -64,8 +66,10 @@ def main() -> None:
         code = getattr(error, "exit_code", None)  # dissectdb's own error classes have one
         if code is None:
             raise
-        print(f"dissectdb: {error}", file=sys.stderr)
+        screen.put_error(f"dissectdb: {error}")
         sys.exit(code)
+    finally:
+        logging.getLogger("dissectdb").handlers = []
 
 
 class _Note(logging.Formatter):
@@ -79,7 +83,7 @@ def _show_notes() -> None:
     """Print on stderr what the library logs for the user: assumptions and warnings."""
     log = logging.getLogger("dissectdb")
     log.setLevel(logging.INFO)
-    log.handlers = [logging.StreamHandler()]
+    log.handlers = [stages.Notes()]
     log.handlers[0].setFormatter(_Note())
     # open_clip logs to the root logger, which would then add a handler itself and print every note a second time.
     logging.getLogger().addHandler(logging.NullHandler())

@@ -31,7 +31,8 @@ def query(
     sql: Annotated[str, typer.Argument(metavar="SELECT", help="One reading statement over tables and views")],
     warehouse: WarehousePath = None,
     format: Annotated[
-        Literal["table", "json", "csv", "parquet"], typer.Option(help="How the rows are written")
+        Literal["table", "markdown", "vertical", "json", "csv", "parquet"],
+        typer.Option(help="How the rows are written: table, markdown and vertical (one line per column) round numbers"),
     ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file")] = None,
     dissection: Dissection = None,
@@ -42,15 +43,15 @@ def query(
 ) -> None:
     """Ask the warehouse anything; the statement can only read.
 
-    Example: dissectdb query "SELECT concept, neurons FROM concept_counts_by_neuron ORDER BY neurons DESC"
+    Example: dissectdb query "SELECT concept, count(*) AS n FROM neuron_concepts WHERE interpretable GROUP BY concept"
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
 
     if format == "parquet" and output is None:
         raise typer.BadParameter("parquet needs a file", param_hint="--output")
     with warehouse_file(warehouse, wait, memory, threads).to_read(dissection) as opened:
         rows = opened.ask(sql, timeout)
-    terminal.write(rows, format, output)  # after the warehouse is closed, because a pager may stay open
+    tables.write(rows, format, output)  # after the warehouse is closed, because a pager may stay open
 
 
 def report(
@@ -87,7 +88,7 @@ def report(
 
 def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Threads = None, wait: Wait = WAIT) -> None:
     """What is in the warehouse, how large it is, and what is stale; of a folder of shards, which are whole."""
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables, terminal
     from dissectdb.warehouse import shard_reader
 
     file = warehouse_file(warehouse, wait, memory, threads)
@@ -98,19 +99,20 @@ def status(warehouse: WarehousePath = None, memory: Memory = None, threads: Thre
         answers = {title: opened.rows(query) for title, query in terminal.STATUS.items()}
         stale = [built.view for built in opened.build(dry_run=True)]
     print(f"{file.path}: {file.path.stat().st_size / 1e6:,.1f} MB")
-    terminal.show(terminal.public_views(), title="Views to query")
+    tables.show(terminal.public_views(), title="Views to query")
     for title, rows in answers.items():
-        terminal.show(rows, title=title, empty="none")
+        tables.show(rows, title=title, empty="none", nulls=terminal.UNKNOWN)
+    print()
     print(f"stale views: {', '.join(stale)}; run: dissectdb build" if stale else "every view is built")
 
 
 def _show_shards(folder: Path) -> None:
     """Print which shards are in a folder; exits 1 if one is missing or damaged."""
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
     from dissectdb.warehouse import shard_reader
 
     states = shard_reader.status(folder)
-    terminal.show(states, title=f"Shards in {folder}", empty="none")
+    tables.show(states, title=f"Shards in {folder}", empty="none")
     whole = sum(not state.problem for state in states)
     print(f"{whole} of {len(states)} shards are whole")
     if whole < len(states) or not states:
@@ -134,7 +136,7 @@ def check(
 
     Example: dissectdb check --deep studies/demo.toml
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
 
     study = None if deep is None else load_study(deep, overrides, device)
     of_study = None if study is None else study.warehouse
@@ -143,7 +145,7 @@ def check(
     broken = [(contract, rows) for contract, rows in results if len(rows)]
     for contract, rows in broken:
         print(f"{contract.name}: {len(rows):,} rows break it. {contract.meaning}\n\n{contract.sql}\n")
-        terminal.show(rows.head(5))
+        tables.show(rows.head(5))
     print(f"{len(results) - len(broken)} of {len(results)} contracts hold")
     is_as_stored = study is None or _recheck(study, file, images, seed)
     if broken or not is_as_stored:
@@ -152,9 +154,9 @@ def check(
 
 def _recheck(study: Study, file: WarehouseFile, images: int, seed: int | None) -> bool:
     """Compute a sample again and print how it compares with what is stored; returns whether all is equal."""
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
 
     seed, findings = pipeline.recheck(study, file, images=images, seed=seed)
-    terminal.show(findings, title=f"Computed again for a sample of images (--seed {seed})")
+    tables.show(findings, title=f"Computed again for a sample of images (--seed {seed})")
     print(f"{sum(finding.holds for finding in findings)} of {len(findings)} are as they were stored")
     return all(finding.holds for finding in findings)

@@ -12,10 +12,13 @@ from dissectdb.output import save
 
 if TYPE_CHECKING:
     from dissectdb.extract.concepts.making import Made
+    from dissectdb.extract.concepts.overlaps import NearDuplicates
 
 app = typer.Typer(no_args_is_help=True, help="Concept sets: list or check them, or have a model make one.")
 
-Concepts = Annotated[str, typer.Argument(metavar="SOURCE", help="A set that ships, or a .txt or .toml file")]
+Concepts = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="A set that ships, wordfreq:NUMBER, or a .txt or .toml file")
+]
 Classes = Annotated[str, typer.Option(metavar="A,B,…", help="The classes, by name")]
 About = Annotated[str, typer.Option(help="What the images show, for the prompt")]
 ConceptFile = Annotated[Path, typer.Option("--output", "-o", help="The concept set (.toml)")]
@@ -26,16 +29,21 @@ Endpoint = Annotated[
 Timeout = Annotated[float, typer.Option(min=0.01, help="Seconds to wait for an answer")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file")]
 Threshold = Annotated[float, typer.Option(min=-1, max=1, help="Near-duplicates have a cosine above this")]
+Pairs = Annotated[int, typer.Option(min=1, max=100_000, help="List at most so many near-duplicates, the closest")]
 
 
 @app.command("list")
 def list_concepts() -> None:
-    """The concept sets that ship; a study names one as a source."""
-    from dissectdb.commands import terminal
+    """The concept sets that ship, and their categories; a study names one as a source."""
+    from dissectdb.commands import tables
     from dissectdb.extract import concepts
 
-    sets = {name: concepts.read(name) for name in concepts.shipped()}
-    terminal.show([{"source": name, "concepts": len(concept_set)} for name, concept_set in sets.items()])
+    rows: list[tuple[str, int]] = []
+    for name in concepts.shipped():
+        concept_set = concepts.load(name)
+        rows.append((name, len(concept_set.classes_of)))
+        rows += [(f"{name}:{category}", count) for category, count in concept_set.categories.items()]
+    tables.show([{"source": source, "concepts": count} for source, count in rows])
 
 
 @app.command("check")
@@ -43,6 +51,7 @@ def check_concepts(
     source: Concepts,
     study_file: Annotated[Path, typer.Option("--study", help="A study, for its CLIP and prompts")],
     threshold: Threshold = 0.95,
+    pairs: Pairs = 50,
     overrides: Overrides = None,
     device: Device = None,
 ) -> None:
@@ -50,16 +59,16 @@ def check_concepts(
 
     Example: dissectdb concepts check facial_expressions --study studies/demo.toml
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
     from dissectdb.extract import concepts
 
     classes_of = concepts.read(source)
     study = load_study(study_file, overrides, device).with_network("concepts check")
     from dissectdb.extract.concepts import overlaps  # torch loads here
 
-    result = overlaps.check(overlaps.load(study), classes_of, threshold)
-    terminal.show(result.near_duplicates, title="Near-duplicates", empty=f"none above {threshold:g}")
-    terminal.show(result.nearer_elsewhere, title="Nearer to a class that they do not stand for", empty="none")
+    result = overlaps.check(overlaps.load(study), classes_of, threshold, pairs)
+    _show_near_duplicates(result.near_duplicates, len(classes_of), threshold)
+    tables.show(result.nearer_elsewhere, title="Nearer to a class that they do not stand for", empty="none")
 
 
 @app.command("generate")
@@ -80,7 +89,7 @@ def generate_concepts(
 
     Example: dissectdb concepts generate --classes happy,sad --model gpt-4o --about "faces"
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import stages
     from dissectdb.extract.concepts import chat, making
 
     names = making.class_names(classes)
@@ -98,12 +107,12 @@ def generate_concepts(
     made = making.generate(target, names, number, about)
     _keep_concepts(made, output)
     if len(made.concepts) != number:
-        terminal.say(f"{model} named {len(made.concepts)} concepts; it was asked for {number}")
+        stages.say(f"{model} named {len(made.concepts)} concepts; it was asked for {number}")
     if reader is None:
-        terminal.say("duplicates were looked for by their text only; --study names a CLIP that compares meanings")
+        stages.say("duplicates were looked for by their text only; --study names a CLIP that compares meanings")
     else:
-        pairs = overlaps.check(reader, made.concepts, threshold).near_duplicates
-        terminal.show(pairs, title="Near-duplicates", empty=f"none above {threshold:g}")
+        result = overlaps.check(reader, made.concepts, threshold)
+        _show_near_duplicates(result.near_duplicates, len(made.concepts), threshold)
 
 
 @app.command("label")
@@ -133,12 +142,23 @@ def label_concepts(
     _keep_concepts(making.label(chat.connect(model, endpoint, timeout), texts, names, about), output)
 
 
+def _show_near_duplicates(found: NearDuplicates, concepts: int, threshold: float) -> None:
+    """Print the closest pairs, and how many concepts have a near-duplicate."""
+    from dissectdb.commands import tables
+
+    tables.show(found.closest, title="Near-duplicates", empty=f"none above {threshold:g}")
+    if found.pairs:
+        listed = "" if len(found.closest) == found.pairs else f"; the closest {len(found.closest):,} are listed"
+        pairs = "1 pair" if found.pairs == 1 else f"{found.pairs:,} pairs"
+        print(f"{found.concepts:,} of {concepts:,} concepts are in {pairs} above {threshold:g}{listed}")
+
+
 def _keep_concepts(made: Made, output: Path) -> None:
     """Print a concept set, then write it, so that the model's answer is not lost if the file cannot be written."""
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
     from dissectdb.extract.concepts import making
 
     rows = [{"concept": concept, "classes": ", ".join(class_names)} for concept, class_names in made.concepts.items()]
-    terminal.show(rows, title=f"{len(rows)} concepts")
+    tables.show(rows, title=f"{len(rows)} concepts")
     save(making.as_toml(made).encode(), output)
     print(f"concepts: {output.resolve()}")

@@ -22,12 +22,12 @@ def export(
 
     Example: dissectdb export shared/
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
     from dissectdb.warehouse import exchange
 
     with warehouse_file(warehouse, wait, memory, threads).to_read() as opened:
-        tables = [table for table in exchange.export(opened, folder) if table.rows]
-    terminal.show(tables, empty="no table has a row")
+        exported = [table for table in exchange.export(opened, folder) if table.rows]
+    tables.show(exported, empty="no table has a row")
     print(f"export: {folder.resolve()}")
 
 
@@ -42,14 +42,14 @@ def import_(
 
     Example: dissectdb import shared/ --warehouse copy.duckdb
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import next_steps, stages, tables
 
     file = warehouse_file(warehouse, wait, memory, threads)
-    counts = pipeline.import_folder(folder, file, say=terminal.say, watch=terminal.Progress)
-    terminal.show(
-        [{"table": table, "rows": rows} for table, rows in counts.items() if rows], empty="no table has a row"
-    )
+    counts = pipeline.import_folder(folder, file, watch=stages.Stage)
+    tables.show([{"table": table, "rows": rows} for table, rows in counts.items() if rows], empty="no table has a row")
     print(f"warehouse: {file.path.resolve()}")
+    run = next_steps.Run(file.path)
+    next_steps.show(run.report(), run.query())
 
 
 def convert(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dissectdb import ROOT, pipeline
+from dissectdb.commands import next_steps, stages
 from dissectdb.commands.options import (
     WAIT,
     Deterministic,
@@ -26,6 +27,9 @@ from dissectdb.commands.options import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from dissectdb.extract.study import Study
     from dissectdb.warehouse_file import WarehouseFile
 
 DEMO = ROOT / "studies" / "demo.toml"
@@ -38,13 +42,18 @@ def demo(
 ) -> None:
     """Explain and edit a network on built-in faces: extract, build, modify, effects, report; offline."""
     folder.mkdir(parents=True, exist_ok=True)
-    warehouse = folder / "warehouse.duckdb"
-    for command in (extract, modify, effects):
-        command(DEMO, warehouse, memory=memory, threads=threads)
+    study, path = load_study(DEMO, None), folder / "warehouse.duckdb"
+    file = warehouse_file(path, WAIT, memory, threads)
+    _extract(study, file)
+    _modify(study, file)
+    _effects(study, file)
     output = folder / "report.html"
-    if not _is_newer(output, [warehouse, *(ROOT / "reports").rglob("*"), *(ROOT / "sql").rglob("*.sql")]):
-        pipeline.report(warehouse_file(warehouse, WAIT, memory, threads), output)
-    print(f"report: {output.resolve()}")
+    if not _is_newer(output, [path, *(ROOT / "reports").rglob("*"), *(ROOT / "sql").rglob("*.sql")]):
+        with stages.Stage("writing the report", unit=""):
+            pipeline.report(file, output)
+    print(f"\nreport: {output.resolve()}")
+    run = next_steps.Run(path)
+    next_steps.show(run.query(), run.query(next_steps.NEEDED), "dissectdb init")
 
 
 def _is_newer(output: Path, sources: Iterable[Path]) -> bool:
@@ -78,7 +87,7 @@ def extract(
 
     Example: dissectdb extract studies/fer2013.toml --set dataset.path=fer2013.csv
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
 
     study = load_study(study_file, overrides, device, deterministic)
     if shard is not None and sink is None:
@@ -88,22 +97,38 @@ def extract(
     if dry_run:
         title = f"Of this, shard {pipeline.choose_shard(shard)}" if sink else ""
         steps = pipeline.plan_extraction(
-            study, file, keep_activations=keep_activations, rehash=rehash, say=terminal.say
+            study, file, keep_activations=keep_activations, rehash=rehash, say=stages.say, watch=stages.Stage
         )
-        terminal.show(steps, title=title, empty="nothing is stale")
+        tables.show(steps, title=title, empty="nothing is stale")
         return
-    say, watch = terminal.say, terminal.Progress
     if sink is not None:
         written = pipeline.extract_shard(
-            study, sink, shard, keep_activations=keep_activations, memory=memory, threads=threads, say=say, watch=watch
-        )
+            study, sink, shard, keep_activations=keep_activations, memory=memory, threads=threads, say=stages.say,
+            watch=stages.Stage,
+        )  # fmt: skip
         name = f"shard {written.shard}"
         print(f"{name}: {sink}" if written.computed else f"nothing is stale: {name} is in {sink}")
         return
-    done = pipeline.extract(study, file, keep_activations=keep_activations, rehash=rehash, say=say, watch=watch)
+    _extract(study, file, keep_activations=keep_activations, rehash=rehash)
+    run = next_steps.Run(file.path, study_file, overrides or ())
+    with_edits = study.network is not None and study.tried()
+    more = [name for name, is_asked in (("modify", with_edits), ("effects", study.effects)) if is_asked]
+    next_steps.show(run.report(), run.query(), *map(run.with_study, more))
+
+
+def _extract(study: Study, file: WarehouseFile, *, keep_activations: bool = True, rehash: bool = False) -> None:
+    """Extract, and print what is in the warehouse then."""
+    from dissectdb.commands import terminal
+
+    done = pipeline.extract(
+        study, file, keep_activations=keep_activations, rehash=rehash, say=stages.say, watch=stages.Stage
+    )
     if not done.computed:
         print("nothing is stale: every block of this study is in the warehouse")
-    _show_answers(file, terminal.AFTER_EXTRACT, done.dissection_id)
+    answers = _answers(file, terminal.AFTER_EXTRACT | terminal.FOUND, done.dissection_id)
+    terminal.show_answers({title: answers[title] for title in terminal.AFTER_EXTRACT})
+    terminal.show_found(terminal.found_labels(answers))
+    pipeline.refuse_broken_contracts(file)
 
 
 def modify(
@@ -123,18 +148,27 @@ def modify(
 
     Example: dissectdb modify studies/demo.toml --edit paper
     """
-    from dissectdb.commands import terminal
+    from dissectdb.commands import tables
 
     study = load_study(study_file, overrides, device, deterministic)
     file = warehouse_file(warehouse or study.warehouse, wait, memory, threads)
     if dry_run:
         planned = pipeline.plan_edits(study, file, edit=edit)
-        terminal.show(planned, title="Of these edits one would be chosen")
+        tables.show(planned, title="Of these edits one would be chosen")
         return
-    done = pipeline.modify(study, file, edit=edit, rehash=rehash, say=terminal.say, watch=terminal.Progress)
+    _modify(study, file, edit=edit, rehash=rehash)
+    run = next_steps.Run(file.path, study_file, overrides or ())
+    next_steps.show(run.report(), run.query(next_steps.FLIPS), *([run.with_study("effects")] if study.effects else []))
+
+
+def _modify(study: Study, file: WarehouseFile, *, edit: str | None = None, rehash: bool = False) -> None:
+    """Modify, and print what the chosen edit did."""
+    from dissectdb.commands import terminal
+
+    done = pipeline.modify(study, file, edit=edit, rehash=rehash, say=stages.say, watch=stages.Stage)
     with file.to_read() as opened:
         answers = {name: opened.rows(query, {"edit_id": done.edit_id}) for name, query in terminal.EDIT.items()}
-    terminal.show_edit(answers, done.checkpoint, file.path)
+    terminal.show_edit(answers, done.checkpoint)
     pipeline.refuse_broken_contracts(file)
 
 
@@ -153,12 +187,22 @@ def effects(
 
     Example: dissectdb effects studies/demo.toml
     """
-    from dissectdb.commands import terminal
-
     study = load_study(study_file, overrides, device, deterministic)
     file = warehouse_file(warehouse or study.warehouse, wait, memory, threads)
-    dissection_id = pipeline.effects(study, file, rehash=rehash, say=terminal.say, watch=terminal.Progress)
-    _show_answers(file, terminal.AFTER_EFFECTS, dissection_id)
+    _effects(study, file, rehash=rehash)
+    run = next_steps.Run(file.path, study_file, overrides or ())
+    next_steps.show(run.report(), run.query(next_steps.NEEDED))
+
+
+def _effects(study: Study, file: WarehouseFile, *, rehash: bool = False) -> None:
+    """Silence neurons, and print which classes need them."""
+    from dissectdb.commands import terminal
+
+    dissection_id = pipeline.effects(study, file, rehash=rehash, say=stages.say, watch=stages.Stage)
+    answers = _answers(file, terminal.AFTER_EFFECTS, dissection_id)
+    terminal.show_answers(answers)
+    terminal.show_found(terminal.found_effects(answers))
+    pipeline.refuse_broken_contracts(file)
 
 
 def train(
@@ -174,22 +218,16 @@ def train(
     Example: dissectdb train studies/fer2013.toml -o vgg.safetensors --set dataset.path=fer2013.csv
     """
     study = load_study(study_file, overrides, device).with_network("train")
-    from dissectdb.commands import terminal
     from dissectdb.extract.training import run
 
     def on_epoch(record: dict[str, float]) -> None:
-        terminal.say("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
+        stages.say("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
 
     run.run(study, output, epochs=epochs, seed=seed, on_epoch=on_epoch)
     print(f"checkpoint: {output.resolve()}")
 
 
-def _show_answers(file: WarehouseFile, questions: Mapping[str, str], dissection_id: int) -> None:
-    """Print the answers to questions (title → SELECT) about a dissection, then check the cheap contracts."""
-    from dissectdb.commands import terminal
-
+def _answers(file: WarehouseFile, questions: Mapping[str, str], dissection_id: int) -> dict[str, pl.DataFrame]:
+    """The answers to questions (title → SELECT) about a dissection."""
     with file.to_read(dissection_id) as opened:
-        answers = {title: opened.rows(query) for title, query in questions.items()}
-    for title, rows in answers.items():
-        terminal.show(rows, title=title, empty="none")
-    pipeline.refuse_broken_contracts(file)
+        return {title: opened.rows(query) for title, query in questions.items()}

@@ -1,28 +1,25 @@
-"""Prints tables, files of rows and progress: results to stdout, everything else to stderr."""
+"""What commands show of a warehouse at their end: tables of answers, what they found, and what to type next."""
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import polars as pl
 
-from dissectdb.output import save
+from dissectdb.commands import tables
+from dissectdb.commands.screen import put
+from dissectdb.commands.stages import warnings
+from dissectdb.reports.judge_sentences import FEW_OF_CLASS, OTHER_Q, by_clip, compared, lacks_class, reached
 from dissectdb.reports.questions import load
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+from dissectdb.reports.words import share
 
 TOO_FEW_IMAGES = "no label could be measured: each half of the images needs 20 with the concept and 20 without it"
+LAYERS = 8  # that sentences speak of, one by one
 # Columns that are NULL if the images or labels have no true class to compare with; such a NULL is shown as "unknown".
 # The accuracy of a layer's interpretable neurons is not among them: it is also NULL if the layer has none.
-UNKNOWN = ("correct", "accuracy", "loss", "overall_accuracy")
+UNKNOWN = dict.fromkeys(("correct", "accuracy", "loss", "overall_accuracy"), "unknown")
 
 _SQL = {name: question.sql for name, question in load("terminal").items()}
 
@@ -33,6 +30,7 @@ AFTER_EXTRACT = {
     "Layers": _SQL["layers"],
     "A few neurons": _SQL["strongest_neurons"],
 }
+FOUND = {"commonest": _SQL["commonest_labels"]}  # what only a sentence says
 EDIT = {"edit": _SQL["edit"], "results": _SQL["edit_results"], "controls": _SQL["edit_controls"]}
 AFTER_EFFECTS = {
     "Concepts that a class needs most: its loss when their neurons are silent, beside random neurons": _SQL[
@@ -49,11 +47,6 @@ STATUS = {
 }
 
 
-def say(text: str) -> None:
-    """A line of progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def public_views() -> pl.DataFrame:
     """The views that users query, each with the sentence that says what a row of it is."""
     from dissectdb.warehouse.view_files import load_views
@@ -62,59 +55,130 @@ def public_views() -> pl.DataFrame:
     return pl.DataFrame(views, schema=["view", "one row is"], orient="row")
 
 
-def show(rows: pl.DataFrame | Sequence[object], *, title: str = "", empty: str = "") -> None:
-    """Print rows (a frame, dicts or dataclasses) as a table with a title, or `empty` if there are none."""
-    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows))
-    if title:
-        print(f"\n{title}")
-    if frame.is_empty() and empty:
-        print(empty)
-        return
-    print(as_text(say_unknown(frame)))
+def show_answers(answers: Mapping[str, pl.DataFrame]) -> None:
+    """Print the answers to questions, by title, as tables."""
+    for title, rows in answers.items():
+        tables.show(rows, title=title, empty="none", nulls=UNKNOWN)
 
 
-def say_unknown(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with "unknown" in place of null in the columns of UNKNOWN."""
-    texts = [
-        pl.Series(name, [_number_or_unknown(value) for value in frame[name]])
-        for name in UNKNOWN
-        if name in frame.columns and frame[name].null_count()
-    ]
-    return frame.with_columns(texts)
+# ---------------------------------------------------------------- what was found
 
 
-def _number_or_unknown(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+def found_labels(answers: Mapping[str, pl.DataFrame]) -> list[str]:
+    """What an extraction found: how many neurons are labelled, by which concepts, how often the network is right.
+
+    answers: to AFTER_EXTRACT and FOUND.
+    """
+    layers, commonest = answers["Layers"], answers["commonest"].to_dicts()
+    tested, others = layers.drop_nulls("num_interpretable"), layers.filter(pl.col("num_interpretable").is_null())
+    neurons, labelled = (sum(tested[column].to_list()) for column in ("neurons", "num_interpretable"))
+    untested = sum(others["neurons"].to_list())
+    of_all = f" ({share(labelled / neurons)})" if neurons else ""
+    sentences = [f"{labelled:,} of {neurons:,} neurons are interpretable{of_all}"] if neurons or not untested else []
+    if untested:
+        sentences.append(f"not tested against chance: {untested:,} {'more ' if neurons else ''}neurons, without a null")
+    if commonest:
+        names = ", ".join(f"{row['concept']} ({row['neurons']:,})" for row in commonest)
+        sentences.append(f"their commonest labels: {names}")
+    accuracies = answers["How often the network is right"].drop_nulls("accuracy").to_dicts()
+    if accuracies:
+        by_split = ", ".join(f"{share(row['accuracy'])} of {row['split']}" for row in accuracies)
+        sentences.append(f"the network is right on {by_split}")
+    else:
+        sentences.append("how often the network is right is unknown")
+    return sentences
 
 
-def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path, warehouse: Path) -> None:
+def found_effects(answers: Mapping[str, pl.DataFrame]) -> list[str]:
+    """What silencing found: the class that needs a concept most. answers: to AFTER_EFFECTS."""
+    concepts, neurons = (rows.to_dicts() for rows in answers.values())
+    sentences = []
+    if concepts:
+        row = max(concepts, key=lambda row: row["delta_loss"] - (row["random_delta_loss"] or 0))
+        random = row["random_delta_loss"]
+        beside = "" if random is None else f", and by {random:+.2g} without as many random ones"
+        chance = "" if row["p"] is None else f" (p = {row['p']:.2g})"
+        sentences.append(
+            f"the class {row['class']} needs {row['concept']} most: without its {row['neurons']:,} neurons of "
+            f"{row['layer']} the loss of the class changes by {row['delta_loss']:+.2g}{beside}{chance}"
+        )
+    if neurons:
+        row = max(neurons, key=lambda row: row["delta_loss"])
+        label = row["concept"] or "no label"
+        sentences.append(f"of single neurons, {row['class']} needs {row['layer']} {row['unit']} most ({label})")
+    return sentences or ["no class needs any of these neurons"]
+
+
+def found_judgements(summary: pl.DataFrame, pairs: pl.DataFrame) -> list[str]:
+    """What judging found, per layer: what the only method reaches, or the best if there is one.
+
+    summary, pairs: the answers to the questions of judge.
+    """
+    sentences = []
+    differences = pairs.to_dicts()
+    for (layer, _, split), rows in summary.group_by("layer", "dataset", "split", maintain_order=True):
+        methods = by_clip(rows.to_dicts())
+        standing = compared(methods, [row for row in differences if row["layer"] == layer])
+        if not methods:
+            found = "no label could be measured by CLIP"
+        elif len(methods) == 1:
+            found = f"{methods[0]['method']}: {reached(methods[0])}"
+        elif standing.best:
+            found = f"{standing.best['method']} fits best of {len(methods)}; {reached(standing.best)}"
+        else:
+            found = standing.why_none()
+        sentences.append(f"{layer}, {split}: {found}")
+    left = len(sentences) - LAYERS
+    shown = sentences if left <= 0 else [*sentences[:LAYERS], f"… and {left:,} more layers"]
+    return [*shown, OTHER_Q] if summary["within_classes"].any() else shown
+
+
+def show_found(sentences: Sequence[str]) -> None:
+    """Print what a run found, with the number of its warnings."""
+    count = warnings()
+    put()
+    put("Found", "bold")
+    for sentence in sentences:
+        put(sentence, indent=2)
+    if count:
+        put(f"{'1 warning' if count == 1 else f'{count:,} warnings'}, printed while it ran", "yellow", indent=2)
+
+
+# ---------------------------------------------------------------- edits and judged labels
+
+
+def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path) -> None:
     """Print what a chosen edit did: its numbers, its controls, and one sentence per split on whether it helped."""
     [edit] = answers["edit"].to_dicts()
     results = answers["results"]
     parent = f", itself an edit of {edit['parent']}" if edit["parent"] else ""
     title = f"Edit {edit['name']} of {edit['network']}{parent}, layer {edit['layer']}"
-    show(results.drop("verdict", "is_probing_set", "edits_tried"), title=title)
-    show(answers["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
-    print()
+    tables.show(results.drop("verdict", "is_probing_set", "edits_tried"), title=title)
+    tables.show(answers["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
+    put()
     for row in results.to_dicts():
-        print(verdict(row))
-    print(f"\ncheckpoint: {checkpoint}\nnext: dissectdb report --warehouse {warehouse}")
+        put(verdict(row))
+    put()
+    print(f"checkpoint: {checkpoint}")
 
 
-def show_judged(summary: pl.DataFrame) -> None:
+def show_judged(summary: pl.DataFrame, pairs: pl.DataFrame) -> None:
     """Print one table per layer: each method with the means of its measures, and the correlation of its controls."""
     kept = (
-        "method", "reference", "neurons", "labels", "most_sharing", "share_believed", "random_believed",
-        "pearson", "pearson_low", "pearson_high", "random_pearson", "shuffled_pearson", "ap_corrected", "f1", "iou",
-        "auc", "names_output", "output_similarity",
+        "method", "reference", "neurons", "measured", "labels", "share_believed", "random_believed", "pearson",
+        "pearson_low", "pearson_high", "random_pearson", "shuffled_pearson", "ap_corrected", "auc", "f1", "iou",
+        "most_sharing", "names_output", "output_similarity",
     )  # fmt: skip
     for (layer, dataset, split), rows in summary.group_by("layer", "dataset", "split", maintain_order=True):
         known = [name for name in kept if rows[name].null_count() < len(rows)]
-        show(rows.select(known), title=f"Labels of {layer}, on {split} images of {dataset}")
+        tables.show(rows.select(known), title=f"Labels of {layer}, on {split} images of {dataset}")
     if summary["measured"].sum() == 0:
-        print(TOO_FEW_IMAGES)
+        put(TOO_FEW_IMAGES)
+        return
+    if lacks_class(summary.to_dicts()):
+        put(FEW_OF_CLASS, "dim")
+    if sentences := found_judgements(summary, pairs):
+        show_found(sentences)
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -135,98 +199,3 @@ def ordinal(number: float) -> str:
     whole = round(number)
     ending = "th" if whole // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(whole % 10, "th")
     return f"{whole}{ending}"
-
-
-def as_text(frame: pl.DataFrame) -> str:
-    """A frame as aligned text: every row and column, numbers with at most four decimals."""
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=-1,
-        fmt_str_lengths=200,
-        tbl_formatting="ASCII_BORDERS_ONLY_CONDENSED",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_cell_numeric_alignment="RIGHT",
-        thousands_separator=",",
-        float_precision=4,
-    ):
-        return str(frame)
-
-
-def as_json(frame: pl.DataFrame) -> str:
-    """A frame as a JSON list of objects. Bytes become base 64, decimals become numbers."""
-    integers = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal) and kind.scale == 0]
-    frame = frame.with_columns(pl.col(integers).cast(pl.Int64, strict=False)).cast({pl.Decimal: pl.Float64})
-    return frame.with_columns(pl.col(pl.Binary).bin.encode("base64")).write_json()
-
-
-def as_csv(frame: pl.DataFrame) -> str:
-    """A frame as CSV. Bytes become base 64, lists and structs become JSON."""
-    frame = frame.with_columns(pl.col(pl.Binary).bin.encode("base64"))
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    texts = [
-        pl.Series(name, [None if value is None else json.dumps(value, default=str) for value in frame[name].to_list()])
-        for name in nested
-    ]
-    return frame.with_columns(texts).write_csv()
-
-
-def write(frame: pl.DataFrame, format: Literal["table", "json", "csv", "parquet"], output: Path | None) -> None:
-    """Write a frame to a file, or print it. Parquet needs a file."""
-    if format == "parquet":
-        assert output is not None  # the command refuses it
-        content = io.BytesIO()
-        frame.write_parquet(content)
-        save(content.getvalue(), output)
-        return
-    text = {"table": as_text, "json": as_json, "csv": as_csv}[format](frame)
-    if output is not None:
-        save((text if text.endswith("\n") else f"{text}\n").encode(), output)
-    else:
-        print(text.rstrip("\n"))
-
-
-class Progress:
-    """with Progress("extracting") as progress: progress(done, total)
-
-    On a terminal it is a bar with rate and time left; elsewhere one line every ten seconds and one at the end.
-    """
-
-    def __init__(self, what: str, unit: str = "images", every: float = 10.0) -> None:
-        self.what, self.every, self.unit = what, every, unit
-        self.started = self.last = time.monotonic()
-        self.bar: Bar | None = None
-
-    def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            rate = TextColumn("{task.fields[rate]:,.0f} " + f"{self.unit}/s")
-            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task(self.what, total=None, rate=0)
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """Show what is done. total: None if it is not known yet."""
-        now = time.monotonic()
-        rate = done / max(now - self.started, 1e-9)
-        if self.bar is not None:
-            self.bar.update(self.task, completed=done, total=total, rate=rate)
-        elif now - self.last >= self.every or done == total:
-            self.last = now
-            if total is None:
-                say(f"{self.what}: {done:,} {self.unit}, {rate:,.0f} {self.unit}/s")
-                return
-            left = (total - done) / max(rate, 1e-9)
-            say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left")

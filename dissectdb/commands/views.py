@@ -44,19 +44,24 @@ def build(
     if source is not None:
         _build_on_spark(source, select or [], memory, threads)
         return
-    from dissectdb.commands import terminal
+    from dissectdb.commands import stages, tables
 
     file = warehouse_file(warehouse, wait, memory, threads)
     read_only = dry_run or not file.path.exists()  # reading reports a missing file; writing would make it
     with file.to_read() if read_only else file.to_write(deterministic=deterministic) as opened:
-        done = "stale" if dry_run else "built"
-        for view in opened.build(select=select or (), full_refresh=full_refresh, dry_run=dry_run):
-            terminal.say(f"{done} {view.view}: {view.rows:,} rows, {view.seconds:.1f} s")
+        built = opened.build(select=select or (), full_refresh=full_refresh, dry_run=dry_run)
+        if dry_run:
+            stale = [{"view": view.view, "rows": view.rows} for view in built]
+            tables.show(stale, title="Stale views", empty="none")
+            return
+        with stages.Stage("building", unit="views") as progress:
+            views = list(stages.counted(built, progress))
+    tables.show(views, title="Built", empty="nothing: no view is stale")
 
 
 def _build_on_spark(source: Path, select: list[str], memory: str | None, threads: str | None) -> None:
     """Build the materialised views of a folder of tables on Spark, into its folder `views`."""
-    from dissectdb.commands import terminal
+    from dissectdb.commands import stages, tables
     from dissectdb.warehouse import resources, spark
 
     chosen = resources.choose(memory, threads)
@@ -64,10 +69,11 @@ def _build_on_spark(source: Path, select: list[str], memory: str | None, threads
         cores=chosen.threads if threads else None, memory=f"{chosen.memory >> 20}m" if memory else None
     )
     try:
-        for built in spark.build(session, source, source / "views", select=select):
-            terminal.say(f"built {built.view}: {built.rows:,} rows, {built.seconds:.1f} s")
+        with stages.Stage("building", unit="views") as progress:
+            views = list(stages.counted(spark.build(session, source, source / "views", select=select), progress))
     finally:
         session.stop()
+    tables.show(views, title="Built", empty="none")
     print(f"views: {(source / 'views').resolve()}")
 
 

@@ -1,9 +1,13 @@
 """Concept sets: the words that a neuron can be labelled with.
 
 read("facial_expressions")      # a set that ships with dissectdb
+read("general:textures,colours")   # two categories of one that has categories
+read("wordfreq:20000")          # the commonest English words, by the package wordfreq
 read("my/concepts.txt")         # UTF-8, one concept per line; blank lines and lines that start with # are skipped
-read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for; a table
-                                # [provenance] may name its maker and is ignored
+read(["dog", "cat"])            # a list, as a study may have it
+read("my/concepts.toml")        # [concepts] with concept = ["class", …], the classes that it stands for, or
+                                # [categories] with category = ["concept", …]; a table [provenance] may name its maker
+                                # and is ignored
 
 A repeated word is left out and logged. Words that differ in case are different words.
 """
@@ -14,11 +18,12 @@ import logging
 import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dissectdb.did_you_mean import choices
+from dissectdb.extract.concepts import common_words
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, without_endless_keys
 from dissectdb.progress import REPEATED
@@ -27,6 +32,7 @@ FOLDER = Path(__file__).parent
 MAX_BYTES = 4 * MEGABYTE  # of a concept file: about 300,000 concepts, and CLIP embeds each of them
 MAX_CHARACTERS = 1000  # of a concept
 EXAMPLES = 5  # words that a note lists
+OF_STUDY = "the study's list of concepts"
 log = logging.getLogger("dissectdb")
 
 
@@ -35,7 +41,8 @@ class ConceptList:
     """A concept file.
 
     classes_of: concept → the classes that it stands for. entries: how many words the file has, with repeats. kept:
-    the indices of the words that are not repeats.
+    the indices of the words that are not repeats. categories: category → how many words it has; category_of: concept →
+    its category, the first of several. Both are {} if there are none.
     """
 
     classes_of: dict[str, tuple[str, ...]]
@@ -43,6 +50,8 @@ class ConceptList:
     kept: tuple[int, ...]
     repeated: tuple[str, ...]  # the words that were left out, once per repeat
     comments: int = 0  # lines of a .txt that begin with #
+    categories: dict[str, int] = field(default_factory=dict)
+    category_of: dict[str, str] = field(default_factory=dict)
 
 
 def shipped() -> list[str]:
@@ -50,17 +59,18 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def read(source: str) -> dict[str, tuple[str, ...]]:
+def read(source: str | Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Concept → the classes that it stands for, in order. Logs words that are left out. Raises StudyError."""
     return read_list(source).classes_of
 
 
-def read_list(source: str) -> ConceptList:
+def read_list(source: str | Sequence[str]) -> ConceptList:
     """Read a concept set, with the index of each word in its file; log repeats, comments and words that differ in case.
 
     Raises StudyError.
     """
     concept_list = load(source)
+    source = source if isinstance(source, str) else OF_STUDY
     if concept_list.repeated:
         log.info("%s: %s", source, _repeats_note(concept_list.repeated))
     if concept_list.comments:
@@ -70,44 +80,57 @@ def read_list(source: str) -> ConceptList:
     return concept_list
 
 
-def load(source: str) -> ConceptList:
+def load(source: str | Sequence[str]) -> ConceptList:
     """Read a concept set like read_list, but without logging. Raises StudyError."""
-    path = Path(source)
+    if not isinstance(source, str):
+        return _refuse_few(OF_STUDY, _from_words(OF_STUDY, enumerate(source)))
+    if source.startswith(common_words.PREFIX):
+        return _without_repeats(Path(source), [(word, ()) for word in common_words.read(source)])
+    path, wanted = Path(source), ""
     if "/" not in source and "." not in source:
-        if source not in shipped():
-            near = choices(source, shipped())
-            raise StudyError(f"no concept set {source!r} comes with dissectdb; {near}, or name a file")
-        path = FOLDER / f"{source}.toml"
+        name, _, wanted = source.partition(":")
+        if name not in shipped():
+            near = choices(name, shipped())
+            raise StudyError(f"no concept set {name!r} comes with dissectdb; {near}, or name a file")
+        path = FOLDER / f"{name}.toml"
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".toml"):
         raise StudyError(f"{path}: a concept file ends in .txt (one per line) or .toml (with their classes)")
     try:
         text = read_text(path, MAX_BYTES)
-        concept_list = _from_toml(path, text) if suffix == ".toml" else _from_lines(path, text)
+        concept_list = _from_toml(path, text, wanted) if suffix == ".toml" else _from_lines(path, text)
     except StudyError:
         raise
     except FileNotFoundError:
         raise StudyError(f"{path}: no such concept file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path}: not a readable concept file: {one_line(error)}") from error
+    return _refuse_few(path, concept_list)
+
+
+def _refuse_few(where: Path | str, concept_list: ConceptList) -> ConceptList:
     if (count := len(concept_list.classes_of)) < 2:
-        raise StudyError(f"{path}: holds {count} concept(s); a label needs at least two to choose from")
+        raise StudyError(f"{where}: holds {count} concept(s); a label needs at least two to choose from")
     return concept_list
 
 
 def _from_lines(path: Path, text: str) -> ConceptList:
-    concepts = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        concept = line.strip()
-        if not concept or concept.startswith("#"):
-            continue
-        _refuse_control(f"{path}:{number}", concept)
-        concepts.append((concept, ()))
-    comments = sum(line.lstrip().startswith("#") for line in text.split("\n"))
-    return replace(_without_repeats(path, concepts), comments=comments)
+    lines = [line.strip() for line in text.split("\n")]
+    words = [(number, line) for number, line in enumerate(lines, start=1) if line and not line.startswith("#")]
+    return replace(_from_words(path, words), comments=sum(line.startswith("#") for line in lines))
 
 
-def _from_toml(path: Path, text: str) -> ConceptList:
+def _from_words(where: Path | str, words: Iterable[tuple[int, str]]) -> ConceptList:
+    """words: each with its line in the file, or its index in the list."""
+    concepts: list[tuple[str, tuple[str, ...]]] = []
+    for number, word in words:
+        _refuse_control(f"{where}:{number}", word.strip())
+        concepts.append((word.strip(), ()))
+    return _without_repeats(where, concepts)
+
+
+def _from_toml(path: Path, text: str, wanted: str = "") -> ConceptList:
+    """wanted: the names of the categories to take, with commas; "" for all."""
     try:
         tables = tomllib.loads(without_endless_keys(text))
     except tomllib.TOMLDecodeError as error:
@@ -121,9 +144,16 @@ def _from_toml(path: Path, text: str) -> ConceptList:
     table = tables.pop("concepts", None)
     if isinstance(tables.get("provenance"), dict):
         del tables["provenance"]
+    if table is None and isinstance(tables.get("categories"), dict) and len(tables) == 1:
+        return _from_categories(path, tables["categories"], wanted)
+    if wanted:
+        raise StudyError(f"the concept set {path.stem} has no categories; take all of it: {path.stem!r}")
     if not isinstance(table, dict) or tables:
         lost = f"; {', '.join(map(repr, tables))} is not in it" if tables else ""
-        raise StudyError(f'{path}: needs one table, [concepts], with lines such as "Smile" = ["happy"]{lost}')
+        raise StudyError(
+            f'{path}: needs one table, [concepts], with lines such as "Smile" = ["happy"], or [categories], with lines '
+            f'such as textures = ["woven"]{lost}'
+        )
     concepts = []
     for concept, classes in table.items():
         if not isinstance(classes, list) or not all(isinstance(name, str) and name.strip() for name in classes):
@@ -135,7 +165,30 @@ def _from_toml(path: Path, text: str) -> ConceptList:
     return _without_repeats(path, concepts)
 
 
-def _without_repeats(path: Path, entries: Iterable[tuple[str, tuple[str, ...]]]) -> ConceptList:
+def _from_categories(path: Path, categories: dict[str, object], wanted: str) -> ConceptList:
+    names = [name.strip() for name in wanted.split(",")] if wanted else list(categories)
+    if unknown := [name for name in names if name not in categories]:
+        near = choices(unknown[0], categories)
+        raise StudyError(f"the concept set {path.stem} has no category {unknown[0]!r}; {near}")
+    chosen = {name: _words_of_category(path, name, categories[name]) for name in names}
+    concept_list = _without_repeats(path, [(word, ()) for words in chosen.values() for word in words])
+    category_of = {word: name for name, words in reversed(chosen.items()) for word in words}
+    return replace(
+        concept_list,
+        categories={name: len(words) for name, words in chosen.items()},
+        category_of={word: category_of[word] for word in concept_list.classes_of},
+    )
+
+
+def _words_of_category(path: Path, name: str, words: object) -> list[str]:
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+        raise StudyError(f'{path}: the category {name!r} needs a list of concepts, such as ["woven", "knitted"]')
+    for word in words:
+        _refuse_control(str(path), word.strip())
+    return [word.strip() for word in words]
+
+
+def _without_repeats(path: Path | str, entries: Iterable[tuple[str, tuple[str, ...]]]) -> ConceptList:
     """The words in the order of the file, each once. Raises StudyError if a repeat has other classes."""
     first: dict[str, tuple[str, tuple[str, ...]]] = {}
     kept_indices, repeated, count = [], [], 0

@@ -115,12 +115,14 @@ def run(
     free = warehouse.next_id("ablations")  # counted here, because the writer may not have written the last unit yet
     for name, known_layer in layers.items():
         layer = Layer(search, settings, known_layer, split_id, blocks)
-        for ablations, dissection_of_group in ((layer.alone(warehouse, dissection_id), None),
-                              (layer.together(warehouse, dissection_id), dissection_id)):  # fmt: skip
+        for what, ablations, dissection_of_group in (
+            (f"silencing each neuron of {name}", layer.alone(warehouse, dissection_id), None),
+            (f"silencing neurons of {name} by concept", layer.together(warehouse, dissection_id), dissection_id),
+        ):
             group = layer.fingerprint(ablations)
             if not ablations or warehouse.find("ablations", fingerprints.of_values(group, 0)) is not None:
                 continue
-            with watch(f"silencing {name}", unit="ablations") as progress:
+            with watch(what, unit="ablations") as progress:
                 parts = layer.measured(ablations, progress)
                 yield layer.rows(warehouse, free, ablations, parts, group, dissection_of_group)
             free += len(ablations)

@@ -50,7 +50,7 @@ class EditedLayer:
 
 
 def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) -> dict[str, KnownLayer]:
-    """The layers of a dissection that the study names, by the study's names."""
+    """The layers of a dissection that the study names, by the study's names. Not those whose units are heads."""
     rows = warehouse.rows(
         """
         with
@@ -69,7 +69,11 @@ def dissected_layers(warehouse: Store, plan: NetworkPlan, dissection_id: int) ->
         {"dissection": dissection_id},
     )
     by_id = {row[1]: KnownLayer(*row) for row in rows.iter_rows()}
-    ids = {tap.name: warehouse.find("layers", catalog.layer_fingerprint(plan.network, tap)) for tap in plan.taps}
+    ids = {
+        tap.name: warehouse.find("layers", catalog.layer_fingerprint(plan.network, tap))
+        for tap in plan.taps
+        if tap.heads is None
+    }
     return {name: by_id[layer_id] for name, layer_id in ids.items() if layer_id in by_id}
 
 

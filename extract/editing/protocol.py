@@ -52,15 +52,16 @@ def run(
     test_id, _ = search.blocks(warehouse, OPENED)
     refuse_unlike_scaled_weights(search, planned)
     enter_edits(warehouse, planned)
-    with watch(f"measuring {len(planned)} edits on {SEARCHED}", unit="predictions") as progress:
+    edits = "1 edit" if len(planned) == 1 else f"{len(planned)} edits"
+    with watch(f"measuring {edits} on {SEARCHED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, planned, SEARCHED, progress))
     chosen = choose(warehouse, planned, validation_id)
     control_edits = controls.plan_controls(warehouse, plan, chosen, plan.study.protocol)
     enter_edits(warehouse, control_edits)
-    with watch(f"measuring {len(control_edits)} controls on {SEARCHED}", unit="predictions") as progress:
+    with watch(f"measuring {len(control_edits):,} controls on {SEARCHED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, control_edits, SEARCHED, progress))
     enter_once(warehouse, "split_openings", chosen.edit_id, test_id, opened_at=catalog.now())
-    with watch(f"measuring the chosen edit and its controls on {OPENED}", unit="predictions") as progress:
+    with watch(f"judging the chosen edit on {OPENED}", unit="predictions") as progress:
         warehouse.load(search.run(warehouse, [chosen, *control_edits], OPENED, progress))
     build(warehouse)
     for split, split_id in ((SEARCHED, validation_id), (OPENED, test_id)):

@@ -42,6 +42,7 @@ class Search:
 
     def __init__(self, plan: NetworkPlan, say: Say = silent) -> None:
         self.plan, self.say = plan, say
+        self.taps = [tap for tap in plan.taps if tap.heads is None]  # of layers whose units can be changed
         self.cuts: dict[str, Cut] = {}
         self.kept: dict[tuple[int, int, str, int], Kept] = {}  # split, block, layer, piece
         # On a CPU, convolutions run a third faster channels last.
@@ -50,8 +51,8 @@ class Search:
     def cut(self, layer: str) -> Cut:
         """The network, cut at a layer. An edit may also scale layers that run after it."""
         if layer not in self.cuts:
-            names = [tap.layer for tap in self.plan.taps]
-            taps = self.plan.taps[names.index(layer) :]
+            names = [tap.layer for tap in self.taps]
+            taps = self.taps[names.index(layer) :]
             shape = self.plan.network.recipe.shape
             self.cuts[layer] = cut_network.cut_at(self.model, taps, shape, self.plan.network.answer)
             if self.cuts[layer].is_slow:
@@ -60,7 +61,7 @@ class Search:
 
     def first_layer(self, planned: PlannedEdit) -> str:
         """The layer of an edit that the network runs first."""
-        order = [tap.layer for tap in self.plan.taps]
+        order = [tap.layer for tap in self.taps]
         return min((layer.layer for layer in planned.layers), key=order.index)
 
     def run(
@@ -100,7 +101,7 @@ class Search:
 
     def by_layer(self, planned: Sequence[PlannedEdit]) -> dict[str, list[PlannedEdit]]:
         """Layer → the edits whose first layer it is. Layers are in running order."""
-        order = [tap.layer for tap in self.plan.taps]
+        order = [tap.layer for tap in self.taps]
         groups: dict[str, list[PlannedEdit]] = {}
         for edit in planned:
             groups.setdefault(self.first_layer(edit), []).append(edit)

@@ -12,9 +12,11 @@ A defect found here depends on one image alone. Repeats concern two images; repe
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +27,8 @@ from PIL import ImageOps, features
 
 Pixels = NDArray[np.uint8]
 
-THUMBNAIL = 64  # pixels a side, at most
+THUMBNAIL = 224  # pixels a side, at most
+EXACT = 64  # pixels a side up to which a thumbnail is the image itself
 
 # Pillow's own limit (256 MB as RGB): beyond it a header of a few bytes may ask for any amount of memory.
 MAX_PIXELS = 89_478_485
@@ -66,13 +69,13 @@ class Facts(NamedTuple):
     bits: int | None = None
 
 
-def decode(path: Path, bits: int = 16) -> Pixels:
-    """The first frame of an image file, upright: uint8, (height, width) grey or (height, width, 3) RGB.
+def decode(file: Path | bytes, bits: int = 16) -> Pixels:
+    """The first frame of an image file or of its bytes, upright: uint8, (height, width) grey or (height, width, 3) RGB.
 
     Transparency is dropped, as in the loaders that networks are trained with. bits: how many of its 16 bits an image of
     16-bit grey uses, 8 to 16; the highest 8 of them are kept.
     """
-    return to_bytes(_open(path, bits), bits)
+    return to_bytes(_open(file, bits), bits)
 
 
 def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
@@ -84,10 +87,10 @@ def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixel
     return (values >> (bits - 8)).astype(np.uint8)
 
 
-def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _open(file: Path | bytes, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The first frame, upright: uint16 if it is stored as 16-bit grey, else uint8. Raises Unreadable."""
     try:
-        with PIL.Image.open(path, formats=FORMATS) as image:
+        with PIL.Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise Unreadable(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} that are decoded")
@@ -95,7 +98,7 @@ def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
                 raise Unreadable("16-bit colour, of which Pillow reads only the high bytes; convert it to 8 bits")
             is_scaled = image.format == "PPM" and image.mode == "I"  # by Pillow, from the file's own range to 16 bits
             ImageOps.exif_transpose(image, in_place=True)
-            return _values(image, is_scaled)
+            return of_picture(image, is_scaled)
     except Unreadable:
         raise
     except PIL.UnidentifiedImageError:  # its message may hold a memory address, which differs in each run
@@ -106,7 +109,11 @@ def _open(path: Path, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
         raise Unreadable(f"{type(error).__name__}: {error}") from None
 
 
-def _values(image: PIL.Image.Image, is_scaled: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def of_picture(image: PIL.Image.Image, is_scaled: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values of an open picture: uint16 if it is 16-bit grey, else uint8. Raises Unreadable.
+
+    is_scaled: whether Pillow has scaled its values to 16 bits.
+    """
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)  # in this machine's order of bytes
     if is_scaled:
@@ -117,25 +124,30 @@ def _values(image: PIL.Image.Image, is_scaled: bool) -> NDArray[np.uint8] | NDAr
     return np.array(image if image.mode == mode else image.convert(mode))  # a copy, because torch needs writable memory
 
 
-def inspect(pixels: Pixels) -> Facts:
-    """The facts about decoded pixels, (height, width) or (height, width, 3)."""
+def inspect(pixels: Pixels, shown: Sequence[int] = ()) -> Facts:
+    """The facts about decoded pixels, (height, width) or (height, width, channel).
+
+    shown: the channels of the thumbnail, one or three. Without them, two channels show the first, and four or more the
+    first three.
+    """
     return Facts(
         sha256=pixel_hash(pixels),
         width=pixels.shape[1],
         height=pixels.shape[0],
-        thumbnail=thumbnail(pixels),
+        thumbnail=thumbnail(_shown(pixels, shown)),
         defect="blank" if is_blank(pixels) else None,
     )
 
 
-def inspect_file(path: Path, bits: int = 16) -> tuple[Facts, Pixels | None]:
-    """The facts about an image file, and its pixels; the hash of an unreadable one is that of its bytes."""
+def inspect_file(file: Path | bytes, bits: int = 16) -> tuple[Facts, Pixels | None]:
+    """The facts about an image file or its bytes, and its pixels. An unreadable one has the hash of its bytes."""
     try:
-        values = _open(path, bits)
+        values = _open(file, bits)
         pixels = to_bytes(values, bits)
         facts = inspect(pixels)
     except Unreadable as problem:
-        return Facts(file_hash(path).hex(), defect=f"unreadable: {problem}"), None
+        sha256 = hashlib.sha256(file).digest() if isinstance(file, bytes) else file_hash(file)
+        return Facts(sha256.hex(), defect=f"unreadable: {problem}"), None
     if values.dtype == np.uint8:
         return facts, pixels
     used = max(int(values.max()).bit_length(), 8)
@@ -146,10 +158,18 @@ def inspect_file(path: Path, bits: int = 16) -> tuple[Facts, Pixels | None]:
 
 def pixel_hash(pixels: Pixels) -> str:
     """SHA-256 of mode, shape and values: equal exactly where two images look the same to a network."""
-    mode = "L" if pixels.ndim == 2 else "RGB"
+    mode = {1: "L", 3: "RGB"}.get(channels := channels_of(pixels), f"{channels} channels")
     digest = hashlib.sha256(f"{mode} {pixels.shape[0]} {pixels.shape[1]}\n".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False of a name that no file can have, which is too long or holds a NUL."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def file_hash(path: Path) -> bytes:
@@ -157,7 +177,7 @@ def file_hash(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, ValueError):  # of a name that no file can have
         return hashlib.sha256().digest()
 
 
@@ -171,7 +191,9 @@ def is_blank(pixels: Pixels) -> bool:
     some = (pixels if pixels.ndim == 2 else pixels[..., 1])[::step, ::step].ravel()  # of RGB, the green values
     if _variance(some) * len(some) > BLANK_DEVIATION**2 * pixels.shape[0] * pixels.shape[1]:
         return False
-    counts = np.array(PIL.Image.fromarray(pixels).histogram(), np.float64).reshape(-1, 256)  # (channel, value)
+    planes = [pixels] if channels_of(pixels) in (1, 3) else [pixels[..., index] for index in range(pixels.shape[2])]
+    histograms = [PIL.Image.fromarray(plane).histogram() for plane in planes]
+    counts = np.array(histograms, np.float64).reshape(-1, 256)  # (channel, value)
     values = np.arange(256.0)
     mean = counts @ values / counts.sum(1)
     variance = counts @ values**2 / counts.sum(1) - mean**2
@@ -183,13 +205,34 @@ def _variance(values: NDArray[np.uint8]) -> float:
     return int((wide * wide).sum()) / len(wide) - (int(wide.sum()) / len(wide)) ** 2
 
 
+def channels_of(pixels: Pixels) -> int:
+    """The number of channels of decoded pixels."""
+    return 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def _shown(pixels: Pixels, channels: Sequence[int]) -> Pixels:
+    """The pixels as grey or RGB, by these of their channels."""
+    count = channels_of(pixels)
+    if not channels or count <= max(channels):
+        channels = () if count in (1, 3) else (0,) if count == 2 else (0, 1, 2)
+    if not channels:
+        return pixels
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels
+    return np.ascontiguousarray(planes[..., channels[0]] if len(channels) == 1 else planes[..., list(channels)])
+
+
 def thumbnail(pixels: Pixels) -> bytes:
-    """A PNG of at most THUMBNAIL pixels per side; a small image keeps its pixels."""
-    if max(pixels.shape[:2]) > THUMBNAIL:
-        image = PIL.Image.fromarray(pixels)
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        pixels = np.asarray(image)
-    return png(pixels)
+    """A JPEG of at most THUMBNAIL pixels per side; of a small image, a PNG of its pixels.
+
+    A photograph's JPEG of 224 pixels takes fewer bytes than its PNG of 64, which is not compressed (bench.thumbnails).
+    """
+    if max(pixels.shape[:2]) <= EXACT:
+        return png(pixels)
+    image = PIL.Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=1.0)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 def png(pixels: Pixels) -> bytes:

@@ -44,6 +44,9 @@ class Fer2013(Source):
         for number, split, class_name, facts, pixels in self.inspected(work, self._kept(), at_once=LINES, large=LARGE):
             yield Record(f"{printable(self.path.name)}:{number}", split, class_name, facts, pixels)
 
+    def size(self) -> int:
+        return sum(1 for _ in self._kept())
+
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         wanted = iter(positions)
         following = next(wanted, None)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dissectdb.extract.images.decoding import Facts, Pixels, decode, file_hash, inspect_file
 from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
 from dissectdb.extract.images.scan import ALL, Record, Source, in_threads, printable
 from dissectdb.extract.study import Dataset, StudyError
+
+if TYPE_CHECKING:
+    from dissectdb.extract.images.folder_labels import FolderLabels
 
 FILES = 4  # per hand-over to a thread or process
 LARGE = 1000  # from so many files on, processes are worth their start
@@ -20,29 +24,28 @@ LARGE = 1000  # from so many files on, processes are worth their start
 class Folder(Source):
     """The images of a folder, with the splits and classes of its sub-folders."""
 
-    def __init__(self, dataset: Dataset, path: Path) -> None:
+    def __init__(self, dataset: Dataset, path: Path, labels: FolderLabels | None = None) -> None:
+        """labels: of the images outside class folders."""
         super().__init__(dataset)
         self.root = path.resolve()
         self.name = str(path)
-        self.images = dataset.images
-        self.found = find(path)
+        self.images, self.labels = dataset.images, labels
+        self.found = find(path, labels.of if labels else None)
         files, self.left_out = self.found.files, self.found.left_out
-        self.classes = tuple(sorted({printable(file.class_name) for file in files if file.class_name is not None}))
+        names = {printable(file.class_name) for file in files if file.class_name is not None}
+        self.classes = labels.in_order(names) if labels else tuple(sorted(names))
+        self.has_unnamed_numbers = labels is not None and labels.are_numbers and not labels.classes
         self.is_named_by_folders = is_named_by_folders(files)
-        self.drawn = () if self.is_one_split else self._drawn_splits(dataset)
+        self.drawn = self._drawn_splits(dataset)
         self.share = dataset.validation_share if self.drawn else None
-        if len(self.drawn) == 3 and dataset.validation_share >= 0.5:
-            raise StudyError(
-                f"{self.name}: validation_share = {self.share} for validation and as much for test leave "
-                "nothing for train; it must be below 0.5 where the folder has no splits of its own"
-            )
         files = files if self.images is None else in_turn(files)
         self.files = [file._replace(split=None) if file.split in self.drawn else file for file in files]
         self.kept: list[File] | None = self.files if self.images is None else None  # by position; None until known
         self.count = len(self.files) if self.images is None else None
 
     def fingerprint(self) -> str:
-        digest = self.settings_hash(kind="folder", images=self.images, share=self.share)
+        of_labels = {"classes": self.classes} if self.labels else {}
+        digest = self.settings_hash(kind="folder", images=self.images, share=self.share, **of_labels)
         for file in self.files:
             digest.update(os.fsencode(file.path) + b"\0" + file_hash(self.root / file.path))
             if not self.is_named_by_folders:
@@ -51,15 +54,12 @@ class Folder(Source):
 
     def _drawn_splits(self, dataset: Dataset) -> tuple[str, ...]:
         """The splits that images are assigned to by their hash; none if the folder has its own."""
-        named_splits = {file.split for file in self.found.files}
-        if named_splits == {None}:
-            return SPLITS
         if "validation" in self.found.unlabelled and "validation_share" not in dataset.model_fields_set:
             return ()
-        return () if "validation" in named_splits else ("train", "validation")
+        return drawn_splits(self, {file.split for file in self.found.files}, dataset.validation_share)
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
-        sentences = list(self.found.assumed)
+        sentences = [*self.found.assumed, *(self.labels.assumed if self.labels else ())]
         share = f"{100 * (self.share or 0):.3g} %"
         if len(self.drawn) == 3:
             counts = ", ".join(f"{sound[split]:,} {split}" for split in SPLITS)
@@ -122,3 +122,30 @@ def split_by_hash(sha256: str, share: float, splits: Sequence[str] = SPLITS) -> 
     if fraction < share:
         return "validation"
     return "test" if "test" in splits and fraction < 2 * share else "train"
+
+
+def drawn_splits(source: Source, given: Collection[str | None], share: float) -> tuple[str, ...]:
+    """The splits that images are assigned to by their hash; none if they come with their own. given: what they have.
+
+    Raises StudyError if a share for validation and one for test leave none for train.
+    """
+    if source.is_one_split or "validation" in given:
+        return ()
+    if set(given) != {None}:
+        return ("train", "validation")
+    if share >= 0.5:
+        raise StudyError(
+            f"{source.name}: validation_share = {share} for validation and as much for test leave nothing for train; "
+            "it must be below 0.5 where the images have no splits of their own"
+        )
+    return SPLITS
+
+
+def told_of_drawn(drawn: Sequence[str], share: float, by_group: bool, sound: Counter[str]) -> list[str]:
+    """Sentences on the splits that were drawn, for sources that list their images. sound: images by split."""
+    percent = f"{100 * share:.3g} %"
+    by = "an image's group" if by_group else "an image's pixels"
+    counts = ", ".join(f"{sound[split]:,} {split}" for split in SPLITS)
+    if len(drawn) == 3:
+        return [f"no splits: the hash of {by} puts {percent} into validation and {percent} into test: {counts}"]
+    return [f"no validation images: the hash of {by} takes {percent} of train for it: {counts}"] if drawn else []

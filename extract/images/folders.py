@@ -12,6 +12,8 @@ Layouts, recognised by names alone:
 <split>/images/…     Images without class folders; val/val_annotations.txt, as in Tiny ImageNet, gives their classes.
 <split>/…, …         No class folders at all: the images are a set without classes.
 
+A file of labels gives classes to the images outside class folders (dissectdb.extract.images.folder_labels).
+
 Folders of two splits are one class if their names differ only in case, spaces, underscores and hyphens (train/happy and
 test/Happy). Two such folders of one split stay two classes.
 
@@ -27,13 +29,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dissectdb.extract.images.decoding import IMAGE_NAMES
 from dissectdb.extract.study import StudyError
-from dissectdb.extract.study.class_names import few, loose_key, meet
+from dissectdb.extract.study.class_names import few, loose_key, meet, told_of_spellings
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 
 SPLITS = ("train", "validation", "test")
@@ -44,6 +46,7 @@ SPLIT_FOLDERS = {
 }  # fmt: skip
 IMAGE_FOLDERS = ("images", "imgs", "img")  # as a split's only folder it holds all its images and is not a class
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
+KIND_OF_SHARDS = {".parquet": "parquet", ".tar": "webdataset"}  # of files that hold images
 MAX_ANNOTATIONS = 64 * MEGABYTE
 
 HIDDEN, ENDING, NO_FILE, OUTSIDE = "hidden", "ending", "not a file", "outside a class folder"
@@ -93,6 +96,10 @@ class Folder(NamedTuple):
         return SPLIT_FOLDERS.get(self.name.casefold())
 
 
+# The dataset's folder, the loose images of each split, and the class folders; gives path → class of loose images.
+Labelled = Callable[[Path, Sequence[Sequence[str]], set[str]], dict[str, str]]
+
+
 class Part(NamedTuple):
     """The images of one split, or of all splits: those in class folders, and loose ones outside them."""
 
@@ -102,8 +109,11 @@ class Part(NamedTuple):
     loose: list[str]
 
 
-def find(folder: Path) -> Found:
-    """Find the images of a folder, in order, and what is left out. Raises StudyError if there are none."""
+def find(folder: Path, labelled: Labelled | None = None) -> Found:
+    """Find the images of a folder, in order, and what is left out. Raises StudyError if there are none.
+
+    labelled: gives the classes of images that lie outside class folders.
+    """
     root = folder.resolve()
     left_out: Counter[tuple[str, str]] = Counter()
     try:
@@ -121,16 +131,20 @@ def find(folder: Path) -> Found:
     assumed += _joined(parts)
     if top.images and parts[0].folder is not top:
         left_out[OUTSIDE, _shown(top)] += len(top.images)
-    if not any(part.classes for part in parts):
+    names = _class_names(parts)
+    labels = labelled(root, [part.loose for part in parts], set(names.values())) if labelled else None
+    if not labels and not any(part.classes for part in parts):
         assumed.append("no class folders: the images are a set without classes")
         files = [File(path, part.split, None) for part in parts for path in part.loose]
         return Found(sorted(files, key=_place), left_out, assumed, frozenset())
-    names = _class_names(parts)
     assumed += _spellings(parts, names)
     files = []
     unlabelled: set[str | None] = set()
     for part in parts:
-        class_by_path = _annotated(root, part, set(names.values())) if part.loose else {}
+        if labels is None:
+            class_by_path = _annotated(root, part, set(names.values())) if part.loose else {}
+        else:
+            class_by_path = {path: labels[path] for path in part.loose if path in labels}
         files += [
             File(path, part.split, names[class_folder.name])
             for class_folder in part.classes
@@ -140,7 +154,7 @@ def find(folder: Path) -> Found:
         if outside := len(part.loose) - len(class_by_path):
             left_out[OUTSIDE, _shown(part.folder)] += outside
             unlabelled.add(part.split)
-        if class_by_path:
+        if class_by_path and labels is None:
             assumed.append(f"the classes of {_shown(part.folder)} are those of its {_annotations(part)}")
     return Found(
         sorted(files, key=_place), left_out, assumed, frozenset(split for split in unlabelled if split is not None)
@@ -251,13 +265,8 @@ def _spellings(parts: list[Part], names: dict[str, str]) -> list[str]:
         for folder in part.classes
         if names[folder.name] != folder.name
     ]
-    by_key: dict[str, set[str]] = {}
-    for name in names.values():
-        by_key.setdefault(loose_key(name), set()).add(name)
-    apart = [" and ".join(map(one_line, sorted(spellings))) for spellings in by_key.values() if len(spellings) > 1]
-    lines = [f"class folders that are spelt differently in another split are joined to its class: {few(joined)}"]
-    lines += [f"classes whose names differ only in spelling stay apart: {few(sorted(apart))}"]
-    return [line for line, spellings in zip(lines, (joined, apart), strict=True) if spellings]
+    line = f"class folders that are spelt differently in another split are joined to its class: {few(joined)}"
+    return [line] * bool(joined) + told_of_spellings(names.values())
 
 
 def _annotations(part: Part) -> str:
@@ -284,6 +293,9 @@ def _why_empty(tree: Folder, left_out: Counter[tuple[str, str]]) -> str:
     if not tree.folders and not left_out:
         return f"is empty; it must hold folders {wanted}"
     inside = f" in its folders ({', '.join(child.name for child in tree.folders[:5])})" if tree.folders else ""
+    for ending, kind in KIND_OF_SHARDS.items():
+        if files := left_out[ENDING, ending]:
+            return f"no image, but {files} files that end in {ending}; kind = {kind!r} reads images in them"
     counts = [f"{files} {reason} {detail}".strip() for (reason, detail), files in left_out.most_common(5)]
     instead = f"; there is {', '.join(counts)}" if counts else ""
     return f"no image{inside}; it must hold {wanted}, which end in {', '.join(IMAGE_NAMES)}{instead}"

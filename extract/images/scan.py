@@ -25,6 +25,8 @@ VERSION = 1  # part of every fingerprint; raise it if the same bytes give other 
 
 ALL = "all"  # the only split, if all images label the neurons
 
+NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
+
 log = logging.getLogger("dissectdb")
 
 Item = TypeVar("Item")
@@ -32,7 +34,10 @@ Result = TypeVar("Result")
 
 
 class Image(NamedTuple):
-    """One row of the table images. sha256: of the pixels, or of the bytes if they are unreadable."""
+    """One row of the table images. sha256: of the pixels, or of the bytes if they are unreadable.
+
+    source: which of several united sources it is from. attributes: its rows of image_attributes, value by name.
+    """
 
     position: int
     path: str | None
@@ -43,12 +48,15 @@ class Image(NamedTuple):
     height: int | None
     thumbnail: bytes | None
     defect: str | None
+    source: str | None = None
+    attributes: Mapping[str, str] = NO_ATTRIBUTES
 
 
 class Record(NamedTuple):
     """An image as its source yields it, before it is compared with other images.
 
-    pixels: or their place in Source.decoded; None if the image is unreadable, or has no place there.
+    pixels: or their place in Source.decoded; None if the image is unreadable, or has no place there. source,
+    attributes: as of Image.
     """
 
     path: str | None
@@ -56,6 +64,8 @@ class Record(NamedTuple):
     class_name: str | None
     facts: Facts
     pixels: Pixels | Place | None = None
+    source: str | None = None
+    attributes: Mapping[str, str] = NO_ATTRIBUTES
 
 
 class Source:
@@ -64,7 +74,10 @@ class Source:
     classes: tuple[str, ...]
     name: str  # for messages
     count: int | None = None  # all images, if known before a scan
+    channels: frozenset[int] = frozenset()  # the numbers of channels that images have; empty if not known: 1 or 3
+    shown: tuple[int, ...] = ()  # the channels of thumbnails, if images have other than one or three
     left_out: Mapping[tuple[str, str], int] = MappingProxyType({})  # (reason, detail) → number of files left out
+    has_unnamed_numbers = False  # whether classes are called 0, 1, … because nothing names them
 
     def __init__(self, dataset: Dataset) -> None:
         self.decoded = PixelFile()  # pixels that a scan has decoded, so that read() need not decode them again
@@ -86,6 +99,10 @@ class Source:
         """The images in order of position."""
         raise NotImplementedError
 
+    def size(self) -> int:
+        """The number of images, which a scan may have to find."""
+        return sum(1 for _ in self.records()) if self.count is None else self.count
+
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:
         """The pixels at ascending positions; ends early if there are no more images. Raises Unreadable."""
         raise NotImplementedError
@@ -95,7 +112,8 @@ class Source:
         repeats = Repeats()
         readable, problem = 0, "there is none"
         tally = Tally()
-        for position, (path, split, class_name, facts, pixels) in enumerate(self.records()):
+        for position, record in enumerate(self.records()):
+            path, split, class_name, facts, pixels, source, attributes = record
             split = ALL if self.is_one_split else split
             origin, first = Origin(position, path, split, class_name), None
             defect = facts.defect
@@ -108,8 +126,8 @@ class Source:
                 defect = f"repeat of {first.position}" if first is not None else None
             if defect is None and pixels is not None:
                 self.decoded.add(position, pixels)
-            tally.add(origin, defect, facts.bits, first)
-            yield Image(position, path, split, class_name, *facts[:4], defect)
+            tally.add(origin, defect, facts.bits, first, attributes.get("group"))
+            yield Image(position, path, split, class_name, *facts[:4], defect, source, attributes)
         if not readable:
             raise StudyError(f"{self.name}: no readable image: {problem}")
         for line in self.assumptions(tally.sound) if tally.sound else []:
@@ -140,7 +158,7 @@ class Source:
         return []
 
     def read(self, positions: Sequence[int]) -> Iterator[Pixels]:
-        """Yield the pixels of readable images at ascending positions: uint8, (H, W) or (H, W, 3)."""
+        """Yield the pixels of readable images at ascending positions: uint8, (H, W) or (H, W, channel)."""
         wanted = [int(position) for position in positions]
         if wanted and (wanted[0] < 0 or any(after <= before for before, after in pairwise(wanted))):
             raise ValueError("positions must ascend, from 0 on")

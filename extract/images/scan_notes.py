@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dissectdb.extract.images.decoding import AVIF
 from dissectdb.extract.images.folders import ENDING, OUTSIDE
 from dissectdb.extract.images.repeats import Origin
+from dissectdb.extract.study.class_names import few
 from dissectdb.extract.study.text_files import one_line
 
 log = logging.getLogger("dissectdb")
@@ -26,7 +27,7 @@ class Tally:
 
     sound: images without a defect, per split. bits: used bits → number of 16-bit images. defects: (split, kind, the
     split of a repeat's original) → images. conflicts: the number of repeats with another class than their original;
-    conflict: the first of them with its original.
+    conflict: the first of them with its original. splits_of: group → the splits of its images without a defect.
     """
 
     def __init__(self) -> None:
@@ -35,11 +36,16 @@ class Tally:
         self.bits: Counter[int] = Counter()
         self.conflicts = 0
         self.conflict: tuple[Origin, Origin] | None = None
+        self.splits_of: dict[str, set[str]] = {}
 
-    def add(self, image: Origin, defect: str | None, bits: int | None, first: Origin | None = None) -> None:
+    def add(
+        self, image: Origin, defect: str | None, bits: int | None, first: Origin | None = None, group: str | None = None
+    ) -> None:
         """Count an image. first: the image that it repeats."""
         if defect is None:
             self.sound[image.split] += 1
+            if group is not None:
+                self.splits_of.setdefault(group, set()).add(image.split)
         elif first is None:
             self.defects[image.split, defect.partition(" ")[0].rstrip(":"), None] += 1
         else:
@@ -55,6 +61,11 @@ class Tally:
         if reasons := self._defects() + _reasons(left_out):
             log.info(f"left out: {', '.join(reasons)}")
         self._warn_of_repeats()
+        if groups := sorted(group for group, splits in self.splits_of.items() if len(splits) > 1):
+            log.warning(
+                f"groups with images in several splits: {len(groups):,}: {few(groups)}; what is chosen on one split is "
+                "then judged on images of the same groups; give all images of a group one split"
+            )
         if self.bits and max(self.bits) < bits:
             log.warning(
                 f"16-bit images whose values use at most {max(self.bits)} bits: {self.bits.total():,}; they are too "
@@ -68,7 +79,8 @@ class Tally:
             if reason == OUTSIDE:
                 log.warning(
                     f"images of {one_line(folder)} in no class folder, left out: {count:,}; put them into a folder for "
-                    "each class, or give images without classes a study of their own"
+                    "each class, list their classes in a file (dataset.labels), or give images without classes a study "
+                    "of their own"
                 )
 
     def _defects(self) -> list[str]:

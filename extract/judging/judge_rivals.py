@@ -24,7 +24,7 @@ from dissectdb.extract.judging.rival_texts import TextIds, enter_texts, read_tex
 from dissectdb.extract.judging.rivals import AskedFile, JudgedLayer, Method, controls_of, of_dissections, of_files
 from dissectdb.extract.record.plan import Plan
 from dissectdb.extract.warehouse_protocol import Store
-from dissectdb.progress import Progress, Watch, unwatched
+from dissectdb.progress import Progress, Watch, part_of, unwatched
 
 JUDGED = ("rival_layers", "rival_labels", "rival_quality", "rival_intervals")
 QUALITIES = (*RANGES, "z", "p", "q")
@@ -48,17 +48,19 @@ def judge(warehouse: Store, plan: Plan, files: Sequence[AskedFile], watch: Watch
     texts = enter_texts(warehouse, plan.clip, probed.clip_id, asked, watch)
     rival_ids = [_enter_rival(warehouse, probed, method) for method in methods]
     judged = False
-    for layer in probed.layers:
-        stale = list(_stale(probed, layer, methods, rival_ids))
-        if not stale:
-            continue
-        judged = True
-        gone = [rival_id for rival_id, _ in stale]
-        warehouse.discard(_rows_of(layer), {"rivals": gone, "layer": layer.layer_id})
-        present = [(rival_id, method) for rival_id, method in stale if method is not None]
-        if present:
-            with watch(f"judging {layer.name}", unit="neurons") as progress:
-                warehouse.write(Bench(probed, layer, outputs[layer.layer_id], texts, present).rows(progress))
+    with watch("judging", unit="neurons") as progress:
+        of_layers = part_of(progress)
+        for layer in probed.layers:
+            stale = list(_stale(probed, layer, methods, rival_ids))
+            if not stale:
+                continue
+            judged = True
+            gone = [rival_id for rival_id, _ in stale]
+            warehouse.discard(_rows_of(layer), {"rivals": gone, "layer": layer.layer_id})
+            present = [(rival_id, method) for rival_id, method in stale if method is not None]
+            if present:
+                with of_layers(layer.name, unit="neurons") as of_layer:
+                    warehouse.write(Bench(probed, layer, outputs[layer.layer_id], texts, present).rows(of_layer))
     return judged
 
 

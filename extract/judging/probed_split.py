@@ -147,7 +147,8 @@ def open_probed_split(warehouse: Store, plan: Plan) -> ProbedSplit:
     )
     if len(kept) < len(probed.layers):
         raise StudyError(
-            "labels are judged on every activation, which --activations none did not keep; extract with them"
+            "labels are judged on every activation, which --activations none did not keep, and a sparse layer "
+            "of arrays neither; extract with them"
         )
     return probed
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dissectdb")
 
-READS = ("neuron_labels", "dissected_neurons", "unjudged_layers")  # views that must be built
+READS = ("neuron_labels", "dissected_neurons", "mapped_classes", "unjudged_layers")  # views that must be built
 HALVES = "halves"
 NEURONS_AT_ONCE = 256
 VALUES_AT_ONCE = 8_000_000  # activations that a thread holds, and sorts, at a time
@@ -177,11 +177,11 @@ def class_map(warehouse: Store, row: Row) -> np.ndarray:
     """Which classes of the images each concept of a dissection stands for (C, classes), both in their order."""
     rows = warehouse.rows(
         """
-        select concepts.position, names.class, concept_classes.class is not null as mapped
+        select concepts.position, names.class, mapped_classes.class is not null as mapped
         from concepts
         cross join (select distinct class from images where split_id = $split and defect is null) as names
-        left join concept_classes
-            on concepts.concept_id = concept_classes.concept_id and names.class = concept_classes.class
+        left join mapped_classes
+            on concepts.concept_id = mapped_classes.concept_id and names.class = mapped_classes.class
         where concepts.concept_set_id = $concepts
         """,
         {"split": row["split_id"], "concepts": row["concept_set_id"]},
@@ -213,9 +213,9 @@ def halves_of(
     row: Row, layer: StoredLayer, evidence: Evidence, references: Mapping[str, Reference], labels: np.ndarray
 ) -> tuple[list[Images], list[Case], np.ndarray]:
     """The even and the odd images with the labels that each gives, and how many of the two are `labels` (K,)."""
-    even, odd, is_short = robustness.half_labels(settings_of(row), layer, evidence.images, evidence.concepts)
+    even, odd, is_untested = robustness.half_labels(settings_of(row), layer, evidence.images, evidence.concepts)
     layer.lists.clear()
-    halves = [np.where(is_short, -1, half) for half in (even, odd)]
+    halves = [np.where(is_untested, -1, half) for half in (even, odd)]
     images = [Images(layer, references, slice(first, None, 2)) for first in (0, 1)]
     cases = [Case(halves[0], 0, 1), Case(halves[1], 1, 0)]
     return images, cases, np.sum([half == labels for half in halves], axis=0)

@@ -49,6 +49,8 @@ from dissectdb.extract.study.text_files import one_line
 from dissectdb.output import replacing
 
 MAX_DEPTH = 4  # nested dicts
+MOST_OF_HEADS = 4  # tensors whose shape depends on the number of outputs: weights and biases of a head and a second one
+NAMES_OF_CLASSES = ("classes", "class_names", "class_to_idx", "idx_to_class", "categories", "labels")
 
 
 def read(path: Path) -> list[Entry]:
@@ -123,6 +125,48 @@ def fill(model: nn.Module, path: Path, key: str | None = None, left_out: Sequenc
             f'"{weights_key(match)}" is taken, by its name an average or another copy of the weights; no others fit'
         )
     return "; ".join(note)
+
+
+def other_outputs(model: nn.Module, path: Path) -> int | None:
+    """The number of outputs of the checkpoint's network, if it differs from the model in that alone; else None.
+
+    Raises StudyError if the file cannot be read, or holds several sets of weights that fit.
+    """
+    own = model.state_dict()
+    match = best_match(model, _read_under(path, None, own)[0], path, None)
+    shapes = [(own[name].shape, entry.tensor.shape) for name, entry in match.found.items()]
+    other = [(mine, stored) for mine, stored in shapes if mine != stored]
+    counts = {(mine[:1], stored[:1]) for mine, stored in other}
+    if match.missing or len(counts) != 1 or len(other) > MOST_OF_HEADS:
+        return None
+    if any(len(mine) != len(stored) or mine[1:] != stored[1:] for mine, stored in other):
+        return None
+    [(_, (count,))] = counts
+    return count
+
+
+def class_names(path: Path, outputs: int) -> tuple[str, ...]:
+    """The names of the outputs that a training program has saved beside the weights, in order; () without any."""
+    values = {} if is_safetensors(path) else read_pickle(path)
+    if not isinstance(values, dict):
+        return ()
+    for inside in (values, *(value for value in values.values() if isinstance(value, dict))):
+        for key in NAMES_OF_CLASSES:
+            names = _in_order(inside.get(key))
+            if len(names) == len(set(names)) == outputs:
+                return names
+    return ()
+
+
+def _in_order(named: object) -> tuple[str, ...]:
+    """Names in a list, or in a dict of name → number or number → name with all numbers from 0; () for anything else."""
+    if isinstance(named, dict):
+        pairs = [(b, a) if isinstance(b, int) else (a, b) for a, b in named.items()]
+        by_number = dict(pairs)
+        named = [by_number.get(number) for number in range(len(pairs))]
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name for name in named):
+        return ()
+    return tuple(named)
 
 
 def _refuse_lossy(own: Mapping[str, Tensor], match: Match, what: str) -> None:

@@ -25,11 +25,13 @@ IMAGENET = 1000  # outputs
 MAX_LISTED = 20  # classes in a message that gives their order
 
 
-def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) -> tuple[str, ...]:
+def name_outputs(
+    settings: study.Network, outputs: int, classes: Sequence[str], labels: Sequence[str] = ()
+) -> tuple[str, ...]:
     """The name of each output: the class of the dataset that it matches, else its own name. Raises StudyError.
 
-    Names come from the study, else from torchvision, timm or ImageNet. If these match too few of the classes, and
-    there are as many outputs as classes, the outputs are taken to be the classes in order.
+    Names come from the study, else from the network's own labels, torchvision, timm or ImageNet. If these match too
+    few of the classes, and there are as many outputs as classes, the outputs are taken to be the classes in order.
     """
     if settings.classes:
         if len(settings.classes) != outputs:
@@ -37,7 +39,7 @@ def name_outputs(settings: study.Network, outputs: int, classes: Sequence[str]) 
                 f"network.classes names {len(settings.classes)} classes, the network has {outputs} outputs"
             )
         return _with_classes(settings.classes, meet(settings.classes, classes), classes)
-    known_lists = known_names(settings, outputs)
+    known_lists = [*([tuple(labels)] if len(labels) == outputs else []), *known_names(settings, outputs)]
     # Two outputs with one name (ImageNet has two cranes) match no class: either could be meant.
     matches = [meet([name for name, times in Counter(names).items() if times == 1], classes) for names in known_lists]
     most_matched = max(map(len, matches), default=0)
@@ -124,18 +126,24 @@ def as_in_dataset(classes_of: Mapping[str, Sequence[str]], classes: Collection[s
 # ---------------------------------------------------------------- what has no counterpart
 
 
-def warn(names: Sequence[str], classes: Sequence[str]) -> None:
-    """Warn of classes that are not outputs, and of outputs that are not classes."""
+def warn(names: Sequence[str], classes: Sequence[str], kind: str = "folder") -> None:
+    """Warn of classes that are not outputs, and of outputs that are not classes. kind: of the dataset."""
     if not classes:
         log.info("the images have no classes: whether the network and the labels are right is unknown")
+        return
+    if not names:  # the network has no classifier
         return
     outputs, known_classes = set(names), set(classes)
     missing = [name for name in classes if name not in outputs]
     if len(missing) == len(classes):
+        unnamed = names[0] == "output 0"
+        numbered = kind != "folder" and not unnamed and all(map(str.isdecimal, classes))  # labels without names
         log.warning(
             "accuracy is unknown: no class of the images (%s) is an output of the network, whose outputs are %s; "
-            "name them with network.classes",
+            "name %s%s",
             few(classes), few(names),
+            "the images' classes with dataset.classes" if numbered else "them with network.classes",
+            ", or set network.output = 'none' if they are features" if unnamed else "",
         )  # fmt: skip
         return
     if missing:

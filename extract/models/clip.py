@@ -4,8 +4,9 @@ clip = load(study.clip, device)
 clip.embed_images(clip.recipe.apply(images, device))      # (image, dimension)
 clip.embed_concepts(["Smile"], ["a face with {}"])        # (concept, dimension)
 
-Takes any architecture of open_clip, with one of its pretrained tags or a local file of weights, and any architecture
-that you describe in a model config in open_clip's format.
+Takes any architecture of open_clip, with one of its pretrained tags or local weights (clip_files), any architecture
+that you describe in a model config in open_clip's format, and models of open_clip on the Hugging Face hub or in a
+folder.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import copy
 import json
 import logging
 import pickle
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,11 +31,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract import fingerprints, study
-from dissectdb.extract.models import devices, fetching, networks, pickles, text_tower
+from dissectdb.extract.models import clip_files, devices, fetching, networks, pickles, text_tower
 from dissectdb.extract.models.memory import run_halving_on_oom
 from dissectdb.extract.models.preprocessing import Recipe
 from dissectdb.extract.models.text_tower import TextTower
 from dissectdb.extract.study import StudyError
+from dissectdb.extract.study.class_names import few
 from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text
 from dissectdb.extract.study.values import brief
 from dissectdb.progress import REPEATED
@@ -170,31 +173,38 @@ def _count_tokens(tokenize: Any, text: str) -> int:
 
 def load(settings: study.Clip, device: torch.device) -> Clip:
     """Load the CLIP that a study names. Raises StudyError."""
-    if settings.config is not None:
-        _add_config(settings.config, settings.architecture)
-    _check_names(settings)
-    # OpenAI's weights were trained with a quick GELU. If the architecture has another one, open_clip only warns.
-    quick_gelu = bool((open_clip.get_pretrained_cfg(settings.architecture, settings.weights) or {}).get("quick_gelu"))
+    refuse_unknown(settings)
+    weights = settings.weights or settings.architecture
+    stored = _stored_weights(settings)
     try:
         # A local file holds the weights; open_clip's own warnings about untagged weights add nothing.
         logging.disable(logging.WARNING)
         with _fetching(settings), pickles.with_stand_ins():
-            model, _, _ = open_clip.create_model_and_transforms(
+            config = open_clip.get_model_config(settings.architecture)
+            quick_gelu = _quick_gelu(settings, stored, config)
+            model = open_clip.create_model(
                 settings.architecture,
-                pretrained=settings.weights,
+                pretrained=None if stored else settings.weights,
                 device=device,
                 weights_only=True,
                 force_quick_gelu=quick_gelu,
+                force_preprocess_cfg=_images(settings, stored),
+                pretrained_text=False,
+                require_pretrained=stored is None,
             )
+            if stored:
+                stored.fill(model)
             tokenize = open_clip.get_tokenizer(settings.architecture)
     except StudyError:
         raise
     except Exception as error:  # open_clip passes on any error of reading a file or of the hub
-        raise StudyError(f"clip: {settings.architecture} could not take {settings.weights}: {_why(error)}") from error
+        hint = clip_files.looks_like(stored.tensors, settings.architecture) if stored else ""
+        why = f"{_why(error)}{'; ' if hint else ''}{hint}"
+        raise StudyError(f"clip: {settings.architecture} could not take {weights}: {why}") from error
     finally:
         logging.disable(logging.NOTSET)
-    networks.refuse_nan(model, f"clip {settings.architecture}", settings.weights)
-    recipe = _recipe(model)
+    networks.refuse_nan(model, f"clip {settings.architecture}", weights)
+    recipe = replace(_recipe(model), channels=settings.channels)
     probe = torch.zeros(1, *recipe.shape, device=device)
     networks.prefer_channels_last(model.eval(), lambda: model.encode_image(probe))
     full_weights = model.state_dict()
@@ -206,14 +216,14 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
         _keep_images_in(model, getattr(torch, precision), probe)
     return Clip(
         name=settings.architecture,
-        weights=settings.weights,
+        weights=weights,
         model=model.eval(),
         tokenize=tokenize,
         recipe=recipe,
         logit_scale=float(model.logit_scale.detach().exp()),
         logit_bias=None if bias is None else float(bias.detach()),
         fingerprint=fingerprints.of_values(
-            open_clip.get_model_config(settings.architecture) | ({"quick_gelu": True} if quick_gelu else {}),
+            config | ({"quick_gelu": True} if quick_gelu else {}),
             recipe.as_dict(),
             fingerprints.of_weights(full_weights),
             *chosen,
@@ -223,10 +233,47 @@ def load(settings: study.Clip, device: torch.device) -> Clip:
     )
 
 
+def _stored_weights(settings: study.Clip) -> clip_files.ClipWeights | None:
+    """The weights of a local file or folder; None for those that open_clip finds itself, and those of NumPy."""
+    if settings.weights is None or not _is_file(settings.weights) or _is_of_numpy(Path(settings.weights)):
+        return None
+    try:
+        return clip_files.read(Path(settings.weights))
+    except StudyError as error:
+        raise StudyError(f"clip: {settings.architecture} could not take {error}") from error
+
+
+def _quick_gelu(settings: study.Clip, stored: clip_files.ClipWeights | None, config: dict[str, Any]) -> bool:
+    """Whether the weights were trained with OpenAI's quick GELU although the architecture may have another.
+
+    open_clip only warns. Raises StudyError if the architecture has it and the weights were trained without it.
+    """
+    if stored is None:
+        tag = open_clip.get_pretrained_cfg(settings.architecture, settings.weights or "")
+        return bool((tag or {}).get("quick_gelu"))
+    if stored.quick_gelu is False and config.get("quick_gelu"):
+        other = settings.architecture.removesuffix("-quickgelu")
+        raise StudyError(
+            f"clip: {settings.weights} was trained with GELU, and {settings.architecture} has the quick GELU; "
+            f"write architecture = {other!r}"
+        )
+    return bool(stored.quick_gelu)
+
+
+def _images(settings: study.Clip, stored: clip_files.ClipWeights | None) -> dict[str, Any]:
+    """How images are prepared for local weights, with open_clip's names; {} where it finds that itself."""
+    if settings.weights is None or not _is_file(settings.weights):
+        return {}
+    return clip_files.usual_preprocessing(settings.architecture) | (stored.preprocessing if stored else {})
+
+
 def _fetching(settings: study.Clip) -> AbstractContextManager[None]:
     """A context for open_clip's downloads from the Hugging Face hub: the weights of a tag, and some tokenizers."""
+    if settings.architecture.startswith(open_clip.factory.HF_HUB_PREFIX):
+        way_out = 'download its folder elsewhere and write architecture = "local-dir:FOLDER"'
+        return fetching.from_hub(f"clip: {settings.architecture}", way_out)
     text = open_clip.get_model_config(settings.architecture)["text_cfg"]
-    is_tag = not _is_file(settings.weights)
+    is_tag = settings.weights is not None and not _is_file(settings.weights)
     parts = (["the weights"] if is_tag else []) + (["the tokenizer"] if "hf_tokenizer_name" in text else [])
     if not parts:
         return nullcontext()
@@ -278,23 +325,46 @@ def _why(error: Exception) -> str:
     """The error in one line, shortened: for weights that do not fit, the first keys."""
     if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
         return pickles.why_unreadable(error)
-    return one_line(error) or type(error).__name__
+    misfits = [
+        f"{len(names)} weights are {kind.lower()}: {few(names)}"
+        for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)", str(error))
+        if (names := re.findall(r'"([^"]+)"', keys))
+    ]
+    misfits += re.findall(r"(size mismatch for .*?)\.?$", str(error), re.MULTILINE)[:1]
+    return one_line("; ".join(misfits) or error) or type(error).__name__
 
 
 def _is_file(weights: str) -> bool:
     return "/" in weights or "." in weights
 
 
-def _check_names(settings: study.Clip) -> None:
+def _is_of_numpy(path: Path) -> bool:
+    return path.suffix in (".npz", ".npy")  # of big_vision, which open_clip reads
+
+
+def refuse_unknown(settings: study.Clip) -> None:
+    """Raises StudyError for an architecture, a tag or a file that is not there. Loads no weights."""
+    if settings.config is not None:
+        _add_config(settings.config, settings.architecture)
+    kind, _, location = settings.architecture.partition(":")
+    if kind == "local-dir":
+        _check_folder(Path(location))
+    if kind in study.WHOLE_CLIPS:
+        return
     models = open_clip.list_models()
     if settings.architecture not in models:
         hint = did_you_mean(settings.architecture, models, 3, after=" ")
-        raise StudyError(f"clip.architecture: open_clip has no {settings.architecture!r}; {hint}or give clip.config")
+        raise StudyError(
+            f"clip.architecture: open_clip has no {settings.architecture!r}; {hint}or give clip.config, "
+            "hf-hub:ORGANISATION/NAME or local-dir:FOLDER"
+        )
+    assert settings.weights is not None, "the study refuses it"
     if _is_file(settings.weights):
         path = Path(settings.weights)
-        if not path.is_file():
-            raise StudyError(f"clip.weights: {path}: {'is a folder' if path.is_dir() else 'no such file'}")
-        pickles.refuse_unfit(path, arrays=path.suffix in (".npz", ".npy"))  # open_clip reads those of NumPy too
+        if not path.exists():
+            raise StudyError(f"clip.weights: {path}: no such file")
+        if _is_of_numpy(path):
+            pickles.refuse_unfit(path, arrays=True)
         return
     tags = open_clip.list_pretrained_tags_by_model(settings.architecture)
     if settings.weights not in tags:
@@ -303,6 +373,18 @@ def _check_names(settings: study.Clip) -> None:
             f"clip.weights: {settings.architecture} has no pretrained tag {settings.weights!r}; {hint}"
             f"it has {', '.join(tags) or 'none'}; or name a file"
         )
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises StudyError unless the folder is one that open_clip wrote, with weights that carry no code."""
+    if not (folder / "open_clip_config.json").is_file():
+        why = "it has no open_clip_config.json" if folder.is_dir() else "no such folder"
+        raise StudyError(f"clip.architecture: {folder}: {why}")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")]
+    if not files:
+        raise StudyError(f"clip.architecture: {folder}: it has no weights (.safetensors, .bin or .pth)")
+    for path in files:
+        pickles.refuse_unfit(path)
 
 
 def _recipe(model: Any) -> Recipe:

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from dissectdb.extract import study
-from dissectdb.extract.models import networks
+from dissectdb.extract.models import given_model, networks
 from dissectdb.extract.models.networks import Network
 from dissectdb.extract.study import StudyError
+from dissectdb.given import OBJECT
 
 Kind = Literal["shuffled", "initialised"]
 
@@ -41,7 +42,8 @@ def control_network(network: Network, settings: study.Network, kind: Kind, seed:
     named = settings.model_copy(update={"name": f"{network.name} ({kind})", "classes": network.classes})
     if kind == "initialised":
         named = named.model_copy(update={"weights": "random", "seed": seed})
-    control = networks.load(named)
+    is_given = settings.architecture.startswith(OBJECT)
+    control = given_model.control(network, named, kind) if is_given else networks.load(named, network.recipe)
     if kind == "shuffled":
         shuffle(control.model, seed)
         control = networks.describe(control.model, named, control.recipe, control.weights, code=control.code)

@@ -5,7 +5,8 @@ with record(model, taps) as seen:
     output = model(images)
 seen[taps[0].name]   # (image, unit), on the device
 
-Maps are pooled over space, and tokens over their axis, so that each unit of each layer is one number per image.
+Maps are pooled over space, and tokens over their axis, so that each unit of each layer is one number per image. Units
+are channels, or the heads of an attention layer (dissectdb.extract.models.heads).
 If a module runs several times in a forward pass, the call that the study names is recorded, by default the last.
 The hooks are removed after the block, also after an error.
 """
@@ -23,12 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from dissectdb.did_you_mean import choices
-from dissectdb.extract.study import Layer, StudyError, way, written
+from dissectdb.extract.models.grids import Grid, as_maps, with_grids
+from dissectdb.extract.models.heads import Heads
+from dissectdb.extract.models.heads import find as find_heads
+from dissectdb.extract.study import Layer, StudyError, read_as, way, written
 
 log = logging.getLogger("dissectdb")
 
 
-Hook = Callable[[nn.Module, tuple[object, ...], object], None]
+Hook = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Tap:
 
     layer: the module's path. pooling: avg, max, cls, or none for an output without places. call: which run of the
     module in a pass, from 1; None: the last. name: unique in the study: the module's path, followed by how it is read
-    if the study reads it in several ways.
+    if the study reads it in several ways. heads: if they are the units. grid: of its maps; None if it has no places, or
+    if they are unknown.
     """
 
     layer: str
@@ -47,27 +52,51 @@ class Tap:
     unit_axis: int
     name: str = ""
     call: int | None = None
+    heads: Heads | None = None
+    grid: Grid | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.layer)
 
+    @property
+    def read_as(self) -> str:
+        """The pooling, as a warehouse stores it: "avg", "avg of heads"."""
+        return read_as(self.pooling, "heads" if self.heads else "channels")
+
+    def output(self, module: nn.Module, inputs: tuple, named: dict[str, object], output: object) -> Tensor:
+        """The layer's output before pooling, from a hook on its module, or on that of its heads."""
+        return self.heads.norms(module, inputs, named) if self.heads else first_tensor(output, self.layer)
+
+
+Look = Callable[[Tap, Tensor, Tensor], None]
+
 
 @contextmanager
-def record(model: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor]]:
-    """Collect the pooled output (image, unit) of each tap during one forward pass, by the tap's name."""
+def record(model: nn.Module, taps: Sequence[Tap], look: Look | None = None) -> Iterator[dict[str, Tensor]]:
+    """Collect the pooled output (image, unit) of each tap during one forward pass, by the tap's name.
+
+    look: called for each tap with a grid, with its maps (image, unit, row, column) and the pooled output. The maps of
+    all layers do not fit into memory at once, and a module after the layer may change them in place.
+    """
     seen: dict[str, Tensor] = {}
 
     def keep(tap: Tap) -> Hook:
         calls = count(1)
 
-        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+        def hook(module: nn.Module, inputs: tuple, named: dict[str, object], output: object) -> None:
             if tap.call in (None, next(calls)):
-                seen[tap.name] = pool(first_tensor(output, tap.layer), tap).detach()
+                tensor = tap.output(module, inputs, named, output)
+                seen[tap.name] = pool(tensor, tap).detach()
+                if look and tap.grid:
+                    look(tap, as_maps(tensor.detach(), tap), seen[tap.name])
 
         return hook
 
     modules = modules_by_name(model)
-    handles = [modules[tap.layer].register_forward_hook(keep(tap)) for tap in taps]
+    hooked = [modules[tap.heads.hooked if tap.heads else tap.layer] for tap in taps]
+    handles = [
+        module.register_forward_hook(keep(tap), with_kwargs=True) for module, tap in zip(hooked, taps, strict=True)
+    ]
     try:
         yield seen
     finally:
@@ -89,6 +118,13 @@ def pool(output: Tensor, tap: Tap) -> Tensor:
     if tap.pooling == "cls":
         return output[:, :, 0].clone()
     return output.amax(2) if tap.pooling == "max" else output.mean(2)
+
+
+def has_tensor(output: object) -> bool:
+    """Whether first_tensor finds a tensor."""
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    return isinstance(output, Tensor)
 
 
 def first_tensor(output: object, layer: str) -> Tensor:
@@ -116,7 +152,7 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
             names = [name for name in modules if name]
             hint = choices(layer.name, names, "it has")
             raise StudyError(f"network.layers: {type(model).__name__} has no layer {layer.name}; {hint}")
-    two, three = (_output_shapes(model, layers, (count, *image_shape)) for count in (2, 3))
+    two, three = (output_shapes(model, layers, (count, *image_shape)) for count in (2, 3))
     if silent := [layer.name for layer in layers if layer.name not in two.calls]:
         raise StudyError(f"network.layers: {', '.join(silent)} did not run in a forward pass")
     for layer in layers:
@@ -130,16 +166,31 @@ def find_taps(model: nn.Module, layers: Sequence[Layer], image_shape: Sequence[i
                 f"network.layers: {layer.name} runs {calls} times in a pass, and its last output is recorded; "
                 f'{{ name = "{layer.name}", call = 1 }} asks for the first'
             )
-    return _told_apart(
-        [_tap(layer, modules[layer.name], two.shapes[layer], three.shapes[layer]) for layer in two.shapes]
-    )
+    heads = find_heads(model, [layer.name for layer in two.shapes if layer.units == "heads"], image_shape)
+    taps = [
+        of_heads(layer, heads[layer.name], two.shapes[layer], three.shapes[layer])
+        if layer.units == "heads"
+        else tap_of(layer, modules[layer.name], two.shapes[layer], three.shapes[layer])
+        for layer in two.shapes
+    ]
+    return _told_apart(with_grids(taps, list(two.shapes.values()), model, image_shape))
+
+
+def of_heads(layer: Layer, heads: Heads | StudyError, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
+    """How to read the heads of a layer whose outputs have these shapes. Raises StudyError."""
+    if isinstance(heads, StudyError):
+        raise heads
+    tap = tap_of(layer.model_copy(update={"layout": "channels_last"}), nn.Module(), two, three)
+    if tap.pooling == "none":
+        raise StudyError(f"network.layers: {tap.layer} has no tokens over which heads could be pooled")
+    return replace(tap, units=heads.count, unit_axis=len(two) - 1, heads=heads)
 
 
 def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
     """The taps, each with a unique name. Raises StudyError if two of them read the same output."""
     taps_per_module = Counter(tap.layer for tap in taps)
     named_taps = [
-        tap if taps_per_module[tap.layer] == 1 else replace(tap, name=written(tap.layer, way(tap.pooling, tap.call)))
+        tap if taps_per_module[tap.layer] == 1 else replace(tap, name=written(tap.layer, way(tap.read_as, tap.call)))
         for tap in taps
     ]
     for tap in named_taps:
@@ -152,22 +203,29 @@ def _told_apart(taps: Sequence[Tap]) -> list[Tap]:
 
 
 @dataclass(frozen=True)
-class _Shapes:
+class Shapes:
     """Output shapes of layers, in the order in which the network ran them; calls: how often each module ran."""
 
     shapes: dict[Layer, tuple[int, ...]]
     calls: Counter[str]
 
 
-def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, ...]) -> _Shapes:
-    """The shapes of the layers' outputs, from a pass over images of zeros."""
-    seen = _Shapes({}, Counter())
+def output_shapes(
+    model: nn.Module, layers: Sequence[Layer], shape: tuple[int, ...], *, lenient: bool = False
+) -> Shapes:
+    """The shapes of the layers' outputs, from a pass over images of zeros.
+
+    lenient: a layer that returns no tensor has no shape. Otherwise it is a StudyError.
+    """
+    seen = Shapes({}, Counter())
 
     def keep(name: str) -> Hook:
         of_module = [layer for layer in layers if layer.name == name]
 
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
             seen.calls[name] += 1
+            if lenient and not has_tensor(output):
+                return
             for layer in of_module:
                 if layer.call in (None, seen.calls[name]):
                     seen.shapes.pop(layer, None)
@@ -196,7 +254,8 @@ def _output_shapes(model: nn.Module, layers: Sequence[Layer], shape: tuple[int, 
     return seen
 
 
-def _tap(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
+def tap_of(layer: Layer, module: nn.Module, two: tuple[int, ...], three: tuple[int, ...]) -> Tap:
+    """How to read a layer whose outputs have these shapes for two and for three images. Raises StudyError."""
     growing = [axis for axis, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
     if len(two) != len(three) or len(growing) != 1 or two[growing[0]] != 2:
         raise StudyError(

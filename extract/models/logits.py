@@ -6,7 +6,8 @@ logits = answer.logits(output)                                        # the same
 
 A network may return a tensor, tuple, list, mapping or object with several parts. The logits are the part with one
 number for each class and image. Probabilities and percentages become logits whose softmax gives the same
-probabilities. A network with one number per image has two classes.
+probabilities. A network with one number per image has two classes. A network without a classifier has no logits: if a
+model of timm or transformers has none, or if the study has output = "none".
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ TINY = torch.finfo(torch.float32).tiny
 BELOW_1 = 1 - 2**-24  # the largest float32 below 1
 
 
-Scale = Literal["logits", "probabilities", "sigmoids"]
+Scale = Literal["logits", "probabilities", "sigmoids", "features"]
+NO_LOGITS = "none"  # network.output of a network without a classifier
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Answer:
     """How logits are read from a network's return value.
 
     part: the keys and indices that lead to the logits, joined by dots; None: the return value is the logits.
-    scale: what the numbers are; sigmoids are probabilities that need not add up to 1.
+    scale: what the numbers are; sigmoids are probabilities that need not add up to 1; features are no logits.
     single: the network has one number per image, and it is above 0 for the second of two classes.
     fewest: how many images a pass needs; 2 if the network drops the image axis of a single image.
     """
@@ -52,7 +54,7 @@ class Answer:
     fewest: int = 1
 
     def run(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Logits (image, class) of prepared images."""
+        """Logits (image, class) of prepared images; or features (image, any), if the network has no logits."""
         return self.logits(model(self.padded(images)))[: len(images)]
 
     def padded(self, images: Tensor) -> Tensor:
@@ -75,6 +77,8 @@ class Answer:
 
     def marks(self) -> list[str]:
         """What a fingerprint must include about how logits are read; empty if the first tensor is the logits."""
+        if self.scale == "features":
+            return ["no logits"]
         is_first = not self.part or set(self.part.split(".")) == {"0"}
         return [
             *([] if is_first else [f"output {self.part}"]),
@@ -145,7 +149,7 @@ def _shape(value: object) -> str:
 
 
 def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, classes: int) -> tuple[Answer, int]:
-    """How to read the network's logits, and how many there are.
+    """How to read the network's logits, and how many there are; 0 if it has none.
 
     model: on the CPU. output: the part that the study names. classes: how many there are, 0 if that is unknown.
     Raises StudyError if no part can be the logits, or if the network answers the same images differently.
@@ -153,9 +157,14 @@ def find_answer(model: nn.Module, recipe: Recipe, output: str | int | None, clas
     repeatability.eval_mode(model)
     images = repeatability.noise(recipe)
     passes = {count: _pass(model, images[:count]) for count in (IMAGES, 2)}
-    part = _find_part(model, {count: one_pass.output for count, one_pass in passes.items()}, output, classes)
+    outputs = {count: one_pass.output for count, one_pass in passes.items()}
+    has_logits = not (output == NO_LOGITS or (output is None and _is_backbone(model)))
+    part = _find_part(model, outputs, output, classes) if has_logits else _find_features(model, outputs)
     repeatability.refuse_random(model, passes[IMAGES], _pass(model, images))
     repeatability.refuse_mixing(model, passes[IMAGES], passes[2])
+    if not has_logits:
+        log.info(f"network: {type(model).__name__} has no classifier: no predictions are stored, accuracy is unknown")
+        return Answer(part, "features", fewest=_fewest(model, images, passes[IMAGES], part)), 0
     values = _per_image(tensor_of(passes[IMAGES].output, part), IMAGES).float()
     repeatability.refuse_non_finite(model, passes[IMAGES], values)
     fewest = _fewest(model, images, passes[IMAGES], part)
@@ -219,6 +228,31 @@ def _find_part(model: nn.Module, outputs: Mapping[int, object], named: str | int
     return _choose(name, of_three, _fitting(outputs), classes)
 
 
+def _is_backbone(model: nn.Module) -> bool:
+    """Whether a model of timm or transformers says itself that it has no classifier."""
+    library = type(model).__module__.partition(".")[0]
+    if library == "timm":
+        return getattr(model, "num_classes", None) == 0
+    return library == "transformers" and "ForImageClassification" not in type(model).__name__
+
+
+def _find_features(model: nn.Module, outputs: Mapping[int, object]) -> str:
+    """The path to the first tensor whose first axis is the images. Raises StudyError if there is none."""
+    parts_of_two = dict(leaves(outputs[2]))
+    for path, three in leaves(outputs[IMAGES]):
+        if _images_first(three, IMAGES) and _images_first(parts_of_two.get(path), 2):
+            return path
+    raise StudyError(
+        f"network: no part of what {type(model).__name__} returns has the images on its first axis; for {IMAGES} "
+        f"images it is {_listed(outputs[IMAGES])}; name a function that returns the part that does, such as a "
+        "detector's backbone: network.architecture = 'FILE.py:FUNCTION'"
+    )
+
+
+def _images_first(value: object, images: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == images
+
+
 def _fitting(outputs: Mapping[int, object]) -> dict[str, int]:
     """Path → numbers per image, for each part that could be the logits."""
     outputs_by_path = {}
@@ -234,7 +268,7 @@ def _choose(name: str, output: object, outputs_by_path: Mapping[str, int], class
     if not outputs_by_path:
         raise StudyError(
             f"network.output: no part of what {name} returns has one number for each class and image; for {IMAGES} "
-            f"images it is {_listed(output)}; have it return the logits of a classifier"
+            f"images it is {_listed(output)}; have it return the logits of a classifier, or set network.output = 'none'"
         )
     if classes > 2:  # one number per image beside the scores is something else
         outputs_by_path = {path: count for path, count in outputs_by_path.items() if count > 1} or outputs_by_path
@@ -262,7 +296,10 @@ def _unfit(values: Sequence[object]) -> str | None:
     if three.ndim == 0 or (len(three), len(two)) != (IMAGES, 2) or three.shape[1:] != two.shape[1:]:
         return f"{what} and {_shape(two)} for 2; its first axis must be the images"
     if sum(size > 1 for size in three.shape[1:]) > 1:
-        return f"{what}, scores at many places; a classifier has one for each class: average them, or name another part"
+        return (
+            f"{what}, scores at many places; a classifier has one for each class: average them, name another part, or "
+            "set network.output = 'none' if it has no classifier"
+        )
     if three.numel() == 0:
         return f"{what}: no numbers at all"
     return None

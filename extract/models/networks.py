@@ -4,7 +4,8 @@ network = load(study.network)
 network.model      # in eval mode, float32, on the CPU
 network.classes    # the names of its outputs
 
-architecture: vggnet, torchvision:NAME, timm:NAME, or path/to/file.py:function (called with `arguments`).
+architecture: vggnet, torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, or path/to/file.py:function, called with
+`arguments`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 
 from dissectdb.did_you_mean import did_you_mean
 from dissectdb.extract import fingerprints, study
-from dissectdb.extract.models import checkpoints, fetching, rebuilding, repeatability
+from dissectdb.extract.models import checkpoints, fetching, hugging_face, rebuilding, recipes, repeatability
 from dissectdb.extract.models.hooks import modules_by_name
+from dissectdb.extract.models.imports import NO_IMPORTS, Imports
 from dissectdb.extract.models.logits import PLAIN, Answer
 from dissectdb.extract.models.opened_files import OUR_NAMES
 from dissectdb.extract.models.preprocessing import Recipe
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dissectdb")
 
-WEIGHTS = 'name a checkpoint, "pretrained" (for torchvision: and timm:), or "random", with network.seed'
+WEIGHTS = 'name a checkpoint, "pretrained" (for torchvision:, timm: and hf:), or "random", with network.seed'
 WAY_OUT = 'download them elsewhere and name the file: network.weights = "FILE"'
 
 # Package versions became part of the fingerprint late. The versions current then are left out of it, so that networks
@@ -51,8 +53,9 @@ NOT_COUNTED = {"numpy", "torch", *OUR_NAMES}  # torch's version is in the table 
 class NetworkIdentity:
     """What a warehouse stores about a network.
 
-    classes: the names of its outputs. fingerprint: SHA-256 of everything that its outputs depend on. precision: of its
-    arithmetic. control: what it is a control of. files: that a user's code was loaded from or has read.
+    classes: the names of its outputs; () if it has no classifier. fingerprint: SHA-256 of everything that its outputs
+    depend on. precision: of its arithmetic. control: what it is a control of. files: that a user's code was loaded from
+    or has read.
     """
 
     name: str
@@ -63,6 +66,7 @@ class NetworkIdentity:
     precision: str = "float32"
     control: ControlOf | None = None
     files: Sequence[Path] = ()
+    imports: Imports = NO_IMPORTS
 
     def preprocessing(self) -> str:
         """The preprocessing of its images, as JSON; {} if unknown."""
@@ -77,13 +81,15 @@ class NetworkIdentity:
 class Network(NetworkIdentity):
     """A network that can be run.
 
-    code: what stands for the code in the fingerprint, a JSON value. answer: how its logits are read.
+    code: what stands for the code in the fingerprint, a JSON value. answer: how its logits are read. labels: names of
+    its outputs in its own configuration; () if there are none.
     """
 
     model: nn.Module
     recipe: Recipe
     code: object = None
     answer: Answer = PLAIN
+    labels: tuple[str, ...] = ()
 
     def preprocessing(self) -> str:
         return self.recipe.as_json()
@@ -92,12 +98,15 @@ class Network(NetworkIdentity):
         return modules_by_name(self.model)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (image, class) of prepared images."""
+        """Logits (image, class) of prepared images; features without a classifier."""
         return self.answer.run(self.model, images)
 
 
-def load(settings: study.Network) -> Network:
-    """Build the network that a study names and give it its weights. Raises StudyError."""
+def load(settings: study.Network, recipe: Recipe | None = None) -> Network:
+    """Build the network that a study names and give it its weights. Raises StudyError.
+
+    recipe: how images are prepared; None: as the study or the weights' metadata say.
+    """
     model, code = _build(settings)
     if isinstance(settings.weights, Path):
         note = checkpoints.fill(model, settings.weights, settings.weights_key, settings.weights_left_out)
@@ -106,7 +115,7 @@ def load(settings: study.Network) -> Network:
     elif settings.weights is None:
         _refuse_library(settings, model)
     refuse_nan(model, f"network {settings.name}", settings.weights)
-    recipe = Recipe(**settings.input.model_dump())
+    recipe = recipe or recipes.find(settings, model)
     repeatability.eval_mode(model)
     if code is not None:
         images = repeatability.noise(recipe)[:2]
@@ -114,7 +123,10 @@ def load(settings: study.Network) -> Network:
         _refuse_drawn(settings, model, code, images, output)
     weights = str(settings.weights) if settings.weights else None
     network = describe(model, settings, recipe, weights, code=_code(settings.architecture, model, code))
-    return network if code is None else replace(network, files=code.files())
+    if settings.architecture.startswith("hf:"):
+        files = hugging_face.files(settings.architecture.removeprefix("hf:"))
+        return replace(network, files=files, labels=hugging_face.labels(model))
+    return network if code is None else replace(network, files=code.files(), imports=code.imports())
 
 
 def describe(
@@ -172,15 +184,20 @@ def _code(architecture: str, model: nn.Module, code: UserCode | None) -> object:
     Packages are those that define a module of the network, and those that the user's code imports. Without modules
     and versions it is the plain name or hash, as in older warehouses.
     """
-    main, modules = architecture, {}
+    main: object = hugging_face.identity(model) if architecture.startswith("hf:") else architecture
+    modules: Mapping[str, str] = {}
     packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
     if code is not None:
         main, modules = f"{code.digest}:{architecture.rpartition(':')[2]}", code.modules()
         packages |= code.packages()
-    package_names = [package for package in packages - NOT_COUNTED if not package.startswith(PREFIX)]
-    versions = {package: _version(package) for package in package_names}
-    counted = {name: version for name, version in versions.items() if version and version != VERSIONS_BEFORE.get(name)}
+    counted = versions_of(package for package in packages if not package.startswith(PREFIX))
     return [main, modules, counted] if modules or counted else main
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of packages that count in a fingerprint."""
+    versions = {package: _version(package) for package in set(packages) - NOT_COUNTED}
+    return {name: version for name, version in versions.items() if version and version != VERSIONS_BEFORE.get(name)}
 
 
 def _version(package: str) -> str | None:
@@ -311,18 +328,23 @@ def _built(settings: study.Network, code: UserCode | None) -> tuple[nn.Module, U
             what = f"network {settings.name}: the weights of {architecture}"
             with fetching.from_hub(what, WAY_OUT) if pretrained else nullcontext():
                 model = timm.create_model(name, pretrained=pretrained, **arguments)
+        elif library == "hf":
+            what = f"network {settings.name}: the weights of {architecture}"
+            model = hugging_face.build(name, settings.weights, arguments, what)
         else:
-            hint = did_you_mean(library, ("vggnet", "torchvision", "timm"), before="; ")
+            hint = did_you_mean(library, ("vggnet", "torchvision", "timm", "hf"), before="; ")
             raise StudyError(
                 f"network.architecture: {architecture!r} is not one of vggnet, torchvision:NAME, timm:NAME, "
-                f"path/to/file.py:function{hint}"
+                f"hf:NAME, path/to/file.py:function{hint}"
             )
     except StudyError:
         raise
     except Exception as error:  # a library or a user's function may raise anything
         raise StudyError(f"network {settings.name}: {architecture} could not be built: {_first_line(error)}") from error
-    if pretrained and library not in ("torchvision", "timm"):
-        raise StudyError(f"network.weights: 'pretrained' is for torchvision: and timm:; {architecture} needs a file")
+    if pretrained and library not in ("torchvision", "timm", "hf"):
+        raise StudyError(
+            f"network.weights: 'pretrained' is for torchvision:, timm: and hf:; {architecture} needs a file"
+        )
     return model.float(), code
 
 

@@ -50,6 +50,7 @@ class Opened:
         self.near = [*folders, *(folder.parent for folder in folders if folder.parent not in _too_wide())]
         self.read: set[str] = set()
         self.written: set[str] = set()
+        self.sought: set[str] = set()  # names of modules that were looked for, also of those that are not there
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -110,10 +111,15 @@ class Opened:
         return nearest is not None or not any(file.is_relative_to(folder) for folder in _systems())
 
 
+def watching() -> Opened | None:
+    """What notes the files that this thread opens; None outside watch() blocks."""
+    return getattr(_active, "opened", None)
+
+
 def _hear(event: str, arguments: tuple) -> None:
     if event not in ("open", "import", "ctypes.dlopen", "os.rename"):
         return
-    opened: Opened | None = getattr(_active, "opened", None)
+    opened = watching()
     if opened is None or _is_for_a_message():
         return
     if event == "open":

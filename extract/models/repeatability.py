@@ -50,6 +50,7 @@ class Pass:
 def noise(recipe: Recipe) -> Tensor:
     """Three prepared images of noise (image, channel, H, W): one over all values, a dark one and a light one."""
     channels, height, width = recipe.shape
+    channels = max(recipe.channels) + 1 if recipe.channels else channels
     shape = (IMAGES, height, width) if channels == 1 else (IMAGES, height, width, channels)
     numbers = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
     lowest, divisor = torch.tensor([0, 0, 192]), torch.tensor([1, 4, 4])

@@ -37,6 +37,7 @@ from types import FrameType
 from typing import Any
 
 from dissectdb.extract.models import opened_files
+from dissectdb.extract.models.imports import Imports
 from dissectdb.extract.models.opened_files import is_installed, is_ours
 
 PREFIX = "dissectdb_user_"
@@ -100,6 +101,10 @@ class UserCode:
         opened = {Path(file).resolve() for file in self.opened.read - self.opened.written}
         return sorted({self.path, *self.source_files, *self._modules_elsewhere().values(), *opened})
 
+    def imports(self) -> Imports:
+        """The modules that the code asked for, and the folders that it searches beside sys.path."""
+        return Imports(sorted(self.opened.sought), [*map(str, self.folders), *self.added])
+
     def _modules_elsewhere(self) -> dict[str, Path]:
         """Loaded modules that the code imported from other folders and that are not installed, with their files."""
         not_installed = {name for name in self.imported if (origin := _origin(name)) and not is_installed(origin)}
@@ -159,6 +164,7 @@ class UserCode:
         """Replaces __import__ in the user's modules."""
         if level:
             return builtins.__import__(name, globals, locals, fromlist, level)
+        self.opened.sought.add(name)
         first = name.partition(".")[0]
         if not self._has(first):
             if not first.startswith(PREFIX):
@@ -249,6 +255,10 @@ class _Finder:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        private, _, plain = name.partition(".")
+        opened = _loaded[private].opened if private in _loaded else opened_files.watching() if path is None else None
+        if opened is not None:
+            opened.sought.add(plain or name)
         if not name.startswith(PREFIX) or path is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)

@@ -9,8 +9,10 @@ hundred neurons at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from dissectdb.extract.models.memory import run_halving_on_oom
 from dissectdb.extract.models.networks import Network
 from dissectdb.extract.models.preprocessing import Pixels, to_device
 from dissectdb.extract.record.catalog import EnteredLayer
+from dissectdb.extract.record.maps import BestMaps, Found
 from dissectdb.extract.record.summaries import Summary, sum_up, summary_tables
 from dissectdb.extract.record.targets import Target
 from dissectdb.extract.study import StudyError
@@ -33,6 +36,7 @@ from dissectdb.extract.warehouse_protocol import TableRows
 ACTIVATIONS = pa.schema([("neuron_id", pa.int32()), ("image_id", pa.int32()), ("value", pa.float32())])
 BLOCK = 4096  # images in one transaction, unless the models are too slow: see block_sizes.py
 NEURONS_AT_ONCE = 256
+OF_LAYERS = ("activations", "activation_maps")  # kinds of targets
 IGNORED = -100  # the true class of an image whose class is not an output
 
 
@@ -47,11 +51,13 @@ class ProbingImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive sound images of a split."""
+    """Consecutive sound images of a split. first: the index of its first image among those of the split."""
 
     number: int
     images: Sequence[ProbingImage]
-    split_id: int = 0  # used only for the sums of activations
+    split_id: int = 0  # used only for the sums of activations, as the next two only for maps
+    first: int = 0
+    images_in_split: int = 0
 
     def image_ids(self) -> np.ndarray:
         """The ids of its images, in order."""
@@ -87,7 +93,7 @@ class ModelIds:
         """The id columns of a target's row in `extractions`."""
         if target.kind == "image_embeddings":
             return {"clip_id": self.clip_id}
-        layer = {"layer_id": self.layer(target.name).layer_id} if target.kind == "activations" else {}
+        layer = {"layer_id": self.layer(target.name).layer_id} if target.kind in OF_LAYERS else {}
         return {"network_id": self.network_id, **layer}
 
 
@@ -143,15 +149,20 @@ def compute(
     ids: ModelIds,
     device: torch.device,
     count: Callable[[int], None],
+    best: Mapping[str, BestMaps] = MappingProxyType({}),
 ) -> Iterator[TableRows]:
     """Run the block's images now; return its (table, rows) pairs, which are made when they are read.
 
     batches: the block's decoded images, in order. targets: what to compute. replicas: the models, one copy for each
-    batch that is computed at a time. count: called with the number of images done.
+    batch that is computed at a time. count: called with the number of images done. best: the maps of the targets'
+    layers, of this and earlier blocks.
     Raises StudyError, naming layer and image, if a layer or the logits are not finite.
     """
     kinds = {target.kind for target in targets}
     layers = [ids.layer(target.name) for target in targets if target.kind == "activations"]
+    mapped = {target.name: best[target.name] for target in targets if target.kind == "activation_maps"}
+    taps = [ids.layer(name).tap for name in dict.fromkeys([*(layer.tap.name for layer in layers), *mapped])]
+    image_ids = block.image_ids()
     outputs = _Outputs(
         {layer.tap.name: torch.empty((layer.tap.units, len(block.images)), device=device) for layer in layers}
     )
@@ -159,12 +170,22 @@ def compute(
     def run(models: Models, pixels: Pixels, first: int) -> None:
         batch = block.images[first : first + len(pixels)]
         pixels = to_device(pixels, device)  # once, for both models
-        if kinds & {"activations", "predictions"}:
-            _run_network(models.network, layers, pixels, batch, first, outputs, device)
+        found: list[tuple[BestMaps, Found]] = []
+        if kinds - {"image_embeddings"}:
+            ordinals = block.first + first + np.arange(len(batch))
+
+            def look(tap: hooks.Tap, maps: Tensor, values: Tensor) -> None:
+                if tap.name in mapped:
+                    own, ids_of_batch = mapped[tap.name], image_ids[first : first + len(batch)]
+                    found.append((own, own.search(maps[: len(batch)], values[: len(batch)], ids_of_batch, ordinals)))
+
+            _run_network(models.network, layers, taps, look, pixels, batch, first, outputs, device)
         if "image_embeddings" in kinds:
             embeddings = models.clip.embed_images(models.clip.recipe.apply(pixels, device))
             _refuse_non_finite(embeddings, "the image embedding", batch)
             outputs.keep("embeddings", first, embeddings)
+        for own, of_batch in found:  # at the end, because a batch that runs out of memory is run again
+            own.keep(of_batch)
 
     def work(models: Models, pixels: Pixels, first: int) -> None:
         run_halving_on_oom(lambda part, start: run(models, part, first + start), pixels, "image")
@@ -172,26 +193,30 @@ def compute(
     for done in streams.run(work, batches, len(block.images), replicas):
         count(done)
     outputs.leave_device()
-    return _tables(block, layers, kinds, outputs, replicas[0], ids)
+    map_tables = [table for own in mapped.values() for table in own.take(block.split_id, block.number)]
+    return chain(_tables(block, layers, kinds, outputs, replicas[0], ids), map_tables)
 
 
 def _run_network(
     network: Network,
     layers: Sequence[EnteredLayer],
+    taps: Sequence[hooks.Tap],
+    look: hooks.Look,
     pixels: Pixels,
     batch: Sequence[ProbingImage],
     first: int,
     outputs: _Outputs,
     device: torch.device,
 ) -> None:
-    with torch.inference_mode(), hooks.record(network.model, [layer.tap for layer in layers]) as seen:
+    with torch.inference_mode(), hooks.record(network.model, taps, look) as seen:
         logits = network.logits(network.recipe.apply(pixels, device))
     for layer in layers:
         values = seen[layer.tap.name][: len(batch)]
         _refuse_non_finite(values, f"layer {layer.tap.name}", batch)
         outputs.activations[layer.tap.name][:, first : first + len(batch)] = values.T
-    _refuse_non_finite(logits, "the logits", batch)
-    outputs.keep("logits", first, logits)
+    if network.classes:
+        _refuse_non_finite(logits, "the logits", batch)
+        outputs.keep("logits", first, logits)
 
 
 def _refuse_non_finite(values: Tensor, what: str, batch: Sequence[ProbingImage]) -> None:

@@ -40,6 +40,8 @@ def counts_by_split(warehouse: Store, dataset_id: int) -> dict[tuple[str, str | 
 
 def refuse_unjudged(warehouse: Store, plan: Plan, splits: Collection[str], command: str) -> None:
     """Raises StudyError if no image of a split has a class that is an output; warns if only some have one."""
+    if not plan.network.classes:
+        raise StudyError(f"{command} needs a network that predicts classes; {plan.network.name} has no classifier")
     dataset_id = warehouse.find("datasets", plan.probing_set.fingerprint)
     counts = {} if dataset_id is None else counts_by_split(warehouse, dataset_id)
     outputs = set(plan.network.classes)

@@ -13,7 +13,7 @@ from dissectdb.extract.warehouse_protocol import Store
 def note_new_concepts(warehouse: Store, clip: ClipIdentity, concept_sets: Iterable[PlannedConcepts]) -> None:
     """Log repeats, comments and long texts of the concept sets that are new in the warehouse or new for this CLIP."""
     is_new_clip = warehouse.find("clips", clip.fingerprint) is None
-    for settings, classes_of, fingerprint in concept_sets:
+    for settings, classes_of, fingerprint, _ in concept_sets:
         is_new = warehouse.find("concept_sets", fingerprint) is None
         if is_new:
             concepts.read_list(settings.source)

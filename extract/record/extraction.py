@@ -28,18 +28,24 @@ from dissectdb.extract.record.concept_notes import note_new_concepts
 from dissectdb.extract.record.ledger import blocks_done, in_blocks, split_ids, with_ledger
 from dissectdb.extract.record.plan import Plan, labelling, refuse_too_few
 from dissectdb.extract.record.targets import EXTRACTION_VERSION, Target
-from dissectdb.extract.study import ArraysStudy, Study
+from dissectdb.extract.study import ArraysStudy, Study, StudyError
 from dissectdb.extract.warehouse_protocol import Store, Unit
+from dissectdb.given import NOTHING, Given
 from dissectdb.progress import Progress, Watch, unshown, unwatched
 
 log = logging.getLogger("dissectdb")
 
 
-def make_plan(study: Study) -> Plan:
-    """Load the models and data that a study names and compute their fingerprints; writes nothing. Raises StudyError."""
+def make_plan(study: Study, given: Given = NOTHING) -> Plan:
+    """Load the models and data that a study names and compute their fingerprints; writes nothing. Raises StudyError.
+
+    given: objects in place of the study's network and images.
+    """
     if isinstance(study, ArraysStudy):
+        if given.is_something:
+            raise StudyError("given=Given(…) would do nothing: the study has arrays in place of a network")
         return arrays.make_plan(study)
-    return network_plan.make_plan(study.with_network("extract"))
+    return network_plan.make_plan(study.with_network("extract"), given)
 
 
 def all_plans(plan: Plan) -> list[Plan]:
@@ -78,6 +84,7 @@ def enter(plan: Plan, warehouse: Store, watch: Watch = unwatched) -> Entered:
     classes.warn_of_splits(counts_by_split(warehouse, dataset_id))
     network_id = catalog.enter_network(warehouse, plan.network)
     layers = catalog.enter_layers(warehouse, plan.network, network_id, plan.taps)
+    enter_seen_parts(warehouse, plan, dataset_id, network_id)
     clip_id = catalog.enter_clip(warehouse, plan.clip)
     set_ids = {}
     for planned in plan.concept_sets:
@@ -86,6 +93,30 @@ def enter(plan: Plan, warehouse: Store, watch: Watch = unwatched) -> Entered:
         with watch(f"embedding {name}", unit="concepts") as progress:
             catalog.embed_concept_set(warehouse, plan.clip, clip_id, set_id, templates, progress)
     return Entered(dataset_id, ModelIds(network_id, clip_id, layers), set_ids)
+
+
+def enter_seen_parts(warehouse: Store, plan: Plan, dataset_id: int, network_id: int) -> None:
+    """Write which part of an image the network sees, for each size that the dataset's images have."""
+    sizes = warehouse.rows(
+        """
+        select distinct images.width, images.height from images
+        inner join splits on images.split_id = splits.split_id
+        left join seen_parts
+        on seen_parts.network_id = $network and seen_parts.width = images.width and seen_parts.height = images.height
+        where dataset_id = $dataset and images.width > 0 and images.height > 0 and seen_parts.network_id is null
+        order by all
+        """,
+        {"network": network_id, "dataset": dataset_id},
+    )
+    parts = [(width, height, plan.seen_part(width, height)) for width, height in sizes.iter_rows()]
+    rows = [
+        {"network_id": network_id, "width": width, "height": height}
+        | {f"part_{side}": share for side, share in part._asdict().items()}
+        for width, height, part in parts
+        if part is not None
+    ]
+    if rows:
+        warehouse.write({"seen_parts": rows})
 
 
 def enter_extraction(
@@ -102,6 +133,8 @@ def enter_extraction(
     fingerprint = target.fingerprint(plan.probing_set.fingerprint)
     if (stored_id := warehouse.find("extractions", fingerprint)) is not None:
         return stored_id
+    if target.kind == "activation_maps":
+        _discard_maps(warehouse, split_id, layer_id)
     extraction_id = warehouse.next_id("extractions")
     row = {
         "extraction_id": extraction_id,
@@ -121,6 +154,7 @@ def enter_extraction(
                 "device": torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else platform.machine(),
                 "threads": torch.get_num_threads(),
                 "deterministic": plan.study.deterministic,
+                **({"map_images": plan.study.map_images} if target.kind == "activation_maps" else {}),
             }
         ),
         "started_at": catalog.now(),
@@ -128,6 +162,21 @@ def enter_extraction(
     }
     warehouse.write({"extractions": [row]})
     return extraction_id
+
+
+def _discard_maps(warehouse: Store, split_id: int, layer_id: int | None) -> None:
+    """Delete a layer's maps that were made in another way, or for another number of images."""
+    of_extraction = "target = 'activation_maps' and split_id = $split and layer_id = $layer"
+    of_neurons = "neuron_id in (select neuron_id from neurons where layer_id = $layer)"
+    warehouse.discard(
+        {
+            "activation_maps": f"{of_neurons} and image_id in (select image_id from images where split_id = $split)",
+            "map_values": f"{of_neurons} and split_id = $split",
+            "extraction_blocks": f"extraction_id in (select extraction_id from extractions where {of_extraction})",
+            "extractions": of_extraction,
+        },
+        {"split": split_id, "layer": layer_id},
+    )
 
 
 # ---------------------------------------------------------------- the blocks

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from dissectdb.extract.models import clip
 from dissectdb.extract.record.catalog import PlannedConcepts
 from dissectdb.extract.record.ledger import split_ids
-from dissectdb.extract.record.network_plan import NetworkPlan
+from dissectdb.extract.record.network_plan import NetworkPlan, refuse_channels
 from dissectdb.extract.record.plan import PlannedDissection, Step
 from dissectdb.extract.record.targets import Target
 from dissectdb.extract.study import StudyError
@@ -106,6 +106,7 @@ def judge_plans(plans: Sequence[NetworkPlan]) -> Iterator[JudgePlan]:
         other = clip.load(asked.clip, plan.device)
     except StudyError as error:
         raise StudyError(f"judge.clip: {error}") from error
+    refuse_channels(plan.source, other.recipe, "judge.clip", "the ones that CLIP is to see as red, green and blue")
     if other.fingerprint == plan.clip.fingerprint:
         raise StudyError("judge.clip is the CLIP of [clip], which judges the labels anyway; name another one")
     values = {field.name: getattr(plan, field.name) for field in fields(plan)}

@@ -101,4 +101,6 @@ def in_blocks(warehouse: Store, split_id: int) -> list[Block]:
     images = sound_images(warehouse, split_id)
     [size] = warehouse.rows("select block_images from splits where split_id = $id", {"id": split_id})["block_images"]
     starts = range(0, len(images), size)
-    return [Block(number, images[start : start + size], split_id) for number, start in enumerate(starts)]
+    return [
+        Block(number, images[start : start + size], split_id, start, len(images)) for number, start in enumerate(starts)
+    ]

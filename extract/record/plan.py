@@ -21,20 +21,23 @@ from dissectdb.extract.images.scan import ALL, Source
 from dissectdb.extract.models import classes, hooks
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.models.networks import NetworkIdentity
-from dissectdb.extract.record import catalog, dissections
+from dissectdb.extract.models.preprocessing import Part
+from dissectdb.extract.record import blocks, catalog, dissections, maps
 from dissectdb.extract.record.blocks import MissingBlock, ModelIds
 from dissectdb.extract.record.catalog import PlannedConcepts, ProbingSet
 from dissectdb.extract.record.concept_notes import note_new_concepts
 from dissectdb.extract.record.ledger import images_done
 from dissectdb.extract.record.targets import Target
-from dissectdb.extract.study import Dissection, Study, StudyError
+from dissectdb.extract.study import STORED_IMAGES, Dissection, Study, StudyError
 from dissectdb.extract.study.scorers import SCORERS, Size
 from dissectdb.extract.warehouse_protocol import Store, TableRows
 
 log = logging.getLogger("dissectdb")
 
 SHOWN_LAYERS = 3
-# Bytes in the file for one row: an activation with its ids; an embedding; a prediction, whose probabilities are extra.
+# Bytes in the file for one row: an activation with its ids; a map; an embedding; a prediction, whose probabilities are
+# extra.
+MAP_BYTES = 80
 ACTIVATION_BYTES, EMBEDDING_BYTES, PREDICTION_BYTES, PROBABILITY_BYTES = 4.4, 2048, 16, 4
 SCAN_MEGABYTES = 2e-3  # of one image's row, mostly its thumbnail
 
@@ -61,7 +64,7 @@ class Plan:
     """A study's images, network, CLIP and concepts. Its two kinds are NetworkPlan and ArraysPlan.
 
     taps: the layers to record. shard: (i, n) for the blocks whose number modulo n is i. keep_activations: False stores
-    only the summaries of activations.
+    only the summaries of activations. with_maps: False leaves out the activation maps.
     """
 
     study: Study
@@ -74,6 +77,7 @@ class Plan:
     device: torch.device
     shard: tuple[int, int] = (0, 1)
     keep_activations: bool = True
+    with_maps: bool = True
 
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
@@ -84,10 +88,31 @@ class Plan:
         """
         raise NotImplementedError
 
+    def best_maps(self, missing: Sequence[MissingBlock], ids: ModelIds) -> dict[str, maps.BestMaps]:
+        """For each layer whose maps are missing, what collects them over these blocks of a split; by the tap's name."""
+        names = {target.name for _, targets, _ in missing for target in targets if target.kind == "activation_maps"}
+        images = max((block.images_in_split or len(block.images) for block, *_ in missing), default=0)
+        layers = [layer for layer in ids.layers if layer.tap.name in names]
+        return {
+            layer.tap.name: maps.BestMaps(
+                layer.tap, layer.first_neuron, self.study.map_images, images, self.maps_device
+            )
+            for layer in layers
+        }
+
+    @property
+    def maps_device(self) -> torch.device:
+        """Where the maps are when they are cut out."""
+        return self.device
+
+    def seen_part(self, width: int, height: int) -> Part | None:
+        """Which part of an image of this size the network sees; None if that is unknown."""
+        return None
+
     def targets(self) -> list[Target]:
         """Everything to compute for the study, each target over one split."""
         probing = self.probing_set.probing_split
-        outputs = len(self.network.classes)
+        outputs, map_images = len(self.network.classes), self.study.map_images if self.with_maps else 0
         splits = [probing, *(split for split in catalog.SPLITS if split != probing and probing != ALL)]
         judge = self.study.judge
         recorded = [probing, *([judge.split] if judge and judge.split else [])]
@@ -97,8 +122,23 @@ class Plan:
                 for split in recorded
                 for tap in self.taps
             ),
+            *(
+                Target(
+                    "activation_maps",
+                    tap.name,
+                    probing,
+                    maps.fingerprint(catalog.layer_fingerprint(self.network, tap), tap, map_images),
+                    tap.units,
+                )
+                for tap in self.taps
+                if map_images and tap.grid
+            ),
             *(Target("image_embeddings", self.clip.name, split, self.clip.fingerprint, 1) for split in recorded),
-            *(Target("predictions", self.network.name, split, self.network.fingerprint, outputs) for split in splits),
+            *(
+                Target("predictions", self.network.name, split, self.network.fingerprint, outputs)
+                for split in splits
+                if outputs  # not of a network without a classifier
+            ),
         ]
 
     def dissections(self) -> list[PlannedDissection]:
@@ -161,9 +201,15 @@ class Plan:
     def _target_step(self, warehouse: Store, target: Target, images: int) -> Step | None:
         if (left := images - images_done(warehouse, target.fingerprint(self.probing_set.fingerprint))) == 0:
             return None
-        rows = left * (target.values_per_image if target.kind == "activations" else 1)
+        rows = left
+        if target.kind == "activations":  # or the top images of each block
+            kept = left if self.keep_activations else min(left, STORED_IMAGES * -(-left // blocks.BLOCK))
+            rows = kept * target.values_per_image
+        elif target.kind == "activation_maps":
+            rows = min(left, self.study.map_images) * target.values_per_image
         row_bytes = {
             "activations": ACTIVATION_BYTES,
+            "activation_maps": MAP_BYTES,
             "image_embeddings": EMBEDDING_BYTES,
             "predictions": PREDICTION_BYTES + PROBABILITY_BYTES * target.values_per_image,
         }[target.kind]
@@ -255,8 +301,8 @@ def refuse_too_few(plan: Plan, counts: Counter[str]) -> None:
         if not plan.keep_activations and declared.reads_activations:
             alternatives = " or ".join(name for name, scorer in SCORERS.items() if not scorer.reads_activations)
             raise StudyError(
-                f"{settings.scorer} reads every activation, which --activations none does not keep; use "
-                f"{alternatives}, or keep them"
+                f"{settings.scorer} reads every activation, which --activations none does not keep, and a sparse layer "
+                f"of arrays neither; use {alternatives}, or keep them"
             )
         if counts[split] < settings.top_k:
             raise StudyError(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import torch
 
@@ -25,6 +26,8 @@ SHOWN_LAYERS = 3
 # Tolerances by precision, as shares of the largest compared number. In float32, sums in another order differ by less.
 # The others allow 64 times the rounding of one number, for what adds up from layer to layer.
 ALLOWED = {"float32": 1e-4, "tf32": 64 * 2**-11, "float16": 64 * 2**-11, "bfloat16": 64 * 2**-8}
+
+ONE_LEVEL = 2 / 255  # of a map whose cells lie between two numbers: of the larger one, if their signs differ
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,7 @@ def _absent(plan: Plan, warehouse: Store) -> Iterator[Finding]:
         ("dataset", plan.probing_set.name, "datasets", plan.probing_set.fingerprint),
         ("network", plan.network.name, "networks", plan.network.fingerprint),
         ("CLIP", plan.clip.name, "clips", plan.clip.fingerprint),
-        *(
-            ("concept set", settings.name, "concept_sets", fingerprint)
-            for settings, _, fingerprint in plan.concept_sets
-        ),
+        *(("concept set", planned.settings.name, "concept_sets", planned.fingerprint) for planned in plan.concept_sets),
     ]
     for kind, name, table, fingerprint in wanted:
         if warehouse.find(table, fingerprint) is None:
@@ -153,7 +153,10 @@ def _compare_images(
                 """,
                 ids | {"first": layer.first_neuron, "last": layer.first_neuron + target.values_per_image},
             )["value"]
-            yield _finding(what, again.read_all()["value"].to_numpy(), values.to_numpy(), allowed)
+            if len(values):
+                yield _finding(what, again.read_all()["value"].to_numpy(), values.to_numpy(), allowed)
+            else:
+                yield _compare_tops(f"top images of {what}", again, warehouse, ids, allowed)
         elif target.kind == "predictions":
             stored = warehouse.rows(
                 """
@@ -163,6 +166,8 @@ def _compare_images(
                 ids | {"network": models.network_id},
             )
             yield _finding(what, _flat(again["probabilities"]), _flat(stored["probabilities"].to_arrow()), allowed)
+        elif target.kind == "activation_maps":
+            yield _compare_maps(what, again, warehouse, ids, allowed)
         else:
             stored = warehouse.rows(
                 """
@@ -172,6 +177,55 @@ def _compare_images(
                 ids | {"clip": models.clip_id},
             )
             yield _finding(what, _flat(again["embedding"]), _flat(stored["embedding"].to_arrow()), allowed)
+
+
+def _compare_tops(
+    what: str, again: pa.RecordBatchReader, warehouse: Store, ids: dict[str, list[int]], allowed: float
+) -> Finding:
+    """Compare those activations that are stored as top images of a block, where the others are not stored."""
+    pairs, stored = [], []
+    for batch in again:  # some neurons
+        neurons = batch["neuron_id"].to_numpy()
+        rows = warehouse.rows(
+            """
+            select neuron_id, image_id, value from block_tops
+            where neuron_id >= $first and neuron_id <= $last and image_id in $images
+            """,
+            ids | {"first": int(neurons[0]), "last": int(neurons[-1])},
+        )
+        kept = rows.join(pl.DataFrame(batch), on=["neuron_id", "image_id"], how="left", maintain_order="left")
+        stored.append(kept["value"].to_numpy())
+        pairs.append(kept["value_right"].to_numpy())
+    values = np.concatenate(pairs)
+    if not len(values):
+        return Finding(what, 0, "", "", "no top image is stored of any of them")
+    return _finding(what, values, np.concatenate(stored), allowed)
+
+
+def _compare_maps(what: str, again: pa.Table, warehouse: Store, ids: dict[str, list[int]], allowed: float) -> Finding:
+    """Compare the cells of those maps that are stored of these images.
+
+    An image that is among a neuron's best of all is among its best of these, so its map is made again.
+    """
+    computed = pl.DataFrame(again)
+    stored = warehouse.rows(
+        """
+        select neuron_id, image_id, low, high, cells from activation_maps
+        where image_id in $images and neuron_id between $first and $last
+        """,
+        ids | {"first": computed["neuron_id"].min(), "last": computed["neuron_id"].max()},
+    )
+    pairs = stored.join(computed, on=["neuron_id", "image_id"], suffix="_again", maintain_order="left")
+    if pairs.is_empty():
+        return Finding(what, 0, "", "", "")
+    return _finding(what, _cells(pairs, "_again"), _cells(pairs, ""), allowed + ONE_LEVEL)
+
+
+def _cells(maps: pl.DataFrame, suffix: str) -> np.ndarray:
+    """The cells of maps as numbers, map after map."""
+    low, high = (maps[f"{name}{suffix}"].to_numpy()[:, None].astype(np.float64) for name in ("low", "high"))
+    levels = np.stack(maps[f"cells{suffix}"].to_list())
+    return (low + (high - low) * levels / 255).ravel()
 
 
 def _precision(plan: Plan, warehouse: Store, target: Target) -> str:
@@ -186,7 +240,7 @@ def _precision(plan: Plan, warehouse: Store, target: Target) -> str:
 def _compare_concepts(plan: Plan, warehouse: Store) -> Iterator[Finding]:
     """Compare the embeddings of all concepts."""
     clip_id = warehouse.find("clips", plan.clip.fingerprint)
-    for settings, classes_of, fingerprint in plan.concept_sets:
+    for settings, classes_of, fingerprint, _ in plan.concept_sets:
         stored = warehouse.rows(
             """
             select embedding from concept_embeddings

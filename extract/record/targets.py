@@ -12,12 +12,12 @@ EXTRACTION_VERSION = 1  # raise it if the same inputs give other rows
 
 @dataclass(frozen=True)
 class Target:
-    """A table's rows over the images of a split: activations of a layer, predictions, or image embeddings.
+    """A table's rows over the images of a split: activations or maps of a layer, predictions, or image embeddings.
 
     source_fingerprint: of the layer, network or CLIP. values_per_image: how many numbers are computed per image.
     """
 
-    kind: Literal["activations", "image_embeddings", "predictions"]
+    kind: Literal["activations", "activation_maps", "image_embeddings", "predictions"]
     name: str
     split: str
     source_fingerprint: str

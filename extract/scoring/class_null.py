@@ -19,7 +19,7 @@ from torch import Tensor
 from dissectdb.extract.scoring import tails
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.class_orders import OrderScores
-from dissectdb.extract.scoring.problem import Array, Layer
+from dissectdb.extract.scoring.problem import Array, Layer, first_of_best
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.scoring.within_class import ImageClasses
 
@@ -66,7 +66,7 @@ def z_of_draws(classes: ImageClasses, layer: Layer, labels: np.ndarray, count: i
         random = np.random.default_rng((seed, neurons.start))
         at_once = max(ORDERS_AT_ONCE, VALUES_AT_ONCE // (layer.images * (neurons.stop - neurons.start)))
         for scores, values in score(neurons, class_orders(classes, count, at_once, random)):
-            labels_of_draws.append(scores.argmax(dim=2).numpy())
+            labels_of_draws.append(first_of_best(scores)[1].numpy())
             statistics.append(values.numpy())
         drawn_labels = np.concatenate(labels_of_draws)
         drawn_labels[0] = np.maximum(labels[neurons], 0)

@@ -92,7 +92,7 @@ def product_scores(product: ColumnProduct, problem: ScoringProblem) -> BestConce
             block = torch.tensor(problem.layer.block(neurons.start, neurons.stop), device=problem.device)
             lengths[neurons] = product.prepare(block)
             best.update((block.T @ columns).mul_(factors), first, neurons.start)
-    best.values *= torch.where(lengths > 0, lengths, 1)[best.neurons, None]
+    best.multiply(torch.where(lengths > 0, lengths, 1)[best.neurons])
     return best
 
 

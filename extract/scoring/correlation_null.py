@@ -163,6 +163,8 @@ def _of_ordinary(labels: Sequence[np.ndarray], images: int, moments: Moments) ->
 def _cubes(layer: Layer) -> np.ndarray:
     """Centred cubes (N, n) float32 of ordinary neurons of a layer, each in units of its standard deviation."""
     ordinary = is_ordinary(layer)
+    if not ordinary.any():
+        return np.zeros((layer.images, 0), np.float32)
     sampled = sampled_slice(np.flatnonzero(ordinary), layer.neurons)
     block = torch.from_numpy(layer.block(sampled.start, sampled.stop)[:, ordinary[sampled]]).double()
     block -= block.mean(dim=0)

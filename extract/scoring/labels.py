@@ -50,7 +50,6 @@ COMPUTED = {  # table → which of its rows belong to the labels of some layers 
     "label_words": _OF_NEURONS,
     "label_reach": _OF_NEURONS,
 }
-TIES = 16  # best concepts that are looked at for scores that are equal as float32
 MIN_IMAGES_FOR_WORDS = 100  # 50 in each half
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes, and the words that explain a neuron, may hold
 REASONS = {  # of the view unlabelled_neurons, in words
@@ -130,11 +129,11 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
     columns = word_columns(evidence)
     scored, checked, explained = [], [], []
     for place, layer in enumerate(layers):
-        keep = row["kept_concepts"] if kernel else TIES
+        keep = row["kept_concepts"] if kernel else 1
         scores = score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
         if kernel:
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
-        positions = label_positions(scores)
+        positions = scores.concepts[:, 0]
         checked.append(check_table(row, layer, evidence, settings, classes, positions))
         if columns is not None and layer.has_activations():
             explained.append(word_tables(row, layer, evidence, several_words.find_words(columns, layer, positions)))
@@ -161,17 +160,6 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[Layer], d
 def z_of_scores(settings: Settings, layer: Layer, place: int, scores: Scores, null: Null) -> np.ndarray:
     """z (K, keep) of the scores of the layer at this place in the null; NaN where there is no score."""
     return SCORERS[settings.scorer].z(settings, layer, scores, null.moments[place])
-
-
-def label_positions(scores: Scores) -> np.ndarray:
-    """The position of each neuron's label (K,), -1 for none: of scores that are equal as float32, the smallest.
-
-    As in the view neuron_labels: in soft_wpmi, a neuron far above its layer has the same score for several concepts.
-    """
-    values = scores.similarities.astype(np.float32)
-    tied = (values == values[:, :1]) & (scores.concepts >= 0)
-    smallest = np.where(tied, scores.concepts, np.iinfo(np.int32).max).min(axis=1)
-    return np.where(scores.concepts[:, 0] >= 0, smallest, -1)
 
 
 def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None:

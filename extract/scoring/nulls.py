@@ -32,10 +32,12 @@ from dissectdb.extract.scoring.problem import (
     Array,
     BestConcepts,
     ConceptEmbeddings,
+    LabelsSoFar,
     Layer,
     Scores,
     ScoringProblem,
     Settings,
+    ties_raised,
 )
 from dissectdb.extract.study import STORED_IMAGES
 
@@ -83,18 +85,16 @@ class Null:
 
 
 class DrawnLabels:
-    """The z of the label of each draw: of the concept with the highest score so far."""
+    """The z of the label of each draw so far."""
 
     def __init__(self, draws: int) -> None:
-        self.scores = torch.full((draws,), -torch.inf, dtype=torch.float64)
+        self.labels = LabelsSoFar(draws)
         self.z = torch.zeros(draws, dtype=torch.float64)
 
     def update(self, scores: Tensor, z: Tensor, draws: slice = slice(None)) -> None:
         """Add scores and z (draw, concept) of a chunk of concepts, for some of the draws."""
-        highest, concept = scores.max(dim=1)
-        better = highest > self.scores[draws]
-        self.scores[draws] = torch.where(better, highest, self.scores[draws])
-        self.z[draws] = torch.where(better, z.gather(1, concept[:, None])[:, 0], self.z[draws])
+        is_new, column = self.labels.update(scores, 0, draws)
+        self.z[draws] = torch.where(is_new, z.gather(1, column[:, None])[:, 0], self.z[draws])
 
 
 def affordable_draws(wanted: int, products_per_draw: float, limit: float) -> int:
@@ -158,7 +158,7 @@ def sampled_moments(scores: np.ndarray) -> tuple[np.ndarray, Moments]:
         warnings.simplefilter("ignore", RuntimeWarning)  # a concept that no draw has a score for
         mean, sd = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
     z = (scores - mean) / np.where(sd > 0, sd, np.nan)
-    z = z[np.arange(len(scores)), scores.argmax(axis=1)]
+    z = z[np.arange(len(scores)), ties_raised(scores).argmax(axis=1)]
     return z[np.isfinite(z)], Moments(mean, sd)
 
 

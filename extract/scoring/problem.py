@@ -5,13 +5,16 @@ layer = Array(activations)                     # a Layer in memory
 best = BestConcepts(neurons, keep, device)
 best.update(scores, first_concept)             # (neuron, concept), once per chunk of concepts
 values, concepts = best.of_layer(layer.neurons)
+
+Labels: scores that differ by no more than TIE of the best one tie, and the first concept is the label. Sums are rounded
+differently on different devices, and this must not decide.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +24,28 @@ from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import CACHE_ELEMENTS, slices
 from dissectdb.extract.study import STORED_IMAGES
 from dissectdb.extract.study.scorers import SCORERS, ScorerDeclaration
+
+TIE = 1e-6  # of the best score's size; as in nd_tied of sql/engines
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
+
+
+def tie_limit(best: ArrayOrTensor) -> ArrayOrTensor:
+    """The lowest score that ties with a best score."""
+    return best - TIE * abs(best)
+
+
+def first_of_best(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest score along the last axis, and the index of the first one that ties with it."""
+    highest = scores.amax(dim=-1)
+    ties = scores >= tie_limit(highest)[..., None]
+    return highest, ties.view(torch.uint8).max(dim=-1).indices  # max returns the first of equal values, on any device
+
+
+def ties_raised(scores: np.ndarray) -> np.ndarray:
+    """Scores (K, n) by which concepts are ranked: those that tie with the best of their row are as high as it."""
+    best = scores.max(axis=1, keepdims=True)
+    return np.where(scores >= tie_limit(best), best, scores)
 
 
 @dataclass(frozen=True)
@@ -67,9 +92,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Scores:
-    """The best concepts of each neuron, best first; among equal scores the smaller position first.
+    """The best concepts of each neuron: those that tie for the best, by position, then the others, best first.
 
-    concepts: (K, keep) int32 positions, -1 where there is none; similarities: (K, keep) float64, there -inf.
+    So the first one is the label. concepts: (K, keep) int32 positions, -1 where there is none; similarities: (K, keep)
+    float64, there -inf.
     """
 
     concepts: np.ndarray
@@ -216,21 +242,27 @@ class ConceptEmbeddings:
         return cls(embeddings, np.arange(len(embeddings)), np.ones(len(embeddings), np.int64))
 
     def positions(self, similarities: np.ndarray, vectors: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
-        """Similarities and concept positions (K, keep), from those of distinct concepts (K, kept)."""
+        """Similarities and concept positions (K, keep), as in Scores, from those of distinct concepts (K, kept)."""
+        raised = ties_raised(similarities)
         if len(self.vectors) == len(self.inverse):
-            return similarities, vectors
+            order = np.lexsort((vectors, -raised), axis=1)
+            return np.take_along_axis(similarities, order, axis=1), np.take_along_axis(vectors, order, axis=1)
         grouped = np.argsort(self.inverse, kind="stable")
         starts = np.cumsum(self.counts) - self.counts
         shape = len(vectors), min(keep, len(self.inverse))
         spread, positions = np.full(shape, -np.inf), np.zeros(shape, np.int64)
         for neuron, (neuron_values, neuron_vectors) in enumerate(zip(similarities, vectors, strict=True)):
             scored = ~np.isneginf(neuron_values)
-            neuron_values, neuron_vectors = neuron_values[scored], neuron_vectors[scored]
+            neuron_values, neuron_vectors, neuron_raised = (
+                neuron_values[scored],
+                neuron_vectors[scored],
+                raised[neuron, scored],
+            )
             counts = self.counts[neuron_vectors]
             offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
             concepts = grouped[np.repeat(starts[neuron_vectors], counts) + offsets]
             neuron_values = np.repeat(neuron_values, counts)
-            order = np.lexsort((concepts, -neuron_values))[:keep]
+            order = np.lexsort((concepts, -np.repeat(neuron_raised, counts)))[:keep]
             spread[neuron, : len(order)], positions[neuron, : len(order)] = neuron_values[order], concepts[order]
         return spread, positions
 
@@ -263,32 +295,72 @@ class ScoringProblem:
         return BestConcepts(np.arange(self.layer.neurons) if neurons is None else neurons, self.keep, self.device)
 
 
+class LabelsSoFar:
+    """The label of each row, when scores come in chunks of concepts, and its score.
+
+    What ties with the best of all chunks is known at the end. A concept that tied with the best of an earlier chunk is
+    found again only if it was a label then.
+    """
+
+    def __init__(self, rows: int, device: torch.device | str = "cpu") -> None:
+        self.best = torch.full((rows,), -torch.inf, dtype=torch.float64, device=device)
+        self.scores = self.best.clone()
+        self.concepts = torch.full((rows,), -1, dtype=torch.int64, device=device)
+
+    def update(self, scores: Tensor, first_concept: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Add scores (n, c) of some rows and of the concepts from first_concept on, after all earlier concepts.
+
+        Returns which rows have another label now (n,), and the column of the first that ties in each row (n,).
+        """
+        highest, column = first_of_best(scores)
+        is_new = (highest > self.best[rows]) & (self.scores[rows] < tie_limit(highest))
+        self.best[rows] = torch.maximum(self.best[rows], highest.double())
+        self.scores[rows] = torch.where(is_new, scores.gather(1, column[:, None])[:, 0].double(), self.scores[rows])
+        self.concepts[rows] = torch.where(is_new, column + first_concept, self.concepts[rows])
+        return is_new, column
+
+
 class BestConcepts:
     """The best concepts so far of some neurons of a layer: values and concepts (neuron, keep), best first."""
 
     def __init__(self, neurons: np.ndarray, keep: int, device: torch.device) -> None:
-        self.neurons = neurons
+        self.neurons, self.labels = neurons, LabelsSoFar(len(neurons), device)
         self.values = torch.full((len(neurons), keep), -torch.inf, dtype=torch.float64, device=device)
-        self.concepts = torch.zeros((len(neurons), keep), dtype=torch.int64, device=device)
+        self.concepts = torch.full((len(neurons), keep), -1, dtype=torch.int64, device=device)
 
     def update(self, scores: Tensor, first_concept: int, first_row: int = 0) -> None:
         """Add scores (n, c) of the neurons from row first_row on and of the concepts from first_concept on."""
         keep = self.values.shape[1]
         for rows in slices(len(scores), max(1, 16 * CACHE_ELEMENTS // scores.shape[1])):
-            values, concepts = highest(scores[rows], min(keep, scores.shape[1]))
             own = slice(first_row + rows.start, first_row + rows.stop)
+            self.labels.update(scores[rows], first_concept, own)
+            if keep == 1:  # the label is all
+                continue
+            values, concepts = highest(scores[rows], min(keep, scores.shape[1]))
             values = torch.cat([self.values[own], values.double()], dim=1)  # the earlier concepts first
             concepts = torch.cat([self.concepts[own], concepts + first_concept], dim=1)
             values, order = values.sort(dim=1, descending=True, stable=True)
             self.values[own] = values[:, :keep]
             self.concepts[own] = concepts.gather(1, order[:, :keep])
 
+    def multiply(self, factors: Tensor) -> None:
+        """Multiply the scores of each neuron by its factor (neuron,), which is positive."""
+        self.values *= factors[:, None]
+        self.labels.scores *= factors
+
     def of_layer(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values and concepts (count, keep) of a layer of `count` neurons; -inf for a neuron that was not scored."""
+        """Values and concepts (count, keep) of a layer of `count` neurons; -inf for a neuron that was not scored.
+
+        The label is among them, even if more than `keep` concepts tie.
+        """
         values = np.full((count, self.values.shape[1]), -np.inf)
         concepts = np.zeros(values.shape, np.int64)
         values[self.neurons] = self.values.cpu().numpy()
         concepts[self.neurons] = self.concepts.cpu().numpy()
+        labels = self.labels.concepts.cpu().numpy()
+        is_missing = (concepts[self.neurons] != labels[:, None]).all(axis=1)
+        rows = self.neurons[is_missing]
+        values[rows, -1], concepts[rows, -1] = self.labels.scores.cpu().numpy()[is_missing], labels[is_missing]
         return values, concepts
 
 

@@ -1,6 +1,6 @@
 """Does a label depend on which images there were?
 
-agrees = split_half(settings, layer, images, concepts)                 # (K,) 1, 0, or NaN: too few images
+agrees = split_half(settings, layer, images, concepts)                 # (K,) 1, 0, or NaN: cannot be told
 share = bootstrap(settings, layer, images, concepts, labels, 100, 0)   # (K,): of resamples that give the label
 
 soft_wpmi and wpmi read the top images of a neuron only, so that halves and resamples of the images are halves and
@@ -29,36 +29,54 @@ RESAMPLES_AT_ONCE = 16
 def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor) -> np.ndarray:
     """Whether the even and the odd images give a neuron the same label: (K,) 1 or 0; 0 for a dead neuron.
 
-    NaN if it fires on fewer than min_images of either half.
+    NaN if either half cannot label it (half_labels).
     """
-    even, odd, is_short = half_labels(settings, layer, images, concepts)
+    even, odd, is_untested = half_labels(settings, layer, images, concepts)
     agrees = ((even == odd) & (even >= 0)).astype(float)
-    agrees[is_short] = np.nan
+    agrees[is_untested] = np.nan
     return agrees
 
 
 def half_labels(
     settings: Settings, layer: Layer, images: Tensor, concepts: Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The labels (K,) that the even and the odd images give, -1 for none, and who fires on too few images of either.
+    """The labels (K,) that the even and the odd images give, -1 for none, and which neurons either half cannot label.
 
-    Too few are fewer than min_images; such a neuron has labels all the same. A dead one has none.
+    It cannot if the neuron fires on fewer than min_images of it (which gives labels all the same), or has one value
+    there: then only the order of images or concepts would decide. A dead neuron has no label.
     """
-    lists = layer.top(min(STORED_IMAGES, layer.images), 0, layer.neurons)[0]
+    lists, values = layer.top(min(STORED_IMAGES, layer.images), 0, layer.neurons)
     usable = usable_images(settings, layer)
     weights = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
     counts = [count_listed(lists, half, usable) for half in weights]
+    is_short = np.minimum(*counts) < settings.min_images
+    is_part = usable < min(STORED_IMAGES, layer.images)
     if label_lists := SCORERS[settings.scorer].label_lists:
         versions = [
             (expand(lists, half, settings.top_k), version_lengths(settings, layer, usable, count))
             for half, count in zip(weights, counts, strict=True)
         ]
-        even, odd = label_lists(settings, layer, images, concepts, versions)
+        even, odd = (
+            np.where(_is_constant(lists, values, half), -1, labels)
+            for half, labels in zip(weights, label_lists(settings, layer, images, concepts, versions), strict=True)
+        )
+        is_part |= lists.shape[1] < layer.images  # a half may have none of the listed images
     else:
         halves = [np.arange(start, layer.images, 2) for start in (0, 1)]
         even, odd = label_images(settings, layer, images, concepts, halves)
-    is_short = (usable < min(STORED_IMAGES, layer.images)) & (np.minimum(*counts) < settings.min_images)
-    return np.where(layer.dead, -1, even), np.where(layer.dead, -1, odd), is_short & ~layer.dead
+    is_untested = (is_part & is_short) | (np.minimum(even, odd) < 0)
+    return np.where(layer.dead, -1, even), np.where(layer.dead, -1, odd), is_untested & ~layer.dead
+
+
+def _is_constant(lists: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Whether the images that count have one value (K,), as far as the lists of top images (K, n) tell.
+
+    One value in the list is one value of all if all are in it, or if the list ends among equal ones.
+    """
+    own = weights[lists] > 0
+    lowest = np.where(own, values, np.inf).min(axis=1)
+    is_one = lowest == np.where(own, values, -np.inf).max(axis=1)
+    return is_one & ((own.sum(axis=1) == np.count_nonzero(weights)) | (lowest == values[:, -1]))
 
 
 def usable_images(settings: Settings, layer: Layer) -> np.ndarray:
@@ -117,9 +135,10 @@ def bootstrap(
 def label_images(
     settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, versions: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """The label (K,) of each neuron on each of several choices of the images, given as indices; -1 for none.
+    """The label (K,) of each neuron on each of several choices of the images, given as indices.
 
-    Only for scorers in which the neurons of a layer do not depend on each other.
+    -1 for none, also where the neuron has one value. Only for scorers in which the neurons of a layer do not depend on
+    each other.
     """
     labels = [np.full(layer.neurons, -1) for _ in versions]
     for neurons in slices(layer.neurons, NEURONS_AT_ONCE):
@@ -127,7 +146,8 @@ def label_images(
         for version_labels, chosen in zip(labels, versions, strict=True):
             part = Array(block[chosen], dead, _part_lengths(settings, layer, neurons, block[chosen]))
             scores = score_layer(settings, part, images[torch.from_numpy(chosen)], concepts, keep=1)
-            version_labels[neurons] = scores.concepts[:, 0]
+            varies = part.activations.max(axis=0) > part.activations.min(axis=0)
+            version_labels[neurons] = np.where(varies, scores.concepts[:, 0], -1)
     return labels
 
 

@@ -130,6 +130,7 @@ def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray, other
     even, odd = _standard(activations[:, ::2]), Powers.of(activations[:, 1::2])
     own = (even @ columns.words[0].T / even.shape[1]).double()  # (k, C): correlations with each word
     best = own.argmax(dim=1).numpy()
+    best[~even.any(dim=1).numpy()] = -1  # of a constant neuron: nothing is chosen
     chosen = _correlation(odd, columns.powers, best)
     by_other = _correlation(odd, columns.powers, others)
     explainable = _correlation(odd, Powers.of(_ridge(columns, even)), np.arange(len(labels)))

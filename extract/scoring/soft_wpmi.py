@@ -26,7 +26,14 @@ from torch import Tensor
 from dissectdb.extract.scoring import moments
 from dissectdb.extract.scoring.chunks import IMAGES_AT_ONCE, elements_at_once, run_in_threads, slices
 from dissectdb.extract.scoring.probabilities import probability_chunks
-from dissectdb.extract.scoring.problem import BestConcepts, ConceptEmbeddings, Layer, ScoringProblem, Settings
+from dissectdb.extract.scoring.problem import (
+    BestConcepts,
+    ConceptEmbeddings,
+    LabelsSoFar,
+    Layer,
+    ScoringProblem,
+    Settings,
+)
 
 TINY = 1e-7  # what the formulas add inside the logarithm
 MAX_IMAGE_SHARE = 0.8  # if the lists hold a larger share of the images, all images are taken
@@ -226,8 +233,7 @@ def label_lists(
     lengths = {length for version in lists for length in version.rows}
     in_prior = torch.from_numpy(np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead)
     width = int(max(1, min(len(concepts), TABLE_BYTES // (4 * layer.images + 8 * layer.neurons))))
-    best = [torch.full((layer.neurons,), -torch.inf, dtype=torch.float64) for _ in lists]
-    labels = [torch.full((layer.neurons,), -1, dtype=torch.int64) for _ in lists]
+    labels = [LabelsSoFar(layer.neurons) for _ in lists]
     chunks = probability_chunks(images * settings.softmax_scale, ConceptEmbeddings.one_each(concepts), width)
     for first, probabilities in chunks:
         moments_by_length = lists[0].moments(probabilities, lengths)
@@ -239,8 +245,5 @@ def label_lists(
                 carried = version_lists.carried(sums, length, moments_by_length)
                 largest, rest = log_mean_exp(carried[in_prior])
                 scores[rows] = sums[rows] - settings.prior_weight * (largest + rest)
-            highest, concept = scores.max(dim=1)
-            better = highest > best[version]
-            best[version] = torch.where(better, highest, best[version])
-            labels[version] = torch.where(better, concept + first, labels[version])
-    return [version_labels.numpy() for version_labels in labels]
+            labels[version].update(scores, first)
+    return [version_labels.concepts.numpy() for version_labels in labels]

@@ -8,13 +8,15 @@ Which neurons share a null is null_group of the view dissected_neurons.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.correlation import ColumnProduct, column_chunks, scores_of_z, standardised
 from dissectdb.extract.scoring.nulls import (
-    LIKELIHOOD_PRODUCTS,
     NEURONS_SAMPLED,
     DrawnLabels,
     Moments,
@@ -28,57 +30,91 @@ from dissectdb.extract.scoring.problem import Layer
 from dissectdb.extract.study import STORED_IMAGES
 
 OTHER_IMAGES = 64  # images that stand for all but the top ones
-ELEMENTS_AT_ONCE = 1 << 20  # draw × concept values
+ELEMENTS_AT_ONCE = 1 << 22  # draw × image × (concept or group) values
+SPREAD_PRODUCTS = 4e10  # that all draws of a layer may take
 
 
 def add_spread_labels(product: ColumnProduct, problem: NullProblem, null: Null) -> None:
     """Add to a null of ordinary neurons the labels of the groups that are not ordinary.
 
     A sum that a few images decide is not normal. Each draw takes a neuron of the group, and puts its highest
-    activations on random images.
+    activations on random images. All groups of a layer share the random images.
     """
     for place, layer in enumerate(problem.layers):
         if layer.groups is None:
             continue
-        groups = np.unique(layer.groups[~layer.dead & ~is_ordinary(layer)])
+        numbers = np.unique(layer.groups[~layer.dead & ~is_ordinary(layer)]).tolist()
+        if not numbers:
+            continue
+        groups = [_Group.of(product, layer, number, problem.seed) for number in numbers]
         [moments] = null.moments[place].values()
-        for group in map(int, groups):
-            neurons = np.flatnonzero(~layer.dead & (layer.groups == group))[:NEURONS_SAMPLED]
-            weights, rest, ratios = _weights(product, layer, neurons)
-            longest = weights.shape[1] + (OTHER_IMAGES if rest.any() else 0)
-            products = len(groups) * longest * len(problem.concepts)
-            count = affordable_draws(problem.draws, products, LIKELIHOOD_PRODUCTS)
-            random = np.random.default_rng(problem.seed)
-            picked = random.integers(len(neurons), size=count)
-            drawn = weights[picked]
-            if rest.any():  # the other images together: a few of the same weight, with random signs
-                signs = random.choice(np.array([-1, 1], np.float32), size=(count, OTHER_IMAGES))
-                others = signs * rest[picked, None] / OTHER_IMAGES**0.5
-                drawn = np.concatenate([drawn, others], axis=1, dtype=np.float32)
-            null.labels[place][group] = _spread_draws(product, problem, drawn, ratios[picked], moments)
-            null.moments[place][group] = moments
+        for number, drawn in zip(numbers, _labels_of_draws(product, problem, groups, moments), strict=True):
+            null.labels[place][number] = drawn
+            null.moments[place][number] = moments
 
 
-def _spread_draws(
-    product: ColumnProduct, problem: NullProblem, weights: np.ndarray, ratios: np.ndarray, moments: Moments
-) -> np.ndarray:
-    """z of the label of draws (draw,) whose standardised columns are multiplied with `weights` (draw, image)."""
-    images = len(problem.images)
-    lists = random_lists(len(weights), min(weights.shape[1], images), images, problem.seed)
-    best = DrawnLabels(len(weights))
+@dataclass
+class _Group:
+    """Neurons that share a null, and which of them each draw stands for.
+
+    weights (neuron, image): what multiplies the standardised columns on the top images. rest (neuron,): the standard
+    deviation of what all other images add, of which `others` stand for all. ratios (neuron,): mean / sd of the column.
+    """
+
+    weights: np.ndarray
+    rest: np.ndarray
+    ratios: np.ndarray
+    others: int
+    random: np.random.Generator
+
+    @classmethod
+    def of(cls, product: ColumnProduct, layer: Layer, number: int, seed: int) -> _Group:
+        neurons = np.flatnonzero(~layer.dead & (layer.groups == number))[:NEURONS_SAMPLED]
+        weights, rest, ratios = _weights(product, layer, neurons)
+        others = min(OTHER_IMAGES, layer.images - weights.shape[1]) if rest.any() else 0
+        return cls(weights, rest, ratios, others, np.random.default_rng([seed, number]))
+
+    @property
+    def images(self) -> int:
+        return self.weights.shape[1] + self.others
+
+    def draw(self, out: np.ndarray) -> np.ndarray:
+        """Fill out (draw, image), which is zero, with the weights of random neurons; return their ratios (draw,)."""
+        picked = self.random.integers(len(self.rest), size=len(out))
+        top = self.weights.shape[1]
+        out[:, :top] = self.weights[picked]
+        if self.others:  # the other images together: a few of the same weight, with random signs
+            signs = self.random.integers(2, size=(len(out), self.others)) * 2 - 1
+            out[:, top : top + self.others] = signs * (self.rest[picked, None] / self.others**0.5)
+        return self.ratios[picked]
+
+
+def _labels_of_draws(
+    product: ColumnProduct, problem: NullProblem, groups: Sequence[_Group], moments: Moments
+) -> list[np.ndarray]:
+    """For each group, z of the label of each draw (draw,)."""
+    images, longest = len(problem.images), max(group.images for group in groups)
+    count = affordable_draws(problem.draws, len(groups) * longest * len(problem.concepts), SPREAD_PRODUCTS)
+    lists = random_lists(count, longest, images, problem.seed)
+    best = [DrawnLabels(count) for _ in groups]
+    states = [group.random.bit_generator.state for group in groups]
     chunks = column_chunks(product, problem.settings, problem.images, problem.concepts, problem.table_width)
     for first, columns in chunks:
+        for group, state in zip(groups, states, strict=True):  # each chunk of concepts sees the same draws
+            group.random.bit_generator.state = state
         chunk = slice(first, first + columns.shape[1])
         mean, sd = torch.from_numpy(moments.mean[chunk]), torch.from_numpy(moments.sd[chunk])
         standard = standardised(columns, mean, sd)
-        for draws in slices(len(weights), max(1, ELEMENTS_AT_ONCE // columns.shape[1])):
-            own_weights = torch.from_numpy(weights[draws])
-            z = torch.zeros(len(own_weights), columns.shape[1])
-            for rank in range(lists.shape[1]):
-                z.addcmul_(own_weights[:, rank, None], standard[lists[draws, rank]])
-            z = z.double()
-            best.update(scores_of_z(product, z, ratios[draws], mean, sd, images), z, draws)
-    return best.z.numpy()
+        width = max(1, ELEMENTS_AT_ONCE // (longest * (columns.shape[1] + len(groups))))
+        for draws in slices(count, width):
+            weights = np.zeros((draws.stop - draws.start, len(groups), longest), np.float32)
+            ratios = [group.draw(weights[:, number]) for number, group in enumerate(groups)]
+            z = torch.bmm(torch.from_numpy(weights), standard[lists[draws]]).double()  # (draw, group, concept)
+            for number in range(len(groups)):
+                of_group = z[:, number]
+                scores = scores_of_z(product, of_group, ratios[number], mean, sd, images)
+                best[number].update(scores, of_group, draws)
+    return [labels.z.numpy() for labels in best]
 
 
 def _weights(product: ColumnProduct, layer: Layer, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from dissectdb.extract.study.text_files import one_line
+
 MAX_LISTED = 5  # names in a message
+MAX_CLASSES = 100_000  # that are named by their numbers
 
 
 def meet(names: Iterable[str], classes: Collection[str]) -> dict[str, str]:
@@ -33,6 +36,15 @@ def loose_key(name: str) -> str:
     """A key that is equal for names that differ only in case, Unicode form, spaces, underscores or hyphens."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(letter for letter in folded if not letter.isspace() and letter not in "_-")
+
+
+def told_of_spellings(names: Iterable[str]) -> list[str]:
+    """A sentence on classes whose names differ only as loose_key allows; none if there are none."""
+    by_key: dict[str, set[str]] = {}
+    for name in names:
+        by_key.setdefault(loose_key(name), set()).add(name)
+    apart = [" and ".join(map(one_line, sorted(spellings))) for spellings in by_key.values() if len(spellings) > 1]
+    return [f"classes whose names differ only in spelling stay apart: {few(sorted(apart))}"] if apart else []
 
 
 def few(names: Iterable[str], max_names: int = MAX_LISTED) -> str:

@@ -29,7 +29,7 @@ WRONG_TYPES = {
 }
 
 
-def explain(error: ValidationError, study: type[Settings], path: Path, overrides: Collection[str]) -> str:
+def explain(error: ValidationError, study: type[Settings], path: Path | str, overrides: Collection[str]) -> str:
     """A message with one line per mistake, for the first MAX_MISTAKES of them.
 
     study: the class of the whole file. overrides: the keys that were set on the command line.
@@ -40,7 +40,7 @@ def explain(error: ValidationError, study: type[Settings], path: Path, overrides
     return "\n".join([*lines, *more])
 
 
-def _line(error: ErrorDetails, study: type[Settings], path: Path, overrides: Collection[str]) -> str:
+def _line(error: ErrorDetails, study: type[Settings], path: Path | str, overrides: Collection[str]) -> str:
     """One mistake: the file, the key, what is wrong and what is allowed."""
     location = error["loc"]
     key = dotted(location)

@@ -67,6 +67,11 @@ class ScorerDeclaration:
     permutes: bool = False
     view_seconds: ViewSeconds | None = None
 
+    @property
+    def labels_by_top_k(self) -> bool:
+        """Whether it labels a neuron by its top_k images."""
+        return self.list_images is _top_k
+
     def refuse_changes(self, scorer: str, settings: object) -> None:
         """Raise ValueError if `settings` change a setting that the scorer fixes."""
         if any(getattr(settings, name) != self.defaults[name] for name in self.fixed):

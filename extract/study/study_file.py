@@ -2,23 +2,27 @@
 
 study = Study.load("studies/demo.toml")
 study = Study.load("studies/fer2013.toml", {"dataset.path": "faces.csv", "edits[0].factor": "2"})  # with overrides
+study = Study(dataset={"name": "faces", "kind": "demo"}, network={…}, …)   # the same keys, as keywords
+study.write("study.toml")
 
 studies/demo.toml and studies/fer2013.toml describe every key. A key or value that is not allowed is an error; its
-message names the file, the key and what is allowed. A path in a study file is relative to that file's folder, a path in
-an override to the current folder. Imports no torch, so that commands that only read the study start at once.
+message names the file, the key and what is allowed. A path in a study file is relative to that file's folder, one in an
+override or a keyword to the current folder. Imports no torch, so that commands that only read the study start at once.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from dissectdb.extract.study.as_toml import as_toml
+from dissectdb.extract.study.datasets import Dataset
 from dissectdb.extract.study.edits import Edit, Effects, Protocol, Sweep
-from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Dataset, Judge, Network
+from dissectdb.extract.study.inputs import Arrays, Clip, Controls, Judge, Network
 from dissectdb.extract.study.mistakes import explain
 from dissectdb.extract.study.overrides import StudyError, override
 from dissectdb.extract.study.scorers import SCORERS, known_scorer
@@ -26,14 +30,17 @@ from dissectdb.extract.study.text_files import MEGABYTE, one_line, read_text, wi
 from dissectdb.extract.study.values import (
     AtLeastOne,
     Name,
-    NameOrFile,
     Settings,
     Several,
     StudyPath,
     Threshold,
+    WordsOrFile,
     refuse_twice,
     refuse_unknown,
+    written,
 )
+from dissectdb.given import OBJECT
+from dissectdb.output import save
 
 Engine = Literal["auto", "sql", "kernel"]  # what scores the neurons: the views or torch; auto is the faster one
 
@@ -42,7 +49,7 @@ class ConceptSet(Settings):
     """The words that a neuron's label is chosen from, and the prompt templates that they are inserted into."""
 
     name: Name
-    source: NameOrFile
+    source: WordsOrFile
     templates: Several[str] = ("{}",)
 
     @field_validator("templates")
@@ -109,11 +116,15 @@ class Dissection(Settings):
 
 
 class Study(Settings):
-    """A whole study file. Study.load returns one of its two kinds, NetworkStudy or ArraysStudy."""
+    """A whole study, by its keys. Study(…) and Study.load return one of its two kinds, NetworkStudy or ArraysStudy.
+
+    Raises StudyError, one line per mistake.
+    """
 
     warehouse: StudyPath | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     deterministic: bool = False
+    map_images: int = Field(16, ge=0, le=STORED_IMAGES)
     dataset: Dataset | None = None
     network: Network | None = None
     clip: Clip | None = None
@@ -127,6 +138,18 @@ class Study(Settings):
     controls: Controls | None = None
     judge: Judge | None = None
 
+    def __new__(cls, **values: Any) -> Study:
+        if cls is not Study:
+            return super().__new__(cls)
+        return super().__new__(NetworkStudy if values.get("arrays") is None else ArraysStudy)
+
+    def __init__(self, /, **values: Any) -> None:
+        made = _checked(values, Path.cwd(), "the study", ())
+        for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+            object.__setattr__(self, slot, getattr(made, slot))
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # as of BaseModel: validation does not call it
+
     @model_validator(mode="after")
     def _has_a_network_or_arrays(self) -> Study:
         given = [name for name in ("dataset", "network", "clip") if getattr(self, name) is not None]
@@ -136,8 +159,8 @@ class Study(Settings):
                     f"{', '.join(missing)} missing; a study has dataset, network and clip, or arrays instead"
                 )
             return self
-        if given:
-            raise ValueError(f"arrays: replaces dataset, network and clip; remove {', '.join(given)}")
+        if replaced := [name for name in given if name != "dataset"]:
+            raise ValueError(f"arrays: replaces network and clip; remove {' and '.join(replaced)}")
         if unused := [name for name in ("edits", "sweeps", "effects", "controls") if getattr(self, name)]:
             raise ValueError(f"{unused[0]}: arrays have no weights that could be scaled")
         if len(self.concept_sets) > 1 or self.concept_sets[0].templates != ("{}",):
@@ -147,7 +170,9 @@ class Study(Settings):
     @model_validator(mode="after")
     def _labels_are_judged_on_other_images(self) -> Study:
         if self.judge and self.dataset is None:
-            raise ValueError("judge: arrays are one split and hold no images for another CLIP; take [judge] out")
+            raise ValueError("judge: arrays without [dataset] are one split; add [dataset], or take [judge] out")
+        if self.judge and self.arrays is not None and self.judge.clip:
+            raise ValueError("judge.clip: arrays hold the embeddings of one CLIP; another one cannot judge")
         if self.judge and self.judge.split and self.dataset and self.dataset.probing_split in ("all", self.judge.split):
             raise ValueError(
                 f"judge.split = {self.judge.split!r}: its images label the neurons, as dataset.probing_split = "
@@ -162,20 +187,35 @@ class Study(Settings):
             refuse_unknown(f"dissections[{index}].concepts", "concept set", dissection.concepts, sets)
             if (first := self.dissections.index(dissection)) < index:
                 raise ValueError(f"dissections[{index}]: is the same as dissections[{first}]")
-        layers, written_out = self.network.layer_names() if self.network else ([], [])
+        if self.network and not any(layer.is_pattern for layer in self.network.layers):
+            self.refuse_unknown_layers(self.network)
+        refuse_twice(sets, "concept_sets: the name ")
+        refuse_twice([edit.name for edit in self.tried()], "edits: the name ")
+        return self
+
+    def refuse_unknown_layers(self, network: Network) -> None:
+        """Raises ValueError if an edit, a sweep or the effects name a layer that the network's layers are not."""
+        layers, written_out = network.layer_names()
         named = [
             (f"edits[{index}].{'layers' if edit.layers else 'layer'}", edit.layer_names)
             for index, edit in enumerate(self.edits)
         ]
         named += [(f"sweeps[{index}].layers", sweep.layers) for index, sweep in enumerate(self.sweeps)]
         named += [("effects.layers", self.effects.layers)] if self.effects else []
+        of_heads = {
+            name
+            for layer, brief_name in zip(network.layers, layers, strict=True)
+            for name in (brief_name, written(layer.name, layer.way))
+            if layer.units == "heads"
+        }
         for key, names in named:
             for name in names:
+                if name in of_heads:
+                    raise ValueError(
+                        f"{key}: the units of {name} are heads, which cannot be changed; name another layer"
+                    )
                 if name not in written_out:
                     refuse_unknown(key, "layer", name, layers)
-        refuse_twice(sets, "concept_sets: the name ")
-        refuse_twice([edit.name for edit in self.tried()], "edits: the name ")
-        return self
 
     def tried(self) -> list[Edit]:
         """All edits: those of the study, then those of its sweeps, in order."""
@@ -207,12 +247,31 @@ class Study(Settings):
             raise StudyError(f"{path}: not a readable TOML file: {one_line(error)}") from error
         for key, text in (overrides or {}).items():
             override(values, key, text)
-        try:
-            study = Study.model_validate(values, context={"folder": path.parent})
-        except ValidationError as error:
-            raise StudyError(explain(error, Study, path, overrides or ())) from None
-        kind = NetworkStudy if study.arrays is None else ArraysStudy
-        return kind.model_construct(study.model_fields_set, **dict(study))
+        return _checked(values, path.parent, path, overrides or ())
+
+    def changed(self, **values: Any) -> Study:
+        """The study with other values of whole tables, e.g. edits=[{"name": "paper", "layer": "lin"}]."""
+        return Study(**(self.model_dump(exclude_unset=True) | values))
+
+    def to_toml(self) -> str:
+        """The study as the text of a study file: the keys that were set. Raises StudyError if TOML cannot hold one.
+
+        Paths in it are absolute if the study was built from keywords.
+        """
+        if self.network and self.network.architecture.startswith(OBJECT):
+            raise StudyError(
+                f"network.architecture: {self.network.architecture} is an object of Python, which no file can name; "
+                "write a function that builds it into a file, and name it: FILE.py:FUNCTION"
+            )
+        return as_toml(self.model_dump(exclude_unset=True))
+
+    def write(self, path: Path | str) -> None:
+        """Write the study file, whole or not at all. Study.load reads an equal study from it. Raises StudyError."""
+        text = self.to_toml()
+        if (again := _checked(tomllib.loads(text), Path(path).parent, path, ())) != self:
+            keys = [key for key in Study.model_fields if getattr(again, key) != getattr(self, key)]
+            raise StudyError(f"{path}: {', '.join(keys)} would be read differently from a file; write paths in full")
+        save(text.encode(), Path(path))
 
 
 class NetworkStudy(Study):
@@ -228,9 +287,20 @@ class ArraysStudy(Study):
     """A study of activations and embeddings that were computed elsewhere."""
 
     arrays: Arrays
-    dataset: None = None
     network: None = None
     clip: None = None
+
+
+def _checked(
+    values: Mapping[str, Any], folder: Path, where: Path | str, overrides: Collection[str]
+) -> NetworkStudy | ArraysStudy:
+    """The study of these values. folder: that relative paths start from. where: the file that messages name."""
+    try:
+        study = Study.model_validate(values, context={"folder": folder})
+    except ValidationError as error:
+        raise StudyError(explain(error, Study, where, overrides)) from None
+    kind = NetworkStudy if study.arrays is None else ArraysStudy
+    return kind.model_construct(study.model_fields_set, **dict(study))
 
 
 NEED_SPLITS = ("modify", "effects", "train")  # commands that need images which label no neuron

@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+)
 
 from dissectdb.did_you_mean import choices
 from dissectdb.extract.study.overrides import Typed
@@ -41,6 +50,17 @@ def as_path(value: object, info: ValidationInfo) -> Path:
 def _path_if_file(value: object, info: ValidationInfo) -> object:
     """Turn text with a dot or slash into the path of a file; other text is a name and stays."""
     return str(as_path(value, info)) if isinstance(value, str) and ("/" in value or "." in value) else value
+
+
+def _words_or_file(value: object, info: ValidationInfo) -> str | tuple[str, ...]:
+    """A list of words, or a name or file of one, as `_path_if_file` tells them apart."""
+    if not isinstance(value, list | tuple):
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"must be a list of words, a file of them or a set that ships, not {brief(value)}")
+        return _plain(str(_path_if_file(value, info)))
+    if bad := [word for word in value if not isinstance(word, str) or not word.strip()]:
+        raise ValueError(f"each word must be text that is not empty, not {brief(bad[0])}")
+    return tuple(value)
 
 
 def _lines_of_file(value: object, info: ValidationInfo) -> object:
@@ -87,10 +107,13 @@ Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Classes = Annotated[tuple[Name, ...], Strict(False), AfterValidator(_different)]
 ClassesOrFile = Annotated[Classes, BeforeValidator(_lines_of_file)]
 NameOrFile = Annotated[Name, BeforeValidator(_path_if_file)]
+WordsOrFile = Annotated[str | tuple[str, ...], PlainValidator(_words_or_file)]
 StudyPath = Annotated[Path, BeforeValidator(as_path)]
 Threshold = Annotated[float, Field(ge=-1e6, le=1e6)]
 Pooling = Literal["avg", "max", "cls"]
+Units = Literal["channels", "heads"]
 Resize = Literal["squash", "shortest"]
+Kind = Literal["conv", "linear", "attention", "block"]  # of modules, see extract/models/layer_patterns.py
 
 
 class Settings(BaseModel):
@@ -105,8 +128,16 @@ def refuse_twice(names: Sequence[str], what: str = "") -> None:
         raise ValueError(f"{what}{', '.join(sorted(twice))} appears twice")
 
 
+def read_as(pooling: str, units: str) -> str:
+    """What a layer's pooling is called with its units: "avg" of channels, "avg of heads"."""
+    return pooling if units == "channels" else f"{pooling} of {units}"
+
+
 def way(pooling: str, call: int | None) -> str:
-    """How a module's output is read, as in the view named_layers: "avg", "avg, call 2"; "call 2" without pooling."""
+    """How a module's output is read, as in the view named_layers: "avg", "avg, call 2"; "call 2" without pooling.
+
+    pooling: as read_as says it.
+    """
     if call is None:
         return pooling
     return f"call {call}" if pooling == "none" else f"{pooling}, call {call}"
@@ -115,6 +146,11 @@ def way(pooling: str, call: int | None) -> str:
 def written(layer: str, way: str) -> str:
     """A layer's name if its module is read in several ways, as in the view named_layers: "conv1 (avg)"."""
     return f"{layer} ({way})"
+
+
+def is_pattern(layer: str) -> bool:
+    """Whether a layer's name stands for several modules: it has *, ? or [."""
+    return any(letter in layer for letter in "*?[")
 
 
 def refuse_unknown(key: str, what: str, name: str, known: Sequence[str]) -> None:

@@ -34,9 +34,10 @@ def run(
     on_epoch: Callable[[Record], None] | None = None,
 ) -> list[Record]:
     """Train, save the checkpoint, return one record per epoch. Raises StudyError."""
-    only_input = Input(size=study.network.input.size, mode="grey", rounding=False)
-    if study.network.input != only_input:
-        raise StudyError(f"train can only prepare images as {only_input!r}; network.input is {study.network.input!r}")
+    given = study.network.input
+    only_input = Input(size=given.size if given else 40, mode="grey", rounding=False)
+    if given != only_input:
+        raise StudyError(f"train can only prepare images as {only_input!r}; network.input is {given!r}")
     if not output.parent.is_dir():
         raise StudyError(f"{output}: there is no folder {output.parent}; make it first")
     source = open_source(study.dataset)
@@ -54,7 +55,7 @@ def run(
             device=str(devices.choose(study.device)),
             seed=seed,
             label_smoothing=0.1,
-            size=study.network.input.size,
+            size=only_input.size,
             checkpoint=unfinished,
             on_epoch=on_epoch,
             answer=network.answer,

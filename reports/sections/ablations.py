@@ -9,16 +9,17 @@ import polars as pl
 
 from dissectdb.reports import charts, words
 from dissectdb.reports.parts import Column, Figure, table, whole
-from dissectdb.reports.words import count, name, number, p_value
+from dissectdb.reports.words import count, cut, name, number, p_value
 
 
-def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """How much each class needs the neurons of a concept, and which single neurons it needs most."""
+def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any] | None:
+    """How much each class needs the neurons of a concept or single ones; None if no neuron was silenced."""
     concepts, neurons = rows["concept_effects"], rows["neuron_effects"].to_dicts()
     part: dict[str, Any] = {"concepts": None, "neurons": None}
     if len(concepts):
         records = concepts.to_dicts()
         strongest = sorted(records, key=lambda row: row["excess"] or 0, reverse=True)[:6]
+        largest = max(records, key=lambda row: abs(row["delta_loss"]))
         phrases = [
             f"{words.plain(row['class'])} without {words.plain(row['concept'])} {row['delta_loss']:+.2f}"
             for row in strongest
@@ -36,6 +37,9 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         part["concepts"] = {
             "figure": Figure(
                 charts.heat_map(concepts, x="class", y="concept", value="delta_loss", read=_change),
+                "effects-of-concepts",
+                f"Without {cut(largest['concept'])} the loss of {cut(largest['class'])} changes most: "
+                f"{_change(largest['delta_loss'])} nats",
                 f"Heat map of the change of loss by silenced concept and class. Strongest: {', '.join(phrases)}.",
             ),
             "table": table(records, columns),
@@ -55,7 +59,7 @@ def causes(rows: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
             ("flips", "Images that change", count),
         ]
         part["neurons"] = table(neurons, columns)
-    return part
+    return part if part["concepts"] or part["neurons"] else None
 
 
 def _change(value: float) -> str:

@@ -10,18 +10,16 @@ from markupsafe import Markup
 
 from dissectdb.reports import charts, sentences, words
 from dissectdb.reports.parts import Column, Figure, table, whole
-from dissectdb.reports.words import count, name, number, share
+from dissectdb.reports.words import count, cut, name, number, share, slug
 
 Rows = Mapping[str, pl.DataFrame]
 
 
-def concepts_by_neuron(rows: Rows) -> dict[str, Any]:
-    """The bars of concepts of the layer with most interpretable neurons."""
+def concepts_by_neuron(rows: Rows) -> dict[str, Any] | None:
+    """The bars of concepts of the layer with most interpretable neurons; None if no label is known to be right."""
     records = rows["concepts_by_neuron"].to_dicts()
-    if sentences.are_labels_unknown(rows["layers"].to_dicts()):
-        return {"note": sentences.LABELS_UNKNOWN}
-    if not records:
-        return {"note": "No neuron of this layer has a label that the true classes of its best images confirm."}
+    if not records or sentences.are_labels_unknown(rows["layers"].to_dicts()):
+        return None
     first = records[0]
     columns: list[Column] = [
         ("concept", "Concept", whole),
@@ -33,21 +31,24 @@ def concepts_by_neuron(rows: Rows) -> dict[str, Any]:
     if len(records) == 1:
         text = "All right neurons of this layer ({}) carry one concept, {}."
         return part | {"note": Markup(text).format(count(first["num_neurons"]), name(first["concept"]))}
+    tied = records[1]["neurons"] == first["neurons"]
+    title = (
+        f"{cut(first['concept'])} is {'one of the commonest labels' if tied else 'the commonest label'}: "
+        f"{count(first['neurons'])} of the {count(first['num_neurons'])} right neurons of {cut(first['layer'])}"
+    )
     phrases = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in records]
     alternative = f"Bars, longest first, of {len(records)} concepts: {', '.join(phrases)}."
-    return part | {"figure": Figure(charts.concept_bars(rows["concepts_by_neuron"]), alternative)}
+    chart = charts.concept_bars(rows["concepts_by_neuron"])
+    return part | {"figure": Figure(chart, "concepts-of-right-neurons", title, alternative)}
 
 
-def concepts_by_prediction(rows: Rows) -> dict[str, Any]:
-    """For each class, the concepts behind its correct predictions."""
+def concepts_by_prediction(rows: Rows) -> dict[str, Any] | None:
+    """For each class, the concepts behind its correct predictions; None if none is known, or there is one concept."""
     frame = rows["concepts_by_prediction"]
-    if rows["classes"]["correct"].null_count() == rows["classes"].height:
-        return {"note": "Which predictions are correct is unknown: no image has a class that is an output."}
-    if frame.is_empty():
-        return {"note": "No image was both classified correctly and spoken for by an interpretable neuron."}
     [summary] = rows["summary"].to_dicts()
-    if summary["concepts"] == 1:
-        return {"note": "With one concept, the same stands behind every prediction."}
+    unknown = rows["classes"]["correct"].null_count() == rows["classes"].height
+    if unknown or frame.is_empty() or summary["concepts"] == 1:
+        return None
     columns: list[Column] = [
         ("class", "Class", whole),
         ("concept", "Concept", whole),
@@ -72,11 +73,13 @@ def concepts_by_prediction(rows: Rows) -> dict[str, Any]:
 def _class_figure(frame: pl.DataFrame, highest: float) -> Figure:
     records = frame.to_dicts()
     phrases = [f"{words.plain(row['concept'])} {share(row['share'])}" for row in records]
+    first = records[0]
+    images = words.plural(first["correct"], "right image", "right images")
     return Figure(
         charts.class_concepts(frame, highest),
-        f"Dots with intervals, class {words.plain(records[0]['class'])}: {', '.join(phrases)}.",
-        name(records[0]["class"], 40),
-        f"{words.plural(records[0]['correct'], 'right image', 'right images')}",
+        slug("concepts-behind", first["class"]),
+        f"{cut(first['class'])}: {cut(first['concept'])} spoke for {share(first['share'])} of {images}",
+        f"Dots with intervals, class {words.plain(first['class'])}: {', '.join(phrases)}.",
     )
 
 
@@ -101,17 +104,20 @@ def concept_matrix(rows: Rows) -> dict[str, Any] | None:
             charts.heat_map(
                 frame, x="class", y="concept", value="share", read=words.percent, columns=in_dataset["class"].to_list()
             ),
+            "concepts-by-class",
+            f"{cut(strongest[0]['concept'])} speaks for {share(strongest[0]['share'])} of the right images of "
+            f"{cut(strongest[0]['class'])}, the largest share",
             f"Heat map of concepts by class. Strongest: {', '.join(phrases)}.",
         ),
         "table": table(frame.to_dicts(), columns),
     }
 
 
-def concept_groups(rows: Rows) -> dict[str, Any]:
-    """Which labels mean nearly the same, in sentences."""
+def concept_groups(rows: Rows) -> dict[str, Any] | None:
+    """Which labels mean nearly the same, in sentences; None if no two do."""
     frame = rows["concept_groups"]
     if frame.is_empty():
-        return {"note": "No two of the commonest labels say the same of the images (correlation of 0.8 or more)."}
+        return None
     phrases = []
     for of_leader in frame.partition_by("leader", maintain_order=True):
         others = [row for row in of_leader.to_dicts() if row["concept"] != row["leader"]]

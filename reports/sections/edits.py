@@ -5,7 +5,7 @@ It shows the edit that was chosen last. If none was chosen, it shows the newest 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from dissectdb.reports import charts, sentences, words
 from dissectdb.reports.parts import Column, Figure, Row, flips, table, whole
-from dissectdb.reports.words import count, loss, name, number, p_value, share, signed
+from dissectdb.reports.words import count, cut, loss, name, number, p_value, share, signed, slug
 
 Rows = Mapping[str, pl.DataFrame]
 
@@ -22,11 +22,11 @@ MANY_RESULTS = 6  # from this many results on, one sentence per split instead of
 DRAWN_RESULTS = 24
 
 
-def edits(rows: Rows) -> dict[str, Any]:
-    """What the edits did: in sentences, as intervals around zero, and as a table."""
+def edits(rows: Rows) -> dict[str, Any] | None:
+    """What the edits did: in sentences, as intervals around zero, and as a table; None if none was measured."""
     records = rows["edits"].to_dicts()
     if not records:
-        return {"note": "No edit that rests on this dissection has been measured."}
+        return None
     columns: list[Column] = [
         ("edit", "Edit", whole),
         ("layer", "Layer", whole),
@@ -91,10 +91,24 @@ def _edit_figure(records: list[Row]) -> Figure:
     ]
     phrases = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
     return Figure(
-        charts.edit_differences(pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64})),
+        charts.edit_differences(
+            pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64}),
+            "edit" if several else "split",
+        ),
+        "edits",
+        _edits_title(shown),
         f"Differences with their 95 % intervals around zero, {len(shown)} of {len(records)} results: "
         f"{', '.join(phrases)}.",
     )
+
+
+def _edits_title(shown: list[Row]) -> str:
+    """The verdict on the last split of one edit; of several edits, how many results are more than chance."""
+    if len({row["edit_id"] for row in shown}) == 1:
+        said = sentences.verdict(shown[-1])
+        return f"{said[0].upper()}{said[1:]} on {cut(shown[-1]['split'])} images"
+    beyond = sum(row["verdict"] in ("helped", "harmed") for row in shown)
+    return f"Chance does not explain {beyond} of {words.plural(len(shown), 'result', 'results')} of edits"
 
 
 def edited(rows: Rows) -> dict[str, Any]:
@@ -137,13 +151,16 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
             f"{signed(max(rows['difference'].to_list()))}"
             for (kind,), rows in of_split.group_by("control", maintain_order=True)
         ]
+        as_good = int(of_split.filter(pl.col("difference") >= edit)["draws"].sum())
+        split = of_split["split"][0]
+        better = words.plural(draws, "control does", "controls do")
         figures.append(
             Figure(
                 charts.controls(of_split, edit),
+                slug("controls-of-edit", split),
+                f"{cut(split)}: {count(as_good)} of {better} at least as well as the edit ({signed(edit)})",
                 f"Dots of {count(draws)} controls by their change of right images; the edit at {signed(edit)}. "
                 f"{'; '.join(phrases)}.",
-                name(of_split["split"][0], 40),
-                f"the edit {signed(edit)} images",
             )
         )
     columns: list[Column] = [
@@ -178,7 +195,12 @@ def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:
         ("split", "Split", whole),
         ("difference", "Change of right images", signed),
     ]
-    return {"figure": Figure(chart, alternative), "table": table(records, columns), "split": name(records[0]["split"])}
+    title = (
+        f"The best of {count(len(records))} edits changes {signed(best['difference'])} right images of "
+        f"{cut(records[0]['split'])}: τ = {number(best['tau'])}, factor {number(best['factor'])}"
+    )
+    figure = Figure(chart, "edits-by-tau-and-factor", title, alternative)
+    return {"figure": figure, "table": table(records, columns), "split": name(records[0]["split"])}
 
 
 def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:
@@ -194,8 +216,9 @@ def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:
         figures.append(
             Figure(
                 charts.heat_map(frame, x="predicted_class", y="true_class", value=column, read=read),
+                slug("confusion-of-edit", heading),
+                _confusion_title(frame, column, heading, read),
                 f"Confusion matrix, {heading}. Largest cells of {len(frame)}: {', '.join(moved)}.",
-                Markup(heading),
             )
         )
     columns: list[Column] = [
@@ -206,3 +229,13 @@ def _confusion(frame: pl.DataFrame) -> dict[str, Any] | None:
         ("change", "Change", signed),
     ]
     return {"figures": figures, "table": table(frame.to_dicts(), columns), "split": name(frame["split"][0])}
+
+
+def _confusion_title(frame: pl.DataFrame, column: str, heading: str, read: Callable[[Any], str]) -> str:
+    """The commonest mistake before or after the edit, or the largest change."""
+    cells = frame if heading == "change" else frame.filter(pl.col("true_class") != pl.col("predicted_class"))
+    largest = max(cells.to_dicts(), key=lambda row: abs(row[column]), default=None)
+    if largest is None or not largest[column]:
+        return "No image moves to another class" if heading == "change" else f"No mistake {heading}"
+    pair = f"{cut(largest['true_class'])} as {cut(largest['predicted_class'])}, {read(largest[column])} images"
+    return f"Largest change: {pair}" if heading == "change" else f"Commonest mistake {heading}: {pair}"

@@ -1,6 +1,6 @@
 -- A row is a dissection without a finished layer, or whose image embeddings or predictions are not finished.
 --
--- A network without classes was imported from arrays, which may contain no predictions.
+-- A network without classes makes no predictions: it has no classifier, or arrays were imported without any.
 
 with
 

@@ -32,6 +32,7 @@ select
     layer_summary.num_uninterpretable,
     layer_summary.num_dead,
     layer_summary.num_sparse,
+    layer_summary.num_tied,
     named.neurons as neurons_of_layer
 from layer_summary
 left join named
@@ -44,5 +45,5 @@ where
     layer_summary.neurons is distinct from named.neurons
     or layer_summary.num_interpretable + layer_summary.num_uninterpretable <> layer_summary.neurons
     or (layer_summary.num_interpretable is null) <> (layer_summary.num_uninterpretable is null)
-    or layer_summary.num_dead + layer_summary.num_sparse > layer_summary.num_uninterpretable
+    or layer_summary.num_dead + layer_summary.num_sparse + layer_summary.num_tied > layer_summary.num_uninterpretable
     or layer_summary.overall_accuracy not between 0 and 1

@@ -1,6 +1,6 @@
 -- A row is a live neuron without exactly one label, or a dead or sparse neuron with a label.
 --
--- A live neuron may lack a label in these cases: it has the same score for every concept; its labels are not built;
+-- A live neuron may lack a label in these cases: all concepts tie for it; its labels are not built;
 -- the kernel has not scored its layer yet (a layer of unlabelled_layers without scores; one with scores is labelled by
 -- them until it is labelled anew); or the scorer is rank_reorder, and its top images are all equally active or unlike
 -- all concepts, so that it has no scores.
@@ -20,7 +20,7 @@ scored as (
     select
         dissection_id,
         neuron_id,
-        count(*) > 1 and cast(max(similarity) as float) = cast(min(similarity) as float) as alike
+        count(*) > 1 and nd_tied(min(similarity), max(similarity)) = max(similarity) as alike
     from concept_scores
     group by dissection_id, neuron_id
 

@@ -26,3 +26,12 @@ create or replace macro nd_digits(n) as cast(n as varchar);
 
 -- A name in lower case without spaces, underscores and hyphens, to match names that are spelled differently.
 create or replace macro nd_name_key(x) as lower(replace(replace(replace(x, ' ', ''), '_', ''), '-', ''));
+
+-- The score by which concepts are ranked. Scores that differ by no more than a millionth of the best one tie with it, and
+-- count as the best: sums are rounded differently on different devices, and this must not decide.
+create or replace macro nd_tied(score, best) as case when score >= best - 1e-6 * abs(best) then best else score end;
+
+-- The share of a list's elements above a limit; NULL if the limit is.
+create or replace macro nd_share_above(elements, lower_limit) as
+    case when lower_limit is not null
+        then cast(len(list_filter(elements, lambda x: x > lower_limit)) as double) / len(elements) end;

@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 import torch
 
+from dissectdb import ROOT
 from dissectdb.warehouse import Warehouse
 from tests.support.worlds import CLASSES, World, command, draw, save_network
 
@@ -208,6 +209,32 @@ def test_a_warehouse_that_is_not_there_is_not_made(new_world: World, name: str) 
     assert done.code == 3
     assert "no such warehouse; make one with: dissectdb extract STUDY" in done.err
     assert not new_world.warehouse.exists()
+
+
+def test_a_warehouse_beside_the_missing_one_is_named(new_world: World) -> None:
+    beside = new_world.warehouse.with_name("birds.duckdb")
+    beside.touch()
+    done = command("query", "select 1", "-w", new_world.warehouse)
+    assert done.code == 3
+    assert "make one with: dissectdb extract STUDY, or name with --warehouse: birds.duckdb\n" in done.err
+
+
+MISSING = """
+import sys
+from dissectdb import Study, WarehouseError, pipeline
+
+study = Study.load(sys.argv[1])
+for work in (pipeline.modify, pipeline.plan_edits, pipeline.effects, pipeline.judge):
+    try:
+        work(study, "missing.duckdb")
+    except WarehouseError as error:
+        assert "no such warehouse" in str(error)
+    assert "torch" not in sys.modules, work.__name__
+"""
+
+
+def test_a_warehouse_that_is_not_there_is_missed_before_torch_is_loaded(new_world: World) -> None:
+    subprocess.run([sys.executable, "-c", MISSING, new_world.study], cwd=ROOT, check=True)
 
 
 def test_a_warehouse_of_a_newer_version_is_left_alone(world: World) -> None:

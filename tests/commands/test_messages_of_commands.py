@@ -57,7 +57,7 @@ def test_check_of_an_empty_warehouse_says_that_nothing_was_extracted(new_world: 
 # ---------------------------------------------------------------- what an extraction says
 
 
-def test_an_extraction_says_its_preprocessing_and_sums_the_views_up(new_world: World):
+def test_an_extraction_says_its_preprocessing_and_has_one_line_per_stage(new_world: World):
     sees = (
         "images become, for net: 16 × 16 grey, squash, bilinear, mean 0.5, std 0.25; "
         "for tiny-clip: 32 × 32 rgb, shortest, bicubic, mean 0.4815 0.4578 0.4082, std 0.2686 0.2613 0.2758"
@@ -65,9 +65,16 @@ def test_an_extraction_says_its_preprocessing_and_sums_the_views_up(new_world: W
     assert sees in new_world.extract("--dry-run").err
     done = new_world.extract()
     assert sees in done.err
-    built = re.findall(r"^built .*$", done.err, re.MULTILINE)
-    assert 1 <= len(built) <= 3
-    assert all(re.fullmatch(r"built \d+ views? in [\d.]+ s", line) for line in built)
+    stages = [
+        r"loading the network and CLIP",
+        r"looking at the images: [\d,]+ images in",
+        r"embedding looks: 4 concepts in",
+        r"embedding shapes: 5 concepts in",
+        r"extracting net: 111 images in",
+        r"labelling and building: \d+ views in",
+    ]
+    found = [re.findall(f"^{stage}.* s(?:, [\\d,]+ per second)?$", done.err, re.MULTILINE) for stage in stages]
+    assert [len(lines) for lines in found] == [1] * len(stages), done.err
 
 
 def test_what_is_odd_about_a_word_list_is_said_when_it_is_new_and_not_again(new_world: World):

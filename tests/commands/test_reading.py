@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from dissectdb import ROOT
-from dissectdb.commands import app, terminal
+from dissectdb.commands import app
 from dissectdb.warehouse import Warehouse, contracts
 from dissectdb.warehouse.view_files import load_views
 from tests.support.worlds import World, command
@@ -84,8 +84,9 @@ def test_query_prints_a_table(finished: World) -> None:
     done = finished.run("query", QUERY)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[1].split() == ["|", "layer", "unit", "concept", "|"]
-    assert len(lines) == 4 + 4
+    assert lines[0].split() == ["layer", "unit", "concept"]
+    assert set(lines[1]) == {"─"}
+    assert len(lines) == 2 + 4
 
 
 def test_query_formats_hold_the_same_rows(finished: World, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_query_formats_hold_the_same_rows(finished: World, tmp_path: Path) -> No
     assert pl.read_parquet(tmp_path / "rows.parquet").to_dicts() == rows
 
 
-@pytest.mark.parametrize("format", ["table", "json", "csv"])
+@pytest.mark.parametrize("format", ["table", "markdown", "vertical", "json", "csv"])
 def test_query_writes_to_a_file_what_it_prints(finished: World, tmp_path: Path, format: str) -> None:
     printed = finished.run("query", QUERY, "--format", format).out
     done = finished.run("query", QUERY, "--format", format, "-o", tmp_path / "rows")
@@ -115,7 +116,7 @@ def test_every_table_can_be_had_in_every_format(modified: World, table: str, for
     done = modified.run("query", query, "--format", format)
     assert (done.code, done.err) == (0, "")
     rows = len(modified.rows(query))
-    assert {"table": done.out.count("\n") - 4, "json": done.out.count("{"), "csv": done.out.count("\n") - 1}[
+    assert {"table": done.out.count("\n") - 2, "json": done.out.count("{"), "csv": done.out.count("\n") - 1}[
         format
     ] >= rows
 
@@ -153,6 +154,7 @@ REFUSED = {
     "select nme from networks": "name",
     "select network_id, network_id from networks": "two columns are called network_id",
     "select now() - now() as age": "column age holds intervals",
+    "select 5::uhugeint as n": "column n is a UHUGEINT, which cannot be shown; cast it to VARCHAR",
     "": "",
 }
 
@@ -171,7 +173,10 @@ def test_query_refuses_a_format_that_is_none_and_parquet_without_a_file(finished
     done = finished.run("query", QUERY, "--format", "xml")
     assert done.code == 2
     words = " ".join(done.err.replace("│", "").split())  # typer wraps the message in a box
-    assert all(text in words for text in ("--format", "'xml' is not one of 'table', 'json', 'csv', 'parquet'"))
+    assert all(
+        text in words
+        for text in ("--format", "'xml' is not one of 'table', 'markdown', 'vertical', 'json', 'csv', 'parquet'")
+    )
     assert finished.run("query", QUERY, "--format", "parquet").code == 2
 
 
@@ -249,7 +254,8 @@ def test_an_output_folder_that_is_not_there_is_named(finished: World, tmp_path: 
 
 
 def built(done: object) -> list[str]:
-    return [line.split()[1].rstrip(":") for line in done.err.splitlines() if line.startswith(("built", "stale"))]
+    """The views in the table that build prints."""
+    return re.findall(r"^(\w+)  .*\d$", done.out, re.MULTILINE)
 
 
 def test_build_rebuilds_what_is_stale_what_is_selected_or_all(world: World) -> None:
@@ -278,7 +284,7 @@ def test_a_dry_run_of_build_writes_nothing(world: World) -> None:
     before = world.bytes()
     done = world.run("build", "--dry-run", "--full-refresh")
     assert done.code == 0
-    assert "stale judged_neurons" in done.err
+    assert "judged_neurons" in built(done)
     assert world.bytes() == before
 
 
@@ -312,12 +318,3 @@ main()
     done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 130
     assert done.stderr.strip() == "dissectdb: stopped; the same command continues from what is committed"
-
-
-def test_progress_says_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.Progress("looking", every=0.0) as progress:
-        progress(1100, None)
-        progress(1200, 2400)
-    first, second = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"looking: 1,100 images, [\d,]+ images/s", first)
-    assert re.fullmatch(r"looking: 1,200 of 2,400 images, [\d,]+ images/s, 0 s left", second)

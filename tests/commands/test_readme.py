@@ -26,12 +26,13 @@ import PIL.Image
 import pytest
 import typer
 
+import dissectdb
 from dissectdb import ROOT, pipeline
 from dissectdb.commands import app
 from dissectdb.warehouse import Warehouse
 from dissectdb.warehouse.view_files import load_views
 from tests.support import commands_page
-from tests.support.worlds import World, command
+from tests.support.worlds import command
 
 REAL = ROOT.parent / "shared" / "data"
 PAGES = {
@@ -204,7 +205,8 @@ def test_the_functions_of_the_page_for_notebooks_exist_and_take_these_arguments(
     for name, arguments in calls:
         call = ast.parse(f"f({arguments})", mode="eval").body
         inspect.signature(getattr(pipeline, name)).bind(*call.args)
-    own = {name for name, found in vars(pipeline).items() if getattr(found, "__module__", "") == pipeline.__name__}
+    modules = (pipeline.__name__, "dissectdb.report_files")
+    own = {name for name, found in vars(pipeline).items() if getattr(found, "__module__", "") in modules}
     defined = {name for name in own if inspect.isfunction(getattr(pipeline, name)) and not name.startswith("_")}
     inner = {"build_views", "choose_shard", "label", "refuse_broken_contracts"}
     assert {name for name, _ in calls} == defined - inner
@@ -213,14 +215,46 @@ def test_the_functions_of_the_page_for_notebooks_exist_and_take_these_arguments(
 # ---------------------------------------------------------------- the pages, run
 
 
-def test_the_example_for_notebooks_runs(new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(new_world.folder)
-    [example] = re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(compile(example, "docs/python.md", "exec"), names)
-    assert names["labels"].columns == ["layer", "unit", "concept", "z", "q"]
-    assert len(names["labels"]) > 0
+# What stands for downloads and large networks when the page for notebooks is run.
+SMALL_MODELS = {
+    'clip="ViT-B-32/openai"': 'clip="dissectdb-face-rn"',
+    '"layer3", "layer4"': '"layer1", "layer2"',
+    '"layer4"': '"layer2"',
+    '"size": 224': '"size": 32',
+    "    warehouse=": "    top_k=20, null_draws=200, bootstraps=0, warehouse=",
+}
+
+
+def small_resnet() -> object:
+    """A ResNet with the layers that the pages name, and random weights."""
+    import torch
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    torch.manual_seed(0)
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)
+
+
+def test_the_examples_for_notebooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the page, on drawn noise, with a small ResNet of random weights and the CLIP that ships."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(40):
+        PIL.Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(f"photos/{number}.png")
+    names: dict[str, Any] = {"model": small_resnet()}
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL))
+    for old, new in SMALL_MODELS.items():
+        assert old in examples, f"docs/python.md no longer has {old}"
+        examples = examples.replace(old, new)
+    examples = examples.replace('w = dissectdb.open("w.duckdb")', 'opened = dissectdb.open("w.duckdb")')  # w goes on
+    exec(compile(examples, "docs/python.md", "exec"), names)
+    assert names["labels"].columns[1:4] == ["layer", "unit", "concept"]
+    assert names["counts"].columns == ["concept", "neurons"]
+    assert names["card"].label["unit"] == 12
+    assert (names["again"].computed, names["steps"]) == (False, [])
+    assert [edit.name for edit in names["edited"].edits] == ["paper"]
     assert Path("report.html").exists()
+    assert names["study"].dissections[0].top_k == 50
 
 
 def run_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, **offline: str) -> int:
@@ -271,6 +305,13 @@ def test_the_study_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
     assert run_in_order(tmp_path, monkeypatch, text, **{"study.toml": "\n".join([*clip, *small])}) == 3
     assert (tmp_path / "report.html").exists()
+    [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for old, new in SMALL_MODELS.items():
+        example = example.replace(old, new)
+    example = example.replace("warehouse=", "top_k=12, null_draws=200, warehouse=")
+    names: dict[str, Any] = {"dissectdb": dissectdb, "model": small_resnet()}
+    exec(compile(example, "README.md", "exec"), names)
+    assert set(names["w"].neuron_concepts()["layer"]) == {"layer2"}
 
 
 @pytest.mark.slow

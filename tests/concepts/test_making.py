@@ -28,7 +28,7 @@ def test_a_set_is_shown_and_written_with_its_provenance(maker: Maker) -> None:
     maker.server.answers(answer(FACES))
     done = maker.generate("--about", "faces of people")
     assert (done.code, done.err.count("\n")) == (0, 2), done.err
-    assert "Closed Eyes   sad, happy" in done.out
+    assert "Closed Eyes  sad, happy" in done.out
     assert done.out.endswith(f"concepts: {maker.output}\n")
     assert concepts.read(str(maker.output)) == {name: tuple(of) for name, of in FACES.items()}
     [asked] = maker.server.asked

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dissectdb.extract import concepts
 from dissectdb.extract.concepts import overlaps
 from dissectdb.extract.study import Study
 from tests.models.test_clip import write as write_clip
@@ -28,11 +33,37 @@ def test_near_duplicates_are_the_pairs_above_the_threshold_nearest_first(monkeyp
     embeddings = unit([1, 0], [0, 1], [1, 0.1], [1, 0.3], [-1, 0])
     for rows in (1, 2, 100):
         monkeypatch.setattr(overlaps, "ROWS", rows)
-        pairs = overlaps.near_duplicates(embeddings, list("abcde"), 0.95)
-        assert [(pair.concept, pair.other) for pair in pairs] == [("a", "c"), ("c", "d"), ("a", "d")]
-        assert pairs[0].similarity == pytest.approx(1 / 1.01**0.5)
-        assert len(overlaps.near_duplicates(embeddings, list("abcde"), -1)) == 9  # all but the opposites
-    assert overlaps.near_duplicates(embeddings[:1], ["a"], 0.0) == []
+        found = overlaps.near_duplicates(embeddings, list("abcde"), 0.95)
+        assert [(pair.concept, pair.other) for pair in found.closest] == [("a", "c"), ("c", "d"), ("a", "d")]
+        assert found.closest[0].similarity == pytest.approx(1 / 1.01**0.5)
+        assert (found.pairs, found.concepts) == (3, 3)
+        assert overlaps.near_duplicates(embeddings, list("abcde"), -1).pairs == 9  # all but the opposites
+    assert overlaps.near_duplicates(embeddings[:1], ["a"], 0.0) == overlaps.NearDuplicates([], 0, 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    count=st.integers(1, 40),
+    seed=st.integers(0, 1000),
+    threshold=st.sampled_from([-1.0, 0.0, 0.7]),
+    rows=st.integers(1, 9),
+)
+def test_all_near_duplicates_are_counted_and_only_the_closest_are_listed(
+    count: int, seed: int, threshold: float, rows: int
+) -> None:
+    embeddings = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = embeddings @ embeddings.T
+    near = np.argwhere(np.triu(cosines > threshold, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlaps, "ROWS", rows)
+        names = [str(index) for index in range(count)]
+        found = overlaps.near_duplicates(torch.from_numpy(embeddings), names, threshold, most_pairs=5)
+    assert (found.pairs, found.concepts) == (len(near), len(np.unique(near)))
+    closest = sorted((cosines[row, column] for row, column in near), reverse=True)[:5]
+    assert [pair.similarity for pair in found.closest] == pytest.approx(closest, abs=1e-5)
+    for pair in found.closest:
+        assert pair.similarity == pytest.approx(cosines[int(pair.concept), int(pair.other)], abs=1e-5)
 
 
 def test_a_concept_nearer_to_a_class_that_it_does_not_stand_for_is_named() -> None:
@@ -66,10 +97,19 @@ def test_check_compares_concepts_in_the_prompts_of_the_study(study_file: Path) -
     embeddings = reader.clip.embed_concepts(words, ["{}", "a picture of a {}"])
     torch.testing.assert_close(reader.embed(words), embeddings)
     torch.testing.assert_close(reader.embed(["new"]), reader.clip.embed_concepts(["new"], ["{}"]))
-    for pair in overlaps.near_duplicates(embeddings, words, -1):
+    for pair in overlaps.near_duplicates(embeddings, words, -1).closest:
         assert f"{pair.similarity:.4f}" in done.out
     # The class disc has the text of the concept disc, so that the concept ring, of class disc, is nearer to none.
-    assert "| ring      disc" in done.out.partition("Nearer")[2]
+    assert "ring     disc" in done.out.partition("Nearer")[2]
+
+
+def test_check_counts_what_it_does_not_list(study_file: Path) -> None:
+    shapes = study_file.parent / "shapes.toml"
+    every_pair = ("concepts", "check", shapes, "--study", study_file, "--threshold", "-1")
+    assert "3 of 3 concepts are in 3 pairs above -1\n" in command(*every_pair).out
+    done = command(*every_pair, "--pairs", "2")
+    assert "3 of 3 concepts are in 3 pairs above -1; the closest 2 are listed\n" in done.out
+    assert len(re.findall(r"0\.\d{4}$", done.out.partition("Nearer")[0], re.MULTILINE)) == 2
 
 
 def test_check_of_a_list_without_classes_only_looks_for_duplicates(study_file: Path) -> None:
@@ -91,7 +131,8 @@ def test_generate_with_a_study_shows_near_duplicates(maker: Maker, study_file: P
     done = maker.generate("--study", study_file, "--threshold", "-1", "--number", 3)
     assert (done.code, done.err) == (0, ""), done.err
     table = done.out.partition("Near-duplicates\n")[2]
-    assert table.count("\n") == 4 + 3
+    assert table.count("\n") == 2 + 3 + 1
+    assert table.endswith("3 of 3 concepts are in 3 pairs above -1\n")
     assert maker.output.exists()
 
 
@@ -99,6 +140,9 @@ def test_list_names_the_sets_that_ship_and_help_names_every_command() -> None:
     lines = [line.strip("| ").split() for line in command("concepts", "list").out.splitlines()]
     assert ["emotions", "7"] in lines
     assert ["facial_expressions", "25"] in lines
+    sizes = {name: int(count[0].replace(",", "")) for name, *count in lines if name.startswith("general")}
+    assert sizes["general:textures"] == len(concepts.read("general:textures"))
+    assert sizes.pop("general") == sum(sizes.values())
     out = command("concepts", "--help").out
     for name in ("list", "check", "generate", "label"):
         assert name in out

@@ -46,8 +46,8 @@ def test_the_emotions_are_the_seven_classes_each_its_own() -> None:
     assert list(concepts.read("emotions").items()) == [(name, (name,)) for name in EMOTIONS]
 
 
-def test_these_two_sets_ship() -> None:
-    assert concepts.shipped() == ["emotions", "facial_expressions"]
+def test_these_sets_ship() -> None:
+    assert concepts.shipped() == ["emotions", "facial_expressions", "general"]
 
 
 def test_a_name_that_does_not_ship_is_an_error_with_what_does() -> None:
@@ -139,8 +139,13 @@ def test_toml_says_which_classes_a_concept_stands_for(tmp_path: Path) -> None:
         ),
         ('[concepts]\n"a\\u0000" = []\n"b" = []', ": 'a\\x00' holds a control character"),
         ('"a" = []\n[concepts]\n"b" = []\n"c" = []', ': needs one table, [concepts], with lines such as "Smile" = '),
-        ("a = 1", ': needs one table, [concepts], with lines such as "Smile" = ["happy"]; \'a\' is not in it'),
+        ("a = 1", ': needs one table, [concepts], with lines such as "Smile" = ["happy"], or [categories]'),
         ("concepts = [1]", ": needs one table, [concepts]"),
+        ('[concepts]\n"a" = []\n[categories]\nb = ["c"]', ": needs one table, [concepts]"),
+        ('[categories]\nb = "c"', ': the category \'b\' needs a list of concepts, such as ["woven", "knitted"]'),
+        ('[categories]\nb = ["c", " "]', ": the category 'b' needs a list of concepts"),
+        ('[categories]\nb = ["c", "\\u0000"]', ": '\\x00' holds a control character"),
+        ('[categories]\nb = ["c"]', ": holds 1 concept(s); a label needs at least two to choose from"),
         ("[concepts", ": not a readable concept file: "),
         ("a = " + "[" * 5000, ": not a readable concept file: "),
         ('[concepts]\n"a" = []', ": holds 1 concept(s); a label needs at least two to choose from"),

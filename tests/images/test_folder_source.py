@@ -95,7 +95,7 @@ def test_a_photo_is_turned_upright(tmp_path):
 def test_a_large_image_gets_a_small_thumbnail(tmp_path):
     save(tmp_path / "a/wide.jpg", noise(0, 200, 400, 3))
     [image] = scan(folder(tmp_path)).values()
-    assert shown(image).shape == (32, 64, 3)
+    assert shown(image).shape == (112, 224, 3)
     assert (image.width, image.height) == (400, 200)
 
 

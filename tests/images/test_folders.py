@@ -186,6 +186,15 @@ def test_a_dataset_of_before_keeps_its_fingerprint(tmp_path: Path) -> None:
     assert folder(tmp_path).fingerprint() == "a43d064fabef7df35b7a41a2e0ab4035932564ad16349405f2a84ab469d3a0d9"
 
 
+@pytest.mark.parametrize(("ending", "kind"), [("parquet", "parquet"), ("tar", "webdataset")])
+def test_a_folder_of_shards_names_the_kind_that_reads_them(tmp_path: Path, ending: str, kind: str) -> None:
+    make(tmp_path, f"data/train-0.{ending}", f"data/train-1.{ending}", "README.md")
+    with pytest.raises(StudyError, match=f"no image, but 2 files that end in .{ending}; kind = '{kind}' reads images"):
+        folder(tmp_path)
+    make(tmp_path, "data/cat/1.png")
+    assert folder(tmp_path).count == 1
+
+
 # ---------------------------------------------------------------- what is left out
 
 

@@ -148,6 +148,8 @@ def test_a_missing_path_suggests_a_near_name(tmp_path):
         return str(error.value)
 
     assert f"did you mean {tmp_path / 'fer2013.csv'}?" in message("fer2013", tmp_path / "fer2013.cvs")
+    (tmp_path / "photos").symlink_to(tmp_path / "moved")
+    assert f"it is a link to {tmp_path / 'moved'}, which is not there" in message("folder", tmp_path / "photos")
     assert f"nor is there a folder {tmp_path / 'no'}" in message("folder", tmp_path / "no" / "such")
     assert f"{tmp_path} holds fer2013.csv" in message("folder", tmp_path / "x")
     assert f"name the file: {tmp_path / 'fer2013.csv'}" in message("fer2013", tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -197,6 +198,7 @@ def test_the_page_shows_every_layer_and_method(judged):
     ):
         assert part in text
     assert "better than" in text
+    assert "Measured" in text
 
 
 def test_the_controls_of_a_network_of_the_same_name_are_not_shown(judged, tmp_path):
@@ -214,6 +216,43 @@ def test_the_controls_of_a_network_of_the_same_name_are_not_shown(judged, tmp_pa
             opened.connection.execute(f"insert into {table} select * replace ({replaced}) from {table}")
         after = judge_page.ask(opened.rows)["summary"]
     assert before.equals(after)
+
+
+def test_labels_judged_on_an_older_set_of_images_are_not_shown(judged, tmp_path):
+    path = shutil.copy(judged / "warehouse.duckdb", tmp_path)
+    columns = {
+        "datasets": "1000 as dataset_id, 'older' as fingerprint",
+        "splits": "1000 as dataset_id, split_id + 1000 as split_id",
+        "rivals": "rival_id + 1000 as rival_id, split_id + 1000 as split_id",
+        "rival_labels": "rival_id + 1000 as rival_id",
+        "rival_quality": "rival_id + 1000 as rival_id",
+        "rival_intervals": "rival_id + 1000 as rival_id, other_rival_id + 1000 as other_rival_id, 0.99 as value",
+    }
+    with Warehouse(path) as opened:
+        before = judge_page.ask(opened.rows)
+        for table, replaced in columns.items():
+            opened.connection.execute(f"insert into {table} select * replace ({replaced}) from {table}")
+        after = judge_page.ask(opened.rows)
+    for name, rows in before.items():
+        assert len(rows) > 0
+        assert rows.drop("dataset").equals(after[name].drop("dataset")), name
+
+
+def test_the_command_shows_what_is_measured_and_a_query_with_one_row_per_label(judged, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(judged, folder)
+    done = judge(folder)
+    assert done.code == 0, done.err
+    assert re.search(r"^method +reference +neurons +measured ", done.out, re.MULTILINE)
+    assert "lin2, train: " in done.out
+    assert "q here is that of judge" in done.out
+    [query] = re.findall(r'dissectdb query -w \S+ "(SELECT .* FROM rival_scores .*)"', done.out)
+    everything = rows_of(
+        folder / "warehouse.duckdb", re.sub("SELECT .* FROM", "SELECT * FROM", query.replace("LIMIT 20", ""))
+    )
+    assert set(everything["control"]) == {"none"}
+    assert everything.select("layer", "unit", "method").is_duplicated().sum() == 0
+    assert {"truth", "chance", "INVERT", "presence, expressions"} <= set(everything["method"])
 
 
 def test_the_same_files_are_judged_once_and_a_changed_one_anew(judged, tmp_path):

@@ -299,7 +299,7 @@ def test_the_report_shows_how_the_labels_were_judged(judged: World, tmp_path: Pa
     done = judged.run("report", "-o", tmp_path / "report.html")
     assert done.code == 0, done.err
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "judged on other images" in page
+    assert "fit on images that did not choose the label" in page
     assert '"judged_ap"' in page
 
 

@@ -199,6 +199,20 @@ def test_what_has_no_counterpart_is_said(caplog, names, known, level, expected):
     assert len(said(caplog)) < 300
 
 
+@pytest.mark.parametrize(
+    ("names", "kind", "remedy"),
+    [
+        (("beach", "forest"), "webdataset", "name the images' classes with dataset.classes"),
+        (("beach", "forest"), "folder", "name them with network.classes"),  # a folder's classes are its folders
+        (("output 0", "output 1"), "webdataset", "name them with network.classes"),
+    ],
+)
+def test_where_labels_are_numbers_and_outputs_have_names_the_numbers_are_to_be_named(caplog, names, kind, remedy):
+    classes.warn(names, ("0", "1", "2"), kind)
+    assert remedy in said(caplog)
+    assert said(caplog).count(".classes") == 1
+
+
 def test_classes_that_one_split_has_and_another_lacks_are_said(caplog):
     counts = {("train", "a"): 9, ("train", "b"): 9, ("validation", "a"): 1, ("test", None): 5}
     classes.warn_of_splits(counts)
@@ -310,6 +324,45 @@ def test_a_label_that_stands_for_no_class_of_the_images_is_neither_right_nor_wro
         dissections=[dissection_row(accuracy_images=4)],
     )
     assert [(row["accuracy"], row["lift"]) for row in rows] == [(0.25, 1.0), (None, None), (None, None)]
+
+
+def test_a_concept_of_a_set_without_a_map_stands_for_the_class_of_its_name():
+    """Set 1 maps nothing; set 2 maps a concept, so that its other one has no class. Dataset 2 spells a name twice."""
+    names = {1: ["Beach", "forest fire", "T-shirt", "t shirt", "polish", "sky"], 2: ["sea", "beach"]}
+    concepts = [(of, word) for of, words in names.items() for word in words]
+    there = {1: ["beach", "forest_fire", "t-shirt", "t shirt"], 2: ["Polish", "POLISH", "beach"]}
+    rows = run_view(
+        "mapped_classes",
+        concepts=[
+            dict(concept_id=i, concept_set_id=of, position=i, concept=word) for i, (of, word) in enumerate(concepts)
+        ],
+        concept_classes=[dict(concept_id=6, class_="beach")],
+        classes=[
+            dict(dataset_id=i, position=place, class_=name)
+            for i, listed in there.items()
+            for place, name in enumerate(listed)
+        ],
+    )
+    found = [(concepts[row["concept_id"]][1], row["class"]) for row in rows]
+    assert found == [("Beach", "beach"), ("forest fire", "forest_fire"), ("t shirt", "t shirt"), ("sea", "beach")]
+
+
+def test_a_label_that_is_the_name_of_a_class_is_right_on_the_images_of_the_class():
+    rows = run_view(
+        "neuron_accuracies",
+        networks=[dict(network_id=1, name="net")],
+        layers=[dict(layer_id=0, network_id=1, layer="conv", position=0)],
+        neurons=[dict(neuron_id=i, layer_id=0, unit=i) for i in range(2)],
+        concepts=[
+            dict(concept_id=i, concept_set_id=1, position=i, concept=name) for i, name in enumerate(("Sad", "sky"))
+        ],
+        classes=[dict(dataset_id=1, position=i, class_=name) for i, name in enumerate(("happy", "sad"))],
+        images=[dict(image_id=i, split_id=1, class_="happy" if i else "sad") for i in range(4)],
+        top_activations=[dict(split_id=1, neuron_id=n, rank=i + 1, image_id=i) for n in range(2) for i in range(4)],
+        neuron_labels=[dict(dissection_id=1, neuron_id=i, layer_id=0, concept_id=i, images_fired=4) for i in range(2)],
+        dissections=[dissection_row(accuracy_images=4)],
+    )
+    assert [(row["accuracy"], row["lift"]) for row in rows] == [(0.25, 1.0), (None, None)]
 
 
 def test_an_edit_is_counted_over_the_images_whose_class_is_an_output():

@@ -186,13 +186,16 @@ def builtin(**changes: str) -> study.Clip:
     ("settings", "message"),
     [
         (builtin(architecture="ViT-B-61"), "clip.architecture: open_clip has no 'ViT-B-61'; did you mean ViT-B-16"),
-        (builtin(architecture="hf-hub:a/b"), "clip.architecture: open_clip has no 'hf-hub:a/b'; or give clip.config"),
+        (builtin(architecture="hub:a/b"), "clip.architecture: open_clip has no 'hub:a/b'; or give clip.config, "),
         (
             builtin(weights="opnai"),
             "clip.weights: ViT-B-16 has no pretrained tag 'opnai'; did you mean openai? it has ",
         ),
         (builtin(weights="none.pt"), "clip.weights: none.pt: no such file"),
-        (builtin(weights="./"), "clip.weights: .: is a folder"),
+        (
+            builtin(weights="./"),
+            "clip: ViT-B-16 could not take .: a folder without config.json; name a file of weights",
+        ),
         (builtin(config="none.json"), "clip.config: none.json: no such file"),
     ],
 )
@@ -248,7 +251,7 @@ def test_weights_of_another_model_are_an_error_of_readable_length(folder: Path, 
     save_file({"visual.head": torch.zeros(1), "logit_scale": torch.zeros(())}, tmp_path / "other.safetensors")
     settings = settings_of(folder, "mini-other", weights=str(tmp_path / "other.safetensors"))
     said = mistake(lambda: clip.load(settings, CPU))
-    assert "Missing key(s)" in said
+    assert "weights are missing: " in said
     assert len(said) < 600
 
 

@@ -56,7 +56,7 @@ def test_timm_networks_are_built_by_name() -> None:
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ("vgnet", "network.architecture: 'vgnet' is not one of vggnet, torchvision:NAME, timm:NAME, path/to/file.py:"),
+        ("vgnet", "network.architecture: 'vgnet' is not one of vggnet, torchvision:NAME, timm:NAME, hf:NAME, path/"),
         ("torchvison:resnet18", "network.architecture: 'torchvison:resnet18' is not one of vggnet, torchvision:NAME, "),
         ("torchvision:resnet19", "network.architecture: torchvision:resnet19: no such network; did you mean resnet1"),
         ("timm:resnet18x", "network.architecture: timm:resnet18x: no such network; did you mean resnet18"),
@@ -77,7 +77,7 @@ def test_arguments_that_the_network_does_not_take_are_named() -> None:
 
 def test_pretrained_is_only_for_libraries_that_have_weights() -> None:
     said = mistake(lambda: networks.load(settings_of(weights="pretrained")))
-    assert said == "network.weights: 'pretrained' is for torchvision: and timm:; vggnet needs a file"
+    assert said == "network.weights: 'pretrained' is for torchvision:, timm: and hf:; vggnet needs a file"
 
 
 # ---------------------------------------------------------------- a user's own function

@@ -128,7 +128,7 @@ def test_files_that_another_thread_opens_are_not_seen(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("x")
     opened = opened_files.Opened(tmp_path / "net.py", [tmp_path])
     with opened.watch():
-        thread = threading.Thread(target=(tmp_path / "x.txt").read_text)
+        thread = threading.Thread(target=(tmp_path / "x.txt").read_text, daemon=True)
         thread.start()
         thread.join()
         assert not opened.read

@@ -143,3 +143,39 @@ def test_a_sliver_of_an_image_still_has_the_size(resize: str, shape: tuple[int, 
     batch = Recipe(16, "grey", resize).apply([np.full(shape, 255, np.uint8)], CPU)
     assert batch.shape == (1, 1, 16, 16)
     assert batch.isfinite().all()
+
+
+@given(
+    st.sampled_from(["squash", "shortest", "longest"]),
+    st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    st.sampled_from([(24, None), (24, 32), (23, 32), (24, 29)]),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_part_that_is_seen_is_the_part_whose_pixels_are_prepared(
+    resize: str, shape: tuple[int, int], sizes: tuple[int, int | None], floor_crop: bool
+) -> None:
+    """Of an image that grows brighter downwards, and one that does so to the right."""
+    (height, width), (size, scaled) = shape, sizes
+    if resize == "longest":
+        scaled = None
+    recipe = Recipe(
+        size, mode="grey", resize=resize, rounding=False, scaled=scaled, floor_crop=floor_crop, fill=-1000.0
+    )
+    part = recipe.seen_part(width, height)
+    down = np.broadcast_to(((np.arange(height) + 0.5) / height * 255)[:, None], (height, width))
+    across = np.broadcast_to((np.arange(width) + 0.5) / width * 255, (height, width))
+    for ramp, axis, begin, end in ((down, 1, part.top, part.bottom), (across, 0, part.left, part.right)):
+        prepared = recipe.apply([ramp.astype(np.uint8)], CPU)[0, 0].numpy()
+        line = prepared.max(axis=axis)  # not of padding, which is far below
+        centres = begin + (np.arange(size) + 0.5) / size * (end - begin)
+        inside = (line > -1) & (centres > 0.1) & (centres < 0.9)  # at the edges an antialiased ramp is flat
+        assert inside.sum() >= size / 8  # of an image that is 4.5 times as long as wide, most is padding
+        assert np.abs(line[inside] - centres[inside]).max() < 1.5 / 255 + 0.3 / min(height, width)
+
+
+def test_of_a_very_long_image_the_middle_is_seen() -> None:
+    part = Recipe(224, resize="shortest").seen_part(60_000, 1)
+    assert (part.top, part.bottom) == (0, 1)
+    assert part.left + part.right == pytest.approx(1, abs=1e-4)
+    assert part.right - part.left == pytest.approx(1 / 60_000, rel=0.01)

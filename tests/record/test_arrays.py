@@ -247,7 +247,11 @@ MISTAKES: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
         lambda: features() | {"concept_embedding": torch.ones(4, D)},
         f"concept set words has 5 concepts, concept_embedding is 4 × {D}: it must have one row per concept",
     ),
-    "axes": (lambda: features() | {"layer/block.2": torch.zeros(N, 2, 2)}, "layer/block.2 is 100 × 2 × 2; it must"),
+    "axes": (lambda: features() | {"layer/block.2": torch.zeros(N, 2, 2, 2)}, "layer/block.2 is 100 × 2 × 2 × 2; it"),
+    "places": (
+        lambda: features() | {"layer/block.2": torch.zeros(N, 4, 2)},
+        "layer/block.2 is 100 × 4 × 2, of 4 places; say in arrays.grid = [rows, columns] how they lie",
+    ),
     "whole": (lambda: features() | {"layer/block.2": torch.zeros(N, 2).int()}, "layer/block.2 is of type I32; it must"),
     "fraction": (lambda: features() | {"class": torch.zeros(N)}, "class is of type F32; it must be one of I8"),
     "class": (lambda: with_value("class", 9, 3), "class is 3 in row 9; classes go from 0 to 2"),
@@ -283,7 +287,7 @@ def test_a_file_that_is_not_safetensors_is_an_error(tmp_path: Path, content: byt
         (
             "[arrays]",
             "[clip]\narchitecture = 'a'\nweights = 'b'\n[arrays]",
-            "arrays: replaces dataset, network",
+            "arrays: replaces network and clip; remove clip",
         ),
         ("[arrays]", "edits = [{name = 'paper'}]\n[arrays]", "edits: arrays have no weights"),
         ('source = "words.toml"', 'source = "words.toml"\ntemplates = ["a {}"]', "concept_sets: arrays hold"),

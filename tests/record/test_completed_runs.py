@@ -135,6 +135,36 @@ def test_a_change_is_found(change: Callable[[World], None], helped: World) -> No
     assert IDLE not in again.out
 
 
+IMPORTING = (
+    "from torch import nn\n\ntry:\n    import parts.act\nexcept ImportError:\n    import act_elsewhere as parts\n"
+)
+
+
+@pytest.mark.parametrize(
+    "new",
+    ["act_elsewhere.py", "parts/act.py", "parts.py", "elsewhere/parts.py", "another_path"],
+)
+def test_a_module_that_hides_another_is_found(new: str, new_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's file and the module that it imported stay as they are."""
+    for folder in ("elsewhere", "other"):
+        (new_world.folder / folder).mkdir()
+        (new_world.folder / folder / "act_elsewhere.py").write_text(f"# {folder}\n", encoding="utf-8")
+    new_world.change("from torch import nn\n", IMPORTING, "net.py")
+    monkeypatch.syspath_prepend(str(new_world.folder / "elsewhere"))
+    assert new_world.extract().code == 0
+    assert LOADING not in new_world.extract("--dry-run").err
+    (new_world.folder / "notes.py").write_text("", encoding="utf-8")
+    assert LOADING not in new_world.extract("--dry-run").err  # no import leads there
+    if new == "another_path":
+        monkeypatch.syspath_prepend(str(new_world.folder / "other"))
+    else:
+        (new_world.folder / new).parent.mkdir(exist_ok=True)
+        (new_world.folder / new).write_text("act = None\n", encoding="utf-8")
+    again = new_world.extract("--dry-run")
+    assert LOADING in again.err
+    assert IDLE not in again.out
+
+
 def test_a_file_that_was_only_touched_is_read_and_is_as_it_was(world: World) -> None:
     assert world.extract().code == 0
     an_image(world).touch()

@@ -221,6 +221,7 @@ def test_the_ledger_names_every_block_of_everything(finished: World) -> None:
     found = {(row["target"], row["layer"], row["split"]): row["blocks"] for row in rows}
     assert found == {
         **{("activations", layer, "train"): [32, 32, 8] for layer in UNITS},
+        **{("activation_maps", layer, "train"): [32, 32, 8] for layer in ("conv1", "conv2")},
         ("image_embeddings", None, "train"): [32, 32, 8],
         ("predictions", None, "train"): [32, 32, 8],
         ("predictions", None, "validation"): [21],

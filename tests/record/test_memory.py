@@ -45,6 +45,7 @@ def test_a_study_may_choose_the_precision(new_world: World) -> None:
         devices.allow_tf32(False)
     rows = new_world.rows("select distinct target, precision from extractions order by all")
     assert [(row["target"], row["precision"]) for row in rows] == [
+        ("activation_maps", "float32"), ("activation_maps", "tf32"),
         ("activations", "float32"), ("activations", "tf32"),
         ("image_embeddings", "bfloat16"), ("image_embeddings", "float32"),
         ("predictions", "float32"), ("predictions", "tf32"),
@@ -61,11 +62,11 @@ def fitting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
         sizes: list[int] = []
         run = blocks._run_network
 
-        def refusing(network, layers, pixels, *rest):
+        def refusing(network, layers, taps, look, pixels, *rest):
             sizes.append(len(pixels))
             if len(pixels) > most:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            run(network, layers, pixels, *rest)
+            run(network, layers, taps, look, pixels, *rest)
 
         monkeypatch.setattr(blocks, "_run_network", refusing)
         monkeypatch.setattr(memory, "MAX_AT_ONCE", {})

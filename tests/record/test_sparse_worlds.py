@@ -146,6 +146,13 @@ def test_images_that_a_neuron_does_not_fire_on_count_nowhere() -> None:
     assert [row["image_id"] for row in rows if row["unit"] == 0] == [1]
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_dead_neuron_has_no_top_images(value: float) -> None:
+    """All its images are equal; the first ones would look like images that activate it."""
+    rows = run_view("top_images", **statistics([value] * 5, [1, 2, 3, 4, 5], top_k=5))
+    assert [(row["unit"], row["image_id"]) for row in rows] == [(1, image) for image in (5, 4, 3, 2, 1)]
+
+
 def test_halves_with_too_few_images_are_unknown() -> None:
     """Seven images of each half are fewer than the ten that a label takes; 60 are enough."""
     random = np.random.default_rng(6)

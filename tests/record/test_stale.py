@@ -99,6 +99,8 @@ def change_clip(world: World) -> None:
 
 ACTIVATIONS = [f"activations {layer} train" for layer in UNITS]
 
+MAPS = [f"activation maps {layer} train" for layer in ("conv1", "conv2")]
+
 EMBEDDINGS = ["image embeddings tiny-clip train"]
 
 PREDICTIONS = [f"predictions net {split}" for split in COUNTS]
@@ -107,6 +109,8 @@ DISSECTIONS = ["dissect by soft_wpmi with looks", "dissect by soft_wpmi with sha
 
 NETWORK = ["activations", "extraction_blocks", "extractions", "layers", "networks", "neurons", "predictions"]
 
+OF_MAPS = ["activation_maps", "map_values"]
+
 LAYER = ["activations", "extraction_blocks", "extractions", "layers", "neurons"]
 
 IMAGES = ["activations", "classes", "datasets", "extraction_blocks", "extractions", "image_embeddings", "images"]
@@ -114,11 +118,15 @@ IMAGES = ["activations", "classes", "datasets", "extraction_blocks", "extraction
 CONCEPTS = ["concept_embeddings", "concept_sets", "concepts", "dissections"]
 
 CHANGES: dict[str, tuple[Callable[[World], None], list[str], list[str]]] = {
-    "a weight of the network": (change_weight, ACTIVATIONS + PREDICTIONS + DISSECTIONS, [*NETWORK, "dissections"]),
+    "a weight of the network": (
+        change_weight,
+        ACTIVATIONS + MAPS + PREDICTIONS + DISSECTIONS,
+        [*NETWORK, *OF_MAPS, "seen_parts", "dissections"],
+    ),
     "one pixel of an image": (
         change_image,
-        ["scan the images", *ACTIVATIONS, *EMBEDDINGS, *PREDICTIONS, *DISSECTIONS],
-        [*IMAGES, "dissections", "predictions", "splits"],
+        ["scan the images", *ACTIVATIONS, *MAPS, *EMBEDDINGS, *PREDICTIONS, *DISSECTIONS],
+        [*IMAGES, *OF_MAPS, "dissections", "predictions", "splits"],
     ),
     "a weight of CLIP": (
         change_clip,
@@ -142,8 +150,8 @@ CHANGES: dict[str, tuple[Callable[[World], None], list[str], list[str]]] = {
     ),
     "the preprocessing": (
         lambda world: world.change("std = [0.25]", "std = [0.5]"),
-        ACTIVATIONS + PREDICTIONS + DISSECTIONS,
-        [*NETWORK, "dissections"],
+        ACTIVATIONS + MAPS + PREDICTIONS + DISSECTIONS,
+        [*NETWORK, *OF_MAPS, "seen_parts", "dissections"],
     ),
     "another layer": (
         lambda world: world.change('"gate"]', '"gate", "head"]'),
@@ -152,8 +160,13 @@ CHANGES: dict[str, tuple[Callable[[World], None], list[str], list[str]]] = {
     ),
     "the pooling of a layer": (
         lambda world: world.change('["conv1", ', '[{ name = "conv1", pooling = "max" }, '),
-        ["activations conv1 train", "label conv1 by soft_wpmi with looks", "label conv1 by soft_wpmi with shapes"],
-        LAYER,
+        [
+            "activations conv1 train",
+            MAPS[0],
+            "label conv1 by soft_wpmi with looks",
+            "label conv1 by soft_wpmi with shapes",
+        ],
+        [*LAYER, *OF_MAPS],
     ),
     "a parameter of a dissection": (
         lambda world: world.change("softmax_scale = 40.0", "softmax_scale = 41.0"),
@@ -187,7 +200,13 @@ def test_a_change_makes_exactly_what_depends_on_it_stale(world: World, what: str
     promised: Counter[str] = Counter()
     for step in planned:
         promised[step["step"].split(" ")[0]] += step["rows"]
-    for kind, table in (("activations",) * 2, ("predictions",) * 2, ("image", "image_embeddings"), ("dissect",) * 2):
+    for kind, table in (
+        ("activations",) * 2,
+        ("activation", "activation_maps"),
+        ("predictions",) * 2,
+        ("image", "image_embeddings"),
+        ("dissect",) * 2,
+    ):
         table = "dissections" if table == "dissect" else table
         assert after[table] - before[table] == promised[kind], table
     assert after["concept_embeddings"] - before["concept_embeddings"] == promised["embed"]

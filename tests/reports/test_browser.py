@@ -26,44 +26,25 @@ import pytest
 
 from dissectdb.reports.page import write
 from dissectdb.warehouse.database import Warehouse
+from tests.support.browsing import KEYS, PALE, SPY, WIDTH
 from tests.support.report_warehouses import HOSTILE, NOON, Plan, ask, filled
 from tests.support.waiting import wait_until
 
 TESTED = Plan(tested=True)
+MAPPED = Plan(tested=True, maps=True)
 ONE, TWO, THREE, _ = HOSTILE
 HARMFUL = Plan(tuple(HOSTILE), tuple(HOSTILE), (ONE, TWO), ONE, TWO, (THREE, ONE), tested=True)
 PHONE = 390  # pixels
-KEYS = {"Tab": {"windowsVirtualKeyCode": 9}, "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"}}
 NEURONS = """
     select neuron_concepts.*, neuron_accuracies.accuracy, robust_labels.layer is not null as robust
     from neuron_concepts left join neuron_accuracies using (layer, unit) left join robust_labels using (layer, unit)
 """
 
-# What would run if a name were a script; set up before the scripts of a page start.
-SPY = "window.ran = []; for (const name of ['alert', 'confirm', 'prompt']) window[name] = (...said) => ran.push(said);"
-WIDTH = "return document.documentElement.scrollWidth"
 DRAWN = "[...document.querySelectorAll('.chart')].every((it) => it.innerText || it.querySelector('.role-mark'))"
 NOT_DRAWN = """
 const marks = (chart) => [...chart.querySelectorAll('svg .role-mark :is(path, line, text, image)')];
 return [...document.querySelectorAll('.chart')].map((chart) => [chart.textContent, marks(chart)])
   .filter(([, marks]) => !marks.some((it) => it.getBBox().width + it.getBBox().height > 0)).map(([text]) => text)
-"""
-# Texts with a contrast (as WCAG has it) below 4.5 with the nearest background, over which they are painted.
-PALE = """
-const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-const paint = (css) => { pen.fillStyle = css; pen.fillRect(0, 0, 1, 1); return pen.getImageData(0, 0, 1, 1).data; };
-const under = (it, css = getComputedStyle(it).backgroundColor) => {
-  pen.clearRect(0, 0, 1, 1);
-  return paint(css)[3] < 250 && it.parentElement ? under(it.parentElement) : paint(css);
-};
-const light = (colour) => [0.2126, 0.7152, 0.0722].map((weight, i) => [weight, colour[i] / 255])
-  .reduce((sum, [weight, c]) => sum + weight * (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4), 0);
-return [...document.querySelectorAll('body, body *')]
-  .filter((it) => [...it.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
-  .filter((it) => it.checkVisibility() && !it.closest('script, style, option, :disabled, .role-mark')).map((it) => {
-    const paper = light(under(it)), ink = light(paint(getComputedStyle(it)[it.closest('svg') ? 'fill' : 'color']));
-    return [(Math.max(paper, ink) + 0.05) / (Math.min(paper, ink) + 0.05), it.outerHTML];
-  }).filter(([contrast]) => contrast < 4.5)
 """
 
 
@@ -232,7 +213,7 @@ def test_a_table_is_saved_with_as_many_rows_as_it_announces(show):
     counts = dict(zip(names, tab.each("details.data", rows), strict=True))
     said = [int(re.search(r"(\d+) rows?\b", text)[1]) for text in tab.each("details.data > summary", "it.textContent")]
     assert said == list(counts.values())
-    assert set(tab.each("[data-csv]", "it.innerText || it.textContent")) == {"Save as CSV"}
+    assert set(tab.each("[data-csv]", "it.innerText || it.textContent")) == {"CSV"}
     saved = {question: len(pl.read_csv(io.StringIO(files[question]), infer_schema_length=None)) for question in counts}
     assert saved == counts
 
@@ -263,11 +244,12 @@ def test_links_lead_somewhere_and_the_keyboard_reaches_and_opens_everything(show
 
 
 def test_hostile_names_add_nothing_to_a_page(show):
-    parts = "script, style, iframe, object, embed, link, base, form:not(.vega-bindings), h1, h2"
+    parts = "script, style, iframe, object, embed, link, base, form:not(.vega-bindings), h1"
     tab = show()
     expected = tab.count(parts)
     tab = show(HARMFUL)
     assert (tab.count(parts), tab.count("img:not([src^='data:'])")) == (expected, 0)
+    assert tab.count("h2") == tab.count("section")
     for anchor in tab.anchors():  # names in addresses
         tab.ask("location.hash = arguments[0]", anchor)
         tab.wait("return document.querySelector('#cards .target')?.dataset.anchor === arguments[0]", anchor)
@@ -280,15 +262,14 @@ def test_hostile_names_add_nothing_to_a_page(show):
 @pytest.mark.parametrize(
     ("plan", "where", "expected"),
     [
-        (Plan(edits=0), "#edits .note", "No edit that rests on this dissection has been measured."),
-        (Plan(layers=("only",)), "#layers .note", "One layer was looked at"),
-        (Plan(concepts=("only",)), "#concepts .note", "With one concept,"),
-        (Plan(), "#trust .note", "no null was drawn for this dissection"),
-        (Plan(thumbnails=False, wrong=0, tested=True), "#predictions .note", "Every image of these classes was"),
+        (Plan(edits=0), "h1", "not tested against chance"),
+        (Plan(layers=("only",)), "#layers .caption", "Labels above τ"),
+        (Plan(concepts=("only",)), "header .say", "All of them carry one label, only."),
+        (Plan(thumbnails=False, wrong=0, tested=True), ".named .picture", "Image 1"),
         (None, "header .say", "This warehouse holds no dissection yet."),
     ],
 )
-def test_a_missing_part_is_shown_as_a_sentence(show, plan, where, expected):
+def test_a_page_with_a_part_missing_has_no_gap(show, plan, where, expected):
     tab = show(plan, width=PHONE)
     assert expected in " ".join(tab.each(where, "it.innerText"))
     notes = tab.each("p.note", "it.innerText.trim()")
@@ -320,11 +301,98 @@ def test_every_neuron_has_a_card_with_its_address_and_a_search_narrows_them(show
     tab.search(concept.lower())
     assert set(tab.anchors()) >= set(addresses(tab.neurons.filter(concept=concept)))
     assert 0 < tab.found() < 8
-    assert [text for text in tab.each("#cards .card", "it.textContent") if concept not in text] == []
-    tab.search("no such thing")
+    assert are(tab, tab.neurons.filter((pl.col("concept") == concept) | (pl.col("runner_up") == concept)))
+
+
+def test_a_search_takes_words_of_different_fields_and_whole_numbers(show):
+    tab = show()
+    [unit] = tab.neurons.filter(layer="lin1", unit=2).to_dicts()
+    tab.search(f"{unit['concept']} LIN1 2")
+    assert are(tab, tab.neurons.filter(layer="lin1", unit=2))
+    tab.search("1")  # neither lin1 nor conv1
+    assert are(tab, tab.neurons.filter(unit=1))
+    tab.search("lin1 chance")  # how sure, in the words of the cards
+    assert set(tab.each("#cards .card .badge", "it.innerText")) <= {"more than chance", "could be chance"}
+
+
+def test_an_empty_result_says_what_to_leave_out(show):
+    tab = show()
+    tab.search("lin1 nonsense")
     assert are(tab, tab.neurons.clear())
-    tab.search("")
+    [said] = tab.each("#empty", "it.innerText")
+    assert "No neuron of this page has “nonsense”." in said
+    assert "Without “nonsense”: 4 neurons" in said
+    tab.each("#empty button:first-of-type", "it.click()")
+    assert are(tab, tab.neurons.filter(layer="lin1"))
+    tab.choose("filter-layer", "conv1")
+    [said] = tab.each("#empty", "it.innerText")
+    assert "Without “lin1”: 4 neurons" in said
+    assert "Without the layer: 4 neurons" in said
+    tab.each("#empty button:last-of-type", "it.click()")
     assert are(tab, tab.neurons)
+    assert tab.each("#empty", "it.hidden") == [True]
+
+
+@pytest.mark.parametrize("where", ["#neurons", "#cards"])
+def test_a_picture_is_shown_large_by_click_and_by_key(show, where):
+    tab = show()
+    [first, second] = tab.each(f"{where} .pictures:first-of-type img", "it.alt")[:2]
+    tab.each(
+        f"{where} .pictures img",
+        "it.alt === arguments_first && it.click()".replace("arguments_first", json.dumps(first)),
+    )
+    assert tab.each("#large[open] p", "it.innerText") == [first]
+    assert tab.each("#large img", "it.getBoundingClientRect().width > 400") == [True]
+    tab.press("ArrowRight")
+    assert tab.each("#large[open] img", "it.alt") == [second]
+    tab.press("Escape")
+    tab.wait("return !document.querySelector('#large').open")
+    tab.ask(f"document.querySelector('{where} .pictures img').focus()")
+    tab.press("Enter")
+    assert tab.each("#large[open] p", "it.innerText") == [first]
+
+
+SHOWN = """
+    const style = (css) => getComputedStyle(document.querySelector(`${arguments[0]} .region ${css}`));
+    const {fill, stroke, display} = style('.mark');
+    return [display !== 'none' && fill !== 'none', display !== 'none' && stroke !== 'none',
+      style('.zoom').transform !== 'none'];
+"""
+
+
+@pytest.mark.parametrize("where", ["#neurons", "#cards"])
+def test_the_look_of_all_regions_is_chosen_by_key(show, where):
+    tab = show(MAPPED, width=PHONE)
+    tab.each("#neurons .picture > svg.region", "it.dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert tab.each("#large[open] p", "it.innerText")[0].startswith("face ")
+    tab.press("Escape")
+    tab.wait("return !document.querySelector('#large').open")
+    looks = {}
+    tab.ask("document.querySelector('.looks :checked').focus()")
+    for _ in range(4):
+        [look] = tab.each(".looks :checked", "it.value")
+        looks[look] = tab.ask(SHOWN, where)  # a veil, a line, a crop
+        tab.press("ArrowRight")
+    veil, line, crop = ([place == look for place in range(3)] for look in range(3))
+    assert looks == {"plain": [False] * 3, "crop": crop, "outline": line, "veil": veil}
+    assert tab.ask(WIDTH) <= PHONE
+    assert tab.each("#neurons image", "it.getBoundingClientRect().width > 20") == [True] * tab.count("#neurons image")
+
+
+def test_without_maps_there_is_nothing_to_choose(show):
+    assert show().count(".looks, .region") == 0
+
+
+def test_numbers_are_folded_and_link_their_explanations(show):
+    tab = show()
+    assert tab.count("#cards .numbers") == 0
+    tab.each("#cards .card:first-child summary", "it.click()")
+    tab.wait("return document.querySelector('#cards .numbers')")
+    assert {"score", "z", "q", "halves agree"} <= set(tab.each("#cards .numbers dt", "it.innerText"))
+    assert tab.count("#cards .histogram") == 1
+    links = tab.each("#cards .numbers a", "it.getAttribute('href')")
+    assert links
+    assert set(links) <= set(tab.each("#glossary dt", "'#' + it.id"))
 
 
 def test_filters_narrow_the_cards(show):

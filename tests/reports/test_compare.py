@@ -198,7 +198,7 @@ def test_a_part_without_anything_to_compare_is_a_sentence(rows_of):
     untested = read(rows_of(1, 2, tested=False)).text
     assert "that chance does not explain:" not in untested
     assert "The labels of B were not held against chance" in read(rows_of(1, 4)).text
-    assert "no picture" in read(rows_of(1, 2, Plan(thumbnails=False))).text
+    assert "Image " in read(rows_of(1, 2, Plan(thumbnails=False))).text
 
 
 def test_one_dissection_is_not_compared_with_itself(rows_of):

@@ -129,6 +129,23 @@ def test_a_fitted_tail_follows_the_distribution_that_was_drawn_from():
     assert (np.abs(error) < [0.1, 0.3, 0.7, 1.4]).all(), error
 
 
+def test_a_fitted_tail_promises_no_end_that_it_has_not_seen():
+    """Sums of ten values between 0 and 1: the fit's own shape is negative. No p may be half of the true one."""
+    random = np.random.default_rng(0)
+    truth = np.sort(np.concatenate([random.random((1_000_000, 10)).sum(axis=1) for _ in range(2)]))
+    asked = np.array([7.5, 8.0, 8.25, 8.5, 8.75])
+    shares = 1 - np.searchsorted(truth, asked) / len(truth)
+    for seed in range(5):
+        z, p = tails.steps(np.random.default_rng(seed).random((1000, 10)).sum(axis=1), 100_000)
+        assert (tails.look_up(z, p, asked) > shares / 2).all()
+
+
+def test_a_fitted_tail_begins_where_draws_that_tie_leave_it():
+    draws = np.repeat([1.0, 2.0], [9000, 1000])
+    z, p = tails.steps(draws, 100_000)
+    assert tails.look_up(z, p, np.array([2.0])) == pytest.approx(0.1, rel=0.01)
+
+
 # ---------------------------------------------------------------- calibration
 
 
@@ -170,6 +187,22 @@ def test_split_half_labels_the_even_and_the_odd_images_on_their_own(scorer):
     found = robustness.split_half(asked, layer, images, concepts)
     np.testing.assert_array_equal(found, (even == odd) & ~layer.dead)
     assert 0 < found.sum() < 39
+
+
+@pytest.mark.parametrize("scorer", list(SCORERS))
+@pytest.mark.parametrize("count", [60, 600])
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_half_on_which_a_neuron_has_one_value_gives_no_label(scorer, count, start):
+    layer, images, concepts = small(8, images=count)
+    varying = layer.activations[:, 4].copy()
+    for neuron, value in enumerate((-100, 0.5, 100, float(np.median(varying)))):
+        layer.activations[:, neuron] = varying
+        layer.activations[start::2, neuron] = value
+    asked = Settings.defaults(scorer, top_k=8, rank_fraction=0.3)
+    labels = robustness.half_labels(asked, layer, images, concepts)
+    assert labels[2].tolist() == [True] * 4 + [False]
+    agrees = robustness.split_half(asked, layer, images, concepts)
+    assert np.isnan(agrees).tolist() == [True] * 4 + [False]
 
 
 @settings(max_examples=60, deadline=None)

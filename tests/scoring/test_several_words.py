@@ -77,6 +77,76 @@ def test_the_first_word_and_its_correlation_are_numpys(seed: int) -> None:
                 assert found.weights[neuron, :size] == pytest.approx(weights, abs=1e-3)
 
 
+def pursued(column: np.ndarray, words: np.ndarray, label: int) -> tuple[list[int], float]:
+    """The words of a neuron by orthogonal matching pursuit, and how near a decision was to going the other way.
+
+    column (N,), words (N, C) and label as docs/methods.md, section 10, has them: residuals are computed one by one.
+    """
+    design = (words - words[::2].mean(axis=0)) / words[::2].std(axis=0)
+    even, odd = design[::2], design[1::2]
+    target = (column[::2] - column[::2].mean()) / column[::2].std()
+    judge = (column[1::2] - column[1::2].mean()) / column[1::2].std()
+
+    def explained(taken: list[int]) -> tuple[np.ndarray, float, np.ndarray]:
+        """The weights; the correlation on the odd images, and each image's part in it."""
+        weights = np.linalg.lstsq(even[:, taken], target, rcond=None)[0]
+        fitted = odd[:, taken] @ weights
+        fitted = (fitted - fitted.mean()) / fitted.std()
+        r = float((judge * fitted).mean())
+        return weights, r, judge * fitted - r / 2 * (judge**2 + fitted**2)
+
+    taken, nearest = [label], np.inf
+    while len(taken) < min(3, words.shape[1]):
+        basis = np.linalg.qr(even[:, taken])[0]
+        left = target - basis @ (basis.T @ target)
+        new = even - basis @ (basis.T @ even)
+        share = (new**2).mean(axis=0)
+        scores = np.where(share > 0.2, left @ new / len(even) / np.sqrt(np.maximum(share, 1e-12)), -np.inf)
+        scores[taken] = -np.inf
+        first, second = np.sort(scores)[::-1][:2]
+        candidate = [*taken, int(scores.argmax())]
+        _, before, parts_before = explained(taken)
+        weights, after, parts = explained(candidate)
+        margin = after - before - 1.96 * (parts - parts_before).std() / np.sqrt(len(judge))
+        nearest = min(nearest, first - second, *np.abs(share - 0.2), abs(margin), np.abs(weights).min())
+        if margin <= 0 or (weights <= 0).any():
+            break
+        taken = candidate
+    return taken, float(nearest)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_words_are_those_of_orthogonal_matching_pursuit_in_numpy(seed: int) -> None:
+    """Neurons of one to three of eight words, of which two are nearly the same."""
+    random = np.random.default_rng(seed)
+    words = np.maximum(random.standard_normal((300, 8)), 0)
+    words[:, 7] = words[:, 0] + 0.1 * random.random(300)
+    mixed = words @ (random.random((8, 6)) * (random.random((8, 6)) < 0.3))
+    values = (mixed + 0.7 * random.standard_normal((300, 6))).astype(np.float32)
+    labels = np.array(
+        [int(np.argmax([correlation(column[::2], word[::2]) for word in words.T])) for column in values.T]
+    )
+    images = torch.from_numpy(random.standard_normal((300, 4)).astype(np.float32))
+    columns = WordColumns.of(torch.from_numpy(words.astype(np.float32)), images)
+    found = find_words(columns, Array(values), labels)
+    for neuron, label in enumerate(labels):
+        expected, nearest = pursued(values[:, neuron].astype(np.float64), words.astype(np.float32), int(label))
+        if nearest > 1e-3:
+            assert [word for word in found.concepts[neuron] if word >= 0] == expected
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_neuron_with_one_value_on_a_half_is_explained_by_nothing(start: int) -> None:
+    random = np.random.default_rng(2)
+    words, images = (torch.from_numpy(random.standard_normal((200, size), dtype=np.float32)) for size in (6, 4))
+    values = words[:, :1].numpy().copy()
+    values[start::2] = 0.7
+    found = find_words(WordColumns.of(words, images), Array(values), np.array([0]))
+    assert np.isnan([found.explained.r[0], found.explainable.r[0]]).all()
+    assert found.concepts.tolist() == [[0, -1, -1]]
+
+
 def test_the_error_of_a_correlation_is_that_of_a_bootstrap() -> None:
     random = np.random.default_rng(3)
     words = np.maximum(random.standard_normal((4000, 3)).astype(np.float32), 0)

@@ -52,6 +52,18 @@ def test_p_of_noise_is_calibrated_if_concepts_are_uneven(scorer: str) -> None:
         assert abs(share - 0.05) < 3 * error, (kind, share)
 
 
+@pytest.mark.parametrize("height", [5, 8])
+def test_p_of_a_neuron_is_calibrated_if_one_image_decides_its_cubes(height: int) -> None:
+    """Its values are nearly normal, and it must not share the null of neurons without such an image."""
+    random = np.random.default_rng(10)
+    values = random.standard_normal((IMAGES, 2 * EACH)).astype(np.float32)
+    values[random.integers(IMAGES, size=EACH), np.arange(EACH)] = height
+    judged = judge(Settings.defaults("cos_cubed"), values, uneven_world(8), DRAWS, seed=9)
+    for kind in slice(EACH), slice(EACH, None):
+        assert abs((judged.p[kind] <= 0.05).mean() - 0.05) < 0.025, kind
+    assert 0.002 <= (judged.p[:EACH] <= 0.01).mean() <= 0.02
+
+
 @pytest.mark.parametrize("scorer", ["cos", "cos_cubed", "pearson", "presence"])
 def test_a_constant_concept_has_no_z_and_no_draw_takes_a_z_from_its_rounding(scorer: str) -> None:
     """As in the views. Its column is constant but for the last bits of float32, which correlate with something."""

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.made import Layer, benjamini_hochberg, embeddings
-from dissectdb.extract.scoring import class_null, class_orders, labels
-from dissectdb.extract.scoring.problem import Array, Scores, Settings
+from dissectdb.extract.scoring import class_null, class_orders
+from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.problem import Layer as AnyLayer
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.scoring.within_class import ImageClasses
@@ -264,12 +264,6 @@ def test_without_two_images_of_a_class_or_without_a_label_there_is_no_p():
     assert np.isnan(p).all()
     z, p = within(asked, layer, images, concepts, np.arange(60) % 2, np.array([0, -1, 2, -1, 0]))
     assert np.isnan(p).tolist() == np.isnan(z).tolist() == [False, True, False, True, False]
-
-
-def test_the_checked_label_is_that_of_the_view_if_scores_are_equal_as_float32():
-    similarities = np.array([[2 + 1e-10, 2, 1], [2, 1, 0.5], [-np.inf] * 3, [3, 3, -np.inf]])
-    concepts = np.array([[5, 2, 0], [1, 0, 2], [-1] * 3, [4, 1, -1]], np.int32)
-    assert labels.label_positions(Scores(concepts, similarities)).tolist() == [2, 1, -1, 1]
 
 
 # ---------------------------------------------------------------- robust labels, through the public door

@@ -15,6 +15,8 @@ MUTATIONS = {
         update ablation_effects set gained = 2 where ablation_id = 1 and class = 'sad'""",
     "ablations_are_of_one_kind": """
         update ablations set draw = 1 where ablation_id = 2""",
+    "activation_maps_are_whole": """
+        update activation_maps set top_column = 1 - top_column where neuron_id = 2 and image_id = 3""",
     "activations_are_finite": """
         update activations set value = 'nan' where neuron_id = 1 and image_id = 1""",
     "activations_are_of_known_neurons_and_images": """
@@ -120,6 +122,10 @@ MUTATIONS = {
 
 # Further ways to break a contract that has more than one way.
 MORE = [
+    ("activation_maps_are_whole", "insert into activation_maps from activation_maps where neuron_id = 2"),
+    ("activation_maps_are_whole", "update activation_maps set cells = cells[:3]"),
+    ("activation_maps_are_whole", "update activation_maps set low = 'nan' where neuron_id = 1"),
+    ("activation_maps_are_whole", "update activation_maps set neuron_id = 99 where neuron_id = 1"),
     ("activations_match_the_ledger", "insert into activations values (5, 3, 0.5)"),
     (
         "activations_match_the_ledger",

@@ -58,12 +58,14 @@ def layer(**changes: object) -> dict[str, object]:
 
 def test_counts_of_a_layer_are_null_where_the_test_was_not_run():
     [row] = run_view("layer_checks", neuron_concepts=LABELS, layer_summary=[layer()], dissections=DISSECTIONS)
-    assert (row["num_agreeing"], row["num_within_class"], row["num_unclassed"]) == (3, 2, 2)
-    assert (row["num_robust"], row["share_robust"], row["share_calibrated"]) == (2, 0.25, 0.625)
-    only_chance = [label(0), label(1, calibrated=False)]
+    assert (row["num_agreeing"], row["num_halved"], row["num_within_class"], row["num_classed"]) == (3, 4, 2, 3)
+    assert (row["num_robust"], row["num_tested"], row["share_robust"]) == (2, 4, 0.5)
+    assert row["share_calibrated"] == 0.625
+    only_chance = [label(0), label(1, calibrated=False, split_half_agrees=True, **within(0.01))]
     [row] = run_view("layer_checks", neuron_concepts=only_chance, layer_summary=[layer()], dissections=DISSECTIONS)
     assert row["num_calibrated"] == 5
-    assert row["num_agreeing"] is row["num_within_class"] is row["num_unclassed"] is row["num_robust"] is None
+    assert row["num_agreeing"] is row["num_within_class"] is row["num_robust"] is row["share_robust"] is None
+    assert (row["num_halved"], row["num_classed"], row["num_tested"]) == (0, 0, 0)
     untested = [label(0, p=None, calibrated=None)]
     [row] = run_view("layer_checks", neuron_concepts=untested, layer_summary=[layer()], dissections=DISSECTIONS)
     assert row["num_calibrated"] is row["share_calibrated"] is None

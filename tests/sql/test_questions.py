@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,46 @@ import polars as pl
 import pytest
 
 from dissectdb.commands import terminal
-from dissectdb.reports import compare, gallery, page
+from dissectdb.reports import compare, gallery
 from dissectdb.reports.questions import FOLDER, Question, load, read
 from dissectdb.warehouse import Warehouse
 from tests.sql.test_view_sql import traps_of_question
 from tests.support.report_warehouses import Plan, compared
 
-FOLDERS = ("page", "gallery", "compare", "judge", "terminal")
+FOLDERS = ("page", "gallery", "card", "compare", "judge", "serve", "terminal")
 QUESTIONS = {f"{folder}/{name}": question for folder in FOLDERS for name, question in load(folder).items()}
 each_question = pytest.mark.parametrize("name", QUESTIONS)
 
-VALUES: dict[str, Any] = {"layer": None, "pictured": 480, "neuron_ids": [1, 2, 3, 4], "edit_id": 1, "a": 1, "b": 2}
+VALUES: dict[str, Any] = {
+    "layer": None,
+    "pictured": 480,
+    "neuron_ids": [1, 2, 3, 4],
+    "edit_id": 1,
+    "a": 1,
+    "b": 2,
+    "unit": 0,
+    "neuron": 1,
+    "image": 1,
+    "concept": "Smile",
+    "label": "Smile",
+    "text": None,
+    "state": "any",
+    "most_q": None,
+    "sort": "place",
+    "falls": False,
+    "kind": None,
+    "first": 0,
+    "images": "[1, 2]",
+    "size": 50,
+    "most": 8,
+    "wanted": '[{"layer": "conv1", "unit": 0}]',
+}
 
 
 def test_every_file_is_a_question_of_a_page_or_a_command():
     assert {str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.sql")} == QUESTIONS.keys()
     used = "\n".join([*terminal.AFTER_EXTRACT.values(), *terminal.EDIT.values(), *terminal.AFTER_EFFECTS.values()])
-    used += "\n".join(terminal.STATUS.values())
+    used += "\n".join([*terminal.STATUS.values(), *terminal.FOUND.values()])
     assert [question.name for question in load("terminal").values() if question.sql not in used] == []
 
 
@@ -85,13 +109,12 @@ def warehouses(scored_file: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def answer(warehouses: list[Warehouse], question: Question) -> pl.DataFrame:
-    """The rows from the first warehouse, and dissection shown, that has any."""
-    for warehouse in warehouses:
-        for dissection in ("null", "1"):
-            warehouse.connection.execute(f"set variable dissection = {dissection}")
-            rows = warehouse.rows(question.with_values(**VALUES))
-            if len(rows):
-                return rows
+    """The rows from the first warehouse, dissection shown and layer that has any."""
+    for warehouse, dissection, module in product(warehouses, ("null", "1"), ("conv1", "conv")):
+        warehouse.connection.execute(f"set variable dissection = {dissection}")
+        rows = warehouse.rows(question.with_values(**VALUES | {"module": module}))
+        if len(rows):
+            return rows
     return rows
 
 
@@ -119,7 +142,6 @@ def test_values_are_written_as_sql():
 @pytest.mark.parametrize(
     ("name", "number", "limit"),
     [
-        ("page/top_neurons", page.NEURONS_PER_LAYER, "<= {}\n"),
         ("compare/moves", compare.MOVES, "limit {}"),
         ("compare/neurons", compare.NEURONS, "limit {}"),
         ("compare/words", compare.CONCEPTS, "limit {}"),

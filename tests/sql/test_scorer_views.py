@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from dissectdb.extract.scoring.problem import Array, Settings
@@ -288,14 +288,11 @@ def in_sql(connection: duckdb.DuckDBPyConnection, concepts: int) -> tuple[dict[P
 
 
 def kernel_tolerance(s: np.ndarray, row: Row) -> np.ndarray:
-    """How near the kernel comes to the formula for each concept: CLOSE, but for two limits of float32.
+    """How near the kernel comes to the formula for each concept: CLOSE, but for a limit of float32.
 
     The kernel's shares are float32, off by up to 1e-6 of themselves. Of a concept that takes nearly all of every
-    image, little more than that varies, so its correlation is off by more. Sums of logarithms of small shares have been
-    1.3e-4 apart (seed 2439).
+    image, little more than that varies, so its correlation is off by more.
     """
-    if row["scorer"] in ("soft_wpmi", "wpmi"):
-        return np.full(s.shape[1], 2 * CLOSE)
     if row["scorer"] != "pearson":
         return np.full(s.shape[1], CLOSE)
     p = shares(s, row)
@@ -319,7 +316,8 @@ def assert_is_best(label: int, scores: np.ndarray, concepts: np.ndarray, toleran
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
 @example(seed=2307662426)  # a concept that takes 0.9999 of every image
-@example(seed=2439)
+@example(seed=2439)  # a first weight of 1, and lists of several lengths
+@example(seed=1377728099)  # the same
 def test_views_formulas_and_kernels_give_the_same_scores_and_labels(seed):
     case = Case.random(seed)
     tables = case.tables()
@@ -336,6 +334,7 @@ def test_views_formulas_and_kernels_give_the_same_scores_and_labels(seed):
                 if np.isnan(scores).all():
                     assert kernel_labels[unit] == -1
                     continue
+                assume(np.nanmax(np.abs(scores)) < 1e5)  # rank_reorder divides by a mean cosine, here one near 0
                 place = (row["dissection_id"], layer, unit)
                 expected_places.add(place)
                 known = found[place][0][~np.isnan(found[place][0])].astype(np.float32)

@@ -40,6 +40,7 @@ def labels(
                 sd=1.0,
                 dead=False,
                 sparse=False,
+                tied=False,
                 images_fired=256,
                 null_group=3,
             )
@@ -103,6 +104,7 @@ def test_the_null_of_another_dissection_is_not_this_ones():
                 sd=1.0,
                 dead=False,
                 sparse=False,
+                tied=False,
                 images_fired=256,
                 null_group=3,
             )
@@ -249,6 +251,7 @@ def two_concepts(*similarities: float) -> Row:
                 sd=1.0,
                 dead=False,
                 sparse=False,
+                tied=False,
                 images_fired=256,
                 null_group=256,
             )

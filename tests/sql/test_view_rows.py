@@ -82,6 +82,36 @@ def test_a_neuron_is_right_above_one_half_and_shares_are_of_the_right_ones():
     assert found == {"Smile": (2, pytest.approx(2 / 3)), "Frown": (1, pytest.approx(1 / 3))}
 
 
+def test_the_interval_of_a_share_is_wilsons_and_lift_divides_by_that_of_the_wrong_ones():
+    """For 1 to n of n correct images: the shares whose score test is just at 5 %, as the roots of a polynomial."""
+    cases = [(n, k) for n in (1, 2, 7, 40) for k in sorted({1, (n + 1) // 2, n})]
+    names, shown, predicted, spoken, first = [], [], [], [], 1
+    for n, k in cases:
+        names.append(f"{k} of {n}")
+        shown += images(*[names[-1]] * (n + 4), first=first)
+        predicted += [
+            dict(network_id=1, image_id=first + i, class_=names[-1] if i < n else "none") for i in range(n + 4)
+        ]
+        spoken += [(first + i, 1) for i in [*range(k), n]]  # and one of four wrong images
+        first += n + 4
+    rows = run_view(
+        "concept_counts_by_prediction",
+        **NET | dict(networks=[dict(network_id=1, name="net", classes=[*names, "none"])]),
+        **words(Smile=[]),
+        dissections=[dissection_row()],
+        splits=[dict(split_id=1, split="train")],
+        images=shown,
+        predictions=predicted,
+        image_concepts=[dict(dissection_id=1, layer_id=0, image_id=i, concept_id=c) for i, c in spoken],
+    )
+    found = {row["class"]: row for row in rows}
+    for name, (n, k) in zip(names, cases, strict=True):
+        z, share = 1.959963984540054, k / n
+        roots = np.roots([n + z**2, -(2 * k + z**2), n * share**2])  # of n (share - p)² = z² p (1 - p)
+        assert sorted([found[name]["low"], found[name]["high"]]) == pytest.approx(sorted(roots.real), abs=1e-7), name
+        assert (found[name]["share"], found[name]["lift"]) == (pytest.approx(share), pytest.approx(share / 0.25))
+
+
 def test_eight_of_ten_correct_images_have_wilsons_interval_and_a_lift_over_the_wrong_ones():
     """Smile: 8 of 10 right and 1 of 4 wrong images. Frown: 1 of 10 right, no wrong one, so no lift."""
     right = [True] * 10 + [False] * 4
@@ -108,12 +138,16 @@ def test_eight_of_ten_correct_images_have_wilsons_interval_and_a_lift_over_the_w
 
 def test_a_layers_summary_adds_up_and_dead_neurons_are_not_interpretable():
     labels = [label(0, 1, 2.0), label(1, 1, 1.0), label(2, 2, -0.6), label(3, None, None), label(10, 1, -1.0)]
+    labels += [label(n, None, None, dead=False, sparse=True) for n in (11, 12, 13)]
     rows = run_view(
         "layer_summary",
         **NET,
-        neurons=units(4, weight_l1=3.0) + units(1, layer_id=1),
+        neurons=units(4, weight_l1=3.0) + units(4, layer_id=1),
         dissections=[dissection_row()],
         neuron_labels=labels,
+        dissected_neurons=[
+            dict(dissection_id=1, neuron_id=row["neuron_id"], tied=row["neuron_id"] in (12, 13)) for row in labels
+        ],
         judged_neurons=[
             dict(dissection_id=1, neuron_id=n, accuracy=a) for n, a in [(0, 1.0), (1, 0.5), (2, 0.0), (10, 0.2)]
         ],
@@ -126,6 +160,7 @@ def test_a_layers_summary_adds_up_and_dead_neurons_are_not_interpretable():
     assert conv["mean_similarity"] == pytest.approx(0.8)
     assert (conv["interpretable_weight_l1"], head["interpretable_weight_l1"]) == (3.0, None)
     assert (head["num_interpretable"], head["interpretable_accuracy"], head["proportion_interpretable"]) == (0, None, 0)
+    assert [(row["num_dead"], row["num_sparse"], row["num_tied"]) for row in rows] == [(1, 0, 0), (0, 1, 2)]
 
 
 def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
@@ -136,7 +171,10 @@ def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
         neurons=units(1),
         dissections=[dissection_row(top_k=4)],
         splits=[dict(split_id=1, split="train")],
-        images=[dict(image_id=i, split_id=1, class_=None if i == 7 else "sad") for i in values],
+        images=[
+            dict(image_id=i, split_id=1, class_=None if i == 7 else "sad", path=None if i == 9 else f"{i}.png")
+            for i in values
+        ],
         predictions=[dict(network_id=1, image_id=3, class_="happy"), dict(network_id=2, image_id=5, class_="happy")],
         activations=[dict(neuron_id=0, image_id=i, value=value) for i, value in values.items()],
     )
@@ -148,6 +186,7 @@ def test_the_best_images_stand_in_order_and_equal_ones_by_the_smaller_id():
         ("sad", "happy"), ("sad", None), (None, None)
     ]  # fmt: skip
     assert [row["is_correct"] for row in rows[:3]] == [False, None, None]
+    assert [row["path"] for row in rows] == ["3.png", "5.png", "7.png", None]
 
 
 def statistics(*columns: list[float], **dissection: Any) -> dict[str, list[dict[str, Any]]]:

@@ -24,7 +24,9 @@ PUBLIC = {
     "all_labels": "network layer unit concept similarity runner_up margin z p q interpretable dead scorer concept_set "
     "clip dataset probing_split shown",
     "similarity_rankings": "network layer unit rank concept similarity",
-    "top_images": "network layer unit rank image_id value true_class predicted_class",
+    "top_images": "network layer unit rank image_id path value true_class predicted_class",
+    "image_regions": "network layer unit rank image_id grid_rows grid_columns top_row top_column seen_row seen_column "
+    "picture_row picture_column part_top part_bottom part_left part_right threshold share_above low high cells",
     "label_quality": "network layer unit concept reference judged_on images share pearson pearson_low pearson_high "
     "ap ap_low ap_high ap_corrected f1 iou auc auc_low auc_high",
     "layer_quality": "network layer reference judged_on labels pearson ap_corrected f1 iou auc",
@@ -32,13 +34,15 @@ PUBLIC = {
     "concept_counts_by_neuron": "network layer concept neurons share",
     "concept_counts_by_prediction": "network layer concept class images share lift low high",
     "layer_summary": "network layer neurons num_interpretable num_uninterpretable overall_accuracy "
-    "interpretable_accuracy uninterpretable_accuracy proportion_interpretable num_calibrated num_dead",
+    "interpretable_accuracy uninterpretable_accuracy proportion_interpretable num_calibrated num_dead num_sparse "
+    "num_tied",
     "rival_scores": "network layer unit method control label reference pearson ap ap_corrected f1 iou auc z p q "
     "sharing output names_output output_similarity",
     "rival_summary": "network layer method control reference neurons measured labels most_sharing share_believed "
     "pearson pearson_low pearson_high ap ap_corrected f1 iou auc outputs names_output output_similarity",
     "rival_differences": "network layer reference measure method control other_method other_control neurons difference "
     "low high beyond",
+    "named_images": "dataset split image_id position path source true_class defect",
     "weight_scales": "edit_id layer unit scale",
     "network_accuracies": "network split images correct accuracy loss",
     "edit_results": "edit_id network layer rule tau factor split images correct_before correct_after "
@@ -49,7 +53,7 @@ TOTALS = {
     ("neuron_effects", "class"),
     *(("paired_outcomes", column) for column in ("edit_id", "network_id", "other_network_id")),
 }
-WITHOUT_DISSECTION = {"weight_scales", "network_accuracies"}
+WITHOUT_DISSECTION = {"named_images", "weight_scales", "network_accuracies"}
 
 
 # ---------------------------------------------------------------- files

@@ -16,7 +16,8 @@ def test_a_mistake_names_the_file_the_key_a_similar_name_and_what_is_allowed(tmp
     path = tmp_path / "small.toml"
     text = NETWORK_STUDY.replace('layers = ["conv1a", "lin1"]', 'layers = [{ name = "conv1a", poolng = "max" }]')
     assert mistakes(tmp_path, {}, text) == [
-        f"{path}: network.layers[0].poolng is not a setting; did you mean pooling? allowed: call, layout, name, pooling"
+        f"{path}: network.layers[0].poolng is not a setting; did you mean pooling? "
+        "allowed: call, kind, layout, name, pooling, units"
     ]
 
 
@@ -24,11 +25,12 @@ def test_each_mistake_is_a_line_of_its_own(tmp_path: Path) -> None:
     text = NETWORK_STUDY.replace("size = 40", 'sise = 40\nmode = "gray"').replace('kind = "folder"', 'kind = "floder"')
     path = tmp_path / "small.toml"
     assert mistakes(tmp_path, {}, text) == [
-        f"{path}: dataset.kind: 'floder' is not allowed; did you mean folder? allowed: fer2013, folder, demo",
+        f"{path}: dataset.kind: 'floder' is not allowed; did you mean folder? allowed: fer2013, folder, demo, "
+        "python, manifest, parquet, webdataset, sources",
         f"{path}: network.input.size is missing",
-        f"{path}: network.input.mode: 'gray' is not allowed; did you mean grey? allowed: grey, rgb",
+        f"{path}: network.input.mode: 'gray' is not allowed; did you mean grey? allowed: grey, rgb, bands",
         f"{path}: network.input.sise is not a setting; did you mean size? "
-        "allowed: interpolation, mean, mode, resize, rounding, size, std",
+        "allowed: channels, interpolation, mean, mode, resize, rounding, size, std",
     ]
 
 

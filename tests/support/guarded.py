@@ -18,7 +18,7 @@ insert into networks values (1, 'ünïcode', 'vgg', null, '{}', ['happy', 'sad']
 insert into layers values (1, 1, 'conv1', 'avg', 0, 'a', null), (2, 1, 'lin1', 'none', 1, 'b', null);
 insert into neurons values (1, 1, 0, 1.5, 1, 0), (2, 1, 1, 2.5, 2, 0), (3, 2, 0, null, null, null);
 insert into activations values (1, 1, 0.5), (1, 2, 1.5), (2, 1, -1), (3, 2, 2);
-insert into concepts values (1, 1, 0, 'smile'), (2, 1, 1, 'frown; or not');
+insert into concepts values (1, 1, 0, 'smile', null), (2, 1, 1, 'frown; or not', 'faces');
 create view layer_summary as
     select layer, count(*) as neurons from layers join neurons using (layer_id) group by layer;
 create table "Odd Näme" (x integer);

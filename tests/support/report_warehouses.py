@@ -55,6 +55,7 @@ class Plan:
     edits: int = 1
     intervals: bool = True  # of what the edits changed; a run that was stopped has none yet
     thumbnails: bool = True
+    maps: bool = False  # of the first layer, and the images have files
 
 
 # ---------------------------------------------------------------- rows
@@ -77,6 +78,7 @@ def images(plan: Plan) -> list[dict[str, Any]]:
             "thumbnail": picture(number) if plan.thumbnails else None,
             "defect": None,
         }
+        | ({"path": f"faces/face {number}.png", "width": 8, "height": 8} if plan.maps else {})
         for number in range(2 * IMAGES)
     ]
     left_out = {"image_id": 99, "split_id": 1, "position": 98, "sha256": "", "defect": "blank"}
@@ -188,6 +190,25 @@ def activations(plan: Plan) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def maps(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """Of each neuron of the first layer and each image: the lower two of four cells, in the middle of it."""
+    if not plan.maps:
+        return {}
+    grid = {"grid_rows": 2, "grid_columns": 2, "top_row": 1, "top_column": 0, "low": 0.0, "high": 1.0}
+    part = {"part_top": 0.0, "part_bottom": 1.0, "part_left": 0.25, "part_right": 0.75}
+    return {
+        "activation_maps": [
+            {"neuron_id": neuron, "image_id": image, "cells": [0, 0, 255, 200]} | grid
+            for neuron in range(4)
+            for image in range(1, IMAGES + 1)
+        ],
+        "map_values": [
+            {"split_id": 1, "neuron_id": neuron, "block": 0, "sampled": 100, "value": 0.5} for neuron in range(4)
+        ],
+        "seen_parts": [{"network_id": 1, "width": 8, "height": 8} | part],
+    }
+
+
 @contextmanager
 def filled(path: Path, plan: Plan) -> Iterator[Warehouse]:
     with Warehouse(path) as warehouse:
@@ -213,7 +234,7 @@ def filled(path: Path, plan: Plan) -> Iterator[Warehouse]:
                     "extraction_blocks": blocks,
                 }
             )
-        warehouse.write(tried(plan))
+        warehouse.write(tried(plan) | maps(plan))
         list(warehouse.build())
         if plan.tested:
             warehouse.write(label_tests(warehouse))

@@ -327,7 +327,7 @@ def tiny_images() -> Tables:
     rows = [
         dict(image_id=i + 1, split_id=1 if i < len(TRAIN) else 2, position=i, path=f"{i}.png", class_=name,
              sha256=sha("pixels", 7 if i == 9 else i), width=8, height=8, thumbnail=b"png",
-             defect={8: "blank", 9: "repeat of 7"}.get(i))
+             defect={8: "blank", 9: "repeat of 7"}.get(i), source="near" if i % 3 else "far")
         for i, name in enumerate(TRAIN + TEST)
     ]  # fmt: skip
     return dict(
@@ -337,6 +337,9 @@ def tiny_images() -> Tables:
             dict(split_id=i, dataset_id=1, split=split, block_images=5) for i, split in enumerate(("train", "test"), 1)
         ],
         images=rows,
+        image_attributes=[
+            dict(image_id=row["image_id"], attribute="age", value=str(20 + row["position"])) for row in rows
+        ],
     )
 
 
@@ -399,6 +402,29 @@ def tiny_networks() -> Tables:
         ),
     ]
     return layers | dict(networks=networks, predictions=tiny_predictions(1, BEFORE) + tiny_predictions(2, AFTER))
+
+
+def tiny_maps() -> Tables:
+    """Of conv, for the images of train: 2 × 2 cells, the highest above the threshold; flat ones of the dead unit."""
+    flat, levels = 3, {0: [255, 0, 51, 0], 1: [0, 255, 51, 0]}
+    return dict(
+        activation_maps=[
+            dict(neuron_id=neuron, image_id=i, grid_rows=2, grid_columns=2, top_row=0, top_column=top, low=0.0,
+                 high=0.0 if neuron == flat else 1.0, cells=[0] * 4 if neuron == flat else levels[top])
+            for neuron in (1, 2, flat, 4)
+            for i in SOUND[:IN_TRAIN]
+            for top in [0 if neuron == flat else i % 2]
+        ],
+        map_values=[
+            dict(split_id=1, neuron_id=neuron, block=block, sampled=100 * block + 50, value=value)
+            for neuron in (1, 2, flat, 4)
+            for block, values in enumerate(([0.5, 0.25], [0.75, 0.125]))
+            for value in values
+        ],
+        seen_parts=[
+            dict(network_id=1, width=8, height=8, part_top=0.0, part_bottom=1.0, part_left=0.25, part_right=0.75)
+        ],
+    )  # fmt: skip
 
 
 def tiny_predictions(network_id: int, shares: Sequence[float]) -> list[dict[str, Any]]:

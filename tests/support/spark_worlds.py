@@ -64,7 +64,8 @@ HARDER = """
     update predictions set loss = null where image_id in (3, 13);
     update edit_predictions set loss = null where image_id in (3, 13);
     -- A concept like another, one that is equally near to all images, one far from all, and one alone in its set.
-    insert into concepts values (50, 1, 50, 'Grin'), (51, 1, 51, 'Nought'), (52, 1, 52, 'Anti'), (53, 3, 0, 'Alone');
+    insert into concepts values
+        (50, 1, 50, 'Grin', 'faces'), (51, 1, 51, 'Nought', null), (52, 1, 52, 'Anti', null), (53, 3, 0, 'Alone', null);
     insert into concept_embeddings select 1, 50, embedding from concept_embeddings where concept_id = 4;
     insert into concept_embeddings values (1, 51, [0, 0, 0, 0]), (1, 52, [-0.6, -0.8, 0, 0]), (1, 53, [0.6, 0, 0.8, 0]);
     insert into concept_sets select 3, 'one', templates, 'one' from concept_sets where concept_set_id = 1;

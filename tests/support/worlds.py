@@ -70,8 +70,16 @@ CLIP = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 
-# What schema 4 had in the place of today's tables.
-TO_SCHEMA_4 = """
+# What schema 5 had in the place of today's tables.
+TO_SCHEMA_5 = """
+    alter table concepts drop column category;
+    alter table images drop column source;
+    drop table image_attributes;
+    update warehouse_info set value = '5' where key = 'schema_version';
+"""
+
+# What schema 4 had.
+TO_SCHEMA_4 = f"""{TO_SCHEMA_5}
     alter table splits drop column block_images;
     update warehouse_info set value = '4' where key = 'schema_version';
 """

@@ -45,13 +45,14 @@ def test_the_checkpoint_is_one_that_extract_can_load(study: World, output: str) 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(study: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train(study, "whole.safetensors").code == 0
-    from dissectdb.commands import terminal
+    from dissectdb.commands import stages
 
-    def stop(text: str) -> None:
-        raise KeyboardInterrupt
+    def stop(text: str, style: str = "") -> None:
+        if text.startswith("epoch"):
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(terminal, "say", stop)
+        patch.setattr(stages, "say", stop)
         assert train(study, "stopped.safetensors").code == 130
     assert not (study.folder / "stopped.safetensors").exists()
     done = train(study, "stopped.safetensors")
@@ -62,13 +63,14 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(study: World, monk
 
 
 def test_what_was_begun_with_other_settings_is_not_continued(study: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dissectdb.commands import terminal
+    from dissectdb.commands import stages
 
-    def stop(text: str) -> None:
-        raise KeyboardInterrupt
+    def stop(text: str, style: str = "") -> None:
+        if text.startswith("epoch"):
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(terminal, "say", stop)
+        patch.setattr(stages, "say", stop)
         assert train(study, "vgg.pt").code == 130
     done = train(study, "vgg.pt", "--seed", 5)
     assert done.code == 2

@@ -123,7 +123,7 @@ def test_a_waiting_reader_gets_in_between_the_views_of_a_long_build(path: Path) 
                 is_enough.wait(0.1)  # a view is built, for longer than the reader may take to ask
 
     with Warehouse(path) as warehouse, process(READER, path) as reader:
-        thread = threading.Thread(target=build, args=(warehouse,))
+        thread = threading.Thread(target=build, args=(warehouse,), daemon=True)
         thread.start()
         try:
             assert reader.stdout.readline() == "reading\n"
@@ -206,6 +206,12 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(path: Path) -> None:
             Warehouse(path)
     finally:
         path.parent.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a folder in which no file can be made")
+def test_a_place_where_no_file_can_be_made_is_refused_at_once() -> None:
+    with pytest.raises(WarehouseUnavailable, match="no file can be made in /proc; name another folder"):
+        Warehouse(Path("/proc/w.duckdb"))
 
 
 # ---------------------------------------------------------------- uses inside a process

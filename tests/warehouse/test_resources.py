@@ -310,7 +310,7 @@ def test_a_query_of_a_reader_can_be_interrupted(tiny_file: Path) -> None:
             while not has_ended.wait(0.01):  # an interrupt before the query has begun has no effect
                 connection.interrupt()
 
-        stopper = threading.Thread(target=interrupt)
+        stopper = threading.Thread(target=interrupt, daemon=True)
         stopper.start()
         try:
             with pytest.raises((duckdb.InterruptException, KeyboardInterrupt)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from dissectdb.extract import fingerprints
+from dissectdb.extract.concepts import ConceptList
+from dissectdb.extract.models import classes
 from dissectdb.extract.models.clip import ClipIdentity
 from dissectdb.extract.study import ConceptSet
 from dissectdb.extract.warehouse_protocol import Store
@@ -17,21 +19,30 @@ CONCEPTS_AT_ONCE = 1024  # embedded in one transaction
 
 
 class PlannedConcepts(NamedTuple):
-    """A concept set of a study. classes_of: concept → the classes that it stands for."""
+    """A concept set of a study.
+
+    classes_of: concept → the classes that it stands for. category_of: concept → its category, if it has one.
+    """
 
     settings: ConceptSet
     classes_of: Mapping[str, tuple[str, ...]]
     fingerprint: str
+    category_of: Mapping[str, str]
 
 
-def plan_concepts(settings: ConceptSet, classes_of: Mapping[str, tuple[str, ...]]) -> PlannedConcepts:
-    """A concept set with its fingerprint: of its concepts, classes and templates, in order, but not its name."""
-    return PlannedConcepts(settings, classes_of, fingerprints.of_values(list(classes_of.items()), settings.templates))
+def plan_concepts(settings: ConceptSet, listed: ConceptList, known_classes: Collection[str]) -> PlannedConcepts:
+    """A concept set with its fingerprint: of its concepts, classes and templates, in order, but not its name.
+
+    known_classes: of the images; the set's classes are spelt as they are.
+    """
+    classes_of = classes.as_in_dataset(listed.classes_of, known_classes)
+    fingerprint = fingerprints.of_values(list(classes_of.items()), settings.templates)
+    return PlannedConcepts(settings, classes_of, fingerprint, listed.category_of)
 
 
 def enter_concept_set(warehouse: Store, planned: PlannedConcepts) -> int:
     """The id of a concept set. Writes it, with its concepts and their classes, if it is new."""
-    settings, classes_of, fingerprint = planned
+    settings, classes_of, fingerprint, category_of = planned
     if (stored_id := warehouse.find("concept_sets", fingerprint)) is not None:
         return stored_id
     set_id, first = warehouse.next_id("concept_sets"), warehouse.next_id("concepts")
@@ -45,6 +56,7 @@ def enter_concept_set(warehouse: Store, planned: PlannedConcepts) -> int:
                     "concept_set_id": [set_id] * len(ids),
                     "position": list(range(len(ids))),
                     "concept": list(ids),
+                    "category": pa.array([category_of.get(concept) for concept in ids], pa.string()),
                 }
             ),
             "concept_classes": pa.table(

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from dissectdb.extract.images.scan import ALL, Image, Source
+from dissectdb.extract.study import Dataset
 from dissectdb.extract.warehouse_protocol import Store
 from dissectdb.progress import Progress, unshown
 
@@ -27,8 +28,10 @@ IMAGES = pa.schema(
         ("height", pa.int32()),
         ("thumbnail", pa.binary()),
         ("defect", pa.string()),
+        ("source", pa.string()),
     ]
 )
+ATTRIBUTES = pa.schema([("image_id", pa.int32()), ("attribute", pa.string()), ("value", pa.string())])
 SPLITS = ("train", "validation", "test")
 IMAGES_AT_ONCE = 2048
 
@@ -45,6 +48,11 @@ class ProbingSet:
     origin: str
     probing_split: str
     fingerprint: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, fingerprint: str) -> ProbingSet:
+        """The dataset of a study."""
+        return cls(dataset.name, dataset.origin, dataset.probing_split, fingerprint)
 
 
 def enter_dataset(
@@ -74,12 +82,15 @@ def enter_dataset(
         "fingerprint": probing_set.fingerprint,
     }
 
-    with tempfile.TemporaryFile() as scanned:  # scan before writing, so that the warehouse is not locked meanwhile
-        accept(_scan(source, first_image, split_ids, scanned, progress))
+    # Scan before writing, so that the warehouse is not locked meanwhile.
+    with tempfile.TemporaryFile() as scanned, tempfile.TemporaryFile() as attributes:
+        accept(_scan(source, first_image, split_ids, scanned, attributes, progress))
         scanned.seek(0)
+        attributes.seek(0)
         warehouse.write(
             {
                 "images": pa.ipc.open_stream(scanned),
+                "image_attributes": pa.ipc.open_stream(attributes),
                 "datasets": [dataset],
                 "classes": [
                     {"dataset_id": dataset_id, "position": position, "class": name}
@@ -103,15 +114,17 @@ def _scan(
     first_image: int,
     split_ids: Mapping[str, int],
     file: BinaryIO,
+    attributes_file: BinaryIO,
     progress: Progress,
 ) -> Counter[str]:
-    """Write the rows of all images to a file; returns the number of sound images of each split."""
+    """Write the rows of all images, and their attributes, to files; returns the sound images of each split."""
     counts: Counter[str] = Counter()
     scan = _counted(source.scan(), source.count, progress)
-    with pa.ipc.new_stream(file, IMAGES) as rows:
+    with pa.ipc.new_stream(file, IMAGES) as rows, pa.ipc.new_stream(attributes_file, ATTRIBUTES) as attributes:
         while chunk := list(islice(scan, IMAGES_AT_ONCE)):
             counts.update(image.split for image in chunk if image.defect is None)
             rows.write_table(_image_table(chunk, first_image, split_ids))
+            attributes.write_table(_attribute_table(chunk, first_image))
     return counts
 
 
@@ -135,11 +148,21 @@ def _image_table(images: Sequence[Image], first_image: int, split_ids: Mapping[s
             image.height,
             image.thumbnail,
             image.defect,
+            image.source,
         )
         for image in images
     ]
     columns = zip(*rows, strict=True)
     return pa.table([pa.array(c, field.type) for c, field in zip(columns, IMAGES, strict=True)], schema=IMAGES)
+
+
+def _attribute_table(images: Sequence[Image], first_image: int) -> pa.Table:
+    rows = [
+        {"image_id": first_image + image.position, "attribute": attribute, "value": value}
+        for image in images
+        for attribute, value in image.attributes.items()
+    ]
+    return pa.Table.from_pylist(rows, ATTRIBUTES)
 
 
 def sound_counts(warehouse: Store, dataset_id: int) -> Counter[str]:

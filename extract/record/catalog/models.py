@@ -87,7 +87,7 @@ class EnteredLayer:
 def layer_fingerprint(network: NetworkIdentity, tap: Tap) -> str:
     """The fingerprint of a layer: of its network, and of how its output becomes one number per unit."""
     call = [] if tap.call is None else [tap.call]
-    return fingerprints.of_values(network.fingerprint, tap.layer, tap.pooling, tap.image_axis, tap.unit_axis, *call)
+    return fingerprints.of_values(network.fingerprint, tap.layer, tap.read_as, tap.image_axis, tap.unit_axis, *call)
 
 
 def enter_layers(
@@ -136,7 +136,7 @@ def _enter_layer(
                     "layer_id": layer_id,
                     "network_id": network_id,
                     "layer": tap.layer,
-                    "pooling": tap.pooling,
+                    "pooling": tap.read_as,
                     "call": tap.call,
                     "position": _position(modules, tap.layer),
                     "fingerprint": fingerprint,

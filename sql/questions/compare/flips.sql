@@ -49,6 +49,7 @@ select
     judged_by_both.class_of_a,
     judged_by_both.class_of_b,
     judged_by_both.confidence_of_b,
+    regexp_replace(images.path, '^.*[/\\]', '') as file,
     images.thumbnail,
     count(*) over (partition by judged_by_both.kind) as num_images
 from judged_by_both

@@ -48,7 +48,8 @@ select
     neuron_concepts.interpretable,
     robust_labels.layer is not null as robust,
     neuron_concepts.dead,
-    neuron_concepts.sparse
+    neuron_concepts.sparse and not neuron_concepts.tied as sparse,
+    neuron_concepts.tied
 from neuron_order
 inner join neuron_concepts
     on neuron_order.layer = neuron_concepts.layer and neuron_order.unit = neuron_concepts.unit

@@ -3,6 +3,26 @@
 
 with
 
+shown_images as (
+
+    -- Older sets of images, from before some were added or removed, are other datasets.
+    select dissections.network_id, dissections.clip_id, splits.dataset_id, dissections.split_id
+    from shown_dissection
+    inner join dissections on shown_dissection.dissection_id = dissections.dissection_id
+    inner join splits on dissections.split_id = splits.split_id
+
+),
+
+classed as (
+
+    -- q shuffles images within their classes, if each image has one.
+    select split_id, count(*) = count(class) as within_classes
+    from images
+    where defect is null
+    group by split_id
+
+),
+
 controls as (
 
     -- By ids: two networks may have one name.
@@ -28,15 +48,18 @@ select
     own.f1, own.f1_low, own.f1_high, own.iou, own.auc, own.auc_low, own.auc_high,
     own.outputs, own.names_output, own.output_similarity,
     own.network, own.clip, own.dataset, own.split,
-    own.dissection_id is not null and rivals.split_id = dissections.split_id as chosen_here,
+    own.dissection_id is not null and rivals.split_id = shown_images.split_id as chosen_here,
+    coalesce(classed.within_classes, false) as within_classes,
     own.dissection_id is not null as of_study, own.position, own.rival_id
 from rival_summary as own
 inner join rivals on own.rival_id = rivals.rival_id
-inner join dissections
+inner join splits on rivals.split_id = splits.split_id
+inner join shown_images
     on
-        rivals.network_id = dissections.network_id
-        and rivals.clip_id = dissections.clip_id
-inner join shown_dissection on dissections.dissection_id = shown_dissection.dissection_id
+        rivals.network_id = shown_images.network_id
+        and rivals.clip_id = shown_images.clip_id
+        and splits.dataset_id = shown_images.dataset_id
+left join classed on rivals.split_id = classed.split_id
 left join controls
     on
         rivals.network_id = controls.network_id

@@ -49,6 +49,7 @@ select
     judged.true_class,
     judged.predicted_class,
     judged.confidence,
+    regexp_replace(images.path, '^.*[/\\]', '') as file,
     images.thumbnail,
     largest_classes.num_classes
 from judged

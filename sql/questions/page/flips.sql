@@ -11,6 +11,7 @@ select
     edit_flips.class_before,
     edit_flips.class_after,
     edit_flips.confidence_after,
+    regexp_replace(images.path, '^.*[/\\]', '') as file,
     images.thumbnail,
     count(*) over (partition by edit_flips.kind) as num_images
 from edit_flips

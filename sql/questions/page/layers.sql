@@ -1,7 +1,7 @@
 -- How many neurons of each layer are interpretable by either rule, and how many of their labels pass more tests?
 -- grain: layer
 --
--- A count of labels is NULL if its test was not run. At most 1,000 layers, because charts draw five points per layer.
+-- How many pass is NULL where none could be tested (num_halved, num_classed, num_tested). At most 1,000 layers, because charts draw five points per layer.
 
 select
     layer_summary.network,
@@ -20,15 +20,18 @@ select
     layer_summary.interpretable_weight_l1,
     layer_summary.uninterpretable_weight_l1,
     layer_summary.num_sparse,
+    layer_summary.num_tied,
     layer_summary.position,
     layer_summary.dissection_id,
     layer_checks.share_above_tau,
     layer_checks.share_calibrated,
+    layer_checks.num_halved,
     layer_checks.num_agreeing,
+    layer_checks.num_classed,
     layer_checks.num_within_class,
-    layer_checks.num_unclassed,
     layer_checks.num_outstanding,
     layer_checks.bootstrap_share,
+    layer_checks.num_tested,
     layer_checks.num_robust,
     layer_checks.share_robust,
     by_clip.calibrated_ap_corrected as judged_by_clip,

@@ -5,6 +5,9 @@
 
 select
     dissection_descriptions.*,
+    networks.preprocessing as network_preprocessing,
+    clips.preprocessing as clip_preprocessing,
+    concept_sets.templates,
     (
         select count(images.class)
         from images
@@ -13,3 +16,6 @@ select
 from dissection_descriptions
 inner join shown_dissection on dissection_descriptions.dissection_id = shown_dissection.dissection_id
 inner join dissections on dissection_descriptions.dissection_id = dissections.dissection_id
+inner join networks on dissections.network_id = networks.network_id
+inner join clips on dissections.clip_id = clips.clip_id
+inner join concept_sets on dissections.concept_set_id = concept_sets.concept_set_id

@@ -2,7 +2,7 @@
 -- grain: split, control
 -- parameters: edit_id
 
-select split, control, draws, lowest, mean, highest, difference, percentile, p
+select split, control, draws, difference, percentile, p, lowest, mean, highest
 from edit_controls
 where edit_id = $edit_id
 order by split_id, control

@@ -3,6 +3,6 @@
 
 select
     layer, neurons, num_interpretable, num_above_tau, num_calibrated, overall_accuracy,
-    interpretable_accuracy, uninterpretable_accuracy, num_dead, num_sparse
+    interpretable_accuracy, uninterpretable_accuracy, num_dead, num_sparse, num_tied
 from layer_summary
 order by position

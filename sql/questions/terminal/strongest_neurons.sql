@@ -16,7 +16,7 @@ strongest as (
 
 )
 
-select layer, unit, concept, similarity, runner_up, margin, z, q
+select layer, unit, concept, z, q, similarity, runner_up, margin
 from strongest
 order by calibrated desc, z desc nulls last, similarity desc, layer
 limit 8

@@ -14,8 +14,10 @@
 -- only because equal images were left out.
 -- null_group: neurons of a layer with the same null_group share a null. For soft_wpmi and wpmi it is list_images. The
 -- other nulls also depend on how the values are distributed. A neuron is ordinary if it fires on at least 256 images
--- (or on all) and if its kurtosis is below 6 or its effective number of images, N / kurtosis, is 512 or more. The
--- group of ordinary neurons is the longest list. Other neurons are grouped by 1000 times the rounded effective number
+-- (or on all) and if its kurtosis is below 6 or its effective number of images, N / kurtosis, is 512 or more. For
+-- cos_cubed, its cubes must have an effective number of N / 100 or more too (of normal values it is N / 46), because one
+-- image may decide their sum; of at most 256 images, all are stored, and none is taken for ordinary. The group of
+-- ordinary neurons is the longest list. Other neurons are grouped by 1000 times the rounded effective number
 -- of the values that are multiplied (for cos_cubed, of their cubes). For rank_reorder this is the effective number of
 -- the cubes of the listed values, and list_images is added.
 -- The fourth moment is computed from the 256 top images. The remaining images count as two-valued, with their exact
@@ -269,7 +271,8 @@ effective as (
     select
         rounded.*,
         rounded.images_fired >= least(rounded.images, 256)
-        and (6 * spread.images >= spread.fourth or 512 * spread.fourth <= spread.images * spread.images) as ordinary,
+        and (6 * spread.images >= spread.fourth or 512 * spread.fourth <= spread.images * spread.images)
+            as has_usual_values,
         case
             when rounded.scorer = 'cos_cubed'
                 then
@@ -298,6 +301,8 @@ grouped as (
 
     select
         *,
+        has_usual_values
+        and (scorer <> 'cos_cubed' or (images > 256 and 100 * effective_images >= images)) as ordinary,
         case
             when effective_images is null then 0  -- all values of the list are equal
             when effective_images < 16 then floor(effective_images)

@@ -2,6 +2,7 @@
 -- grain: network, layer, unit, rank, dissection_id
 -- public
 --
+-- path: of the image's file; NULL if it has none, as generated images and arrays.
 -- is_correct: whether the network is right about the image; NULL if that is unknown.
 -- Only images that the neuron fires on have a row; a dead neuron has none.
 
@@ -11,6 +12,7 @@ select
     named_neurons.unit,
     top_activations.rank,
     top_activations.image_id,
+    images.path,
     top_activations.value,
     images.class as true_class,
     image_predictions.predicted_class,
@@ -34,4 +36,5 @@ left join image_predictions
         and dissections.network_id = image_predictions.network_id
 where
     top_activations.rank <= dissections.top_k
-    and (top_activations.rank <= neuron_statistics.images_fired or neuron_statistics.sd = 0)
+    and top_activations.rank <= neuron_statistics.images_fired
+    and neuron_statistics.sd > 0

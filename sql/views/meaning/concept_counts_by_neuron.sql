@@ -2,7 +2,8 @@
 -- grain: network, layer, concept, dissection_id
 -- public
 --
--- A neuron is correct if more than half of its top images belong to a class of its label.
+-- A neuron is correct if more than half of its top images belong to a class of its label. So only concepts that stand
+-- for a class have rows; for all labels, count the rows of neuron_concepts.
 
 with
 

@@ -22,19 +22,19 @@ concept_chances as (
 
     select
         dissections.dissection_id,
-        concept_classes.concept_id,
+        mapped_classes.concept_id,
         sum(class_counts.images) / max(totals.images) as chance
     from dissections
     inner join concepts on dissections.concept_set_id = concepts.concept_set_id
-    inner join concept_classes on concepts.concept_id = concept_classes.concept_id
+    inner join mapped_classes on concepts.concept_id = mapped_classes.concept_id
     inner join class_counts
         on
             dissections.split_id = class_counts.split_id
-            and concept_classes.class = class_counts.class
+            and mapped_classes.class = class_counts.class
     inner join (
         select split_id, sum(images) as images from class_counts group by split_id
     ) as totals on dissections.split_id = totals.split_id
-    group by dissections.dissection_id, concept_classes.concept_id
+    group by dissections.dissection_id, mapped_classes.concept_id
 
 ),
 
@@ -43,7 +43,7 @@ best_images as (
     select
         neuron_labels.dissection_id,
         neuron_labels.neuron_id,
-        avg(case when concept_classes.class is null then 0 else 1 end) as accuracy
+        avg(case when mapped_classes.class is null then 0 else 1 end) as accuracy
     from neuron_labels
     inner join dissections on neuron_labels.dissection_id = dissections.dissection_id
     inner join top_activations
@@ -52,10 +52,10 @@ best_images as (
             and dissections.split_id = top_activations.split_id
             and least(dissections.accuracy_images, neuron_labels.images_fired) >= top_activations.rank
     inner join images on top_activations.image_id = images.image_id
-    left join concept_classes
+    left join mapped_classes
         on
-            neuron_labels.concept_id = concept_classes.concept_id
-            and images.class = concept_classes.class
+            neuron_labels.concept_id = mapped_classes.concept_id
+            and images.class = mapped_classes.class
     where neuron_labels.concept_id is not null and images.class is not null
     group by neuron_labels.dissection_id, neuron_labels.neuron_id
 

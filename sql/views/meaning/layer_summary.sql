@@ -3,8 +3,9 @@
 -- public
 --
 -- Accuracies are means over the neurons whose accuracy is known (judged_neurons). A layer without interpretable
--- neurons keeps its row, so that a chart shows 0 % instead of no bar. Dead and sparse neurons count as
--- uninterpretable.
+-- neurons keeps its row, so that a chart shows 0 % instead of no bar. Neurons without a label count as uninterpretable.
+-- num_dead, num_sparse, num_tied: the neurons without a label because they are dead, because they fire on too few
+-- images, or because their highest values tie (unlabelled_neurons says more).
 -- If no null was drawn for the layer, num_calibrated is NULL; under the rule q, so is everything that counts
 -- interpretable neurons.
 
@@ -21,13 +22,18 @@ judged as (
         neuron_labels.above_tau,
         neuron_labels.calibrated,
         neuron_labels.dead,
-        neuron_labels.sparse,
+        neuron_labels.sparse and not dissected_neurons.tied as sparse,
+        dissected_neurons.tied,
         neuron_labels.similarity,
         judged_neurons.accuracy,
         neuron_labels.dissection_id
     from shown_dissection
     inner join neuron_labels on shown_dissection.dissection_id = neuron_labels.dissection_id
     inner join named_neurons on neuron_labels.neuron_id = named_neurons.neuron_id
+    inner join dissected_neurons
+        on
+            neuron_labels.dissection_id = dissected_neurons.dissection_id
+            and neuron_labels.neuron_id = dissected_neurons.neuron_id
     left join judged_neurons
         on
             neuron_labels.neuron_id = judged_neurons.neuron_id
@@ -54,6 +60,7 @@ select
     avg(weight_l1) filter (where interpretable) as interpretable_weight_l1,
     avg(weight_l1) filter (where not interpretable) as uninterpretable_weight_l1,
     count(*) filter (where sparse) as num_sparse,
+    count(*) filter (where tied) as num_tied,
     position,
     dissection_id
 from judged

@@ -2,15 +2,18 @@
 -- grain: network, layer, unit, dissection_id
 -- public
 --
+-- category: of the label, if its concept set has categories, as general has (textures, colours, scenes, …).
 -- judged_pearson, judged_ap: how well the label describes the neuron on images that played no part in it (pearson and
--- ap_corrected of label_quality: 0 by chance, 1 at best), by judged_by: the true class if there is one, else another
--- CLIP (other clip), else the one that labels (clip).
+-- ap_corrected of label_quality: 0 by chance, 1 at best), by judged_by: the true class if the label was measured by
+-- it, else another CLIP (other clip), else the one that labels (clip). NULL if too few images have or lack the concept.
+-- sparse: too few images can be used to score the neuron. tied: it fires on enough, but its highest values are equal.
 
 select
     named_neurons.network,
     named_neurons.layer,
     named_neurons.unit,
     labels.concept,
+    labels.category,
     neuron_labels.similarity,
     runners_up.concept as runner_up,
     neuron_labels.margin,
@@ -32,6 +35,7 @@ select
     judged_labels.ap_corrected_high as judged_ap_high,
     neuron_labels.dead,
     neuron_labels.sparse,
+    neuron_labels.tied,
     neuron_labels.images_fired,
     neuron_labels.dissection_id
 from shown_dissection

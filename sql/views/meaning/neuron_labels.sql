@@ -2,9 +2,8 @@
 -- grain: dissection_id, neuron_id
 -- materialized: table by dissection
 --
--- If scores are equal, the concept that comes first in its set is the label. Scores that are equal as float32 count as
--- equal, because the last bits of a sum differ from build to build.
--- A dead or sparse neuron keeps its row, without a label. So does a neuron with the same score for every concept:
+-- Of the concepts that tie with the best score (nd_tied), the one that comes first in its set is the label.
+-- A dead or sparse neuron keeps its row, without a label. So does a neuron for which all concepts tie:
 -- soft_wpmi compares the neurons of a layer, and a layer with one neuron has nothing to compare.
 -- p: how often a neuron that is unrelated to the images gets a label with at least this z. q: the share of false
 -- labels among all labels of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
@@ -12,20 +11,33 @@
 
 with
 
+scored as (
+
+    select
+        dissection_id,
+        neuron_id,
+        concept_id,
+        similarity,
+        z,
+        max(similarity) over (partition by dissection_id, neuron_id) as best
+    from concept_scores
+
+),
+
 ranked as (
 
     select
-        concept_scores.dissection_id,
-        concept_scores.neuron_id,
-        concept_scores.concept_id,
-        concept_scores.similarity,
-        concept_scores.z,
+        scored.dissection_id,
+        scored.neuron_id,
+        scored.concept_id,
+        scored.similarity,
+        scored.z,
         row_number() over (
-            partition by concept_scores.dissection_id, concept_scores.neuron_id
-            order by cast(concept_scores.similarity as float) desc, concepts.position
+            partition by scored.dissection_id, scored.neuron_id
+            order by nd_tied(scored.similarity, scored.best) desc, concepts.position
         ) as rank
-    from concept_scores
-    inner join concepts on concept_scores.concept_id = concepts.concept_id
+    from scored
+    inner join concepts on scored.concept_id = concepts.concept_id
 
 ),
 
@@ -41,7 +53,7 @@ best_two as (
         max(similarity) filter (where rank = 2) as runner_up_similarity
     from ranked
     group by dissection_id, neuron_id
-    having count(*) = 1 or cast(max(similarity) as float) > cast(min(similarity) as float)
+    having count(*) = 1 or nd_tied(min(similarity), max(similarity)) < max(similarity)
 
 ),
 
@@ -127,6 +139,7 @@ select
     end as interpretable,
     dissected_neurons.dead,
     dissected_neurons.sparse,
+    dissected_neurons.tied,
     dissected_neurons.images_fired,
     dissected_neurons.null_group
 from dissected_neurons

@@ -2,6 +2,8 @@
 -- grain: rival_id, other_rival_id, layer, reference, measure
 -- public
 --
+-- Every network, set of images and CLIP that was judged is here, whichever dissection the other views show.
+--
 -- Paired: the mean over the neurons that both label, with a 95 % interval of a bootstrap over these neurons. beyond: the
 -- interval leaves out 0. Methods are compared with each other, and each with its own controls.
 -- reference: clip and class as in rival_scores; output: whether labels are the names of outputs, and their similarity.

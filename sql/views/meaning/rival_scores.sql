@@ -2,6 +2,8 @@
 -- grain: rival_id, neuron_id, reference
 -- public
 --
+-- Every network, set of images and CLIP that was judged is here, whichever dissection the other views show.
+--
 -- dissectdb judge judges the labels of files and those of the study's own dissections. control: none, the method's own
 -- labels; random and shuffled labels show what labels that mean nothing get.
 -- reference: what says where the concept is. clip: its presence by CLIP. class: the true classes that the label stands

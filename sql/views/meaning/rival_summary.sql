@@ -2,6 +2,8 @@
 -- grain: rival_id, layer, reference
 -- public
 --
+-- Every network, set of images and CLIP that was judged is here, whichever dissection the other views show.
+--
 -- control, reference: as in rival_scores. An interval is that of a bootstrap over the layer's neurons.
 -- neurons: those with a label. measured: those of them whose measures can be known. labels: different labels.
 -- most_sharing: neurons that share the most frequent one. share_believed: labels with q at most 0.05; NULL by class,

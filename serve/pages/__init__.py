@@ -1,0 +1,1 @@
+"""The pages: one module a subject. A page takes what was asked and returns the variables of its template."""
