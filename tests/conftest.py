@@ -31,8 +31,11 @@ from tests.support.rows import (
 )
 from tests.support.worlds import World, make_world
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes a second for what takes 50 ms
-hypothesis.settings.load_profile("any machine")
+# The same examples in every run, so that a change is judged by what it changes; `--hypothesis-profile=explore` draws
+# others. No deadline: a busy machine takes a second for what takes 50 ms.
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

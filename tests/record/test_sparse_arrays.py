@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from safetensors.torch import save_file
@@ -142,6 +143,7 @@ def drawn(seed: int, images: int, units: int) -> np.ndarray:
     half=st.booleans(),
     left_out=st.booleans(),
 )
+@example(seed=5419355, images=255, units=15, half=False, left_out=False)
 def test_rows_of_a_block_are_those_of_the_dense_array(
     tmp_path_factory: pytest.TempPathFactory, seed: int, images: int, units: int, half: bool, left_out: bool
 ) -> None:
@@ -161,17 +163,15 @@ def test_rows_of_a_block_are_those_of_the_dense_array(
     given_values = (values.half() if half else values).float().numpy()[positions]
     expected = list(layer_tables(given_values, block, 50))
     for table in ("activations", *OF_ACTIVATIONS):
-        assert all_rows(found, table) == all_rows(expected, table), table
+        # torch adds up columns of another width in another order: sums differ in their last bits.
+        assert_frame_equal(all_rows(found, table), all_rows(expected, table), rel_tol=1e-12, abs_tol=1e-12)
 
 
-def all_rows(tables: list, name: str) -> list[tuple]:
-    """Rows of all tables of a name, in order."""
-    return sorted(
-        tuple(row.values())
-        for table, rows in tables
-        if table == name
-        for row in (rows.read_all() if name == "activations" else rows).to_pylist()
-    )
+def all_rows(tables: list, name: str) -> pl.DataFrame:
+    """Rows of all tables of a name, in the order of their keys."""
+    parts = [rows.read_all() if name == "activations" else rows for table, rows in tables if table == name]
+    frame = pl.concat([pl.DataFrame(pl.from_arrow(part)) for part in parts])
+    return frame.sort([column for column in frame.columns if not frame.schema[column].is_float()])
 
 
 # ---------------------------------------------------------------- refused in one line
