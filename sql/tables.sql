@@ -14,7 +14,7 @@ create table if not exists warehouse_info (
     -- key: key
 );
 comment on table warehouse_info is
-    'Facts about this file: schema_version; views and view:NAME, hashes of the SQL of the installed views';
+    'Facts about this file: schema_version; tables, views and view:NAME, hashes of the installed SQL';
 
 -- ---------------------------------------------------------------- images
 

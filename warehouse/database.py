@@ -34,7 +34,6 @@ from dissectdb.warehouse.errors import (
 )
 from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
 from dissectdb.warehouse.locking import LINGER, HeldFile, check_path
-from dissectdb.warehouse.schema import SQL
 from dissectdb.warehouse.transactions import transaction
 from dissectdb.warehouse.view_tables import Built
 
@@ -397,10 +396,7 @@ def _check_is_whole(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _install(connection: duckdb.DuckDBPyConnection) -> None:
     """Create missing tables and changed views; write the schema version into a new file."""
-    with transaction(connection):
-        connection.execute((SQL / "tables.sql").read_text(encoding="utf-8"))
-        if not connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall():
-            connection.execute("insert into warehouse_info values ('schema_version', ?)", [str(SCHEMA_VERSION)])
+    migrations.install_tables(connection, SCHEMA_VERSION)
     views.install(connection, view_files.load_views())
 
 

@@ -287,7 +287,7 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     if not missing:
         return _one_line(re.sub(r"^[\w ]+ Error: ", "", text))
     name = next(filter(None, missing.groups()))
-    tables = [table for table in columns if fold(table) in _tables_read(query)] or list(columns)
+    tables = [table for table in columns if fold(table) in _known_to_read(query)] or list(columns)
     if near := nearest(name, [column for table in tables for column in columns[table]], 1):
         owners = ", ".join(sorted(table for table in tables if near[0] in columns[table]))
         return f"no column named {name}; did you mean {near[0]} (of {owners})?"
@@ -296,13 +296,21 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     return f"no column named {name}; " + "; ".join(f"{table} has {', '.join(columns[table])}" for table in tables)
 
 
-def _tables_read(query: str) -> set[str]:
-    """Names after FROM and JOIN anywhere in a query, in lower case; none if it cannot be parsed."""
+def tables_read(query: str) -> set[str]:
+    """The tables and views that a SELECT reads, as it spells them; without its CTEs. Raises QueryRefused."""
+    return {
+        node["table_name"]
+        for node, ctes in _nodes(_tree(query))
+        if node.get("type") == "BASE_TABLE" and fold(node["table_name"]) not in ctes
+    }
+
+
+def _known_to_read(query: str) -> set[str]:
+    """The same in lower case; none if the query cannot be parsed."""
     try:
-        found = [node for node, _ in _nodes(_tree(_trim(query)))]
+        return {fold(name) for name in tables_read(_trim(query))}
     except (QueryRefused, RecursionError):
         return set()
-    return {fold(node["table_name"]) for node in found if node.get("type") == "BASE_TABLE"}
 
 
 def _one_line(text: str) -> str:

@@ -1,7 +1,8 @@
-"""Migrate a warehouse of an older schema: keep a copy, then change the file in one transaction.
+"""Migrate a warehouse of an older schema: keep a copy, then change the file in one transaction. Make missing tables.
 
 keep_copy(path, 1)          # warehouse.duckdb.schema1, beside it; the file must be closed
 migrate(connection, 1, 2)   # runs sql/migrations/2.sql
+install_tables(connection, 2)   # runs sql/tables.sql, if it has changed
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from dissectdb.warehouse.schema import SQL
+from dissectdb.warehouse.stale_views import digest
 from dissectdb.warehouse.transactions import transaction
 
 FOLDER = SQL / "migrations"
@@ -44,3 +46,26 @@ def migrate(connection: duckdb.DuckDBPyConnection, version: int, wanted: int) ->
         for step in range(version + 1, wanted + 1):
             connection.execute((FOLDER / f"{step}.sql").read_text(encoding="utf-8"))
         connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(wanted)])
+        connection.execute("delete from warehouse_info where key = 'tables'")  # it makes what else is missing
+
+
+def install_tables(connection: duckdb.DuckDBPyConnection, version: int) -> None:
+    """Create missing tables, unless the file has them by its own record; write `version` into a new file."""
+    text = (SQL / "tables.sql").read_text(encoding="utf-8")
+    key = digest(text)
+    if _installed(connection) == [(key,)]:
+        return
+    with transaction(connection):
+        connection.execute(text)
+        if not connection.execute("select 1 from warehouse_info where key = 'schema_version'").fetchall():
+            connection.execute("insert into warehouse_info values ('schema_version', ?)", [str(version)])
+        connection.execute("delete from warehouse_info where key = 'tables'")
+        connection.execute("insert into warehouse_info values ('tables', ?)", [key])
+
+
+def _installed(connection: duckdb.DuckDBPyConnection) -> list[tuple[str]]:
+    """The hash of the tables.sql that was run on the file; no row if none is known."""
+    try:
+        return connection.execute("select value from warehouse_info where key = 'tables'").fetchall()
+    except duckdb.CatalogException:  # a new file
+        return []

@@ -1,7 +1,7 @@
 """What makes a materialised view stale: fingerprints of its definition and of its inputs.
 
 fingerprint(view, versions)                        # of the whole view
-inputs = divided_inputs(connection, view, by_name)
+inputs = divided_inputs(view, by_name, divided_tables(connection))
 part_fingerprints(connection, view, inputs)        # of the rows of each dissection, for a view stored by dissection
 
 A materialised view is stale if its fingerprint differs from that of its last build. The fingerprint covers its
@@ -30,10 +30,14 @@ def fingerprint(view: View, versions: Mapping[str, str]) -> str:
     return digest(view.definition, statement(engine_functions()), *inputs)
 
 
-def divided_inputs(connection: duckdb.DuckDBPyConnection, view: View, by_name: Mapping[str, View]) -> list[str]:
-    """Return the tables with a dissection_id that a view reads, directly or through views that are not materialised."""
+def divided_tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the tables and views with a dissection_id."""
     with_column = "select distinct table_name from duckdb_columns() where column_name = 'dissection_id'"
-    divided = {name for (name,) in connection.execute(with_column).fetchall()}
+    return {name for (name,) in connection.execute(with_column).fetchall()}
+
+
+def divided_inputs(view: View, by_name: Mapping[str, View], divided: Collection[str]) -> list[str]:
+    """Return those of the divided tables that a view reads, directly or through views that are not materialised."""
     tables, queue = set(), list(view.reads)
     while queue:
         name = queue.pop()

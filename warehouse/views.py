@@ -46,9 +46,8 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
             _make(connection, view, empty=changed)
         connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
         connection.execute("insert into warehouse_info values ('views', ?)", [key])
-        for view in views:
-            row = [f"view:{view.name}", digest(view.definition)]
-            connection.execute("insert into warehouse_info values (?, ?)", row)
+        rows = [f"view:{view.name}" for view in views], [digest(view.definition) for view in views]
+        connection.execute("insert into warehouse_info select unnest(?), unnest(?)", rows)
 
 
 def _make(connection: duckdb.DuckDBPyConnection, view: View, empty: bool) -> None:
@@ -103,6 +102,7 @@ def build(
         builds = connection.execute("select view, fingerprint, content, row_count from view_builds").fetchall()
     stored = {view: (fingerprint, content, rows) for view, fingerprint, content, rows in builds}
     by_name = {view.name: view for view in views}
+    divided: set[str] = set()  # the tables with a dissection_id; asked for once, by the first view that is built
     for view in views:
         fingerprint = stale_views.fingerprint(view, versions)
         if not view.materialized:
@@ -119,7 +119,9 @@ def build(
 
         def make(size: int, view: View = view, fingerprint: str = fingerprint) -> tuple[Built, str]:
             with use(True) as connection:
-                inputs = stale_views.divided_inputs(connection, view, by_name) if view.by_dissection else []
+                if not divided:
+                    divided.update(stale_views.divided_tables(connection))
+                inputs = stale_views.divided_inputs(view, by_name, divided) if view.by_dissection else []
                 parts = stale_views.part_fingerprints(connection, view, inputs) if view.by_dissection else None
                 rows = given[view.name]() if view.name in given else None
                 return view_tables.materialize(connection, view, fingerprint, parts, inputs, full_refresh, size, rows)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlglot
+from sqlglot.dialects import DuckDB
 
 from dissectdb.warehouse import Warehouse, WarehouseError, views
 from dissectdb.warehouse.schema import SQL
-from dissectdb.warehouse.view_files import View, ViewError, load_views, statement
+from dissectdb.warehouse.view_files import View, ViewError, engine_functions, load_views, statement
 from dissectdb.warehouse.views import build, install
 from tests.support.rows import all_views, dissection_row
 
@@ -336,6 +338,19 @@ def test_a_changed_literal_makes_a_view_stale(tiny):
 def test_a_statement_is_compared_without_comments_and_layout(text, same):
     assert (statement(text) == statement("select 'a', b from t")) is same
     assert statement("select 'x --y' -- z") == "select 'x --y'"
+
+
+@pytest.mark.parametrize("text", [engine_functions(), *(view.sql for view in all_views())])
+def test_a_statement_has_the_tokens_that_another_parser_finds(text):
+    """Those of older versions, too: other ones, and every warehouse would compute its views again."""
+    assert statement(text) == " ".join(text[token.start : token.end + 1] for token in DuckDB().tokenize(text))
+
+
+@each_view
+def test_a_view_reads_what_another_parser_finds(view):
+    tree = sqlglot.parse_one(view.sql, dialect="duckdb")
+    steps = {step.alias for step in tree.find_all(sqlglot.exp.CTE)}
+    assert view.reads == {table.name for table in tree.find_all(sqlglot.exp.Table)} - steps
 
 
 def test_a_changed_text_of_a_view_in_between_makes_stale_what_is_stored_behind_it(tiny):

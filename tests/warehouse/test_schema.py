@@ -99,7 +99,7 @@ def test_a_repeated_row_of_any_table_with_a_key_breaks_a_contract(scored: Wareho
 def test_the_facts_about_the_file_are_those_that_its_comment_names(tiny: Warehouse) -> None:
     [comment] = tiny.rows("select comment from duckdb_tables() where table_name = 'warehouse_info'")["comment"]
     keys = set(tiny.rows("select key from warehouse_info")["key"])
-    assert {key.partition(":")[0] for key in keys} == {"schema_version", "views", "view"}
+    assert {key.partition(":")[0] for key in keys} == {"schema_version", "tables", "views", "view"}
     assert "schema_version" in comment
     assert "view:NAME" in comment
     assert "created_by" not in comment
