@@ -363,6 +363,8 @@ def refuse_unknown(settings: study.Clip) -> None:
         path = Path(settings.weights)
         if not path.exists():
             raise StudyError(f"clip.weights: {path}: no such file")
+        if not path.is_file() and not path.is_dir():  # opening a pipe would block for ever
+            raise StudyError(f"clip.weights: {path}: it is not a file")
         if _is_of_numpy(path):
             pickles.refuse_unfit(path, arrays=True)
         return
