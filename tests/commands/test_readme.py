@@ -319,9 +319,13 @@ def test_the_neurons_in_the_readme_come_out_of_the_demo(tmp_path: Path) -> None:
     given = re.findall(r"^\| (\w+) \| (\d+) \| ([\w ]+) \| (.*) \|$", PAGES["README.md"], re.MULTILINE)
     layers = json.dumps(sorted({layer for layer, *_ in given}))
     few = [f"network.layers={layers}", "dissections[0].bootstraps=0"]
+    # Without the controls: they change nothing about the trained network (tests/record/test_controls.py).
+    text = (ROOT / "studies" / "demo.toml").read_text(encoding="utf-8").replace("../extract", str(ROOT / "extract"))
+    study = tmp_path / "demo.toml"
+    study.write_text(re.sub(r"(?s)\[controls\].*?\n\n", "", text), encoding="utf-8")
     warehouse = tmp_path / "demo.duckdb"
     flags = [flag for value in few for flag in ("--set", value)]
-    assert command("extract", ROOT / "studies" / "demo.toml", "-w", warehouse, *flags).code == 0
+    assert command("extract", study, "-w", warehouse, *flags).code == 0
     with Warehouse(warehouse, read_only=True) as opened:
         for layer, unit, concept, numbers in given:
             query = (

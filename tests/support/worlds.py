@@ -18,6 +18,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 import PIL.Image
 import polars as pl
 import pytest
+import typer
 
 from dissectdb.commands import app
 from dissectdb.warehouse import Warehouse
@@ -198,6 +200,7 @@ def command(*arguments: object) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["dissectdb", *map(str, arguments)])
+        patch.setattr(typer.main, "get_command", _get_command)
         if arguments[0] in ("extract", "modify", "check"):
             from dissectdb.extract.models import batches
             from dissectdb.extract.record import blocks
@@ -210,6 +213,10 @@ def command(*arguments: object) -> Done:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
     return Done(code, out.getvalue(), err.getvalue())
+
+
+# Typer makes its commands anew at each call, from the signatures of their functions; that takes 0.05 s.
+_get_command = cache(typer.main.get_command)
 
 
 @dataclass(frozen=True)
