@@ -43,7 +43,7 @@ class Probe:
     classes: np.ndarray | None
     groups: np.ndarray | None = None
 
-    @property
+    @cached_property
     def halves(self) -> Halves:
         """The positions of the images of each half."""
         return divide(len(self.embeddings), self.groups)

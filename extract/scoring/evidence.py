@@ -6,6 +6,7 @@ evidence = read_evidence(warehouse, dissection_row)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ class Evidence:
     classes: np.ndarray | None  # (N,) numbers; None: an image has no class
     groups: np.ndarray | None = None  # (N,) numbers, as halves.group_numbers gives them; None: no image has a group
 
-    @property
+    @cached_property
     def halves(self) -> Halves:
         """The positions of the images of each half."""
         return divide(len(self.image_ids), self.groups)
