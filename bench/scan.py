@@ -27,7 +27,7 @@ import numpy as np
 import PIL.Image
 
 from bench.made import show
-from dissectdb.extract.images import fer2013
+from dissectdb.extract.images import fer2013, fer2013_source
 from dissectdb.extract.images.decoding import decode
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.study import Dataset
@@ -75,8 +75,8 @@ def decoding_alone(kind: str, path: Path, workers: int) -> float:
     """Images a second."""
     items: list[Any]
     if kind == "fer2013":
-        work: Any = partial(decode_line, fer2013.find_columns(path))
-        items = [line for _, line in fer2013.lines(path)][: 4000 * workers]
+        work: Any = partial(decode_line, fer2013_source.find_columns(path))
+        items = [line for _, line in fer2013_source.lines(path)][: 4000 * workers]
     else:
         work, items = decode, sorted(path.rglob("*.jpg"))
     together = Barrier(workers + 1)
