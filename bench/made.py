@@ -200,7 +200,7 @@ def judge(
         own_labels = np.where(live, scores.concepts[:, 0], -1)
         of_images = ImageClasses(settings, images, concepts, classes)
         p_within[live] = class_null.within_classes(of_images, layer, own_labels, draws, seed)[1][live]
-        agree = robustness.split_half(settings, layer, images, concepts) == 1
+        agree = robustness.split_half(settings, layer, images, concepts, evidence.halves) == 1
         robust[live] = (q[live] <= Q_LIMIT) & (benjamini_hochberg(p_within[live]) <= Q_LIMIT) & agree[live]
     seconds = time.perf_counter() - start
     return Judged(scores.concepts[:, 0], scores.similarities[:, 0], z, p, q, p_within, robust, drawn, seconds)

@@ -20,6 +20,7 @@ import torch
 
 from bench.made import embeddings, percent, show
 from dissectdb.extract.scoring.correlation import to_presence
+from dissectdb.extract.scoring.halves import divide
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.several_words import WordColumns, Words, Z, find_words
@@ -77,7 +78,7 @@ def plant(images: int, concepts: int, each: int, lean: float, boost: float, seed
     faces, words = torch.from_numpy(world.images), torch.from_numpy(world.concepts[:listed])
     layer = Array(values)
     labels = score_layer(Settings.defaults("presence"), layer, faces, words, keep=1).concepts[:, 0]
-    columns = WordColumns.of(to_presence(faces @ words.T), faces)
+    columns = WordColumns.of(to_presence(faces @ words.T), faces, divide(len(faces)))
     return PlantedWords(first, second, find_words(columns, layer, labels), listed)
 
 

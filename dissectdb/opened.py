@@ -40,6 +40,9 @@ CHARTS = (
 )
 
 
+_RETURNS = "Returns a polars frame in the order of its grain. Keywords keep the rows with that value in a column."
+
+
 class OpenWarehouse:
     """A warehouse that is read. Each public view is a method; so is each chart of the report.
 
@@ -154,10 +157,11 @@ class OpenWarehouse:
                 columns = opened.columns().get(view.name, [])
                 condition = _condition(view.name, columns, equal)
                 values = {name: value for name, value in equal.items() if value is not None}
-                return opened.rows(f"select * from {view.name}{condition}", values)
+                order = ", ".join(view.grain)
+                return opened.rows(f"select * from {view.name}{condition} order by {order}", values)
 
         read.__name__, read.__qualname__ = view.name, f"OpenWarehouse.{view.name}"
-        read.__doc__ = f"{_header(view)}\n\nReturns a polars frame. Keywords keep the rows with that value in a column."
+        read.__doc__ = f"{_header(view)}\n\n{_RETURNS}"
         return read
 
 

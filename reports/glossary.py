@@ -26,7 +26,7 @@ TERMS = {
     "calibrated": "q ≤ {q_limit}: more than {chance}",
     "above τ": "score above {tau}; pure noise may pass",
     "interpretable": "{rule}",
-    "halves agree": "even and odd images alone give the same label",
+    "halves agree": "each half of the images alone gives the same label",
     "beyond the class": "{calibrated} beside neurons that know only an image’s class",
     "robust": "{calibrated}, and passes every test that was run",
     "resamples": "draws of images with replacement",

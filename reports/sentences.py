@@ -86,7 +86,11 @@ def are_labels_unknown(layers: list[Row]) -> bool:
 
 
 def _images(summary: Row) -> Markup:
-    return Markup("{} images of {}").format(name(summary["probing_split"]), name(summary["dataset"]))
+    """The images of the probing split, in words. A dataset without splits has one, which is called all."""
+    dataset = name(summary["dataset"])
+    if summary["probing_split"] == "all":
+        return Markup("images of {}").format(dataset)
+    return Markup("{} images of {}").format(name(summary["probing_split"]), dataset)
 
 
 def most_interpretable(layers: list[Row]) -> Row | None:

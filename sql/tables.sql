@@ -506,7 +506,7 @@ comment on column label_checks.z_within_class is
 comment on column label_checks.p_within is
     'How often a neuron that knows only the classes of the images gets a label with at least this z; NULL without classes';
 comment on column label_checks.split_half_agrees is
-    'Whether the even and the odd probing images give the same label; NULL if the neuron fires on too few of either';
+    'Whether both halves of the probing images give the same label; NULL if the neuron fires on too few of either';
 comment on column label_checks.bootstrap_share is
     'Share of resamples of the probing images that give the label; NULL without resamples';
 
@@ -524,9 +524,9 @@ create table if not exists label_words (
 comment on table label_words is 'The words that explain a neuron together: its label, and up to two that add to it';
 comment on column label_words.place is '1: the label';
 comment on column label_words.weight is
-    'Of the concept''s presence, where presences and activations have standard deviation 1; from the even images';
+    'Of the concept''s presence, where presences and activations have standard deviation 1; from the first half of the images';
 comment on column label_words.gain is
-    'How much the correlation on the odd images rises with this word; gain_low to gain_high: 95 % interval; NULL for the label';
+    'How much the correlation on the second half of the images rises with this word; gain_low to gain_high: 95 % interval; NULL for the label';
 
 create table if not exists label_reach (
     dissection_id integer not null,  -- references dissections
@@ -542,11 +542,11 @@ create table if not exists label_reach (
 );
 comment on table label_reach is 'How much of a neuron one concept of the list explains, and how much CLIP''s whole embedding does';
 comment on column label_reach.explained is
-    'Correlation on the odd images of the activations and the concept that correlates most on the even ones; 95 % interval: explained_low to explained_high';
+    'Correlation on the second half of the images of the activations and the concept that correlates most on the first; 95 % interval: explained_low to explained_high';
 comment on column label_reach.explainable is
-    'Correlation on the odd images with a ridge regression on CLIP''s image embedding, fitted to the even ones';
+    'Correlation on the second half of the images with a ridge regression on CLIP''s image embedding, fitted to the first';
 comment on column label_reach.explained_by_other is
-    'Correlation on the odd images with the label of another neuron of the layer, drawn at random; NULL if it has no other';
+    'Correlation on the second half of the images with the label of another neuron of the layer, drawn at random; NULL if it has no other';
 
 create table if not exists control_networks (
     network_id integer not null,  -- references networks
@@ -595,7 +595,7 @@ create table if not exists label_measures (
 comment on table label_measures is
     'How well a label describes its neuron on images that played no part in the label; low and high: 95 % intervals';
 comment on column label_measures.judged_on is
-    'halves: the label of the even probing images on the odd ones and the reverse, averaged; else a split of its own';
+    'halves: the label of one half of the probing images on the other and the reverse, averaged; else a split of its own';
 comment on column label_measures.reference is
     'clip: how much of the concept CLIP sees in an image; other clip: how much the CLIP of judge_clips sees; class: whether the true class is one of the concept''s';
 comment on column label_measures.concept_id is 'The label of all probing images';

@@ -40,7 +40,13 @@ log = logging.getLogger("dissectdb")
 
 
 class SparkError(ViewError):
-    """Spark is not installed, or a table differs from what sql/tables.sql declares."""
+    """A table differs from what sql/tables.sql declares, or Spark fails."""
+
+
+class SparkMissing(SparkError):
+    """Spark or Java is not installed."""
+
+    exit_code = 2  # as for every other extra that is missing
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Macro:
 def local_session(
     cores: int | None = None, memory: str | None = None, settings: Mapping[str, str] = MappingProxyType({})
 ) -> SparkSession:
-    """A Spark session in this process. Raises SparkError if Spark or Java is not installed.
+    """A Spark session in this process. Raises SparkMissing if Spark or Java is not installed.
 
     cores: Default: all. memory: of the Java process, e.g. "2g". Default: 4g. settings: more Spark settings, e.g.
     spark.local.dir.
@@ -71,9 +77,9 @@ def local_session(
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise SparkError("Spark is not installed: pip install 'dissectdb[spark]'") from error
+        raise SparkMissing("Spark is not installed: pip install 'dissectdb[spark]'") from error
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-        raise SparkError("Spark needs Java, 17 or newer: apt-get install openjdk-17-jre-headless, or set JAVA_HOME")
+        raise SparkMissing("Spark needs Java, 17 or newer: apt-get install openjdk-17-jre-headless, or set JAVA_HOME")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # for the workers; Spark would take any python3
     session = SparkSession.builder.master(f"local[{cores or '*'}]").appName("dissectdb")
     defaults = {

@@ -4,7 +4,8 @@ scores = score_labels(stored_layer, probe, embeddings, members, assigned)
 scores["clip"]["pearson"]      # (method, neuron), NaN where there is no label or the measure is unknown
 
 The measures are those of measures.py without standard errors, computed for all neurons of a text at once. Each half of
-the images chooses the threshold that the other half is judged with; a measure is the mean of both halves.
+the images chooses the threshold that the other half is judged with; a measure is the mean of both halves (NaN if all
+images are of one group, so that there are no halves).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from dissectdb.extract.judging.measures import RANGES, Truth, presence
 from dissectdb.extract.scoring.chunks import run_in_threads, slices
 from dissectdb.extract.scoring.correlation import into_range
+from dissectdb.extract.scoring.halves import Halves, divide
 from dissectdb.extract.scoring.stored_layers import StoredLayer
 from dissectdb.progress import Progress, unshown
 
@@ -32,10 +34,19 @@ Scores = dict[str, dict[str, np.ndarray]]  # reference → measure → (method, 
 
 @dataclass(frozen=True)
 class Probe:
-    """The images that judge: embeddings (N, D), the class (N,) of each by number, or None if one has no class."""
+    """The images that judge: embeddings (N, D), the class (N,) of each by number, or None if one has no class.
+
+    groups: (N,) numbers, as halves.group_numbers gives them; None: no image has a group.
+    """
 
     embeddings: Tensor
     classes: np.ndarray | None
+    groups: np.ndarray | None = None
+
+    @cached_property
+    def halves(self) -> Halves:
+        """The positions of the images of each half."""
+        return divide(len(self.embeddings), self.groups)
 
 
 def score_labels(
@@ -84,11 +95,13 @@ def _score_block(
     local = np.full(positions.shape, -1)
     local[positions >= 0] = of_label
     amounts = presence((probe.embeddings @ torch.from_numpy(texts[used]).T).numpy()).astype(np.float32)
-    halves = [slice(0, None, 2), slice(1, None, 2)]
-    samples = [RankedSample(values[half]) for half in halves]
     pairs = Pairs(local)
-    pairs.store(scores["clip"], neurons, measures(samples, _halves(Truth.of_presence(amounts), halves), pairs))
     pairs.store(scores["clip"], neurons, {"z": z_within(values, amounts, probe.classes, pairs)})
+    halves = probe.halves
+    if not halves.smaller:
+        return
+    samples = [RankedSample(values[half]) for half in halves]
+    pairs.store(scores["clip"], neurons, measures(samples, _halves(Truth.of_presence(amounts), halves), pairs))
     tied = members[used].any(axis=1)
     if probe.classes is not None and tied.any():
         of_class = Pairs(np.where((local >= 0) & tied[local], np.cumsum(tied)[local] - 1, -1))
@@ -96,7 +109,7 @@ def _score_block(
         of_class.store(scores["class"], neurons, measures(samples, _halves(truth, halves), of_class))
 
 
-def _halves(truth: Truth, halves: Sequence[slice]) -> list[Truth]:
+def _halves(truth: Truth, halves: Halves) -> list[Truth]:
     return [truth.of(half) for half in halves]
 
 

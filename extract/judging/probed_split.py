@@ -15,7 +15,8 @@ import polars as pl
 from dissectdb.extract.judging.pair_scores import Probe
 from dissectdb.extract.judging.rivals import JudgedLayer
 from dissectdb.extract.record.plan import Plan
-from dissectdb.extract.scoring.evidence import read_embeddings
+from dissectdb.extract.scoring.evidence import read_embeddings, read_images
+from dissectdb.extract.scoring.halves import group_numbers
 from dissectdb.extract.scoring.stored_layers import StoredLayer
 from dissectdb.extract.study import StudyError
 from dissectdb.extract.study.class_names import loose_key
@@ -53,17 +54,15 @@ class ProbedSplit:
 
     @cached_property
     def images(self) -> pl.DataFrame:
-        """image_id and class of the images that judge, in order."""
-        return self.warehouse.rows(
-            "select image_id, class from images where split_id = $split and defect is null order by image_id",
-            {"split": self.split_id},
-        )
+        """image_id, class and image_group of the images that judge, in order."""
+        return read_images(self.warehouse, self.split_id)
 
     @cached_property
     def probe(self) -> Probe:
         """Their embeddings and classes."""
         ids = self.images["image_id"].to_numpy()
-        return Probe(read_embeddings(self.warehouse, self.clip_id, ids), self._classes[1])
+        embeddings = read_embeddings(self.warehouse, self.clip_id, ids)
+        return Probe(embeddings, self._classes[1], group_numbers(self.images["image_group"].to_list()))
 
     @property
     def class_names(self) -> list[str]:

@@ -2,9 +2,10 @@
 
 for unit in run(warehouse): ...     # one unit per layer that is labelled and not judged yet
 
-halves: the label that the even probing images give a neuron is judged on the odd ones, and the reverse; the measures
-are averaged. A split: the label of all probing images is judged on the images of that split. The threshold of f1 and
-iou is chosen on the images that gave the label. Reads activations and embeddings; runs no network.
+halves: the label that one half of the probing images gives a neuron is judged on the other, and the reverse; the
+measures are averaged (extract/scoring/halves.py). A split: the label of all probing images is judged on the images of
+that split. The threshold of f1 and iou is chosen on the images that gave the label. Reads activations and embeddings;
+runs no network.
 """
 
 from __future__ import annotations
@@ -80,6 +81,13 @@ def judge_layers(warehouse: Store, row: Row, judged_on: str, ids: Sequence[int])
     """Yield the units of some layers of a dissection."""
     evidence = read_evidence(warehouse, row)
     references = references_of(warehouse, row, evidence)
+    if judged_on == HALVES and not evidence.halves.smaller:
+        log.warning(
+            f"all probing images of dissection {row['dissection_id']} are of one group, so none can judge the labels "
+            "that the others give; name another split in [judge], or give the images smaller groups"
+        )
+        yield {"judged_layers": [ledger(row, layer_id, judged_on, 0) for layer_id in ids]}
+        return
     if judged_on != HALVES:
         other = row | {"split_id": other_split(warehouse, row, judged_on)}
         other_evidence = read_evidence(warehouse, other)
@@ -198,7 +206,7 @@ class Images(NamedTuple):
 
     layer: StoredLayer
     references: Mapping[str, Reference]
-    part: slice
+    part: np.ndarray | slice
 
 
 class Case(NamedTuple):
@@ -212,13 +220,15 @@ class Case(NamedTuple):
 def halves_of(
     row: Row, layer: StoredLayer, evidence: Evidence, references: Mapping[str, Reference], labels: np.ndarray
 ) -> tuple[list[Images], list[Case], np.ndarray]:
-    """The even and the odd images with the labels that each gives, and how many of the two are `labels` (K,)."""
-    even, odd, is_untested = robustness.half_labels(settings_of(row), layer, evidence.images, evidence.concepts)
+    """Both halves of the images with the labels that each gives, and how many of the two are `labels` (K,)."""
+    first, second, is_untested = robustness.half_labels(
+        settings_of(row), layer, evidence.images, evidence.concepts, evidence.halves
+    )
     layer.lists.clear()
-    halves = [np.where(is_untested, -1, half) for half in (even, odd)]
-    images = [Images(layer, references, slice(first, None, 2)) for first in (0, 1)]
-    cases = [Case(halves[0], 0, 1), Case(halves[1], 1, 0)]
-    return images, cases, np.sum([half == labels for half in halves], axis=0)
+    given = [np.where(is_untested, -1, half) for half in (first, second)]
+    images = [Images(layer, references, half) for half in evidence.halves]
+    cases = [Case(given[0], 0, 1), Case(given[1], 1, 0)]
+    return images, cases, np.sum([half == labels for half in given], axis=0)
 
 
 def stored_labels(row: Row, layer: StoredLayer, evidence: Evidence) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The CLIP side of a dissection: embeddings of its images and concepts, and the classes of the images.
+"""The CLIP side of a dissection: embeddings of its images and concepts, and the classes and groups of the images.
 
 evidence = read_evidence(warehouse, dissection_row)
 """
@@ -6,6 +6,7 @@ evidence = read_evidence(warehouse, dissection_row)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import slices
+from dissectdb.extract.scoring.halves import Halves, divide, group_numbers
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store
@@ -30,14 +32,17 @@ class Evidence:
     concept_ids: np.ndarray
     concepts: Tensor
     classes: np.ndarray | None  # (N,) numbers; None: an image has no class
+    groups: np.ndarray | None = None  # (N,) numbers, as halves.group_numbers gives them; None: no image has a group
+
+    @cached_property
+    def halves(self) -> Halves:
+        """The positions of the images of each half."""
+        return divide(len(self.image_ids), self.groups)
 
 
 def read_evidence(warehouse: Store, row: Row) -> Evidence:
     """The embeddings of the probing images and of the concepts of a row of `dissections`, and the images' classes."""
-    images = warehouse.rows(
-        "select image_id, class from images where split_id = $split and defect is null order by image_id",
-        {"split": row["split_id"]},
-    )
+    images = read_images(warehouse, row["split_id"])
     ids = images["image_id"].to_numpy()
     concepts = warehouse.rows(
         """
@@ -56,6 +61,19 @@ def read_evidence(warehouse: Store, row: Row) -> Evidence:
         concepts["concept_id"].to_numpy(),
         torch.tensor(_matrix(concepts)),
         classes,
+        group_numbers(images["image_group"].to_list()),
+    )
+
+
+def read_images(warehouse: Store, split_id: int) -> pl.DataFrame:
+    """image_id, class and image_group of the images of a split that networks were run on, in order."""
+    return warehouse.rows(
+        """
+        select images.image_id, class, value as image_group from images
+        left join image_attributes on images.image_id = image_attributes.image_id and attribute = 'group'
+        where split_id = $split and defect is null order by images.image_id
+        """,
+        {"split": split_id},
     )
 
 

@@ -50,7 +50,7 @@ COMPUTED = {  # table → which of its rows belong to the labels of some layers 
     "label_words": _OF_NEURONS,
     "label_reach": _OF_NEURONS,
 }
-MIN_IMAGES_FOR_WORDS = 100  # 50 in each half
+MIN_IMAGES_FOR_WORDS = 50  # in each half
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes, and the words that explain a neuron, may hold
 REASONS = {  # of the view unlabelled_neurons, in words
     "dead": "dead (one value on all images)",
@@ -172,9 +172,11 @@ def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None
 def word_columns(evidence: Evidence) -> several_words.WordColumns | None:
     """What may explain neurons; None if there are too few images for halves or the presences do not fit into memory."""
     count = len(evidence.images)
-    if count < MIN_IMAGES_FOR_WORDS or count * len(evidence.concepts) > LARGEST_TABLE:
+    if evidence.halves.smaller < MIN_IMAGES_FOR_WORDS or count * len(evidence.concepts) > LARGEST_TABLE:
         return None
-    return several_words.WordColumns.of(to_presence(evidence.images @ evidence.concepts.T), evidence.images)
+    return several_words.WordColumns.of(
+        to_presence(evidence.images @ evidence.concepts.T), evidence.images, evidence.halves
+    )
 
 
 # ---------------------------------------------------------------- rows
@@ -238,10 +240,12 @@ def check_table(
     z, p = np.full((2, len(labels)), np.nan)
     if classes is not None:
         z, p = class_null.within_classes(classes, layer, labels, row["null_draws"], row["seed"])
-    agrees = robustness.split_half(settings, layer, images, concepts)
+    agrees = robustness.split_half(settings, layer, images, concepts, evidence.halves)
     share = np.full(len(labels), np.nan)
     if row["bootstraps"]:
-        share = robustness.bootstrap(settings, layer, images, concepts, labels, row["bootstraps"], row["seed"])
+        share = robustness.bootstrap(
+            settings, layer, images, concepts, labels, row["bootstraps"], row["seed"], evidence.groups
+        )
     return _table(
         row,
         labelled.sum(),

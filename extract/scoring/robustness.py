@@ -1,6 +1,6 @@
 """Does a label depend on which images there were?
 
-agrees = split_half(settings, layer, images, concepts)                 # (K,) 1, 0, or NaN: cannot be told
+agrees = split_half(settings, layer, images, concepts, halves)         # (K,) 1, 0, or NaN: cannot be told
 share = bootstrap(settings, layer, images, concepts, labels, 100, 0)   # (K,): of resamples that give the label
 
 soft_wpmi and wpmi read the top images of a neuron only, so that halves and resamples of the images are halves and
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dissectdb.extract.scoring import topk
 from dissectdb.extract.scoring.chunks import slices
+from dissectdb.extract.scoring.halves import Halves
 from dissectdb.extract.scoring.problem import Array, Layer, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.study import STORED_IMAGES
@@ -26,28 +27,30 @@ NEURONS_AT_ONCE = 256  # whose activations are read at a time
 RESAMPLES_AT_ONCE = 16
 
 
-def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor) -> np.ndarray:
-    """Whether the even and the odd images give a neuron the same label: (K,) 1 or 0; 0 for a dead neuron.
+def split_half(settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, halves: Halves) -> np.ndarray:
+    """Whether both halves of the images give a neuron the same label: (K,) 1 or 0; 0 for a dead neuron.
 
     NaN if either half cannot label it (half_labels).
     """
-    even, odd, is_untested = half_labels(settings, layer, images, concepts)
-    agrees = ((even == odd) & (even >= 0)).astype(float)
+    first, second, is_untested = half_labels(settings, layer, images, concepts, halves)
+    agrees = ((first == second) & (first >= 0)).astype(float)
     agrees[is_untested] = np.nan
     return agrees
 
 
 def half_labels(
-    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor
+    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, halves: Halves
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The labels (K,) that the even and the odd images give, -1 for none, and which neurons either half cannot label.
+    """The labels (K,) that each half of the images gives, -1 for none, and which neurons either half cannot label.
 
-    It cannot if the neuron fires on fewer than min_images of it (which gives labels all the same), or has one value
-    there: then only the order of images or concepts would decide. A dead neuron has no label.
+    It cannot if it is empty, or if the neuron fires on fewer than min_images of it (which gives labels all the same),
+    or has one value there: then only the order of images or concepts would decide. A dead neuron has no label.
     """
+    if not halves.smaller:
+        return np.full(layer.neurons, -1), np.full(layer.neurons, -1), ~layer.dead
     lists, values = layer.top(min(STORED_IMAGES, layer.images), 0, layer.neurons)
     usable = usable_images(settings, layer)
-    weights = [(np.arange(layer.images) % 2 == start).astype(np.int64) for start in (0, 1)]
+    weights = [np.bincount(half, minlength=layer.images) for half in halves]
     counts = [count_listed(lists, half, usable) for half in weights]
     is_short = np.minimum(*counts) < settings.min_images
     is_part = usable < min(STORED_IMAGES, layer.images)
@@ -56,16 +59,15 @@ def half_labels(
             (expand(lists, half, settings.top_k), version_lengths(settings, layer, usable, count))
             for half, count in zip(weights, counts, strict=True)
         ]
-        even, odd = (
+        first, second = (
             np.where(_is_constant(lists, values, half), -1, labels)
             for half, labels in zip(weights, label_lists(settings, layer, images, concepts, versions), strict=True)
         )
         is_part |= lists.shape[1] < layer.images  # a half may have none of the listed images
     else:
-        halves = [np.arange(start, layer.images, 2) for start in (0, 1)]
-        even, odd = label_images(settings, layer, images, concepts, halves)
-    is_untested = (is_part & is_short) | (np.minimum(even, odd) < 0)
-    return np.where(layer.dead, -1, even), np.where(layer.dead, -1, odd), is_untested & ~layer.dead
+        first, second = label_images(settings, layer, images, concepts, halves)
+    is_untested = (is_part & is_short) | (np.minimum(first, second) < 0)
+    return np.where(layer.dead, -1, first), np.where(layer.dead, -1, second), is_untested & ~layer.dead
 
 
 def _is_constant(lists: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -104,22 +106,35 @@ def version_lengths(settings: Settings, layer: Layer, usable: np.ndarray, counts
 
 
 def bootstrap(
-    settings: Settings, layer: Layer, images: Tensor, concepts: Tensor, labels: np.ndarray, count: int, seed: int
+    settings: Settings,
+    layer: Layer,
+    images: Tensor,
+    concepts: Tensor,
+    labels: np.ndarray,
+    count: int,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Share of `count` resamples of the images, with replacement, that give a neuron its label: (K,)."""
+    """Share of `count` resamples of the images, with replacement, that give a neuron its label: (K,).
+
+    With groups (N,), whole groups are drawn. NaN if all images are of one.
+    """
     random = np.random.default_rng(seed)
     label_lists = SCORERS[settings.scorer].label_lists
+    units = layer.images if groups is None else int(groups.max()) + 1
+    if units == 1:
+        return np.full(layer.neurons, np.nan)
     same = np.zeros(layer.neurons)
     if label_lists is None:
-        drawn = [np.sort(random.integers(layer.images, size=layer.images)) for _ in range(count)]
+        weights = [_resamples(random, 1, units, groups)[0] for _ in range(count)]
+        drawn = [np.repeat(np.arange(layer.images), weight) for weight in weights]
         for resampled_labels in label_images(settings, layer, images, concepts, drawn):
             same += (resampled_labels == labels) / count
         return same
     lists = layer.top(min(STORED_IMAGES, layer.images), 0, layer.neurons)[0]
     usable = usable_images(settings, layer)
     for resamples in slices(count, RESAMPLES_AT_ONCE):
-        picked = random.integers(layer.images, size=(resamples.stop - resamples.start, layer.images))
-        weights = [np.bincount(resample, minlength=layer.images) for resample in picked]
+        weights = _resamples(random, resamples.stop - resamples.start, units, groups)
         versions = [
             (
                 expand(lists, weight, settings.top_k),
@@ -130,6 +145,12 @@ def bootstrap(
         for resampled_labels in label_lists(settings, layer, images, concepts, versions):
             same += resampled_labels == labels
     return same / count
+
+
+def _resamples(random: np.random.Generator, count: int, units: int, groups: np.ndarray | None) -> list[np.ndarray]:
+    """How often each image (N,) is drawn, in each of `count` resamples of images, or of groups (N,) of them."""
+    drawn = [np.bincount(picked, minlength=units) for picked in random.integers(units, size=(count, units))]
+    return drawn if groups is None else [weights[groups] for weights in drawn]
 
 
 def label_images(

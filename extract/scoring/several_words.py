@@ -1,10 +1,11 @@
 """Does one word say what a neuron responds to, do several, or does none of the list?
 
-word_columns = WordColumns(presences, images)      # of a dissection, once: (N, C) and (N, D)
-words = find_words(word_columns, layer, labels)    # of one layer
+word_columns = WordColumns.of(presences, images, halves)   # of a dissection, once: (N, C) and (N, D)
+words = find_words(word_columns, layer, labels)            # of one layer
 
-The even images choose and fit, the odd images judge: the words added to a label, the weights, and the strength of the
-ridge regression are never judged on images that they were chosen on. Formulas: docs/methods.md, section 10.
+The first half of the images chooses and fits, the second judges: the words added to a label, the weights, and the
+strength of the ridge regression are never judged on images that they were chosen on. Formulas: docs/methods.md,
+section 10.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dissectdb.extract.scoring.chunks import slices
 from dissectdb.extract.scoring.correlation import standardised, varies
+from dissectdb.extract.scoring.halves import Halves
 from dissectdb.extract.scoring.problem import Layer
 
 MOST_WORDS = 3
@@ -31,10 +33,12 @@ Z = 1.96  # of a 95 % interval
 class WordColumns:
     """What the activations of a dissection are explained by, on each half of the images.
 
-    words: the presences (C, n) of the even images, with mean 0 and sd 1, and those of the odd ones in the same units.
-    powers: of those of the odd images. axes: CLIP's embedding (D, n) along its principal axes. variances (D,): of these
-    on the even images.
+    words: the presences (C, n) of the first half, with mean 0 and sd 1, and those of the second in the same units.
+    powers: of those of the second. axes: CLIP's embedding (D, n) along its principal axes. variances (D,): of these
+    on the first half.
     """
+
+    halves: Halves
 
     words: tuple[Tensor, Tensor]
     powers: Powers
@@ -42,17 +46,17 @@ class WordColumns:
     variances: Tensor
 
     @staticmethod
-    def of(presences: Tensor, images: Tensor) -> WordColumns:
-        """From presences (N, C) and CLIP's embeddings of the images (N, D), N at least 4."""
-        even, odd = presences[::2], presences[1::2]
-        sd, mean = torch.std_mean(even.double(), dim=0, correction=0)
-        centre = images[::2].mean(dim=0)
-        first, second = images[::2] - centre, images[1::2] - centre
+    def of(presences: Tensor, images: Tensor, halves: Halves) -> WordColumns:
+        """From presences (N, C) and CLIP's embeddings of the images (N, D), at least 2 in each half."""
+        choosing, judging = (presences[half] for half in halves)
+        sd, mean = torch.std_mean(choosing.double(), dim=0, correction=0)
+        centre = images[halves.first].mean(dim=0)
+        first, second = (images[half] - centre for half in halves)
         variances, directions = torch.linalg.eigh((first.T @ first).double() / len(first))
         directions = directions.float()
-        words = (standardised(even, mean, sd).T.contiguous(), standardised(odd, mean, sd).T.contiguous())
+        words = (standardised(choosing, mean, sd).T.contiguous(), standardised(judging, mean, sd).T.contiguous())
         axes = ((first @ directions).T.contiguous(), (second @ directions).T.contiguous())
-        return WordColumns(words, Powers.of(words[1]), axes, variances.clamp(min=0))
+        return WordColumns(halves, words, Powers.of(words[1]), axes, variances.clamp(min=0))
 
 
 class Powers(NamedTuple):
@@ -72,7 +76,7 @@ class Powers(NamedTuple):
 
 @dataclass(frozen=True)
 class Correlation:
-    """Correlations (K,) on the odd images, each with its standard error."""
+    """Correlations (K,) on the second half, each with its standard error."""
 
     r: np.ndarray
     error: np.ndarray
@@ -84,7 +88,7 @@ class Words:
 
     concepts (K, 3): the label, then what was added; -1: nothing. weights (K, 3): of standardised presences.
     gains: by how much the correlation rises with each word that was added (K, 2). explained: by the word that the
-    even images choose. explainable: by CLIP's whole embedding. by_other: by the label of another neuron.
+    first half chooses. explainable: by CLIP's whole embedding. by_other: by the label of another neuron.
     """
 
     concepts: np.ndarray
@@ -127,24 +131,25 @@ def labels_of_others(labels: np.ndarray) -> np.ndarray:
 def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray, others: np.ndarray) -> Words:
     """The words of a block of neurons (k, N). others (k,): labels of other neurons."""
     activations = torch.from_numpy(block)
-    even, odd = _standard(activations[:, ::2]), Powers.of(activations[:, 1::2])
-    own = (even @ columns.words[0].T / even.shape[1]).double()  # (k, C): correlations with each word
+    choosing, judging = (activations[:, half] for half in columns.halves)
+    choosing, judging = _standard(choosing), Powers.of(judging)
+    own = (choosing @ columns.words[0].T / choosing.shape[1]).double()  # (k, C): correlations with each word
     best = own.argmax(dim=1).numpy()
-    best[~even.any(dim=1).numpy()] = -1  # of a constant neuron: nothing is chosen
-    chosen = _correlation(odd, columns.powers, best)
-    by_other = _correlation(odd, columns.powers, others)
-    explainable = _correlation(odd, Powers.of(_ridge(columns, even)), np.arange(len(labels)))
+    best[~choosing.any(dim=1).numpy()] = -1  # of a constant neuron: nothing is chosen
+    chosen = _correlation(judging, columns.powers, best)
+    by_other = _correlation(judging, columns.powers, others)
+    explainable = _correlation(judging, Powers.of(_ridge(columns, choosing)), np.arange(len(labels)))
     concepts, kept_weights = np.full((len(labels), MOST_WORDS), -1), np.zeros((len(labels), MOST_WORDS))
     gains = Correlation(*np.zeros((2, len(labels), MOST_WORDS - 1)))
     rows = np.flatnonzero(labels >= 0)  # the neurons that may take one more word
     words = torch.from_numpy(labels[rows].astype(np.int64))[:, None]
     weights = own[rows].gather(1, words)
     concepts[rows, 0], kept_weights[rows, 0] = words[:, 0], weights[:, 0]
-    before = _explain(columns, odd.first[rows], words, weights)
+    before = _explain(columns, judging.first[rows], words, weights)
     for place in range(1, min(MOST_WORDS, own.shape[1]) if len(rows) else 1):
         words, weights = _add_word(columns, own[rows], words)
-        after = _explain(columns, odd.first[rows], words, weights)
-        gain, error = after[0] - before[0], (after[1] - before[1]).std(dim=1) / odd.first.shape[1] ** 0.5
+        after = _explain(columns, judging.first[rows], words, weights)
+        gain, error = after[0] - before[0], (after[1] - before[1]).std(dim=1) / judging.first.shape[1] ** 0.5
         goes_on = (gain > Z * error) & (weights > 0).all(dim=1)
         rows, words, weights = rows[goes_on.numpy()], words[goes_on], weights[goes_on]
         before = (after[0][goes_on], after[1][goes_on])
@@ -168,11 +173,11 @@ def _standard(rows: Tensor) -> Tensor:
 def _add_word(columns: WordColumns, own: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     """The words (k, t + 1) with the one that correlates most with what the first t leave, and all their weights.
 
-    own (k, C): correlations of neurons and words on the even images. Orthogonal matching pursuit (Pati et al. 1993).
+    own (k, C): correlations of neurons and words on the first half. Orthogonal matching pursuit (Pati et al. 1993).
     """
-    even = columns.words[0]
+    choosing = columns.words[0]
     distinct, place = torch.unique(words, return_inverse=True)
-    gram = (even[distinct] @ even.T / even.shape[1]).double()  # (distinct, C): correlations of words
+    gram = (choosing[distinct] @ choosing.T / choosing.shape[1]).double()  # (distinct, C): correlations of words
     between = gram[place]  # (k, t, C)
     inner = between.gather(2, words[:, None, :].expand(-1, words.shape[1], -1))
     coefficients = _solve(inner, own.gather(1, words)[..., None])
@@ -195,29 +200,29 @@ def _solve(inner: Tensor, right: Tensor) -> Tensor:
     return torch.from_numpy(np.linalg.solve(inner.numpy() + ridge, right.numpy()))  # torch: its threads wait longer
 
 
-def _explain(columns: WordColumns, odd: Tensor, words: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """r (k,) of the weighted sum of words (k, t) and the odd images (k, n), and what each image adds to it (k, n).
+def _explain(columns: WordColumns, judging: Tensor, words: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """r (k,) of the weighted sum of words (k, t) and the second half (k, n), and what each image adds to it (k, n).
 
     An image adds a f - r (a² + f²) / 2, in standard units.
     """
-    fitted = torch.zeros_like(odd)
+    fitted = torch.zeros_like(judging)
     for word, weight in zip(words.T, weights.T.float(), strict=True):
         fitted.addcmul_(columns.words[1][word], weight[:, None])
     fitted = _standard(fitted)
-    products = odd * fitted
+    products = judging * fitted
     r = products.mean(dim=1)
-    return r.double(), products.sub_(odd.square().add_(fitted.square_()).mul_(r[:, None] / 2))
+    return r.double(), products.sub_(judging.square().add_(fitted.square_()).mul_(r[:, None] / 2))
 
 
-def _ridge(columns: WordColumns, even: Tensor) -> Tensor:
-    """What a ridge regression on CLIP's embedding, fitted to the even images (k, n), says of the odd ones.
+def _ridge(columns: WordColumns, choosing: Tensor) -> Tensor:
+    """What a ridge regression on CLIP's embedding, fitted to the first half (k, n), says of the second.
 
     Each neuron has the penalty with the smallest generalised cross-validation (Golub, Heath & Wahba 1979).
     """
-    axes, count = columns.axes[0], even.shape[1]
-    products = (axes @ even.T).double() / count  # (D, k)
+    axes, count = columns.axes[0], choosing.shape[1]
+    products = (axes @ choosing.T).double() / count  # (D, k)
     squares = products.square()
-    best = torch.full((len(even),), torch.inf, dtype=torch.float64)
+    best = torch.full((len(choosing),), torch.inf, dtype=torch.float64)
     coefficients = torch.zeros_like(products)
     for penalty in PENALTIES * max(float(columns.variances.mean()), 1e-12):
         shrunk = 1 / (columns.variances + penalty)
@@ -232,15 +237,15 @@ def _ridge(columns: WordColumns, even: Tensor) -> Tensor:
     return coefficients.float().T @ columns.axes[1]
 
 
-def _correlation(odd: Powers, fitted: Powers, rows: np.ndarray) -> Correlation:
+def _correlation(judging: Powers, fitted: Powers, rows: np.ndarray) -> Correlation:
     """r and its error of each neuron with one of the fitted rows (k,), by its number; -1 for none.
 
     The error is the standard deviation of what each image adds (_explain) over the root of the images; here it comes
     from sums of products. NaN for a neuron that is constant on either half, and for what is fitted to it.
     """
-    count = odd.first.shape[1]
+    count = judging.first.shape[1]
     r, error = np.full((2, len(rows)), np.nan)
-    a, f = ([power.numpy() for power in powers] for powers in (odd, fitted))
+    a, f = ([power.numpy() for power in powers] for powers in (judging, fitted))
     for k in np.flatnonzero(rows >= 0).tolist():
         a1, a2, a3, f1, f2, f3 = *(power[k] for power in a), *(power[rows[k]] for power in f)
         of_neuron, of_fitted = a2 @ a2 / count, f2 @ f2 / count

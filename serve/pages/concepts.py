@@ -22,7 +22,7 @@ def list_of_concepts(asked: Asked) -> Mapping[str, Any]:
 
 def concept(asked: Asked) -> Mapping[str, Any]:
     """One concept. A name that labels no neuron has a page too, which says so."""
-    shown(asked)
+    summary = shown(asked)
     name = asked.exact("name")
     if not name:
         raise NotThere("The address of a concept names it: /concept?name=Smile")
@@ -30,6 +30,7 @@ def concept(asked: Asked) -> Mapping[str, Any]:
     layers = asked.records("concept_layers", concept=name)
     believed = [row["num_interpretable"] for row in layers]
     return {
+        "summary": summary,
         "concept": name,
         "layers": layers,
         "most": max((row["neurons"] for row in layers), default=0),

@@ -73,7 +73,7 @@ def list_of_neurons(asked: Asked) -> Mapping[str, Any]:
 
 def neuron(asked: Asked) -> Mapping[str, Any]:
     """One neuron: pictures, scores, tests, activations by class, silencing, and the neurons near it."""
-    shown(asked)
+    summary = shown(asked)
     module, unit = asked.exact("layer"), asked.number("unit")
     if module is None or unit is None:
         raise NotThere("The address of a neuron names its layer and its unit: /neuron?layer=conv1&unit=0")
@@ -84,6 +84,7 @@ def neuron(asked: Asked) -> Mapping[str, Any]:
     near = asked.number("near") == 1
     images = _images(asked, label["neuron_id"])
     return {
+        "summary": summary,
         "label": label,
         "sure": how_sure(label),
         "images": images,

@@ -9,6 +9,7 @@ import torch
 from bench.made import Layer
 from bench.noise import sparse_noise
 from dissectdb.extract.scoring import labels, nulls, robustness
+from dissectdb.extract.scoring.halves import divide
 from dissectdb.extract.scoring.problem import Settings
 from dissectdb.warehouse import Warehouse
 from tests.sql.test_view_rows import images, label, statistics
@@ -163,7 +164,7 @@ def test_halves_with_too_few_images_are_unknown() -> None:
     faces, words = (torch.from_numpy(random.standard_normal((n, 8)).astype(np.float32)) for n in (400, 5))
     for scorer in ("soft_wpmi", "cos"):
         settings = Settings.defaults(scorer, top_k=100)
-        agrees = robustness.split_half(settings, Layer(values, settings), faces, words)
+        agrees = robustness.split_half(settings, Layer(values, settings), faces, words, divide(400))
         assert np.isnan(agrees).tolist() == [True, False, False]
 
 

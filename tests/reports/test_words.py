@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dissectdb.commands import terminal
@@ -79,3 +81,10 @@ RESULT = {
 )
 def test_a_verdict_on_the_terminal_is_one_line(changes, expected):
     assert terminal.verdict(RESULT | changes) == expected
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", "898 train images of photos"), ("all", "898 images of photos")])
+def test_images_without_splits_are_not_called_all_images(split: str, said: str) -> None:
+    summary = {"network": "net", "images": 898, "probing_split": split, "dataset": "photos"}
+    sentence = re.sub("<.*?>", "", sentences.accuracy(summary, []))
+    assert sentence == f"net was shown {said}, none of which has a prediction: how often it is right is unknown."

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.made import benjamini_hochberg, embeddings, judge
 from dissectdb.extract.scoring import moments, nulls, robustness, soft_wpmi, tails
+from dissectdb.extract.scoring.halves import divide
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 
@@ -184,7 +185,7 @@ def test_split_half_labels_the_even_and_the_odd_images_on_their_own(scorer):
         score_layer(asked, Array(layer.activations[i::2], layer.dead), images[i::2], concepts, keep=1).concepts[:, 0]
         for i in (0, 1)
     )
-    found = robustness.split_half(asked, layer, images, concepts)
+    found = robustness.split_half(asked, layer, images, concepts, divide(layer.images))
     np.testing.assert_array_equal(found, (even == odd) & ~layer.dead)
     assert 0 < found.sum() < 39
 
@@ -199,9 +200,9 @@ def test_a_half_on_which_a_neuron_has_one_value_gives_no_label(scorer, count, st
         layer.activations[:, neuron] = varying
         layer.activations[start::2, neuron] = value
     asked = Settings.defaults(scorer, top_k=8, rank_fraction=0.3)
-    labels = robustness.half_labels(asked, layer, images, concepts)
+    labels = robustness.half_labels(asked, layer, images, concepts, divide(layer.images))
     assert labels[2].tolist() == [True] * 4 + [False]
-    agrees = robustness.split_half(asked, layer, images, concepts)
+    agrees = robustness.split_half(asked, layer, images, concepts, divide(layer.images))
     assert np.isnan(agrees).tolist() == [True] * 4 + [False]
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.several_words import PlantedWords, plant
+from dissectdb.extract.scoring.halves import divide
 from dissectdb.extract.scoring.problem import Array
 from dissectdb.extract.scoring.several_words import PENALTIES, WordColumns, find_words
 
@@ -53,7 +54,9 @@ def test_the_first_word_and_its_correlation_are_numpys(seed: int) -> None:
     values = (random.standard_normal((count, 5)) + words @ random.standard_normal((concepts, 5))).astype(np.float32)
     values[:, 4] = 0.1
     labels = np.array([0, 1, 0, 1, -1])
-    found = find_words(WordColumns.of(torch.from_numpy(words), torch.from_numpy(images)), Array(values), labels)
+    found = find_words(
+        WordColumns.of(torch.from_numpy(words), torch.from_numpy(images), divide(len(images))), Array(values), labels
+    )
     assert found.concepts[:, 0].tolist() == labels.tolist()
     assert np.isnan(found.explained.r[4])
     for neuron in range(4):
@@ -128,7 +131,7 @@ def test_the_words_are_those_of_orthogonal_matching_pursuit_in_numpy(seed: int) 
         [int(np.argmax([correlation(column[::2], word[::2]) for word in words.T])) for column in values.T]
     )
     images = torch.from_numpy(random.standard_normal((300, 4)).astype(np.float32))
-    columns = WordColumns.of(torch.from_numpy(words.astype(np.float32)), images)
+    columns = WordColumns.of(torch.from_numpy(words.astype(np.float32)), images, divide(300))
     found = find_words(columns, Array(values), labels)
     for neuron, label in enumerate(labels):
         expected, nearest = pursued(values[:, neuron].astype(np.float64), words.astype(np.float32), int(label))
@@ -142,7 +145,7 @@ def test_a_neuron_with_one_value_on_a_half_is_explained_by_nothing(start: int) -
     words, images = (torch.from_numpy(random.standard_normal((200, size), dtype=np.float32)) for size in (6, 4))
     values = words[:, :1].numpy().copy()
     values[start::2] = 0.7
-    found = find_words(WordColumns.of(words, images), Array(values), np.array([0]))
+    found = find_words(WordColumns.of(words, images, divide(200)), Array(values), np.array([0]))
     assert np.isnan([found.explained.r[0], found.explainable.r[0]]).all()
     assert found.concepts.tolist() == [[0, -1, -1]]
 
@@ -151,7 +154,7 @@ def test_the_error_of_a_correlation_is_that_of_a_bootstrap() -> None:
     random = np.random.default_rng(3)
     words = np.maximum(random.standard_normal((4000, 3)).astype(np.float32), 0)
     values = (words[:, :1] + random.standard_normal((4000, 1))).astype(np.float32)
-    columns = WordColumns.of(torch.from_numpy(words), torch.from_numpy(words))
+    columns = WordColumns.of(torch.from_numpy(words), torch.from_numpy(words), divide(4000))
     found = find_words(columns, Array(values), np.array([0])).explained
     odd, word = values[1::2, 0], words[1::2, 0]
     drawn = [correlation(odd[pick], word[pick]) for pick in random.integers(2000, size=(500, 2000))]
@@ -162,7 +165,7 @@ def test_the_ridge_regression_is_numpys_at_the_penalty_of_the_smallest_cross_val
     random = np.random.default_rng(4)
     images = (random.standard_normal((300, 6)) * [3, 2, 1, 0.5, 0.1, 0.01]).astype(np.float32)
     values = (images @ random.standard_normal((6, 3)) + 2 * random.standard_normal((300, 3))).astype(np.float32)
-    columns = WordColumns.of(torch.from_numpy(np.abs(images)), torch.from_numpy(images))
+    columns = WordColumns.of(torch.from_numpy(np.abs(images)), torch.from_numpy(images), divide(300))
     found = find_words(columns, Array(values), np.zeros(3, int)).explainable.r
     even = images[::2].astype(np.float64) - images[::2].mean(axis=0)
     odd = images[1::2] - images[::2].mean(axis=0)

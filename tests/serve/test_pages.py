@@ -13,6 +13,7 @@ import pytest
 from dissectdb.serve.app import PAGES
 from dissectdb.serve.pages import neurons
 from dissectdb.serve.snapshot import frame
+from dissectdb.warehouse import Warehouse
 from tests.serve.conftest import HARMFUL, MAPPED, TESTED
 from tests.support.explorers import Explorer, explored
 from tests.support.pages import Page
@@ -241,6 +242,23 @@ def test_a_view_of_an_older_version_is_said(tmp_path):
         warehouse.connection.execute("create or replace view named_images as select image_id as other from images")
     with explored(path) as explorer:
         assert "If a view or column is missing: dissectdb build" in explorer.page("/image?id=1", 500).text
+
+
+def test_units_of_arrays_are_not_said_to_wait_for_silencing(tmp_path):
+    path = tmp_path / "warehouse.duckdb"
+    addresses = ("/neuron?layer=conv1&unit=0", "/concept?name=Smile")
+    with filled(path, Plan(edits=0)) as warehouse:
+        assert not warehouse.rows("select * from ablations").height
+    with explored(path) as explorer:
+        for address in addresses:
+            assert "It has not been silenced; run: dissectdb effects STUDY" in explorer.page(address).text
+    with Warehouse(path) as warehouse:
+        warehouse.connection.execute("update networks set architecture = 'arrays'")
+    with explored(path) as explorer:
+        for address in addresses:
+            text = explorer.page(address).text
+            assert "not been silenced" not in text
+            assert "silencing" not in text
 
 
 def test_only_images_that_a_neuron_fires_on_are_shown_as_its_own(tmp_path):

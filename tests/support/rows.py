@@ -253,15 +253,21 @@ def filled(**inputs: Sequence[Mapping[str, Any]]) -> Iterator[duckdb.DuckDBPyCon
         connection.rollback()
 
 
+def keep(connection: duckdb.DuckDBPyConnection, view: View) -> None:
+    """Keep a view in a table, if a warehouse does; all views that it reads are kept."""
+    if view.materialized:
+        connection.execute(f"create temp table stored_view as {view.sql}")
+        connection.execute(f"drop view {view.name}")
+        connection.execute(f"create table {view.name} as from stored_view")
+        connection.execute("drop table stored_view")
+
+
 def store(connection: duckdb.DuckDBPyConnection, view: str, given: Collection[str]) -> None:
     """Keep what a view reads in tables, as a warehouse does: a long chain of views is planned for seconds."""
     needed = with_inputs(all_views(), [view])
     for each in all_views():
-        if each.name in needed and each.materialized and each.name not in given:
-            connection.execute(f"create temp table stored_view as {each.sql}")
-            connection.execute(f"drop view {each.name}")
-            connection.execute(f"create table {each.name} as from stored_view")
-            connection.execute("drop table stored_view")
+        if each.name in needed and each.name not in given:
+            keep(connection, each)
 
 
 def run_view(view: str, **inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from dissectdb.reports.questions import Question
 from dissectdb.warehouse import Warehouse, shard_reader
 from dissectdb.warehouse import spark as on_spark
 from dissectdb.warehouse.schema import SQL
-from dissectdb.warehouse.spark import SparkError, translate
+from dissectdb.warehouse.spark import SparkError, SparkMissing, translate
 from dissectdb.warehouse.view_files import View, ViewError, engine_functions
 from tests.sql.test_questions import QUESTIONS, VALUES, warehouses  # noqa: F401 - a fixture
 from tests.support.rows import all_views, dissection_row
@@ -324,12 +324,13 @@ def test_labels_without_a_null_cause_a_warning(tiny_file, spark, tmp_path, caplo
 
 def test_missing_pyspark_or_java_is_an_error_with_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
-    with pytest.raises(SparkError, match=r"pip install 'dissectdb\[spark\]'"):
+    with pytest.raises(SparkMissing, match=r"pip install 'dissectdb\[spark\]'") as missing:
         on_spark.local_session()
     monkeypatch.setitem(sys.modules, "pyspark.sql", SimpleNamespace(SparkSession=None))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(SparkError, match="Spark needs Java, 17 or newer"):
+    assert missing.value.exit_code == 2
+    with pytest.raises(SparkMissing, match="Spark needs Java, 17 or newer"):
         on_spark.local_session()
 
 

@@ -4,7 +4,7 @@
 --
 -- reference: what the label is compared with. clip: what the dissection's CLIP sees in an image. other clip: what the
 -- CLIP of [judge] in the study sees. class: the true class of the image, for labels that stand for a class.
--- judged_on: halves: the label of the even probing images was judged on the odd ones, and the reverse; a measure is
+-- judged_on: halves: the label of one half of the probing images was judged on the other, and the reverse; a measure is
 -- the mean of the two. Otherwise the split that the label of all probing images was judged on.
 -- same_halves: how many of the two halves' labels are the neuron's label, 0 to 2; NULL for a split.
 -- images, share: how many images judged, and the share of them with the concept.

@@ -1,7 +1,7 @@
 -- Which of the tests chance, split halves and classes each label passes; NULL if a test was not run.
 -- grain: network, layer, unit, dissection_id
 --
--- beats_chance: q is within the dissection's limit. halves_agree: the even and the odd images give the same label.
+-- beats_chance: q is within the dissection's limit. halves_agree: both halves of the images give the same label.
 -- beats_classes: q_within is within that limit too; it cannot be tested if images have no classes.
 -- robust: the label beats chance and passes every other test that was run, and at least one other test was run. NULL if
 -- the test within classes is outstanding: an earlier version computed z_within_class in this layer without p_within.

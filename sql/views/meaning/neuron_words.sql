@@ -3,9 +3,9 @@
 -- public
 --
 -- words: the label, and up to two concepts that explain more together with it, as in "Smile + Wide Open Mouth". The
--- even images choose them; each must raise the correlation on the odd images beyond its 95 % interval (gain). NULL if
--- no concept of the list explains the neuron (reach); neuron_concepts has the label that it got all the same.
--- explained: correlation, on the odd images, of the neuron with the concept that is best on the even ones.
+-- first half of the images chooses them; each must raise the correlation on the second beyond its 95 % interval (gain).
+-- NULL if no concept of the list explains the neuron (reach); neuron_concepts has the label that it got all the same.
+-- explained: correlation, on the second half, of the neuron with the concept that is best on the first.
 -- explainable: the same for CLIP's whole embedding.
 -- reach: one concept; several concepts; no concept of this list: the best one explains less than a tenth of the
 -- variance (the square of the correlation) that CLIP's embedding explains, or nothing; nothing that CLIP sees: neither explains anything.
