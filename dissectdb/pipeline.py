@@ -227,8 +227,9 @@ def label(opened: Warehouse, device: str = "auto", *, watch: Watch = unwatched) 
     from dissectdb.extract.models import devices
     from dissectdb.extract.record import maps
     from dissectdb.extract.scoring import labels
+    from dissectdb.extract.scoring.chunks import threads_within_cores
 
-    with watch("labelling and building", unit="views") as progress:
+    with watch("labelling and building", unit="views") as progress, threads_within_cores():
         counted = part_of(progress)
         build_views(opened, select=labels.READS, watch=counted)
         maps.discard_overtaken(opened)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
 import torch
+
+from dissectdb.machine import available_cores
 
 CACHE_ELEMENTS = 32_000  # float32 values that fit a core's level-2 cache several times; torch does not split them
 IMAGES_AT_ONCE = 2048  # images that are multiplied, or summed in float32, at a time
@@ -48,6 +51,17 @@ def run_in_threads(work: Callable[[T], None], items: Sequence[T], device: torch.
         work_on(items)
     else:
         list(_pool(threads).map(work_on, (items[first :: 4 * threads] for first in range(4 * threads))))
+
+
+@contextmanager
+def threads_within_cores() -> Iterator[None]:
+    """Inside it, torch has no more threads than this process has cores: more of them wait for one another, and spin."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, available_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache

@@ -76,22 +76,32 @@ def product_scores(product: ColumnProduct, problem: ScoringProblem) -> BestConce
     The neurons' lengths are multiplied in at the end, because they may be below float32's range.
     """
     best, size = problem.best(), neurons_at_a_time(problem)
-    count = problem.layer.images
-    width = problem.chunk_width(
-        2 * problem.images.nbytes + 12 * count * size + 4 * IMAGES_AT_ONCE * IMAGES_AT_ONCE,
-        4 * count + 8 * size + 8 * IMAGES_AT_ONCE,
-    )
+    count, neurons = problem.layer.images, problem.layer.neurons
+    fixed = 2 * problem.images.nbytes + 12 * count * size + 4 * IMAGES_AT_ONCE * IMAGES_AT_ONCE
+    per_concept = 4 * count + 8 * size + 8 * IMAGES_AT_ONCE
+    width = problem.chunk_width(fixed, per_concept)
+    prepared_bytes = 4 * count * neurons
+    several_chunks = width < len(problem.concepts.vectors)
+    keep_prepared = several_chunks and prepared_bytes <= width * per_concept // 2
+    if keep_prepared:  # each neuron is then prepared once, not once per chunk
+        width = problem.chunk_width(fixed + prepared_bytes, per_concept)
     images = problem.images.to(problem.device)
-    lengths = torch.ones(problem.layer.neurons, dtype=torch.float64, device=problem.device)
+    lengths = torch.ones(neurons, dtype=torch.float64, device=problem.device)
     if product.cubed:
         chunks = cubed_cosines(images, problem.concepts, width)
     else:
         chunks = _prepared(product, _raw_columns(product, problem.settings, images, problem.concepts, width))
+    prepared: dict[int, Tensor] = {}
     for first, columns, factors in chunks:
-        for neurons in slices(problem.layer.neurons, size):
-            block = torch.tensor(problem.layer.block(neurons.start, neurons.stop), device=problem.device)
-            lengths[neurons] = product.prepare(block)
-            best.update((block.T @ columns).mul_(factors), first, neurons.start)
+        for own in slices(neurons, size):
+            block = prepared.get(own.start)
+            if block is None:
+                block = torch.tensor(problem.layer.block(own.start, own.stop), device=problem.device)
+                lengths[own] = product.prepare(block)
+            if keep_prepared:
+                prepared[own.start] = block
+            scores = (columns.T @ block).mul_(factors[:, None])  # on a CPU, block.T @ columns takes 40 % longer
+            best.update(scores.T.contiguous(), first, own.start)
     best.multiply(torch.where(lengths > 0, lengths, 1)[best.neurons])
     return best
 

@@ -383,3 +383,27 @@ def test_memory_stays_within_the_budget(scorer):
         [sys.executable, "-c", IN_A_PROCESS, scorer], capture_output=True, text=True, cwd=root, check=True
     )
     assert 20e6 < int(run.stdout) < 110e6
+
+
+class CountingArray(Array):
+    """A layer that counts how often each neuron's activations are read."""
+
+    def block(self, first: int, last: int) -> np.ndarray:
+        self.reads[first:last] += 1
+        return super().block(first, last)
+
+
+@pytest.mark.parametrize("scorer", ["cos_cubed", "pearson", "presence"])
+def test_neurons_that_fit_are_prepared_once_and_others_once_for_each_chunk_of_concepts(scorer):
+    random = np.random.default_rng(0)
+    images, concepts = (random.normal(size=(count, 8)).astype(np.float32) / 3 for count in (2000, 3000))
+    reads, found = [], []
+    for neurons in (64, 1500):
+        layer = CountingArray(np.random.default_rng(1).normal(size=(neurons, 2000)).astype(np.float32).T)
+        layer.reads = np.zeros(neurons, int)
+        found.append(score_layer(Settings.defaults(scorer), layer, images, concepts, keep=3, budget_bytes=45_000_000))
+        reads.append(layer.reads)
+    assert (reads[0] == 1).all()
+    assert (reads[1] > 1).all()
+    assert (found[0].concepts[:, 0] == found[1].concepts[:64, 0]).all()
+    np.testing.assert_allclose(found[0].similarities, found[1].similarities[:64], rtol=0, atol=1e-6)
