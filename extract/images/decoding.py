@@ -17,6 +17,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def decode(file: Path | bytes, bits: int = 16) -> Pixels:
     Transparency is dropped, as in the loaders that networks are trained with. bits: how many of its 16 bits an image of
     16-bit grey uses, 8 to 16; the highest 8 of them are kept.
     """
-    return to_bytes(_open(file, bits), bits)
+    return to_bytes(_open(file, bits)[0], bits)
 
 
 def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixels:
@@ -87,8 +88,11 @@ def to_bytes(values: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> Pixel
     return (values >> (bits - 8)).astype(np.uint8)
 
 
-def _open(file: Path | bytes, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The first frame, upright: uint16 if it is stored as 16-bit grey, else uint8. Raises Unreadable."""
+def _open(file: Path | bytes, bits: int) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], PIL.Image.Image | None]:
+    """The first frame, upright: uint16 if it is stored as 16-bit grey, else uint8. Raises Unreadable.
+
+    With it, Pillow's picture of these pixels, if there is one.
+    """
     try:
         with PIL.Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
             width, height = image.size
@@ -98,7 +102,7 @@ def _open(file: Path | bytes, bits: int) -> NDArray[np.uint8] | NDArray[np.uint1
                 raise Unreadable("16-bit colour, of which Pillow reads only the high bytes; convert it to 8 bits")
             is_scaled = image.format == "PPM" and image.mode == "I"  # by Pillow, from the file's own range to 16 bits
             ImageOps.exif_transpose(image, in_place=True)
-            return of_picture(image, is_scaled)
+            return of_picture(image, is_scaled), image if image.mode in ("L", "RGB") else None
     except Unreadable:
         raise
     except PIL.UnidentifiedImageError:  # its message may hold a memory address, which differs in each run
@@ -124,9 +128,10 @@ def of_picture(image: PIL.Image.Image, is_scaled: bool = False) -> NDArray[np.ui
     return np.array(image if image.mode == mode else image.convert(mode))  # a copy, because torch needs writable memory
 
 
-def inspect(pixels: Pixels, shown: Sequence[int] = ()) -> Facts:
+def inspect(pixels: Pixels, shown: Sequence[int] = (), picture: PIL.Image.Image | None = None) -> Facts:
     """The facts about decoded pixels, (height, width) or (height, width, channel).
 
+    picture: the same pixels as Pillow has them, of which the thumbnail is then made. It is changed.
     shown: the channels of the thumbnail, one or three. Without them, two channels show the first, and four or more the
     first three.
     """
@@ -134,7 +139,7 @@ def inspect(pixels: Pixels, shown: Sequence[int] = ()) -> Facts:
         sha256=pixel_hash(pixels),
         width=pixels.shape[1],
         height=pixels.shape[0],
-        thumbnail=thumbnail(_shown(pixels, shown)),
+        thumbnail=thumbnail(_shown(pixels, shown), picture),
         defect="blank" if is_blank(pixels) else None,
     )
 
@@ -142,9 +147,9 @@ def inspect(pixels: Pixels, shown: Sequence[int] = ()) -> Facts:
 def inspect_file(file: Path | bytes, bits: int = 16) -> tuple[Facts, Pixels | None]:
     """The facts about an image file or its bytes, and its pixels. An unreadable one has the hash of its bytes."""
     try:
-        values = _open(file, bits)
+        values, picture = _open(file, bits)
         pixels = to_bytes(values, bits)
-        facts = inspect(pixels)
+        facts = inspect(pixels, picture=picture)
     except Unreadable as problem:
         sha256 = hashlib.sha256(file).digest() if isinstance(file, bytes) else file_hash(file)
         return Facts(sha256.hex(), defect=f"unreadable: {problem}"), None
@@ -201,8 +206,8 @@ def is_blank(pixels: Pixels) -> bool:
 
 
 def _variance(values: NDArray[np.uint8]) -> float:
-    wide = values.astype(np.uint64)
-    return int((wide * wide).sum()) / len(wide) - (int(wide.sum()) / len(wide)) ** 2
+    wide = values.astype(np.float64)  # which holds such sums of whole numbers exactly
+    return float(wide @ wide) / len(wide) - (float(wide.sum()) / len(wide)) ** 2
 
 
 def channels_of(pixels: Pixels) -> int:
@@ -221,14 +226,15 @@ def _shown(pixels: Pixels, channels: Sequence[int]) -> Pixels:
     return np.ascontiguousarray(planes[..., channels[0]] if len(channels) == 1 else planes[..., list(channels)])
 
 
-def thumbnail(pixels: Pixels) -> bytes:
-    """A JPEG of at most THUMBNAIL pixels per side; of a small image, a PNG of its pixels.
+def thumbnail(pixels: Pixels, picture: PIL.Image.Image | None = None) -> bytes:
+    """A JPEG of at most THUMBNAIL pixels per side; of a small image, a PNG of its pixels. picture: as of inspect().
 
     A photograph's JPEG of 224 pixels takes fewer bytes than its PNG of 64, which is not compressed (bench.thumbnails).
     """
     if max(pixels.shape[:2]) <= EXACT:
         return png(pixels)
-    image = PIL.Image.fromarray(pixels)
+    image = picture or PIL.Image.fromarray(pixels)
+    image.info = {}  # a comment of the file would be written into the thumbnail
     image.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=1.0)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
@@ -244,11 +250,18 @@ def png(pixels: Pixels) -> bytes:
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each row starts with the number of its filter, 0
     rows[:, 1:] = pixels.reshape(height, -1)
-    colour = 0 if pixels.ndim == 2 else 2
+    head = _png_head(width, height, 0 if pixels.ndim == 2 else 2)
+    return head + _png_part(b"IDAT", zlib.compress(rows.data, 0)) + PNG_END
+
+
+@lru_cache
+def _png_head(width: int, height: int, colour: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 0)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_part(name, data) for name, data in parts)
+    return b"\x89PNG\r\n\x1a\n" + _png_part(b"IHDR", header)
 
 
 def _png_part(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
+
+
+PNG_END = _png_part(b"IEND", b"")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dissectdb.extract.images import fer2013, parquet_files
+from dissectdb.extract.images import fer2013_source, parquet_files
 from dissectdb.extract.images.dataset_source import DatasetSource
 from dissectdb.extract.images.decoding import IMAGE_NAMES
 from dissectdb.extract.images.folder_source import Folder
@@ -95,7 +95,7 @@ def _kind(images: str) -> tuple[dict[str, Any], str]:
 
 def _is_fer2013(path: Path) -> bool:
     try:
-        fer2013.find_columns(path)
+        fer2013_source.find_columns(path)
     except StudyError:
         return False
     return True

@@ -6,10 +6,11 @@ import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dissectdb.extract.images.decoding import Facts, Pixels, decode, file_hash, inspect_file
+from dissectdb.extract.images.decoding import Pixels, decode, file_hash, inspect_file
 from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
 from dissectdb.extract.images.scan import ALL, Record, Source, in_threads, printable
 from dissectdb.extract.study import Dataset, StudyError
@@ -88,8 +89,10 @@ class Folder(Source):
             splits = [file.split] if file.split else self.drawn or [ALL]
             return self.images is None or any(counts[split] < self.images for split in splits)
 
-        work = partial(_inspect, self.root, self.bits)
-        for file, facts, pixels in self.inspected(work, filter(is_wanted, self.files), at_once=FILES, large=LARGE):
+        wanted, again = tee(filter(is_wanted, self.files))
+        paths = (self.root / file.path for file in again)
+        inspected = self.inspected(partial(inspect_file, bits=self.bits), paths, at_once=FILES, large=LARGE)
+        for (facts, pixels), file in zip(inspected, wanted, strict=False):  # strict would read a file more
             split = file.split or (ALL if self.share is None else split_by_hash(facts.sha256, self.share, self.drawn))
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
@@ -104,10 +107,6 @@ class Folder(Source):
         kept = self.kept or []
         wanted = (kept[position] for position in positions if position < len(kept))
         return in_threads(lambda file: decode(self.root / file.path, self.bits), wanted, at_once=1)
-
-
-def _inspect(root: Path, bits: int, file: File) -> tuple[File, Facts, Pixels | None]:
-    return file, *inspect_file(root / file.path, bits)
 
 
 def split_by_hash(sha256: str, share: float, splits: Sequence[str] = SPLITS) -> str:

@@ -21,9 +21,10 @@ import numpy as np
 import polars as pl
 
 from dissectdb.did_you_mean import choices
-from dissectdb.extract.images.decoding import Facts, Pixels, Unreadable, decode, inspect_file, is_file
+from dissectdb.extract.images.decoding import Pixels, decode
 from dissectdb.extract.images.folder_source import drawn_splits, split_by_hash, told_of_drawn
 from dissectdb.extract.images.folders import SPLIT_FOLDERS, SPLITS
+from dissectdb.extract.images.places import Place, inspect_place, opened
 from dissectdb.extract.images.scan import ALL, Record, Source, in_threads
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.study.class_names import MAX_CLASSES, few, told_of_spellings
@@ -35,17 +36,6 @@ LARGE = 1000  # from so many images on, processes are worth their start
 ROWS = 1024  # that are taken out of the table at a time
 NUMBERED = "labels are numbers without names, so that classes are called 0, 1, …; dataset.classes names them"
 WHOLE_NUMBER = r"^-?[0-9]{1,18}(\.0+)?$"  # pandas writes whole numbers as 3.0 if some are missing
-
-
-class Part(NamedTuple):
-    """Where a file holds the bytes of an image."""
-
-    file: Path
-    offset: int
-    size: int
-
-
-Place = Path | bytes | Part | None  # an image: its file, its bytes, where they are, or None if it has none
 
 
 class Row(NamedTuple):
@@ -193,7 +183,7 @@ class Listed(Source):
                 pending.append((number, row))
                 yield place
 
-        for facts, pixels in self.inspected(partial(_inspect, self.bits), images(), at_once=FILES, large=LARGE):
+        for facts, pixels in self.inspected(partial(inspect_place, self.bits), images(), at_once=FILES, large=LARGE):
             number, row = pending.popleft()
             split = row.split or split_by_hash(facts.sha256, self.share, self.drawn)
             if self.limit is None or counts[split] < self.limit:
@@ -207,7 +197,7 @@ class Listed(Source):
             deque(self.records(), maxlen=0)
         kept = self.kept or ()
         numbers = (kept[position] for position in positions if position < len(kept))
-        return in_threads(lambda place: decode(_opened(place), self.bits), self.places(numbers), at_once=1)
+        return in_threads(lambda place: decode(opened(place), self.bits), self.places(numbers), at_once=1)
 
     def _rows(self, numbers: Iterable[int]) -> Iterator[Row]:
         for some in chunks(numbers, ROWS):
@@ -243,37 +233,6 @@ def chunks(numbers: Iterable[int], size: int) -> Iterator[list[int]]:
     """The numbers in lists of `size`; the last one may be shorter."""
     numbers = iter(numbers)
     return iter(lambda: list(islice(numbers, size)), [])
-
-
-# ---------------------------------------------------------------- images
-
-
-def _opened(place: Place) -> Path | bytes:
-    """An image's file, or its bytes. Raises Unreadable."""
-    if isinstance(place, Path):
-        if not is_file(place):
-            raise Unreadable("no such file")
-        return place
-    if isinstance(place, Part):
-        try:
-            with place.file.open("rb") as file:
-                file.seek(place.offset)
-                content = file.read(place.size)
-        except OSError as error:
-            raise Unreadable(error.strerror or str(error)) from None
-        if len(content) < place.size:
-            raise Unreadable(f"{place.file.name} ends in the middle of it")
-        return content
-    if place is None:
-        raise Unreadable("the row holds no bytes")
-    return place
-
-
-def _inspect(bits: int, place: Place) -> tuple[Facts, Pixels | None]:
-    try:
-        return inspect_file(_opened(place), bits)
-    except Unreadable as problem:
-        return Facts(hashlib.sha256().hexdigest(), defect=f"unreadable: {problem}"), None
 
 
 # ---------------------------------------------------------------- files in a folder

@@ -20,8 +20,9 @@ from typing import Any
 import polars as pl
 
 from dissectdb.extract.images.decoding import file_hash, is_file
-from dissectdb.extract.images.listed_source import Listed, Place, facts_of, first_of
+from dissectdb.extract.images.listed_source import Listed, facts_of, first_of
 from dissectdb.extract.images.parquet_files import class_labels, open_parquet, scalars, texts
+from dissectdb.extract.images.places import Place
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.study.class_names import few
 from dissectdb.extract.study.text_files import one_line

@@ -15,9 +15,10 @@ import polars as pl
 import pyarrow as pa
 
 from dissectdb.extract.images.decoding import file_hash
-from dissectdb.extract.images.listed_source import Listed, Place, chunks, facts_of, first_of, shards
+from dissectdb.extract.images.listed_source import Listed, chunks, facts_of, first_of, shards
 from dissectdb.extract.images.manifest_source import CLASS_COLUMNS, GROUP_COLUMNS, SPLIT_COLUMNS
 from dissectdb.extract.images.parquet_files import Images, class_labels, image_columns, open_parquet, scalars, texts
+from dissectdb.extract.images.places import Place
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.study.class_names import few
 

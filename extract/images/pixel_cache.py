@@ -21,12 +21,14 @@ import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import IO, NamedTuple
 
 import numpy as np
 
 MAX_BYTES = 16 << 30
 BUFFER = 1 << 20  # bytes of one write; a write lets other threads run and waits for them
+SMALL = 1 << 19  # bytes up to which images are joined, because a write takes longer than to copy them
 SHARE = 4  # the file takes at most 1 / SHARE of the free space
 
 
@@ -57,15 +59,15 @@ class SharedFile(NamedTuple):
                 os.ftruncate(self.descriptor, offset + size)
             finally:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
-            places: list[Place | None] = []
-            for pixels in images:
-                places.append(None if pixels is None else Place(offset, pixels.shape))
-                if pixels is not None:
-                    _write_all(self.descriptor, np.ascontiguousarray(pixels).data.cast("B"), offset)
-                    offset += pixels.nbytes
+            data = [np.ascontiguousarray(pixels).data.cast("B") for pixels in images if pixels is not None]
+            at = offset
+            for part in [memoryview(b"".join(data))] if size < SMALL else data:
+                _write_all(self.descriptor, part, at)
+                at += len(part)
         except OSError:  # the disk is full
             return [None] * len(images)
-        return places
+        ends = accumulate((0 if pixels is None else pixels.nbytes for pixels in images), initial=offset)
+        return [None if pixels is None else Place(at, pixels.shape) for at, pixels in zip(ends, images, strict=False)]
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:

@@ -137,13 +137,13 @@ class Source:
     def inspected(
         self, work: Callable[[Item], Inspected], items: Iterable[Item], *, at_once: int, large: int
     ) -> Iterator[Inspected]:
-        """Yield work(item) for each item, in order: in processes if there are `large` items and more than two cores.
+        """Yield work(item) for each item, in order: in processes if there are `large` items and more than one core.
 
-        work: a function of a module, or a `partial` of one; the last of its result is pixels or None. Two processes are
-        no faster than threads by as much as their start takes.
+        work: a function of a module that is quick to load, or a `partial` of one; the last of its result is pixels or
+        None.
         """
         items = iter(items)
-        first = list(islice(items, large)) if self.workers > 2 and can_start() else []
+        first = list(islice(items, large)) if self.workers > 1 and can_start() else []
         items = chain(first, items)
         if not first or len(first) < large:
             yield from in_threads(work, items, at_once)

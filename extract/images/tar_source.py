@@ -20,8 +20,9 @@ from typing import IO, Any
 import polars as pl
 
 from dissectdb.extract.images.decoding import IMAGE_NAMES, file_hash
-from dissectdb.extract.images.listed_source import FACTS, Listed, Part, Place, facts_of, first_of, of_splits, shards
+from dissectdb.extract.images.listed_source import FACTS, Listed, facts_of, first_of, of_splits, shards
 from dissectdb.extract.images.manifest_source import CLASS_COLUMNS, GROUP_COLUMNS, SPLIT_COLUMNS
+from dissectdb.extract.images.places import Part, Place
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.study.text_files import MEGABYTE, one_line
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dissectdb.extract.images.decoding import thumbnail
 from dissectdb.extract.images.folder_source import split_by_hash
 from dissectdb.extract.study import StudyError
 from tests.support.image_files import fer2013, folder, line, noise, quickly, save, scan, shown, small_folder
@@ -97,6 +98,15 @@ def test_a_large_image_gets_a_small_thumbnail(tmp_path):
     [image] = scan(folder(tmp_path)).values()
     assert shown(image).shape == (112, 224, 3)
     assert (image.width, image.height) == (400, 200)
+
+
+def test_a_thumbnail_shows_the_pixels_and_keeps_nothing_else_of_the_file(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[274] = 6  # to be turned by 90 degrees
+    save(tmp_path / "a/1.jpg", noise(0, 200, 400, 3), comment=b"by me", exif=exif, dpi=(300, 300))
+    [image], [pixels] = folder(tmp_path).scan(), folder(tmp_path).read([0])
+    assert pixels.shape == (400, 200, 3)
+    assert image.thumbnail == thumbnail(pixels)
 
 
 def bomb(side: int) -> bytes:

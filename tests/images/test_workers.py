@@ -12,9 +12,10 @@ import PIL.Image
 import pytest
 
 import dissectdb
-from dissectdb.extract.images import folder_source, sources, workers
+from dissectdb.extract.images import fer2013_source, folder_source, sources, workers
 from dissectdb.extract.images.pixel_cache import PixelFile
 from dissectdb.extract.study import Dataset, StudyError
+from tests.support.image_files import fer2013, line, noise
 
 SCRIPT = """
 import select
@@ -138,6 +139,42 @@ def is_running(process: str) -> bool:
     return state != "Z" and os.path.exists(f"/proc/{process}")
 
 
-def test_processes_load_no_torch():
-    code = "import sys; from dissectdb.extract.images import fer2013_source, workers\nprint('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+@pytest.mark.parametrize("module", ["decoding", "fer2013", "places", "workers"])
+def test_what_processes_run_loads_neither_torch_nor_the_study(module: str):
+    code = f"import sys, dissectdb.extract.images.{module}\nprint({{'torch', 'polars', 'pydantic'}} & {{*sys.modules}})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_no_more_processes_are_started_than_there_are_cores(faces: Dataset, monkeypatch: pytest.MonkeyPatch):
+    started = []
+    begin = workers.Worker.__init__
+    monkeypatch.setattr(workers.Worker, "__init__", lambda *arguments: (started.append(1), begin(*arguments))[1])
+    monkeypatch.setattr(workers, "available_cores", lambda: 2)
+    source = in_processes(faces, monkeypatch)
+    source.workers = 16
+    assert len(list(source.scan())) == 61
+    assert len(started) == 2
+
+
+def test_lines_of_fer2013_are_the_same_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usages = ["Training", "", "PublicTest", "none", "", "PrivateTest", "Training"]
+    rows = [line(noise(seed % 60), seed % 9, usages[seed // 10]) for seed in range(70)]
+    rows[3], rows[13], rows[33] = (
+        rows[3][:500],
+        f'"{rows[13][:90]}',
+        line(np.zeros((48, 48), np.uint8), 1, "PublicTest"),
+    )
+    inside = fer2013(tmp_path / "f.csv", *rows)
+    inside.workers = 1
+    expected = list(inside.scan())
+    splits = ["train"] * 20 + ["validation"] * 30 + ["test"] * 10 + ["train"] * 10
+    assert [image.split for image in expected] == splits
+    assert {(image.defect or "none").split(" ")[0] for image in expected} == {"none", "blank", "repeat", "unreadable:"}
+    monkeypatch.setattr(fer2013_source, "LARGE", 1)
+    source = sources.open_source(Dataset(name="faces", kind="fer2013", path=tmp_path / "f.csv"))
+    source.workers = 2
+    assert list(source.scan()) == expected
+    sound = [image.position for image in expected if image.defect is None]
+    assert all(position in source.decoded for position in sound)
+    for again, decoded in zip(source.read(sound), inside.read(sound), strict=True):
+        np.testing.assert_array_equal(again, decoded)
