@@ -131,8 +131,8 @@ def labels_of_others(labels: np.ndarray) -> np.ndarray:
 def _of_block(columns: WordColumns, block: np.ndarray, labels: np.ndarray, others: np.ndarray) -> Words:
     """The words of a block of neurons (k, N). others (k,): labels of other neurons."""
     activations = torch.from_numpy(block)
-    choosing, judging = (activations[:, half] for half in columns.halves)
-    choosing, judging = _standard(choosing), Powers.of(judging)
+    of_halves = [activations[:, half] for half in columns.halves]
+    choosing, judging = _standard(of_halves[0]), Powers.of(of_halves[1])
     own = (choosing @ columns.words[0].T / choosing.shape[1]).double()  # (k, C): correlations with each word
     best = own.argmax(dim=1).numpy()
     best[~choosing.any(dim=1).numpy()] = -1  # of a constant neuron: nothing is chosen
