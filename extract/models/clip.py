@@ -7,6 +7,8 @@ clip.embed_concepts(["Smile"], ["a face with {}"])        # (concept, dimension)
 Takes any architecture of open_clip, with one of its pretrained tags or local weights (clip_files), any architecture
 that you describe in a model config in open_clip's format, and models of open_clip on the Hugging Face hub or in a
 folder.
+
+open_clip takes as long to load as torch, and studies of arrays share this module: functions import it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -166,6 +167,8 @@ def cut_texts(clip: Clip, concepts: Sequence[str], templates: Sequence[str]) -> 
 
 
 def _count_tokens(tokenize: Any, text: str) -> int:
+    import open_clip
+
     if isinstance(tokenize, open_clip.SimpleTokenizer):
         return len(tokenize.encode(text)) + 2
     return len(tokenize.tokenizer(tokenize.clean_fn(text)).input_ids)  # of transformers, as SigLIP has it
@@ -173,6 +176,8 @@ def _count_tokens(tokenize: Any, text: str) -> int:
 
 def load(settings: study.Clip, device: torch.device) -> Clip:
     """Load the CLIP that a study names. Raises StudyError."""
+    import open_clip
+
     refuse_unknown(settings)
     weights = settings.weights or settings.architecture
     stored = _stored_weights(settings)
@@ -248,6 +253,8 @@ def _quick_gelu(settings: study.Clip, stored: clip_files.ClipWeights | None, con
 
     open_clip only warns. Raises StudyError if the architecture has it and the weights were trained without it.
     """
+    import open_clip
+
     if stored is None:
         tag = open_clip.get_pretrained_cfg(settings.architecture, settings.weights or "")
         return bool((tag or {}).get("quick_gelu"))
@@ -269,6 +276,8 @@ def _images(settings: study.Clip, stored: clip_files.ClipWeights | None) -> dict
 
 def _fetching(settings: study.Clip) -> AbstractContextManager[None]:
     """A context for open_clip's downloads from the Hugging Face hub: the weights of a tag, and some tokenizers."""
+    import open_clip
+
     if settings.architecture.startswith(open_clip.factory.HF_HUB_PREFIX):
         way_out = 'download its folder elsewhere and write architecture = "local-dir:FOLDER"'
         return fetching.from_hub(f"clip: {settings.architecture}", way_out)
@@ -306,6 +315,8 @@ def _keep_images_in(model: Any, kind: torch.dtype, probe: Tensor) -> None:
 
 
 def _add_config(config: Path, architecture: str) -> None:
+    import open_clip
+
     if not config.is_file():
         raise StudyError(f"clip.config: {config}: no such file")
     if config.stem != architecture:
@@ -344,6 +355,8 @@ def _is_of_numpy(path: Path) -> bool:
 
 def refuse_unknown(settings: study.Clip) -> None:
     """Raises StudyError for an architecture, a tag or a file that is not there. Loads no weights."""
+    import open_clip
+
     if settings.config is not None:
         _add_config(settings.config, settings.architecture)
     kind, _, location = settings.architecture.partition(":")

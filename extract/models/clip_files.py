@@ -17,10 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.convert import convert_state_dict
-from open_clip.model import convert_to_custom_text_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -53,6 +50,9 @@ class ClipWeights:
 
     def fill(self, model: Any) -> None:
         """Load the weights into a model of open_clip, as its own loader does. Raises torch's error on other sizes."""
+        from open_clip.convert import convert_state_dict
+        from open_clip.model import convert_to_custom_text_state_dict
+
         tensors = convert_state_dict(model, dict(self.tensors))
         if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):
             tensors = convert_to_custom_text_state_dict(tensors)
@@ -210,6 +210,8 @@ def _refuse_other_heads(model: Any, heads: tuple[int, int] | None) -> None:
 
 def usual_preprocessing(architecture: str) -> dict[str, Any]:
     """What all pretrained weights of an architecture take as images: a local file of weights does not state it."""
+    import open_clip
+
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     stated = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
     usual = {}
@@ -222,6 +224,8 @@ def usual_preprocessing(architecture: str) -> dict[str, Any]:
 
 def looks_like(tensors: Mapping[str, Tensor], named: str = "") -> str:
     """«these weights look like ViT-B-16», by their shapes; empty if nothing of open_clip is near, or the named one."""
+    import open_clip
+
     sizes = clip_names.sizes_of_weights(tensors)
     if len(sizes) < 4:
         return ""

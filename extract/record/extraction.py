@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
-import open_clip
 import torch
 
 from dissectdb.extract.models import classes
@@ -149,7 +149,7 @@ def enter_extraction(
             {
                 "extraction": EXTRACTION_VERSION,
                 "torch": torch.__version__,
-                "open_clip": open_clip.__version__,
+                "open_clip": version("open_clip_torch"),
                 "python": platform.python_version(),
                 "device": torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else platform.machine(),
                 "threads": torch.get_num_threads(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from tests.support.killer import kill
 from tests.support.studies import arrays_study
 from tests.support.worlds import BLOCK, World, command
 
+ROOT = Path(__file__).parents[2]
 N, D, K, C, TOP = 100, 12, 6, 5, 10
 CLASSES = ("sad", "happy", "calm")
 STUDY = arrays_study("sae", "words.toml", TOP, classes=CLASSES) + "null_draws = 1000\n"
@@ -67,6 +71,20 @@ def labels_by_hand(activations: torch.Tensor) -> list[int]:
     logs = np.log1p(weights[:, None, None] * (of_concepts[best] - 1)).sum(0)  # (unit, concept)
     prior = np.log(np.exp(logs - logs.max(0)).mean(0)) + logs.max(0)
     return (logs - prior).argmax(1).tolist()
+
+
+def test_nothing_loads_the_library_of_clip(tmp_path: Path) -> None:
+    """It takes as long to load as torch."""
+    world = make(tmp_path / "world")
+    lines = [
+        "import sys",
+        "from dissectdb import Study, pipeline",
+        "print(pipeline.extract(Study.load(sys.argv[1]), sys.argv[2]).computed)",
+        "print(sorted({'torch', 'open_clip', 'transformers', 'timm'} & set(sys.modules)))",
+    ]
+    arguments = [sys.executable, "-c", "\n".join(lines), str(world.study), str(world.warehouse)]
+    ran = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (ran.returncode, ran.stdout) == (0, "True\n['torch']\n"), ran.stderr
 
 
 # ---------------------------------------------------------------- the rows are right
