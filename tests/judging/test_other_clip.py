@@ -13,7 +13,7 @@ from dissectdb.extract.judging.measures import RANGES
 from dissectdb.warehouse import Warehouse
 from tests.judging.test_quality import cosines_of, expected, of_probing
 from tests.support.killer import kill
-from tests.support.worlds import World, save_clip
+from tests.support.worlds import OTHER_TABLES, World, save_clip
 
 JUDGE = '\n[judge]\nclip = { architecture = "tiny-clip", weights = "other.safetensors", config = "tiny-clip.json" }\n'
 OTHERS = "select * from label_measures where reference <> 'other clip' order by all"
@@ -44,7 +44,7 @@ def test_another_clip_that_is_named_later_judges_every_label_once(new_world: Wor
     before, labels = world.rows(OTHERS), world.rows("select * from all_labels order by all")
     name_judge(world)
     with Warehouse(world.warehouse) as opened:
-        opened.connection.execute("drop table judge_clips")  # as in a warehouse from before
+        opened.connection.execute(f"drop table judge_clips; {OTHER_TABLES}")  # as in a warehouse from before
     planned = world.extract("--dry-run").out
     assert "image embeddings tiny-clip, the judge, train" in planned
     assert "embed concepts looks by tiny-clip, the judge" in planned

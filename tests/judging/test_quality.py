@@ -14,7 +14,7 @@ from dissectdb.extract.judging import measures
 from dissectdb.extract.judging.measures import RANGES
 from dissectdb.warehouse import Warehouse
 from tests.judging.test_measures import DEFINITIONS
-from tests.support.worlds import World
+from tests.support.worlds import OTHER_TABLES, World
 
 MEASURES = "select * from label_measures order by all"
 
@@ -174,7 +174,9 @@ def test_a_second_run_has_nothing_to_judge(judged: World) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        pytest.param("drop table label_measures; drop table judged_layers", id="a warehouse from before"),
+        pytest.param(
+            f"drop table label_measures; drop table judged_layers; {OTHER_TABLES}", id="a warehouse from before"
+        ),
         pytest.param(
             """
             delete from judged_layers where layer_id = (select min(layer_id) from judged_layers);

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from dissectdb.extract.record import arrays_file
 from tests.record.test_arrays import STUDY, WORDS, C, D, N, features
 from tests.record.test_extract import pixels
-from tests.support.worlds import UNITS, World
+from tests.support.worlds import OTHER_TABLES, UNITS, World
 
 KEPT = 16
 RECORDED = "select target, count(*) as layers, sum(blocks) as blocks from ({}) group by target order by target".format(
@@ -92,11 +92,12 @@ def test_a_warehouse_from_before_maps_gets_them_from_the_next_extract(world: Wor
     expected = {name: rows for name, rows in world.tables().items() if name in ("activation_maps", "seen_parts")}
     with Warehouse(world.warehouse) as opened:
         opened.connection.execute(
-            """
+            f"""
             delete from extraction_blocks where extraction_id in
                 (select extraction_id from extractions where target = 'activation_maps');
             delete from extractions where target = 'activation_maps'; delete from completed_runs;
-            drop table activation_maps; drop table map_values; drop table seen_parts
+            drop table activation_maps; drop table map_values; drop table seen_parts;
+            {OTHER_TABLES}
             """
         )
     assert world.extract().code == 0

@@ -80,6 +80,9 @@ TO_SCHEMA_5 = """
     update warehouse_info set value = '5' where key = 'schema_version';
 """
 
+# A file of an earlier version states other tables, or none.
+OTHER_TABLES = "delete from warehouse_info where key = 'tables';"
+
 # What schema 4 had.
 TO_SCHEMA_4 = f"""{TO_SCHEMA_5}
     alter table splits drop column block_images;
