@@ -95,7 +95,7 @@ class Bench:
         for device in self.devices:
             for kind in (torch.float32, torch.float16 if device == "cuda" else torch.bfloat16):
                 rate = matrix_rate(kind, device)
-                yield "matrix product", str(kind)[6:], device, f"{rate / 1e12:,.2f} TFLOP/s"
+                yield "matrix product", str(kind)[6:], device, f"{rate / 1e12:,.3g} TFLOP/s"
                 for name, model, shape in (
                     ("VGGNet", VGGNet().eval(), (1, 40, 40)),
                     ("CLIP ViT-B/16", open_clip.create_model("ViT-B-16").eval().visual, (3, 224, 224)),
