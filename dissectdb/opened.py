@@ -38,8 +38,6 @@ CHARTS = (
     "edit_chart",
     "sweep_chart",
 )
-
-
 _RETURNS = "Returns a polars frame in the order of its grain. Keywords keep the rows with that value in a column."
 
 

@@ -1,4 +1,4 @@
-"""Where in an image a neuron responds. The picture has an outline of the region, a veil over the rest, or is cropped.
+"""Where a neuron responds in an image: an outline of the region, a veil over the rest, or a crop.
 
 region = region_of(row)                                        # of image_regions, with the image's width and height
 drawn(region, "data:image/png;base64,…", "face.png: happy")    # an <svg>
