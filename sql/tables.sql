@@ -486,7 +486,7 @@ comment on table labelled_layers is
     'The ledger of labels: a layer is listed exactly when its null and the checks of its labels are stored';
 comment on column labelled_layers.neurons is 'Number of its neurons that get a label';
 comment on column labelled_layers.null_groups is
-    'Sum of their different null_group and of the null''s version; if unlike today''s, the stored nulls are out of date';
+    'Sum of their different null_group, and 10^12 times the version of the formulas; if unlike today''s, the labels and what was computed for them are out of date';
 
 create table if not exists label_checks (
     dissection_id integer not null,  -- references dissections
@@ -506,9 +506,9 @@ comment on column label_checks.z_within_class is
 comment on column label_checks.p_within is
     'How often a neuron that knows only the classes of the images gets a label with at least this z; NULL without classes';
 comment on column label_checks.split_half_agrees is
-    'Whether both halves of the probing images give the same label; NULL if the neuron fires on too few of either';
+    'Whether both halves of the probing images give the same label; NULL if the neuron fires on too few of either, or if activations are not kept and too few of its stored images are of either';
 comment on column label_checks.bootstrap_share is
-    'Share of resamples of the probing images that give the label; NULL without resamples';
+    'Share of resamples of the probing images that give the label, of those that label the neuron; NULL without any';
 
 create table if not exists label_words (
     dissection_id integer not null,  -- references dissections

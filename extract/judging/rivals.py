@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NONE, RANDOM, SHUFFLED = "none", "random", "shuffled"
 SEED = 0  # of the controls
+VERSION = 2  # of the formulas by which labels are judged; with 1, a group of images could be in both halves
 
 
 class AskedFile(NamedTuple):
@@ -84,7 +85,7 @@ class Method:
         """Of all that the numbers of a layer depend on, besides the activations and CLIP."""
         labels = sorted(self.labels[layer_id].items())
         ties = {text: sorted(classes_of[text]) for _, text in labels if text in classes_of}
-        return fingerprints.of_values(1, self.templates, len(self.choices), labels, ties)  # 1: the version of this code
+        return fingerprints.of_values(VERSION, self.templates, len(self.choices), labels, ties)
 
 
 # ---------------------------------------------------------------- files

@@ -26,6 +26,7 @@ from dissectdb.extract.scoring.problem import Layer, Scores, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
 from dissectdb.extract.scoring.within_class import ImageClasses
+from dissectdb.extract.study import STORED_IMAGES
 
 if TYPE_CHECKING:
     from dissectdb.extract.warehouse_protocol import Row, Store
@@ -50,6 +51,8 @@ COMPUTED = {  # table → which of its rows belong to the labels of some layers 
     "label_words": _OF_NEURONS,
     "label_reach": _OF_NEURONS,
 }
+VERSION = 1  # of the formulas of all that COMPUTED holds; raised here and in unlabelled_layers if a result changes
+OF_VERSION = 10**12  # how much of null_groups one version is: more than any sum of groups
 MIN_IMAGES_FOR_WORDS = 50  # in each half
 LARGEST_TABLE = 2e8  # images × concepts that the test within classes, and the words that explain a neuron, may hold
 REASONS = {  # of the view unlabelled_neurons, in words
@@ -127,7 +130,7 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
         unit["null_samples"] = sample_table(row, layers, evidence, null)
     classes = image_classes(settings, evidence)
     columns = word_columns(evidence)
-    scored, checked, explained = [], [], []
+    scored, checked, explained, untold = [], [], [], 0
     for place, layer in enumerate(layers):
         keep = row["kept_concepts"] if kernel else 1
         scores = score_layer(settings, layer, evidence.images, evidence.concepts, keep=keep, device=device)
@@ -135,9 +138,15 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
         positions = scores.concepts[:, 0]
         checked.append(check_table(row, layer, evidence, settings, classes, positions))
+        untold += untold_halves(layer, checked[-1])
         if columns is not None and layer.has_activations():
             explained.append(word_tables(row, layer, evidence, several_words.find_words(columns, layer, positions)))
         layer.lists.clear()
+    if untold and evidence.halves.smaller >= settings.min_images:
+        log.warning(
+            f"{untold:,} labels of dissection {row['dissection_id']} are not tested on halves of the images: their "
+            f"{STORED_IMAGES} stored images hold too few of a half, and activations are not kept"
+        )
     unit["label_checks"] = pa.concat_tables(checked)
     if explained:
         unit["label_words"], unit["label_reach"] = map(pa.concat_tables, zip(*explained, strict=True))
@@ -258,6 +267,14 @@ def check_table(
     )
 
 
+def untold_halves(layer: StoredLayer, checks: pa.Table) -> int:
+    """How many labels the halves do not test because activations are not kept: of neurons with more than are stored."""
+    if layer.has_activations():
+        return 0
+    fires_on_more = layer.fired[checks["neuron_id"].to_numpy() - layer.first_neuron] >= STORED_IMAGES
+    return int((fires_on_more & checks["split_half_agrees"].is_null().to_numpy()).sum())
+
+
 def word_tables(
     row: Row, layer: StoredLayer, evidence: Evidence, found: several_words.Words
 ) -> tuple[pa.Table, pa.Table]:
@@ -292,8 +309,7 @@ def word_tables(
 def _ledger(row: Row, layers: Sequence[StoredLayer], ids: Sequence[int]) -> pa.Table:
     """Rows of labelled_layers; also for layers without a neuron that takes a label, which get no other rows."""
     counts = {layer.layer_id: int((~layer.dead).sum()) for layer in layers}
-    version = SCORERS[row["scorer"]].null_version
-    groups = {layer.layer_id: sum(scored_groups(layer)) + version for layer in layers}
+    groups = {layer.layer_id: sum(scored_groups(layer)) + VERSION * OF_VERSION for layer in layers}
     return _table(
         row,
         len(ids),

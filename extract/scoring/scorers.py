@@ -65,8 +65,6 @@ class Scorer:
     scored anew, a few neurons at a time, so that the neurons of a layer must not depend on each other.
     z_within_class: z of labels if images change places only within their class. None: it is sampled.
     in_orders: scores after images changed places (class_orders.py). None: the neurons are scored anew each time.
-    null_version: raised, here and in the view unlabelled_layers, if earlier versions drew a wrong null. A layer with
-    a null of an older version is labelled anew.
     """
 
     score: Callable[[ScoringProblem], BestConcepts]
@@ -76,10 +74,9 @@ class Scorer:
     label_lists: LabelLists | None = None
     z_within_class: Callable[[ImageClasses, Layer, np.ndarray], np.ndarray] | None = None
     in_orders: Callable[[ImageClasses, Layer], OrderScores] | None = None
-    null_version: int = 0
 
 
-def of_product(product: ColumnProduct, null_version: int = 0) -> Scorer:
+def of_product(product: ColumnProduct) -> Scorer:
     """A scorer that is a product of columns over all images."""
     return Scorer(
         score=partial(score_by_product, product),
@@ -87,7 +84,6 @@ def of_product(product: ColumnProduct, null_version: int = 0) -> Scorer:
         z=partial(z_of_products, product),
         z_within_class=partial(within_class.product_z, product),
         in_orders=partial(class_orders.product_in_orders, product),
-        null_version=null_version,
     )
 
 
@@ -111,7 +107,7 @@ SCORERS: dict[str, Scorer] = {
         stores_moments=True,
         in_orders=class_orders.reorder_in_orders,
     ),
-    "pearson": of_product(PEARSON, null_version=1),  # 0: a draw did not take the concept of the largest r
+    "pearson": of_product(PEARSON),
     "presence": of_product(PRESENCE),
 }
 

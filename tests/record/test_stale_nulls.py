@@ -1,4 +1,4 @@
-"""A null that an earlier version drew wrongly is drawn anew by the next `extract`, once; no other null is."""
+"""What formulas of an earlier version gave is computed anew by the next `extract`, once."""
 
 from __future__ import annotations
 
@@ -44,22 +44,28 @@ def warehouse(tmp_path: Path, scorer: str) -> Iterator[Warehouse]:
 
 
 @pytest.mark.parametrize("scorer", list(SCORERS))
-def test_a_labelled_layer_is_not_stale_and_only_the_ledger_of_pearson_has_a_new_version(
-    warehouse: Warehouse, scorer: str
-) -> None:
+def test_a_labelled_layer_is_not_stale_and_its_ledger_has_the_version_of_the_formulas(warehouse: Warehouse) -> None:
     assert warehouse.rows(UNLABELLED).is_empty()
     version = warehouse.rows("select null_groups from labelled_layers").item() - warehouse.rows(GROUPS).item()
-    assert version == SCORERS[scorer].null_version == (1 if scorer == "pearson" else 0)
+    assert version == labels.VERSION * labels.OF_VERSION
+    assert labels.VERSION < 1000
+    assert warehouse.rows(GROUPS).item() < labels.OF_VERSION / 1000
 
 
-@pytest.mark.parametrize("scorer", ["pearson"])
-def test_a_layer_with_the_wrong_null_of_an_earlier_version_is_labelled_anew_once(warehouse: Warehouse) -> None:
-    tables = [f"select * from {name} order by all" for name in ("null_quantiles", "kernel_scores", "neuron_labels")]
+@pytest.mark.parametrize("scorer", ["pearson", "soft_wpmi"])
+def test_a_layer_that_an_earlier_version_labelled_is_labelled_anew_once(warehouse: Warehouse) -> None:
+    names = ("null_quantiles", "kernel_scores", "neuron_labels", "label_checks")
+    tables = [f"select * from {name} order by all" for name in names]
     fresh = [warehouse.rows(table).rows() for table in tables]
     warehouse.connection.execute("update null_quantiles set p = p / 2")
-    warehouse.connection.execute(f"update labelled_layers set null_groups = ({GROUPS})")
-    list(warehouse.build())
-    assert warehouse.rows(UNLABELLED).rows() == [(1, 1)]
-    label(warehouse)
-    assert [warehouse.rows(table).rows() for table in tables] == fresh
-    assert warehouse.rows(UNLABELLED).is_empty()
+    warehouse.connection.execute("update label_checks set split_half_agrees = not split_half_agrees")
+    for older in (
+        f"({GROUPS})",
+        f"({GROUPS}) + 1",
+    ):  # without a version; and pearson's, from before there was one of all
+        warehouse.connection.execute(f"update labelled_layers set null_groups = {older}")
+        list(warehouse.build())
+        assert warehouse.rows(UNLABELLED).rows() == [(1, 1)]
+        label(warehouse)
+        assert [warehouse.rows(table).rows() for table in tables] == fresh
+        assert warehouse.rows(UNLABELLED).is_empty()

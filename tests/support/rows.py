@@ -599,10 +599,10 @@ def ledger(warehouse: Warehouse) -> list[dict[str, int]]:
             layer_id,
             (count(*) filter (where not dead and not sparse))::int as neurons,
             coalesce(
-                sum(distinct null_group) filter (where not dead and not sparse) + any_value((scorer = 'pearson')::int),
+                sum(distinct null_group) filter (where not dead and not sparse) + 1 * 1000000000000,
                 0
             )::bigint as null_groups
-        from dissected_neurons inner join dissections using (dissection_id)
+        from dissected_neurons
         where (dissection_id, layer_id) in (select distinct dissection_id, layer_id from null_quantiles)
         group by all
         """

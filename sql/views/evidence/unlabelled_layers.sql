@@ -5,8 +5,8 @@
 -- has recorded it since, or if other neurons get a label or share a null than when it was labelled.
 -- A layer that was labelled has no row while dissected_neurons has no row of it: that view is then not built, and
 -- whether other neurons get a label is unknown.
--- A null that an earlier version drew wrongly is drawn again, once: that of pearson. Its version, 1, is part of
--- null_groups (null_version in extract/scoring/scorers.py); that of the other scorers is 0.
+-- What older formulas gave (labels, nulls, checks, words, measures) is computed again, once. The version of the formulas
+-- is part of null_groups, times 10^12: 1 here and in extract/scoring/labels.py, 0 before there was one.
 
 with
 
@@ -21,11 +21,10 @@ labelled_neurons as (
             sum(distinct case
                 when not dissected_neurons.dead and not dissected_neurons.sparse then dissected_neurons.null_group
             end)
-            + max(case when dissections.scorer = 'pearson' then 1 else 0 end),
+            + 1 * 1000000000000,
             0
         ) as null_groups
     from dissected_neurons
-    inner join dissections on dissected_neurons.dissection_id = dissections.dissection_id
     group by dissected_neurons.dissection_id, dissected_neurons.layer_id
 
 )
