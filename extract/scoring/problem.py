@@ -141,6 +141,9 @@ class Layer(Protocol):
     def cube_spread(self) -> Spread:
         """Mean and standard deviation of the centred, cubed activations."""
 
+    def has_activations(self) -> bool:
+        """Whether all activations are known; of some layers only the top images of each neuron are."""
+
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most activating images of neurons first … last - 1: indices (n, k), values (n, k) float32.
 
@@ -194,6 +197,10 @@ class Array:
                 values = (values - values.mean(axis=0)) ** 3
             means[neurons], sds[neurons] = values.mean(axis=0), values.std(axis=0)
         return Spread(means, sds)
+
+    def has_activations(self) -> bool:
+        """They are in memory."""
+        return True
 
     def top(self, k: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most activating images of neurons first … last - 1, as in Layer."""

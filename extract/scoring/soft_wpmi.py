@@ -117,15 +117,19 @@ class ImageLists:
 
     @classmethod
     def by_length(cls, settings: Settings, images: np.ndarray, lengths: np.ndarray) -> ImageLists:
-        """Lists (neuron, longest) with the length of each (neuron,)."""
-        return cls(settings, images, {int(length): np.flatnonzero(lengths == length) for length in np.unique(lengths)})
+        """Lists (neuron, longest) with the length of each (neuron,); a neuron with length 0 is left out."""
+        used = np.unique(lengths[lengths > 0])
+        return cls(settings, images, {int(length): np.flatnonzero(lengths == length) for length in used})
 
     def sums(self, probabilities: Tensor, out: Tensor) -> Tensor:
-        """out[k, c] = Σ_r ln(1 + t_r P) over each neuron's own list; probabilities: P (N, c)."""
+        """out[k, c] = Σ_r ln(1 + t_r P) over each neuron's own list; probabilities: P (N, c).
+
+        The row of a neuron that is left out is not written.
+        """
         for length, rows in self.rows.items():
             lists = torch.from_numpy(np.ascontiguousarray(self.images[rows, :length])).to(probabilities.device)
             slopes, _ = rank_slopes(self.settings, length)
-            if len(self.rows) == 1:
+            if len(rows) == len(out):
                 log_products(probabilities, lists, slopes, out)
             else:
                 shape = len(rows), probabilities.shape[1]
@@ -227,23 +231,27 @@ def label_lists(
 ) -> list[np.ndarray]:
     """The label (K,) of each neuron for each of several versions of its top images.
 
-    versions: lists of images (K, top_k) with the number of images that count of each (K,).
+    versions: lists of images (K, longest) with the number of images that count of each (K,). With 0, a neuron has no
+    label, -1, and is not in the prior.
     """
     lists = [ImageLists.by_length(settings, *version) for version in versions]
-    lengths = {length for version in lists for length in version.rows}
-    in_prior = torch.from_numpy(np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead)
+    lengths = {length for version in lists if len(version.rows) > 1 for length in version.rows}
+    is_in_prior = np.ones(layer.neurons, bool) if settings.include_dead else ~layer.dead
+    in_prior = [torch.from_numpy(is_in_prior & (lengths_of > 0)) for _, lengths_of in versions]
     width = int(max(1, min(len(concepts), TABLE_BYTES // (4 * layer.images + 8 * layer.neurons))))
     labels = [LabelsSoFar(layer.neurons) for _ in lists]
     chunks = probability_chunks(images * settings.softmax_scale, ConceptEmbeddings.one_each(concepts), width)
     for first, probabilities in chunks:
-        moments_by_length = lists[0].moments(probabilities, lengths)
-        for version, version_lists in enumerate(lists):
+        moments_by_length = lists[0].moments(probabilities, lengths) if lengths else {}
+        for so_far, version, counted in zip(labels, lists, in_prior, strict=True):
+            if not counted.any():
+                continue
             shape = layer.neurons, probabilities.shape[1]
-            sums = version_lists.sums(probabilities, torch.empty(shape, dtype=torch.float64))
-            scores = torch.empty_like(sums)
-            for length, rows in version_lists.rows.items():
-                carried = version_lists.carried(sums, length, moments_by_length)
-                largest, rest = log_mean_exp(carried[in_prior])
+            sums = version.sums(probabilities, torch.empty(shape, dtype=torch.float64))
+            scores = torch.full_like(sums, -torch.inf)
+            for length, rows in version.rows.items():
+                carried = version.carried(sums, length, moments_by_length)
+                largest, rest = log_mean_exp(carried[counted])
                 scores[rows] = sums[rows] - settings.prior_weight * (largest + rest)
-            labels[version].update(scores, first)
-    return [version_labels.concepts.numpy() for version_labels in labels]
+            so_far.update(scores, first)
+    return [so_far.concepts.numpy() for so_far in labels]

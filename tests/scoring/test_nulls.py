@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.made import benjamini_hochberg, embeddings, judge
-from dissectdb.extract.scoring import moments, nulls, robustness, soft_wpmi, tails
+from dissectdb.extract.scoring import moments, nulls, robustness, soft_wpmi, tails, version_lists
 from dissectdb.extract.scoring.halves import divide
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
@@ -207,15 +207,14 @@ def test_a_half_on_which_a_neuron_has_one_value_gives_no_label(scorer, count, st
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), images=st.integers(3, 20), top_k=st.integers(1, 12))
-def test_expanding_a_list_repeats_each_image_by_its_weight(seed, images, top_k):
+@given(seed=st.integers(0, 2**32), images=st.integers(3, 20), longest=st.integers(1, 12))
+def test_expanding_a_list_repeats_each_image_by_its_weight_and_no_other(seed, images, longest):
     random = np.random.default_rng(seed)
-    lists = np.stack([random.permutation(images) for _ in range(4)])
+    lists = np.stack([random.permutation(images)[:-1] for _ in range(4)])
     weights = np.bincount(random.integers(images, size=images), minlength=images)
-    for full, mine in zip(lists, robustness.expand(lists, weights, top_k), strict=True):
-        repeated = [i for i in full for _ in range(max(weights[i], int(i == full[-1])))]
-        expected = (repeated + [repeated[-1]] * top_k)[:top_k]
-        assert mine.tolist() == expected
+    for full, mine in zip(lists, version_lists.expand(lists, weights, longest), strict=True):
+        repeated = [i for i in full for _ in range(weights[i])]
+        assert mine.tolist() == (repeated + [-1] * longest)[:longest]
 
 
 def test_a_bootstrap_share_counts_the_resamples_that_give_the_label():
