@@ -78,6 +78,7 @@ def test_without_classes_and_splits_all_images_label_and_nothing_is_kept_for_edi
     assert done.code == 0, done.err
     assert written().dataset.probing_split == "all"
     assert "dataset.probing_split: the images that label the neurons; there are 24 sound images" in done.err
+    assert "no split folders" not in done.err
     text = Path("study.toml").read_text()
     assert "[[edits]]" not in text
     Path("study.toml").write_text(text.replace("[network]", 'group_pattern = "([^/]+)_"\n\n[network]', 1))
