@@ -57,7 +57,7 @@ class Folder(Source):
         return printable(found[1 if found.re.groups else 0] or "") or None if found else None
 
     def fingerprint(self) -> str:
-        if_set = {"classes": self.classes} if self.labels else {}
+        if_set: dict[str, object] = {"classes": self.classes} if self.labels else {}
         if_set |= {"group_pattern": self.pattern.pattern} if self.pattern else {}
         digest = self.settings_hash(kind="folder", images=self.images, share=self.share, **if_set)
         for file in self.files:
