@@ -118,7 +118,7 @@ def label_images(
         for version_labels, own, weights in zip(labels, chosen, versions, strict=True):
             if len(own) < max(settings.min_images, 1) or (list_images and list_images(settings, len(own)) < 2):
                 continue
-            fired = count_listed(lists[neurons], weights, usable[neurons])
+            fired = count_listed(weights[lists[neurons]], usable[neurons])
             if len(unsure := np.flatnonzero((fired < settings.min_images) & goes_on[neurons])):
                 fires = fires_on(layer, block[:, unsure], unsure + neurons.start)
                 fired[unsure] = weights @ fires

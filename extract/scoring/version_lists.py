@@ -50,8 +50,10 @@ def version_lists(settings: Settings, layer: Layer, versions: Sequence[np.ndarra
     found, is_short = [], []
     for weights in versions:
         longest = list_limit(settings, layer.images, int(weights.sum()))
-        counts = count_listed(lists, weights, usable)
-        found.append(VersionLists(expand(lists, weights, longest), counts, _is_constant(lists, values, weights)))
+        listed = weights.astype(np.int32)[lists]
+        counts = count_listed(listed, usable)
+        is_constant = _is_constant(listed, values, np.count_nonzero(weights))
+        found.append(VersionLists(expand(lists, listed, longest), counts, is_constant))
         is_short.append(goes_on & (counts < longest))
     if not np.any(is_short):
         return found
@@ -82,9 +84,11 @@ def usable_images(settings: Settings, layer: Layer) -> np.ndarray:
     return np.where(layer.dead, stored, np.where(layer.lengths < most, layer.lengths, np.minimum(layer.fired, stored)))
 
 
-def count_listed(lists: np.ndarray, weights: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """How many images (K,) the first `usable` of each list (K, n) come to, if image i counts weights[i] times."""
-    return np.where(np.arange(lists.shape[1]) < usable[:, None], weights[lists], 0).sum(axis=1)
+def count_listed(listed: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """How many images (K,) the first `usable` of each list come to, if each stands `listed` (K, n) times there."""
+    if (usable == listed.shape[1]).all():
+        return listed.sum(axis=1)
+    return np.where(np.arange(listed.shape[1]) < usable[:, None], listed, 0).sum(axis=1)
 
 
 def fires_on(layer: Layer, block: np.ndarray, neurons: np.ndarray | slice) -> np.ndarray:
@@ -94,25 +98,25 @@ def fires_on(layer: Layer, block: np.ndarray, neurons: np.ndarray | slice) -> np
     return (block > layer.lowest[neurons]) | layer.dead[neurons]
 
 
-def expand(lists: np.ndarray, weights: np.ndarray, longest: int) -> np.ndarray:
-    """The first `longest` of each list (K, n) if image i stands there weights[i] times; -1 behind the end of a list."""
-    counts = weights[lists]
-    lengths = counts.sum(axis=1)
-    flat = np.append(np.repeat(lists.ravel(), counts.ravel()), -1)
+def expand(lists: np.ndarray, listed: np.ndarray, longest: int) -> np.ndarray:
+    """The first `longest` of each list (K, n) if each image stands `listed` (K, n) times there; -1 behind its end."""
+    lengths = listed.sum(axis=1)
+    flat = np.append(np.repeat(lists.ravel(), listed.ravel()), -1)
     ranks = np.arange(longest)
     starts = (np.cumsum(lengths) - lengths)[:, None]
     return flat[np.where(ranks < lengths[:, None], starts + ranks, len(flat) - 1)]
 
 
-def _is_constant(lists: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Whether the images that count have one value (K,), as far as the lists of top images (K, n) tell.
+def _is_constant(listed: np.ndarray, values: np.ndarray, images: int) -> np.ndarray:
+    """Whether the `images` that count have one value (K,), as far as the falling values of lists (K, n) tell.
 
     One value in the list is one value of all if all are in it, or if the list ends among equal ones.
     """
-    own = weights[lists] > 0
-    lowest = np.where(own, values, np.inf).min(axis=1)
-    is_one = lowest == np.where(own, values, -np.inf).max(axis=1)
-    return is_one & ((own.sum(axis=1) == np.count_nonzero(weights)) | (lowest == values[:, -1]))
+    own, rows = listed > 0, np.arange(len(listed))
+    highest = values[rows, own.argmax(axis=1)]
+    lowest = values[rows, own.shape[1] - 1 - own[:, ::-1].argmax(axis=1)]
+    is_one = own.any(axis=1) & (lowest == highest)
+    return is_one & ((np.count_nonzero(own, axis=1) == images) | (lowest == values[:, -1]))
 
 
 def _read_on(layer: Layer, versions: Sequence[np.ndarray], found: Sequence[VersionLists], is_short: np.ndarray) -> None:
@@ -129,6 +133,6 @@ def _read_on(layer: Layer, versions: Sequence[np.ndarray], found: Sequence[Versi
             part = block[np.ix_(chosen, neurons - wanted[0])]
             longest = lists.images.shape[1]
             top = chosen[topk.top_lists(part, min(longest, len(chosen)))[0]]
-            lists.images[neurons] = expand(top, weights, longest)
+            lists.images[neurons] = expand(top, weights[top], longest)
             lists.counts[neurons] = weights[chosen] @ fires_on(layer, part, neurons)
             lists.is_untold[neurons] = part.max(axis=0) == part.min(axis=0)

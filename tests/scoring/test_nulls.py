@@ -212,7 +212,7 @@ def test_expanding_a_list_repeats_each_image_by_its_weight_and_no_other(seed, im
     random = np.random.default_rng(seed)
     lists = np.stack([random.permutation(images)[:-1] for _ in range(4)])
     weights = np.bincount(random.integers(images, size=images), minlength=images)
-    for full, mine in zip(lists, version_lists.expand(lists, weights, longest), strict=True):
+    for full, mine in zip(lists, version_lists.expand(lists, weights[lists], longest), strict=True):
         repeated = [i for i in full for _ in range(weights[i])]
         assert mine.tolist() == (repeated + [-1] * longest)[:longest]
 
