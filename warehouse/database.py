@@ -171,7 +171,7 @@ class Warehouse:
         parameters: values for $name in the query. Raises WarehouseError if the file lacks a view that this version
         has, because another version built it, or if a reader asks a view that is not built.
         """
-        self.refuse_unbuilt(guard.tables_read(query) if self._unbuilt else ())
+        self.refuse_unbuilt(self.unbuilt(query))
         try:
             return self._file.attempt(lambda connection: self._frame(connection, query, parameters), write=False)
         except (duckdb.CatalogException, duckdb.InterruptException):
@@ -216,6 +216,10 @@ class Warehouse:
             raise guard.QueryRefused(guard.explain_error(duckdb.OutOfMemoryException(), columns)) from error
         except duckdb.Error as error:
             raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
+
+    def unbuilt(self, query: str) -> list[str]:
+        """The views that a trusted query reads and that are not built; for a reader."""
+        return sorted(self._unbuilt & guard.tables_read(query)) if self._unbuilt else []
 
     def refuse_unbuilt(self, names: Iterable[str]) -> None:
         """Raise WarehouseUnavailable if one of these views is not built: it would say that there is nothing."""

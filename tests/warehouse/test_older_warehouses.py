@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from dissectdb import pipeline
-from dissectdb.warehouse import Warehouse, WarehouseUnavailable
+from dissectdb.warehouse import Warehouse, WarehouseUnavailable, contracts
 from dissectdb.warehouse.database import SCHEMA_VERSION
 from tests.warehouse.test_migrations import COLUMNS
 
@@ -70,14 +70,16 @@ def test_until_it_is_built_a_migrated_warehouse_refuses_to_say_that_there_is_not
                 ask("select count(*) from neuron_concepts")
         with pytest.raises(WarehouseUnavailable, match="not computed yet"):
             reader.ask("with many as (select 1) select * from many, (summarize Neuron_Concepts)")
-    for read in (pipeline.check, lambda file: pipeline.report(file, tmp_path / "report.html")):
-        with pytest.raises(WarehouseUnavailable, match="not computed yet"):
-            read(path)
+    with pytest.raises(WarehouseUnavailable, match="not computed yet"):
+        pipeline.report(path, tmp_path / "report.html")
+    checked = {contract.name for contract, _ in pipeline.check(path)}
+    assert "keys_are_unique" in checked
+    assert checked < {contract.name for contract in contracts.checks()}
     with Warehouse(path) as warehouse:
         list(warehouse.build())
     with Warehouse(path, read_only=True) as reader:
         assert reader.ask("select count(*) as n from neuron_concepts")["n"][0]
-    assert pipeline.check(path)
+    assert len(pipeline.check(path)) == len(list(contracts.checks()))
 
 
 def test_what_is_not_built_is_known_through_all_views_also_those_of_users(tmp_path):
