@@ -20,7 +20,7 @@ import PIL.Image
 
 from dissectdb.extract.images.decoding import Pixels, Unreadable, decode, is_file, of_picture, to_bytes
 from dissectdb.extract.images.folders import SPLIT_FOLDERS, SPLITS
-from dissectdb.extract.images.scan import printable
+from dissectdb.extract.images.scan import group_name, printable
 from dissectdb.extract.study.class_names import few
 from dissectdb.extract.study.datasets import Layout
 from dissectdb.extract.study.text_files import one_line
@@ -67,10 +67,9 @@ def as_item(value: object, layout: Layout = "auto", bits: int = 16) -> Item:
         fields = {"image": value}
     group = fields.get("group")
     group_text = None if group is None else _text(group)
-    if group_text == "nan" and not isinstance(group, str):  # how pandas and numpy write that there is none
-        group = group_text = None
     if group is not None and group_text is None:
         raise ItemError(f"a group of type {type(group).__name__}; give text or a number")
+    group_text = group_name(group_text)
     extras = {str(key): each for key, each in fields.items() if key not in MEANINGS and each is not None}
     texts = {printable(key): _text(each) for key, each in extras.items()}
     attributes = {key: text for key, text in texts.items() if text is not None and text != "nan"}

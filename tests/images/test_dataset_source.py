@@ -204,7 +204,7 @@ def test_all_images_of_a_group_are_in_one_split():
     assert set.union(*splits.values()) == {"train", "validation", "test"}
 
 
-@pytest.mark.parametrize("none", [float("nan"), np.float32("nan"), None])
+@pytest.mark.parametrize("none", [float("nan"), np.float32("nan"), None, "", " ", "NaN", "nan"])
 def test_images_whose_group_is_not_a_number_are_no_group(none):
     items = [{"image": noise(seed, 8, 8), "group": none} for seed in range(200)]
     found = list(opened(items, validation_share=0.3).scan())
