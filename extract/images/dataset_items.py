@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
+from PIL import ImageOps
 
 from dissectdb.extract.images.decoding import Pixels, Unreadable, decode, is_file, of_picture, to_bytes
 from dissectdb.extract.images.folders import SPLIT_FOLDERS, SPLITS
@@ -142,8 +143,8 @@ def _pixels(image: Any, layout: Layout, bits: int) -> tuple[Pixels | None, str |
             return None, str(problem)
     if isinstance(image, PIL.Image.Image):
         try:
-            return to_bytes(of_picture(image), 16), None
-        except (Unreadable, OSError) as problem:
+            return to_bytes(of_picture(ImageOps.exif_transpose(image)), 16), None  # upright, as a file is read
+        except Exception as problem:  # bad bytes lead Pillow to struct.error, SyntaxError, …
             raise ItemError(f"a PIL image that cannot be read: {problem}") from None
     if hasattr(image, "detach"):  # a tensor
         try:
