@@ -428,7 +428,10 @@ def judge(
 
 
 def check(warehouse: AnyWarehouse) -> list[tuple[Contract, pl.DataFrame]]:
-    """Each contract of sql/checks with the rows that break it. Raises WarehouseError if nothing was extracted."""
+    """Each contract of sql/checks with the rows that break it; without those that read views that are not built.
+
+    Raises WarehouseError if nothing was extracted.
+    """
     from dissectdb.warehouse import WarehouseError
 
     file = as_file(warehouse)
@@ -437,7 +440,8 @@ def check(warehouse: AnyWarehouse) -> list[tuple[Contract, pl.DataFrame]]:
             raise WarehouseError(
                 f"{file.path}: nothing has been extracted, so there is nothing to check; run: dissectdb extract STUDY"
             )
-        return [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
+        known = [contract for contract in opened.checks() if not opened.unbuilt(contract.sql)]
+        return [(contract, opened.rows(contract.sql)) for contract in known]
 
 
 def refuse_broken_contracts(warehouse: AnyWarehouse) -> None:

@@ -77,6 +77,7 @@ class Warehouse:
         self._read_only = read_only
         self._is_new = not read_only and not self.path.exists()
         self._dissection: int | None = None
+        self._unbuilt: set[str] = set()  # of a reader: the views that would say that there is nothing
         self._file = HeldFile(
             self.path,
             write=not read_only,
@@ -140,6 +141,7 @@ class Warehouse:
     def _prepare_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
         _checked_version(connection, self.path, read_only=True)
         _check_is_whole(connection, self.path)
+        self._unbuilt = views.unbuilt(connection)
 
     def _prepare_to_write(self) -> None:
         with self.use() as connection:
@@ -167,8 +169,9 @@ class Warehouse:
         """The rows of a trusted query as a polars frame. For a user's query, see ask().
 
         parameters: values for $name in the query. Raises WarehouseError if the file lacks a view that this version
-        has, because another version built it.
+        has, because another version built it, or if a reader asks a view that is not built.
         """
+        self.refuse_unbuilt(self.unbuilt(query))
         try:
             return self._file.attempt(lambda connection: self._frame(connection, query, parameters), write=False)
         except (duckdb.CatalogException, duckdb.InterruptException):
@@ -199,6 +202,7 @@ class Warehouse:
         """
         columns = self.columns()
         statement = guard.check(query, columns, columns, tuple(parameters or ()))
+        self.refuse_unbuilt(guard.known_to_read(statement) if self._unbuilt else ())
 
         def answer(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             if statement.startswith("explain "):  # reading its columns would run it, without the timeout
@@ -212,6 +216,18 @@ class Warehouse:
             raise guard.QueryRefused(guard.explain_error(duckdb.OutOfMemoryException(), columns)) from error
         except duckdb.Error as error:
             raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
+
+    def unbuilt(self, query: str) -> list[str]:
+        """The views that a trusted query reads and that are not built; for a reader."""
+        return sorted(self._unbuilt & guard.tables_read(query)) if self._unbuilt else []
+
+    def refuse_unbuilt(self, names: Iterable[str]) -> None:
+        """Raise WarehouseUnavailable if one of these views is not built: it would say that there is nothing."""
+        if waiting := sorted(self._unbuilt & {*names}):
+            raise WarehouseUnavailable(
+                f"{waiting[0]} of {self.path} is not computed yet: a run was stopped or still goes on, or this version "
+                f"computes it anew; run: dissectdb build --warehouse {self.path}"
+            )
 
     def columns(self) -> dict[str, list[str]]:
         """The columns of every table and view, by name."""

@@ -9,6 +9,7 @@ stale_views.py holds what makes a view stale, view_tables.py how the table of on
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from dissectdb.warehouse.errors import is_out_of_memory
 from dissectdb.warehouse.resources import LARGEST_SLICE, SMALLEST_SLICE
 from dissectdb.warehouse.stale_views import digest
 from dissectdb.warehouse.transactions import transaction
-from dissectdb.warehouse.view_files import View, ViewError, engine_functions, with_inputs
+from dissectdb.warehouse.view_files import View, ViewError, engine_functions, load_views, with_inputs
 from dissectdb.warehouse.view_tables import Built
 
 log = logging.getLogger("dissectdb")
@@ -74,6 +75,35 @@ def _drop_views(connection: duckdb.DuckDBPyConnection, keep_tables: Collection[s
     for (name,) in {*ours} & {*tables}:
         if name not in keep_tables:
             connection.execute(f'drop table "{name}"')
+
+
+def unbuilt(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The views whose rows are not computed yet, and all that read them: they would answer as if there were no rows.
+
+    The table of a view is empty from when the view is new or changed until it is built. It is not counted here while
+    all that it would be computed from is empty too.
+    """
+    waiting = """
+        select table_name from system.main.duckdb_tables()
+        where schema_name = 'main' and 'view:' || table_name in (select key from main.warehouse_info)
+            and table_name not in (select view from main.view_builds)
+    """
+    empty = {name for (name,) in connection.execute(waiting).fetchall()}
+    if not empty:
+        return set()
+    filled = {name for (name,) in connection.execute("select table_name from main.table_versions").fetchall()}
+    found: set[str] = set()
+    for view in load_views():
+        if not view.reads.isdisjoint(filled):
+            filled.add(view.name)
+        if not view.reads.isdisjoint(found) or (view.materialized and view.name in empty & filled):
+            found.add(view.name)
+    own = """
+        select view_name, sql from system.main.duckdb_views()
+        where not internal and 'view:' || view_name not in (select key from main.warehouse_info)
+    """
+    users = connection.execute(own).fetchall()
+    return found | {name for name, sql in users if not found.isdisjoint(re.findall(r"\w+", sql))}
 
 
 def build(

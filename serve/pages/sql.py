@@ -75,7 +75,8 @@ def ask(asked: Asked, query: str, most: int, most_bytes: int, *, as_text: bool =
     try:
         columns = store.shared.columns(store.wait)
         statement = guard.check(query, columns, columns)
-        with store.shared.cursor(asked.reading.snapshot.dissection, store.wait, long=True) as cursor:
+        reads, shown = guard.known_to_read(statement), asked.reading.snapshot.dissection
+        with store.shared.cursor(shown, store.wait, long=True, reads=reads) as cursor:
             if statement.startswith("explain "):
                 return interruptible(cursor, SECONDS, lambda: plan(cursor, statement)), False
             relation = _castable(cursor.sql(statement), as_text)
