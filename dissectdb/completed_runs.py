@@ -116,6 +116,10 @@ class Run:
                 return found
         return None
 
+    def known_in(self, opened: Warehouse) -> dict[str, Any] | None:
+        """As result(), of a warehouse that is open, whose views may be stale. Nothing is logged."""
+        return self._find(opened) if self.is_knowable else None
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Inside the block, what is logged and is to be REPEATED becomes part of the result."""

@@ -39,6 +39,7 @@ from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_
 if TYPE_CHECKING:
     import polars as pl
 
+    from dissectdb.extract.models.clip import ClipIdentity
     from dissectdb.extract.record.network_plan import NetworkPlan
     from dissectdb.extract.record.plan import Plan, Step
     from dissectdb.extract.record.recheck import Finding
@@ -292,7 +293,7 @@ def modify(
     tried = edits.choose(study.with_network("modify").tried(), edit)
     with run.listening():
         plan, dissection_id = _find_dissection(
-            study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given, watch
+            study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given, rehash=rehash, watch=watch
         )
         with file.to_write(deterministic=study.deterministic) as opened:
             build_views(opened, watch=watch)  # the rules read views, which a stopped run may have left stale
@@ -347,7 +348,7 @@ def effects(
     from dissectdb.extract.editing import ablations
 
     with run.listening():
-        plan, dissection_id = _find_dissection(study, file, splits, "effects", given, watch)
+        plan, dissection_id = _find_dissection(study, file, splits, "effects", given, rehash=rehash, watch=watch)
         with file.to_write(deterministic=study.deterministic) as opened:
             build_views(opened, watch=watch)
             opened.load(ablations.run(opened, plan, dissection_id, watch, say))
@@ -357,18 +358,36 @@ def effects(
 
 
 def _find_dissection(
-    study: Study, file: WarehouseFile, splits: Collection[str], command: str, given: Given, watch: Watch = unwatched
+    study: Study,
+    file: WarehouseFile,
+    splits: Collection[str],
+    command: str,
+    given: Given,
+    *,
+    rehash: bool = False,
+    watch: Watch = unwatched,
 ) -> tuple[NetworkPlan, int]:
-    """The study's plan with its models loaded, and the id of its dissection. splits: those that need true classes."""
+    """The study's plan with its network loaded, and the id of its dissection. splits: those that need true classes."""
     from dissectdb.extract.editing import edits
     from dissectdb.extract.record import class_checks, network_plan
 
     with file.to_read() as opened:
-        with watch("loading the network and CLIP", unit=""):
-            plan = network_plan.make_plan(study.with_network(command), given)
+        known = None if rehash else _known_clip(study, file, given, opened)
+        with watch("loading the network" if known else "loading the network and CLIP", unit=""):
+            plan = network_plan.make_plan(study.with_network(command), given, known)
         dissection_id = edits.find_dissection(opened, plan)
         class_checks.refuse_unjudged(opened, plan, splits, command)
         return plan, dissection_id
+
+
+def _known_clip(study: Study, file: WarehouseFile, given: Given, opened: Warehouse) -> ClipIdentity | None:
+    """The study's CLIP as its extraction entered it, if that is complete and no file has changed since."""
+    from dissectdb.extract.record import catalog
+
+    for keep in (True, False):
+        if result := Run("extract", study, file, given, keep_activations=keep).known_in(opened):
+            return catalog.clip_of_dissection(opened, result["dissection_id"])
+    return None
 
 
 # ---------------------------------------------------------------- labels, judged
@@ -393,6 +412,8 @@ def judge(
     from dissectdb.extract.judging import judge_rivals, probed_split, rivals
 
     asked = rivals.asked_files(labels)  # a wrong file is refused before the models are loaded
+    with file.to_read() as opened:
+        rivals.refuse_strangers(opened, asked)
     plan = _load_plan(study, True, say, watch, given)
     with file.to_read() as opened:
         probed_split.open_probed_split(opened, plan)

@@ -20,9 +20,8 @@ from dissectdb.reports.words import name, number, plain
 
 Column = tuple[str, str, Callable[[Any], str]]  # key of the row, heading, function that writes a value
 
-LARGE, SMALL = 224, 128  # pixels a side of a picture in a page: as the warehouse has it, and if many must fit
-LARGEST_THUMBNAIL = 64 * 1024  # bytes; one of 224 × 224 pixels takes about 8 KiB
-LARGEST_SIDE = 256  # pixels of a thumbnail that is opened
+LARGE, SMALL = 256, 128  # pixels a side of a picture in a page: as the warehouse has it, and if many must fit
+LARGEST_THUMBNAIL = 64 * 1024  # bytes; one of 250 × 188 pixels takes about 9 KiB
 WHOLE = 400  # characters of a name in a table; a hostile name may have a megabyte
 
 
@@ -89,7 +88,7 @@ def packed(thumbnail: bytes, side: int = LARGE) -> bytes:
     try:
         with PIL.Image.open(io.BytesIO(thumbnail), formats=["PNG", "JPEG"]) as image:
             fits, kind = max(image.size) <= side, image.format or "PNG"
-            if max(image.size) > LARGEST_SIDE or (fits and kind == "JPEG"):  # a few bytes may unpack to any size
+            if max(image.size) > LARGE or (fits and kind == "JPEG"):  # a few bytes may unpack to any size
                 return thumbnail
             image.thumbnail((side, side))  # a JPEG is decoded at the smaller size already
             file = io.BytesIO()

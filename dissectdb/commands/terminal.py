@@ -120,7 +120,7 @@ def found_judgements(summary: pl.DataFrame, pairs: pl.DataFrame) -> list[str]:
         methods = by_clip(rows.to_dicts())
         standing = compared(methods, [row for row in differences if row["layer"] == layer])
         if not methods:
-            found = "no label could be measured by CLIP"
+            found = TOO_FEW_IMAGES
         elif len(methods) == 1:
             found = f"{methods[0]['method']}: {reached(methods[0])}"
         elif standing.best:

@@ -28,7 +28,8 @@ from PIL import ImageOps, features
 
 Pixels = NDArray[np.uint8]
 
-THUMBNAIL = 224  # pixels a side, at most
+THUMBNAIL = 224  # pixels of the longer side
+AROUND = (200, 256)  # or as many, if the image divided by a whole number has them
 EXACT = 64  # pixels a side up to which a thumbnail is the image itself
 
 # Pillow's own limit (256 MB as RGB): beyond it a header of a few bytes may ask for any amount of memory.
@@ -227,15 +228,20 @@ def _shown(pixels: Pixels, channels: Sequence[int]) -> Pixels:
 
 
 def thumbnail(pixels: Pixels, picture: PIL.Image.Image | None = None) -> bytes:
-    """A JPEG of at most THUMBNAIL pixels per side; of a small image, a PNG of its pixels. picture: as of inspect().
+    """A JPEG of 200 to 256 pixels on the longer side, or of all; of a small image, a PNG. picture: as of inspect().
 
     A photograph's JPEG of 224 pixels takes fewer bytes than its PNG of 64, which is not compressed (bench.thumbnails).
+    Means of whole squares of pixels take a third of the time that any other size takes (bench.scan).
     """
     if max(pixels.shape[:2]) <= EXACT:
         return png(pixels)
     image = picture or PIL.Image.fromarray(pixels)
     image.info = {}  # a comment of the file would be written into the thumbnail
-    image.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=1.0)
+    factor = -(-max(image.size) // AROUND[1])
+    if max(image.size) >= AROUND[0] * factor:
+        image = image.reduce(factor)
+    else:
+        image.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BILINEAR, reducing_gap=1.0)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return file.getvalue()

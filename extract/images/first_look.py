@@ -32,13 +32,17 @@ PARQUET = (".parquet", ".pq")
 
 @dataclass(frozen=True)
 class FoundImages:
-    """keys: of [dataset], without name. counts: images by split; of at most SCANNED images only the sound ones."""
+    """keys: of [dataset], without name. counts: images by split; of at most SCANNED images only the sound ones.
+
+    only_label: they have neither classes nor splits of their own, so that no part need be kept for edits.
+    """
 
     keys: Mapping[str, Any]
     why: str  # what the kind was concluded from
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     are_sound: bool
+    only_label: bool
 
 
 def look(images: str, root: str | None = None) -> FoundImages:
@@ -59,7 +63,8 @@ def look(images: str, root: str | None = None) -> FoundImages:
     counts, are_sound = counted(source)
     if not counts.total():
         raise StudyError(f"{images}: no image is sound; all are unreadable, blank or repeats")
-    return FoundImages(keys, why, tuple(source.classes), dict(counts), are_sound)
+    only_label = not source.classes and not any(_named_splits(source))
+    return FoundImages(keys, why, tuple(source.classes), dict(counts), are_sound, only_label)
 
 
 def counted(source: Source) -> tuple[Counter[str], bool]:

@@ -13,6 +13,7 @@ from dissectdb.extract import concepts
 from dissectdb.extract.images.scan import Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.models import batches, classes, clip, devices, given_model, hooks, layer_patterns, networks
+from dissectdb.extract.models.clip import Clip, ClipIdentity
 from dissectdb.extract.models.control_networks import control_network
 from dissectdb.extract.models.logits import find_answer
 from dissectdb.extract.models.preprocessing import Part, Recipe
@@ -29,16 +30,25 @@ log = logging.getLogger("dissectdb")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPlan(Plan):
-    """The plan of a study of a network, with its models loaded and the fingerprints of its parts."""
+    """The plan of a study of a network, with its models loaded and the fingerprints of its parts.
+
+    clip: loaded, unless make_plan was given a known one, with which no block can be computed.
+    """
 
     study: NetworkStudy
     network: networks.Network
-    clip: clip.Clip
+    clip: ClipIdentity
 
     @cached_property
     def replicas(self) -> list[Models]:
         """The models and copies of them, one for each batch that is computed at a time."""
-        return replicas(Models(self.network, self.clip), self.device)
+        return replicas(Models(self.network, self.loaded_clip), self.device)
+
+    @property
+    def loaded_clip(self) -> Clip:
+        """CLIP, to be run."""
+        assert isinstance(self.clip, Clip), "the plan was made for a CLIP that need not run"
+        return self.clip
 
     def block_tables(
         self, missing: Sequence[MissingBlock], ids: ModelIds, count: Callable[[int], None]
@@ -56,12 +66,15 @@ class NetworkPlan(Plan):
 
     def preprocessing(self) -> str:
         """A sentence on how images are prepared for the network and for CLIP."""
-        of_network, of_clip = self.network.recipe.described(), self.clip.recipe.described()
+        of_network, of_clip = self.network.recipe.described(), self.loaded_clip.recipe.described()
         return f"images become, for {self.network.name}: {of_network}; for {self.clip.name}: {of_clip}"
 
 
-def make_plan(study: NetworkStudy, given: Given = NOTHING) -> NetworkPlan:
-    """Open the images, load the models, read the concepts; writes nothing. Raises StudyError."""
+def make_plan(study: NetworkStudy, given: Given = NOTHING, known: ClipIdentity | None = None) -> NetworkPlan:
+    """Open the images, load the models, read the concepts; writes nothing. Raises StudyError.
+
+    known: the study's CLIP, for a plan that runs the network only. Default: it is loaded, and must take the images.
+    """
     device = devices.prepare(study)
     source = open_source(study.dataset, given.images)
     sets = [
@@ -72,9 +85,10 @@ def make_plan(study: NetworkStudy, given: Given = NOTHING) -> NetworkPlan:
     classes.warn(network.classes, source.classes, study.dataset.kind)
     study = with_layers(study, network)
     taps = place(network, study, device)
-    loaded_clip = clip.load(study.clip, device)
     refuse_channels(source, network.recipe, "network.input", "or take all of them with mode = 'bands'")
-    refuse_channels(source, loaded_clip.recipe, "clip", "the ones that CLIP is to see as red, green and blue")
+    if known is None:
+        known = loaded = clip.load(study.clip, device)
+        refuse_channels(source, loaded.recipe, "clip", "the ones that CLIP is to see as red, green and blue")
     source.shown = study.clip.channels
     return NetworkPlan(
         study=study,
@@ -82,7 +96,7 @@ def make_plan(study: NetworkStudy, given: Given = NOTHING) -> NetworkPlan:
         probing_set=ProbingSet.of(study.dataset, source.fingerprint()),
         network=network,
         taps=taps,
-        clip=loaded_clip,
+        clip=known,
         concept_sets=sets,
         device=device,
     )

@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageOps
 from starlette.responses import Response
 
-from dissectdb.reports.parts import LARGEST_SIDE, LARGEST_THUMBNAIL
+from dissectdb.reports.parts import LARGE, LARGEST_THUMBNAIL
 from dissectdb.reports.regions import control, drawn, region_of
 from dissectdb.reports.words import plain
 from dissectdb.serve.asked import Asked, NotThere
@@ -101,7 +101,7 @@ def _opened(thumbnail: bytes | None) -> PIL.Image.Image | None:
         return None
     try:
         with PIL.Image.open(io.BytesIO(thumbnail), formats=["PNG", "JPEG"]) as found:
-            if max(found.size) > LARGEST_SIDE:  # a few bytes may unpack to any size
+            if max(found.size) > LARGE:  # a few bytes may unpack to any size
                 return None
             found.load()
             return found.copy()

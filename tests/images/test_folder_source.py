@@ -93,11 +93,20 @@ def test_a_photo_is_turned_upright(tmp_path):
     assert (next(source.read([0])) == np.rot90(pixels, -1)).all()
 
 
-def test_a_large_image_gets_a_small_thumbnail(tmp_path):
-    save(tmp_path / "a/wide.jpg", noise(0, 200, 400, 3))
+@pytest.mark.parametrize(
+    ("width", "shown_as"),
+    [(65, 65), (224, 224), (256, 256), (300, 224), (400, 200), (500, 250), (523, 224), (1021, 256)],
+)
+def test_a_large_image_gets_a_thumbnail_of_about_224_pixels(tmp_path, width, shown_as):
+    pixels = np.zeros((width // 2, width, 3), np.uint8)
+    pixels[:, width // 2 :] = 200
+    save(tmp_path / "a/wide.png", pixels)
     [image] = scan(folder(tmp_path)).values()
-    assert shown(image).shape == (112, 224, 3)
-    assert (image.width, image.height) == (400, 200)
+    assert (image.width, image.height) == (width, width // 2)
+    found = shown(image)
+    assert found.shape == (pytest.approx(shown_as / 2, abs=1), shown_as, 3)
+    assert found[:, : shown_as // 2 - 8].mean() < 5
+    assert found[:, shown_as // 2 + 8 :].mean() > 195
 
 
 def test_a_thumbnail_shows_the_pixels_and_keeps_nothing_else_of_the_file(tmp_path):

@@ -27,6 +27,12 @@ assert done.checkpoint.is_file()
 print(done.edit_id, sorted({"torch", "open_clip", "torchvision"} & set(sys.modules)))
 """
 
+EDIT = """
+import sys
+from dissectdb import Study, pipeline
+print(pipeline.modify(Study.load(sys.argv[1]), sys.argv[2]).edit_id, "open_clip" in sys.modules)
+"""
+
 OWN_WEIGHTS = """
     torch.manual_seed(0)
     net = Net(classes)
@@ -118,6 +124,22 @@ def test_a_known_run_loads_no_model(edited_world: World) -> None:
     arguments = [sys.executable, "-c", AGAIN, str(edited_world.study), str(edited_world.warehouse)]
     again = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert (again.returncode, again.stdout.strip()) == (0, f"{chosen['edit_id']} []"), again.stderr
+
+
+def test_an_edit_of_an_extracted_network_loads_no_clip_unless_its_file_changed(edited_world: World) -> None:
+    assert edited_world.extract().code == 0
+    arguments = [sys.executable, "-c", EDIT, str(edited_world.study), str(edited_world.warehouse)]
+
+    def edit() -> list[str]:
+        done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    first, loaded = edit()
+    assert loaded == "False"
+    [weights] = edited_world.folder.glob("*.safetensors")
+    os.utime(weights)
+    assert edit() == [first, "True"]
 
 
 def test_what_is_printed_is_the_same_but_for_the_loading(world: World) -> None:

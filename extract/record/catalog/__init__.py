@@ -18,6 +18,7 @@ from dissectdb.extract.record.catalog.concepts import (
 from dissectdb.extract.record.catalog.images import SPLITS, ProbingSet, enter_dataset, sound_counts
 from dissectdb.extract.record.catalog.models import (
     EnteredLayer,
+    clip_of_dissection,
     edited_fingerprint,
     enter_clip,
     enter_layers,
@@ -31,6 +32,7 @@ __all__ = [
     "EnteredLayer",
     "PlannedConcepts",
     "ProbingSet",
+    "clip_of_dissection",
     "concepts_without_embedding",
     "edited_fingerprint",
     "embed_concept_set",

@@ -176,3 +176,25 @@ def enter_clip(warehouse: Store, clip: ClipIdentity) -> int:
     }
     warehouse.write({"clips": [row]})
     return clip_id
+
+
+def clip_of_dissection(warehouse: Store, dissection_id: int) -> ClipIdentity:
+    """The CLIP of a dissection, as it was entered; precision: of its last image embeddings."""
+    [row] = warehouse.rows(
+        """
+        select
+            clips.name,
+            clips.weights,
+            clips.logit_scale,
+            clips.logit_bias,
+            clips.fingerprint,
+            max_by(extractions.precision, extraction_id) as precision
+        from dissections
+        join clips on dissections.clip_id = clips.clip_id
+        join extractions on extractions.clip_id = clips.clip_id
+        where dissection_id = $dissection_id
+        group by all
+        """,
+        {"dissection_id": dissection_id},
+    ).to_dicts()
+    return ClipIdentity(**row)
