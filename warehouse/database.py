@@ -40,7 +40,7 @@ from dissectdb.warehouse.view_tables import Built
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 T = TypeVar("T")
 Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 Parameters = Mapping[str, object] | None

@@ -51,7 +51,7 @@ def version(warehouse: Warehouse, table: str) -> int:
 def test_a_new_warehouse_has_every_table_and_view_and_no_rows(empty):
     assert empty.rows("select * from activations").shape == (0, 3)
     assert empty.rows("select * from layer_summary").height == 0
-    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["6"]
+    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["7"]
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -267,7 +267,7 @@ def test_two_readers_share_a_file(tiny):
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize(
     ("schema", "said"),
-    [(0, "older dissectdb (schema 0, this one needs 6)"), (99, "newer dissectdb (schema 99, this one knows 6)")],
+    [(0, "older dissectdb (schema 0, this one needs 7)"), (99, "newer dissectdb (schema 99, this one knows 7)")],
 )
 def test_a_warehouse_of_another_schema_is_refused_and_left_alone(empty, schema, said, read_only):
     empty.connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(schema)])
