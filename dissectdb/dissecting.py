@@ -13,7 +13,6 @@ from dissectdb.clip_names import clip_keys
 from dissectdb.first_study import fitting_top_k, told_of_few
 from dissectdb.given import Given, architecture_of
 from dissectdb.opened import OpenWarehouse
-from dissectdb.progress import Say, Watch, silent, unwatched
 from dissectdb.warehouse_file import AnyWarehouse, WarehouseFile, as_file
 
 if TYPE_CHECKING:
@@ -54,8 +53,7 @@ def dissect(
     dataset: str | Mapping[str, Any] | None = None,
     output: str | int | None = None,
     device: str = "auto",
-    say: Say = silent,
-    watch: Watch = unwatched,
+    quiet: bool = False,
     **dissection: Any,
 ) -> OpenWarehouse:
     """Label the neurons of a network; returns the warehouse with the labels, open to read.
@@ -68,7 +66,8 @@ def dissect(
     input: the keys of [network.input], such as {"size": 224}, or the transforms of torchvision's weights; a timm model
     knows its own. classes: names of the network's outputs. split: all, or train, if the network is to be edited: the
     images that label the neurons. name: of the network. dataset: the name of the images, or keys of [dataset]. output:
-    where the logits are in what the network returns; "none" if it has no classifier. Other keywords are keys of
+    where the logits are in what the network returns; "none" if it has no classifier. quiet: without it, each stage is a
+    line on stderr, with its progress, as in the commands. Other keywords are keys of
     [[dissections]], such as scorer, top_k or q_limit. docs/study.md explains them all. Without top_k, top_images
     lists a fifth of the images of a small set, but at least 10, and the log says so.
 
@@ -99,7 +98,12 @@ def dissect(
     given = Given(model=model, images=None if in_folder else images)
     if "top_k" not in dissection:
         study = _with_fitting_top_k(study, given)
-    done = pipeline.extract(study, file, given=given, say=say, watch=watch)
+    if quiet:
+        done = pipeline.extract(study, file, given=given)
+    else:
+        from dissectdb.commands import stages
+
+        done = pipeline.extract(study, file, given=given, say=stages.say, watch=stages.Stage)
     pipeline.refuse_broken_contracts(file)
     _tell_left_out(file, done.dissection_id)
     return OpenWarehouse(file, done.dissection_id, study=study, given=given)

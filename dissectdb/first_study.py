@@ -36,7 +36,12 @@ Written by dissectdb init, for {network}. Next:
 
 docs/study.md and studies/fer2013.toml explain all keys. A path is relative to this file's folder.
 """
-HINTS = """\
+OF_GROUPS = """\
+Images that belong together, such as frames of a film or crops of a photograph, make labels look surer than they are,
+unless [dataset] says by their paths which do:
+group_pattern = "(.*)_frame"
+"""
+OF_EDITS = """\
 An edit scales a layer's weights by its labels, and modify measures the result (docs/edits.md):
 [[edits]]
 name = "first"
@@ -160,12 +165,14 @@ def _text(wanted: Wanted, images: FoundImages, network: FoundNetwork, assumed: l
         assumed.append(f"clip: {CLIP}; --clip names another")
     concept_set, notes = _concept_set(wanted.concepts, beside)
     doc.add("concept_sets", _one_of_several(concept_set, notes))
-    top_k = fitting_top_k(images.counts[str(dataset["probing_split"])], TOP_K)
+    labelling_images = images.counts.get(str(dataset["probing_split"]), sum(images.counts.values()))  # of "all", all
+    top_k = fitting_top_k(labelling_images, TOP_K)
     few_images = told_of_few(top_k or TOP_K, TOP_K, SCORER)
     assumed += [f"dissections[0].top_k: {few_images}"] if top_k else []
     labelling = {"concepts": concept_set["name"], **({"top_k": top_k} if top_k else {})}
     doc.add("dissections", _one_of_several(labelling, {"top_k": few_images}))
-    return tomlkit.dumps(doc).rstrip("\n") + "\n\n" + "".join(f"# {line}\n" for line in HINTS.splitlines())
+    hints = "\n".join(([OF_GROUPS] if dataset["kind"] == "folder" else []) + ([OF_EDITS] if images.classes else []))
+    return "\n".join([tomlkit.dumps(doc).rstrip("\n"), "", *(f"# {line}".rstrip() for line in hints.splitlines()), ""])
 
 
 def _table(keys: Mapping[str, Any], notes: Mapping[str, str]) -> Any:
@@ -228,9 +235,12 @@ def _dataset(images: FoundImages, beside: Path) -> tuple[dict[str, Any], dict[st
         keys["root"] = _placed(keys["root"], beside)
     if "arguments" in keys:
         keys["arguments"] = {"root": _placed(keys["arguments"]["root"], beside)}
-    split = "train" if images.counts.get("train") else max(images.counts, key=lambda name: images.counts[name])
-    counts = ", ".join(f"{count:,} {name}" for name, count in images.counts.items())
     which = "sound images" if images.are_sound else "images, by their names"
+    if images.only_label:
+        split, counts = "all", f"{sum(images.counts.values()):,}"
+    else:
+        split = "train" if images.counts.get("train") else max(images.counts, key=lambda name: images.counts[name])
+        counts = ", ".join(f"{count:,} {name}" for name, count in images.counts.items())
     notes["probing_split"] = f"the images that label the neurons; there are {counts} {which}"
     stem = Path(path.rpartition(":")[0] if keys["kind"] == "python" and ".py:" in path else path).name
     name = path.rpartition(":")[2] if path.startswith("torchvision:") else re.split(r"[.{]", stem)[0].strip("-_ ")
@@ -277,11 +287,15 @@ def _concept_set(source: str, beside: Path) -> tuple[dict[str, Any], dict[str, s
 
 
 def told_of_few(top_k: int, usual: int, scorer: str) -> str:
-    """What fewer top images of a neuron mean: by most scorers, all images label it."""
+    """What fewer top images of a neuron mean: by most scorers, all images of the split label it."""
     from dissectdb.extract.study.scorers import SCORERS
 
     declaration = SCORERS[scorer]
-    labelling = "all images label it" if declaration.list_images is None else "rank_fraction says how many label it"
+    labelling = (
+        "all images of the split label it"
+        if declaration.list_images is None
+        else "rank_fraction says how many label it"
+    )
     labelling = "they label it" if declaration.labels_by_top_k else labelling
     return f"top_images lists {top_k} images of a neuron, not {usual}, because the set is small; {labelling}"
 

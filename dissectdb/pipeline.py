@@ -412,6 +412,8 @@ def judge(
     from dissectdb.extract.judging import judge_rivals, probed_split, rivals
 
     asked = rivals.asked_files(labels)  # a wrong file is refused before the models are loaded
+    with file.to_read() as opened:
+        rivals.refuse_strangers(opened, asked)
     plan = _load_plan(study, True, say, watch, given)
     with file.to_read() as opened:
         probed_split.open_probed_split(opened, plan)

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 # How sure a label is, in three words at most, as cards and filters say it.
 BELIEFS = {
-    "robust": "passes every test",
+    "robust": "passes its tests",
     "calibrated": "more than chance",
     "chance": "could be chance",
     "untested": "not tested",
@@ -148,7 +148,7 @@ def _chance_hits(summary: Row, layers: list[Row]) -> Markup:
     if not any(layer["num_outstanding"] for layer in layers):
         passing, tested, calibrated = (_sum(layers, f"num_{key}") for key in ("robust", "tested", "calibrated"))
         of_tested = "" if tested == calibrated else f" of the {count(tested)} that could be tested further"
-        robust = f"; {count(passing)}{of_tested} {'passes' if passing == 1 else 'pass'} every other test too"
+        robust = f"; {count(passing)}{of_tested} {'passes' if passing == 1 else 'pass'} every other test that was run"
         robust = robust if tested else "; none could be tested further"
     return Markup("At most {} of these labels are expected to be chance hits{}.").format(_percent(summary), robust)
 

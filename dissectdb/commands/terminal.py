@@ -56,9 +56,11 @@ def public_views() -> pl.DataFrame:
 
 
 def show_answers(answers: Mapping[str, pl.DataFrame]) -> None:
-    """Print the answers to questions, by title, as tables."""
+    """Print the answers to questions, by title, as tables. A column without a value and an empty table are left out."""
     for title, rows in answers.items():
-        tables.show(rows, title=title, empty="none", nulls=UNKNOWN)
+        known = [name for name in rows.columns if name in UNKNOWN or rows[name].null_count() < len(rows)]
+        if len(rows):
+            tables.show(rows.select(known), title=title, nulls=UNKNOWN)
 
 
 # ---------------------------------------------------------------- what was found
@@ -84,7 +86,7 @@ def found_labels(answers: Mapping[str, pl.DataFrame]) -> list[str]:
     if accuracies:
         by_split = ", ".join(f"{share(row['accuracy'])} of {row['split']}" for row in accuracies)
         sentences.append(f"the network is right on {by_split}")
-    else:
+    elif len(answers["How often the network is right"]):
         sentences.append("how often the network is right is unknown")
     return sentences
 
@@ -120,7 +122,7 @@ def found_judgements(summary: pl.DataFrame, pairs: pl.DataFrame) -> list[str]:
         methods = by_clip(rows.to_dicts())
         standing = compared(methods, [row for row in differences if row["layer"] == layer])
         if not methods:
-            found = "no label could be measured by CLIP"
+            found = TOO_FEW_IMAGES
         elif len(methods) == 1:
             found = f"{methods[0]['method']}: {reached(methods[0])}"
         elif standing.best:

@@ -20,7 +20,7 @@ from dissectdb.extract.images.decoding import IMAGE_NAMES
 from dissectdb.extract.images.folder_source import Folder
 from dissectdb.extract.images.folders import KIND_OF_SHARDS
 from dissectdb.extract.images.listed_source import Listed
-from dissectdb.extract.images.scan import Source
+from dissectdb.extract.images.scan import ALL, Source
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.study.datasets import TORCHVISION
@@ -32,13 +32,17 @@ PARQUET = (".parquet", ".pq")
 
 @dataclass(frozen=True)
 class FoundImages:
-    """keys: of [dataset], without name. counts: images by split; of at most SCANNED images only the sound ones."""
+    """keys: of [dataset], without name. counts: images by split; of at most SCANNED images only the sound ones.
+
+    only_label: they have neither classes nor splits of their own, so that no part need be kept for edits.
+    """
 
     keys: Mapping[str, Any]
     why: str  # what the kind was concluded from
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     are_sound: bool
+    only_label: bool
 
 
 def look(images: str, root: str | None = None) -> FoundImages:
@@ -56,10 +60,13 @@ def look(images: str, root: str | None = None) -> FoundImages:
         raise StudyError(f"{images} needs --root, the folder with the files that torchvision has downloaded")
     settings = Dataset(name="images", **{**keys, "path": Path(images)})
     source = open_source(settings)
+    only_label = not source.classes and not any(_named_splits(source))
+    if only_label and not isinstance(source, DatasetSource):  # whose opening reads every image
+        source = open_source(settings.model_copy(update={"probing_split": ALL}))
     counts, are_sound = counted(source)
     if not counts.total():
         raise StudyError(f"{images}: no image is sound; all are unreadable, blank or repeats")
-    return FoundImages(keys, why, tuple(source.classes), dict(counts), are_sound)
+    return FoundImages(keys, why, tuple(source.classes), dict(counts), are_sound, only_label)
 
 
 def counted(source: Source) -> tuple[Counter[str], bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -31,6 +33,7 @@ class Folder(Source):
         self.root = path.resolve()
         self.name = str(path)
         self.images, self.labels = dataset.images, labels
+        self.pattern = re.compile(dataset.group_pattern) if dataset.group_pattern else None
         self.found = find(path, labels.of if labels else None)
         files, self.left_out = self.found.files, self.found.left_out
         names = {printable(file.class_name) for file in files if file.class_name is not None}
@@ -43,10 +46,20 @@ class Folder(Source):
         self.files = [file._replace(split=None) if file.split in self.drawn else file for file in files]
         self.kept: list[File] | None = self.files if self.images is None else None  # by position; None until known
         self.count = len(self.files) if self.images is None else None
+        if self.pattern and self.files and not any(self._group(file) for file in self.files):
+            raise StudyError(
+                f"dataset.group_pattern: {self.pattern.pattern!r} is in no image's path, such as {self.files[0].path}"
+            )
+
+    def _group(self, file: File) -> str | None:
+        """What the pattern, or its first bracket, finds in the file's path; None if it finds nothing."""
+        found = self.pattern.search(file.path) if self.pattern else None
+        return printable(found[1 if found.re.groups else 0] or "") or None if found else None
 
     def fingerprint(self) -> str:
-        of_labels = {"classes": self.classes} if self.labels else {}
-        digest = self.settings_hash(kind="folder", images=self.images, share=self.share, **of_labels)
+        if_set: dict[str, object] = {"classes": self.classes} if self.labels else {}
+        if_set |= {"group_pattern": self.pattern.pattern} if self.pattern else {}
+        digest = self.settings_hash(kind="folder", images=self.images, share=self.share, **if_set)
         for file in self.files:
             digest.update(os.fsencode(file.path) + b"\0" + file_hash(self.root / file.path))
             if not self.is_named_by_folders:
@@ -61,16 +74,16 @@ class Folder(Source):
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
         sentences = [*self.found.assumed, *(self.labels.assumed if self.labels else ())]
-        share = f"{100 * (self.share or 0):.3g} %"
+        share, by = f"{100 * (self.share or 0):.3g} %", "group" if self.pattern else "pixels"
         if len(self.drawn) == 3:
             counts = ", ".join(f"{sound[split]:,} {split}" for split in SPLITS)
             sentences.append(
-                f"no split folders: the hash of an image's pixels puts {share} into validation and {share} into test: "
+                f"no split folders: the hash of an image's {by} puts {share} into validation and {share} into test: "
                 f"{counts}"
             )
         elif self.drawn and sound["train"] + sound["validation"]:
             sentences.append(
-                f"no validation images: the hash of an image's pixels takes {share} of train for it: "
+                f"no validation images: the hash of an image's {by} takes {share} of train for it: "
                 f"{sound['train']:,} train, {sound['validation']:,} validation"
             )
         elif "validation" in self.found.unlabelled and not (self.is_one_split or sound["validation"]):
@@ -93,12 +106,15 @@ class Folder(Source):
         paths = (self.root / file.path for file in again)
         inspected = self.inspected(partial(inspect_file, bits=self.bits), paths, at_once=FILES, large=LARGE)
         for (facts, pixels), file in zip(inspected, wanted, strict=False):  # strict would read a file more
-            split = file.split or (ALL if self.share is None else split_by_hash(facts.sha256, self.share, self.drawn))
+            group = self._group(file)
+            by = facts.sha256 if group is None else hashlib.sha256(group.encode()).hexdigest()
+            split = file.split or (ALL if self.share is None else split_by_hash(by, self.share, self.drawn))
             if self.images is None or counts[split] < self.images:
                 counts[split] += 1
                 kept.append(file)
                 class_name = None if file.class_name is None else printable(file.class_name)
-                yield Record(printable(file.path), split, class_name, facts, pixels)
+                attributes = {} if group is None else {"group": group}
+                yield Record(printable(file.path), split, class_name, facts, pixels, attributes=attributes)
         self.kept = kept
 
     def pixels(self, positions: list[int]) -> Iterator[Pixels]:

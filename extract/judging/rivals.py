@@ -113,6 +113,24 @@ def of_files(
     ]
 
 
+def refuse_strangers(warehouse: Store, asked: Sequence[AskedFile]) -> None:
+    """Raises LabelFileError for labels of layers or units that no network of the warehouse has.
+
+    It takes no model, so that a slip in a file is told before they are loaded.
+    """
+    rows = warehouse.rows(
+        """
+        select layer, max(module), max(neurons) from (
+            select named_layers.layer_id, named_layers.layer, module, count(*) as neurons
+            from named_layers inner join neurons using (layer_id) group by all
+        )
+        group by layer order by layer
+        """
+    ).rows()
+    layers = [JudgedLayer(index, layer, module, 0, neurons) for index, (layer, module, neurons) in enumerate(rows)]
+    of_files(asked, layers, (), ())
+
+
 @dataclass
 class _Collected:
     """The labels of one method, as they are read; each is checked against the layers of the warehouse."""

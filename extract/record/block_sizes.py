@@ -40,7 +40,10 @@ def choose(plan: Plan, warehouse: Store, dataset_id: int, ids: ModelIds) -> None
         if (fitting := images_in_time(plan, images, targets, ids)) < len(images):
             row = {"split_id": split_id, "dataset_id": dataset_id, "split": split, "block_images": fitting}
             warehouse.discard({"splits": "split_id = $id"}, {"id": split_id}, instead={"splits": [row]})
-            log.info(f"{split} is written in blocks of {fitting} images: {len(images):,} take more than a minute")
+            log.info(
+                f"the images of {split} are written {fitting} at a time, so that a kill costs about a minute: "
+                f"{len(images):,} take longer"
+            )
 
 
 def images_in_time(plan: Plan, images: Sequence[ProbingImage], targets: Sequence[Target], ids: ModelIds) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ KINDS_OF = {  # key → the kinds that read it
     "image_column": ("folder", *LISTED),
     "label_column": ("folder", "manifest", "parquet"),
     "labels": ("folder",),
+    "group_pattern": ("folder",),
     "bits": ("folder", *LISTED),
 }
 OF_LABELS = ("classes", "image_column", "label_column")  # kind = "folder" reads them for its labels only
@@ -47,6 +49,7 @@ class Dataset(Settings):
     arguments: dict[str, Any] = Field(default_factory=dict)
     classes: ClassesOrFile = ()
     layout: Layout = "auto"
+    group_pattern: str | None = None
     probing_split: Literal["train", "validation", "test", "all"] = "train"
     validation_share: float = Field(0.1, gt=0, lt=1)
     bits: int = Field(16, ge=8, le=16)
@@ -85,6 +88,15 @@ class Dataset(Settings):
         if path is None or (info.data.get("kind") == "python" and str(path).startswith(TORCHVISION)):
             return None if path is None else Path(str(path))
         return as_path(path, info)
+
+    @field_validator("group_pattern", mode="after")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return pattern
 
     @field_validator("arguments", mode="after")
     @classmethod

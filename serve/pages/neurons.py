@@ -83,12 +83,14 @@ def neuron(asked: Asked) -> Mapping[str, Any]:
     drawings, lowest, highest = histograms(bars)
     near = asked.number("near") == 1
     images = _images(asked, label["neuron_id"])
+    mapped = sum(row["drawing"] is not None for row in images)
     return {
         "summary": summary,
         "label": label,
         "sure": how_sure(label),
         "images": images,
-        "looks": control("look") if any(row["drawing"] for row in images) else None,
+        "mapped": mapped,
+        "looks": control("look") if mapped else None,
         "scores": asked.records("neuron_scores", neuron=label["neuron_id"]),
         "histograms": drawings,
         "lowest": lowest,
@@ -142,4 +144,4 @@ def how_sure(label: Mapping[str, Any]) -> str:
         return "robust: it passes every test that was run"
     if label["q"] is None:
         return "not tested: no null was drawn"
-    return "beyond chance" if label["calibrated"] else "could be chance"
+    return "more than chance" if label["calibrated"] else "could be chance"

@@ -60,12 +60,31 @@ def test_a_folder_of_photographs_becomes_a_study_that_runs(folder: Path) -> None
     for sentence in (
         "dataset.kind: a folder of images",
         "ASSUMED: your network was trained so",
-        "top_k: top_images lists 10 images of a neuron, not 100, because the set is small; all images label it",
+        "top_k: top_images lists 10 images of a neuron, not 100, because the set is small; "
+        "all images of the split label it",
     ):
         assert sentence in done.err
     planned = command("extract", "study.toml", "--dry-run")
     assert planned.code == 0, planned.err
     assert "activations layer4 train" in planned.out
+
+
+def test_without_classes_and_splits_all_images_label_and_nothing_is_kept_for_edits(folder: Path) -> None:
+    for number, photo in enumerate(sorted(Path("photos").rglob("*.png"))):
+        photo.rename(Path("photos") / f"film{number // 4}_{number % 4}.png")
+    for name in ("cat", "dog"):
+        (Path("photos") / name).rmdir()
+    done = init()
+    assert done.code == 0, done.err
+    assert written().dataset.probing_split == "all"
+    assert "dataset.probing_split: the images that label the neurons; there are 24 sound images" in done.err
+    assert "no split folders" not in done.err
+    text = Path("study.toml").read_text()
+    assert "[[edits]]" not in text
+    Path("study.toml").write_text(text.replace("[network]", 'group_pattern = "([^/]+)_"\n\n[network]', 1))
+    planned = command("extract", "study.toml", "--dry-run")
+    assert planned.code == 0, planned.err
+    assert "activations layer4 all" in planned.out
 
 
 def test_a_checkpoint_says_its_prefix_its_outputs_and_their_names(folder: Path) -> None:

@@ -36,8 +36,8 @@ def test_the_query_runs_and_has_rows(question: str, opened: dissectdb.OpenWareho
     assert set(empty) <= {"judged_ap"}, "a column without any value shows nothing"
 
 
-def test_there_are_thirty_and_most_public_views_are_asked() -> None:
-    assert len(QUERIES) == 30
+def test_there_are_thirty_or_more_and_most_public_views_are_asked() -> None:
+    assert len(QUERIES) >= 30
     public = {view.name for view in load_views() if view.public}
     asked = {name for [query] in QUERIES.values() for name in re.findall(r"\w+", query)} & public
     assert len(asked) >= 20

@@ -320,6 +320,7 @@ def test_a_bad_file_is_one_line_and_the_warehouse_stays_as_it_was(world, text, m
     done = world.run("judge", world.study, "--labels", path)
     assert (done.code, done.out) == (2, "")
     assert message in done.err.splitlines()[-1]
+    assert "loading" not in done.err, "before any model is loaded"
     assert world.tables() == before
 
 

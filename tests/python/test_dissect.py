@@ -67,7 +67,7 @@ def test_without_top_k_a_small_set_gets_one_that_fits_and_that_is_said(
     said = (
         "top_images lists 12 images of a neuron, not 100, because the set is small; {} (60 sound images); top_k=12 says"
     )
-    assert [line for line in caplog.messages if line.startswith(said.format("all images label it"))]
+    assert [line for line in caplog.messages if line.startswith(said.format("all images of the split label it"))]
     assert told_of_few(12, 100, "soft_wpmi") in said.format("they label it")
     assert "rank_fraction" in told_of_few(12, 100, "rank_reorder")
     [row] = opened.rows("select top_k, min_images from dissections").rows(named=True)

@@ -67,7 +67,10 @@ def test_a_slow_network_loses_one_block_at_most_and_comes_to_the_same(
     runs.stop_after = 3
     stopped = slow.extract()
     assert stopped.code == 130
-    assert f"train is written in blocks of {LEAST} images: {BLOCK} take more than a minute" in stopped.err
+    assert (
+        f"the images of train are written {LEAST} at a time, so that a kill costs about a minute: {BLOCK} take longer"
+        in stopped.err
+    )
     assert slow.rows(DONE) == [{"block": 0}, {"block": 1}, {"block": 2}]
     assert slow.rows(SIZES) == [
         {"split": "train", "block_images": LEAST},

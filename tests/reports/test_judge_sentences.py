@@ -90,4 +90,6 @@ def test_a_layer_of_which_clip_measures_nothing_is_named():
     rows = [method(1, None, measured=0), method(1, 0.4, reference="class", measured=3)]
     frame = pl.DataFrame(rows, infer_schema_length=None)
     sentences = found_judgements(frame, pl.DataFrame(schema={"layer": pl.String}))
-    assert sentences == ["layer4, all: no label could be measured by CLIP"]
+    assert sentences == [
+        "layer4, all: no label could be measured: each half of the images needs 20 with the concept and 20 without it"
+    ]

@@ -88,6 +88,14 @@ def test_a_page_is_shown_where_something_is_absent(explorer_of, plan, address):
         assert "There is no measured edit 1" in answer.text
 
 
+def test_without_classes_the_images_are_counted_and_right_is_unknown(explorer_of):
+    explorer = explorer_of(Plan(truth=False))
+    page = explorer.page("/").text
+    for row in asked(explorer, "select split, num_unknown from network_accuracies").to_dicts():
+        assert f"{row['split']}{row['num_unknown']:,}class unknown" in page
+    assert "spread over classes" not in explorer.page("/neuron?layer=conv1&unit=0").text
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_empty_warehouse_says_so(explorer_of, address):
     answer = explorer_of(None).get(address)
