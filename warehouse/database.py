@@ -32,7 +32,14 @@ from dissectdb.warehouse.errors import (
     is_out_of_memory,
     refuse_a_full_disk,
 )
-from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
+from dissectdb.warehouse.frames import (
+    Stream,
+    interruptible,
+    plan,
+    refuse_times_out_of_range,
+    refuse_what_frames_cannot_hold,
+    refusing_24_hours,
+)
 from dissectdb.warehouse.locking import LINGER, HeldFile, check_path
 from dissectdb.warehouse.transactions import transaction
 from dissectdb.warehouse.view_tables import Built
@@ -207,11 +214,15 @@ class Warehouse:
         def answer(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             if statement.startswith("explain "):  # reading its columns would run it, without the timeout
                 return interruptible(connection, timeout, lambda: plan(connection, statement, parameters))
-            refuse_what_frames_cannot_hold(connection.sql(statement, params=dict(parameters or {})))
-            return interruptible(connection, timeout, lambda: self._frame(connection, statement, parameters))
+            relation = connection.sql(statement, params=dict(parameters or {}))
+            refuse_what_frames_cannot_hold(relation)
+            asked = refusing_24_hours(statement, relation)
+            return interruptible(connection, timeout, lambda: self._frame(connection, asked, parameters))
 
         try:
-            return self._file.attempt(answer, write=False)
+            rows = self._file.attempt(answer, write=False)
+            refuse_times_out_of_range(rows)
+            return rows
         except OutOfMemory as error:
             raise guard.QueryRefused(guard.explain_error(duckdb.OutOfMemoryException(), columns)) from error
         except duckdb.Error as error:

@@ -30,13 +30,17 @@ SMALLER = 4  # a slice is divided by this after memory ran out
 
 
 def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
-    """Create every view, in one transaction. A materialised view that is new or changed becomes an empty table.
+    """Create every view, in one transaction. A materialised view that is new, changed or gone becomes an empty table.
 
     Comments are installed too, since a shell shows the text of a view; they leave tables as they are.
     """
     key = digest(engine_functions(), *(view.name + view.sql for view in views))
     stored = connection.execute("select value from warehouse_info where key = 'views'").fetchall()
-    if stored == [(key,)]:
+    there = {
+        name for (name,) in connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    }
+    there |= {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    if stored == [(key,)] and there.issuperset(view.name for view in views):
         return
     definitions = dict(connection.execute("select key, value from warehouse_info where key like 'view:%'").fetchall())
     with transaction(connection):
@@ -44,7 +48,7 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
         _drop_views(connection, {view.name for view in views if view.materialized})
         for view in views:
             changed = definitions.get(f"view:{view.name}") != digest(view.definition)
-            _make(connection, view, empty=changed)
+            _make(connection, view, empty=changed or view.name not in there)
         connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
         connection.execute("insert into warehouse_info values ('views', ?)", [key])
         rows = [f"view:{view.name}" for view in views], [digest(view.definition) for view in views]

@@ -97,3 +97,17 @@ def test_a_warehouse_with_nothing_in_it_says_so(tmp_path):
         pass
     with Warehouse(tmp_path / "w.duckdb", read_only=True) as reader:
         assert reader.ask("select count(*) as n from neuron_concepts")["n"].to_list() == [0]
+
+
+def test_what_was_dropped_is_made_again(tmp_path):
+    path = unpacked(5, tmp_path)
+    with Warehouse(path) as warehouse:
+        list(warehouse.build())
+        rows = warehouse.rows("select count(*) from neuron_labels").item()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("drop view robust_labels; drop table neuron_labels; drop table left_out")
+    with Warehouse(path) as warehouse:
+        assert "neuron_labels" in [built.view for built in warehouse.build()]
+        assert warehouse.rows("select count(*) from neuron_labels").item() == rows > 0
+        for name in ("robust_labels", "left_out"):
+            warehouse.rows(f"select * from {name}")
