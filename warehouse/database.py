@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
-from dissectdb.warehouse import contracts, guard, migrations, resources, view_files, views
+from dissectdb.warehouse import contracts, guard, migrations, resources, units, view_files, views
 from dissectdb.warehouse.errors import (
     OutOfMemory,
     WarehouseError,
@@ -42,6 +42,7 @@ from dissectdb.warehouse.frames import (
 )
 from dissectdb.warehouse.locking import LINGER, HeldFile, check_path
 from dissectdb.warehouse.transactions import transaction
+from dissectdb.warehouse.units import Unit
 from dissectdb.warehouse.view_tables import Built
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 7
 T = TypeVar("T")
-Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 Parameters = Mapping[str, object] | None
 
 
@@ -272,9 +272,9 @@ class Warehouse:
 
         def write(connection: duckdb.DuckDBPyConnection) -> None:
             with connection.cursor() as own:
-                _write(own, self.path, unit)
+                units.write(own, self.path, unit)
 
-        if _can_be_read_again(unit):
+        if units.can_be_read_again(unit):
             self._file.attempt(write)
             return
         try:
@@ -295,20 +295,20 @@ class Warehouse:
                 rows = f"from {table} where {condition}"
                 if connection.execute(f"select 1 {rows} limit 1", dict(parameters)).fetchall():
                     connection.execute(f"delete {rows}", dict(parameters))
-                    _count_up(connection, table)
-            for table, new_rows in _pairs(instead):
-                _insert(connection, table, new_rows)
-                _count_up(connection, table)
+                    units.count_up(connection, table)
+            for table, new_rows in units.pairs(instead):
+                units.insert(connection, table, new_rows)
+                units.count_up(connection, table)
 
     def preview(self, unit: Unit, query: str, parameters: Parameters = None) -> pl.DataFrame:
         """The rows of a query as if the unit had been written. Nothing is written, so it works read_only too."""
         with self.use(write=False) as connection:
             connection.begin()
             try:
-                for table, rows in _pairs(unit):
+                for table, rows in units.pairs(unit):
                     # A temporary table hides the table of the same name, also from views.
                     connection.execute(f"create temp table {table} as from main.{table}")
-                    _insert(connection, table, rows)
+                    units.insert(connection, table, rows)
                 return self._frame(connection, query, parameters)
             finally:
                 connection.rollback()
@@ -425,48 +425,3 @@ def _install(connection: duckdb.DuckDBPyConnection) -> None:
     """Create missing tables and changed views; write the schema version into a new file."""
     migrations.install_tables(connection, SCHEMA_VERSION)
     views.install(connection, view_files.load_views())
-
-
-def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> None:
-    written: set[str] = set()
-    try:
-        with transaction(connection):
-            for table, rows in _pairs(unit):
-                _insert(connection, table, rows)
-                written.add(table)
-            for table in sorted(written):
-                _count_up(connection, table)
-    except duckdb.Error as error:
-        refuse_a_full_disk(error, path)
-        raise
-
-
-def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    known = "select 1 from table_versions where table_name = ?"
-    if connection.execute(known, [table]).fetchall():
-        connection.execute("update table_versions set version = version + 1 where table_name = ?", [table])
-    else:
-        connection.execute("insert into table_versions values (?, 1)", [table])
-
-
-def _can_be_read_again(unit: Unit) -> bool:
-    return isinstance(unit, Mapping) and not any(hasattr(rows, "read_next_batch") for rows in unit.values())
-
-
-def _pairs(unit: Unit) -> Iterable[tuple[str, object]]:
-    return unit.items() if isinstance(unit, Mapping) else unit
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: object) -> None:
-    if isinstance(rows, list):
-        for row in rows:
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            connection.execute(f"insert into {table} ({columns}) values ({marks})", list(row.values()))
-        return
-    connection.register("incoming_rows", rows)
-    try:
-        connection.execute(f"insert into {table} by name select * from incoming_rows")
-    finally:
-        # After a failed insert DuckDB refuses everything until the rollback; that error must not hide the first one.
-        with contextlib.suppress(duckdb.Error):
-            connection.unregister("incoming_rows")

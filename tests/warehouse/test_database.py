@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 
 from dissectdb.warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, view_files
+from dissectdb.warehouse import units as unit_writer
 from tests.support.rows import NOON, all_views, sha
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
@@ -152,7 +153,7 @@ def test_a_load_returns_the_share_of_the_time_in_which_it_waited_for_the_writer(
     empty: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock of the test's own counts 3 × 2 seconds of computing, 3 × 1 of handing over, and 3 of the last write."""
-    clock, all_handed_over, write = [0.0], threading.Event(), database._write
+    clock, all_handed_over, write = [0.0], threading.Event(), unit_writer.write
 
     def pass_time(seconds: float) -> None:
         clock[0] += seconds
@@ -175,7 +176,7 @@ def test_a_load_returns_the_share_of_the_time_in_which_it_waited_for_the_writer(
 
     monkeypatch.setattr(database, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr(database, "queue", SimpleNamespace(Queue=Handover, Empty=queue.Empty))
-    monkeypatch.setattr(database, "_write", slow_write)
+    monkeypatch.setattr(unit_writer, "write", slow_write)
     assert empty.load(units()) == (3 + 3) / (6 + 3 + 3)
 
 
