@@ -92,7 +92,7 @@ class _Settings:
             if not self._inside:
                 for (module, name, _), value in zip(self.OWN, self._of_program, strict=True):
                     setattr(module, name, value)
-                self._quiet.__exit__()
+                self._quiet.__exit__(None, None, None)
 
 
 _SETTINGS = _Settings()
