@@ -73,7 +73,7 @@ STEPS = {
     "top lists": "dissectdb.extract.scoring.topk.top_lists",
     "sums": "dissectdb.extract.record.summaries.sums",
     "few values": "dissectdb.extract.record.summaries.few_values",
-    "writing to the database": "dissectdb.warehouse.database._write",
+    "writing to the database": "dissectdb.warehouse.units.write",
 }
 
 

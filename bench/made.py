@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from dissectdb.extract.judging.bootstrap import benjamini_hochberg
-from dissectdb.extract.scoring import class_null, labels, robustness, tails, topk
+from dissectdb.extract.scoring import class_null, labels, robustness, tails
 from dissectdb.extract.scoring.evidence import Evidence
+from dissectdb.extract.scoring.null_groups import dissected_neurons
+from dissectdb.extract.scoring.one_per_group import OnePerGroup, one_of_each
 from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import score_layer
 from dissectdb.extract.scoring.within_class import ImageClasses
-from dissectdb.extract.study import STORED_IMAGES
 
 DIMENSIONS, CENTRES = 256, 40
 LEVEL = 0.22  # mean cosine of an image and a concept: CLIP's own is 0.15 to 0.3
@@ -78,79 +79,8 @@ class Layer(Array):
     """A layer in memory with the attributes of a stored one: dead, lengths, groups as in the view dissected_neurons."""
 
     def __init__(self, activations: np.ndarray, settings: Settings) -> None:
-        images, list_images = len(activations), settings.declaration.list_images
-        most = min(images if list_images is None else list_images(settings, images), STORED_IMAGES)
-        usable, dead = np.empty(activations.shape[1], np.int64), np.zeros(activations.shape[1], bool)
-        for k, column in enumerate(activations.T):
-            usable[k] = usable_images(column, most, settings)
-            dead[k] = column.min() == column.max() or usable[k] < min(settings.min_images, most)
-        lengths = topk.list_lengths(usable, most)
-        self.null_groups = null_groups(settings, activations, usable, lengths, most)
+        dead, lengths, self.null_groups = dissected_neurons(settings, activations)
         super().__init__(activations, dead, lengths, self.null_groups)
-
-
-def usable_images(column: np.ndarray, most: int, settings: Settings) -> int:
-    """How many top images can score a neuron (image,): it fires on all, and no tie decides which images count."""
-    falling = np.sort(column)[::-1]
-    fired = (falling > falling[-1]).sum()
-    count = min(most, fired + (fired == len(falling) - 1))
-    few_valued = settings.declaration.list_images is not None and len(np.unique(column)) < settings.top_k
-    if few_valued and count and (falling >= falling[count - 1]).sum() > count:
-        return int((falling > falling[count - 1]).sum())
-    return int(count)
-
-
-def null_groups(
-    settings: Settings, activations: np.ndarray, usable: np.ndarray, lengths: np.ndarray, most: int
-) -> np.ndarray:
-    """(K,) which neurons share a null distribution: null_group of the view dissected_neurons, approximated."""
-    if not settings.declaration.reads_activations:
-        return lengths
-    lists_matter = settings.declaration.list_images is not None
-    images, groups = len(activations), np.empty(activations.shape[1], np.int64)
-    for k, column in enumerate(activations.T.astype(np.float64)):
-        fired = (column > column.min()).sum()
-        fired += fired == images - 1
-        sd = column.std() if column.min() < column.max() else 1.0
-        rising = np.sort((column - column.mean()) / sd)
-        top = rising[::-1][:STORED_IMAGES]
-        fourth = _power_mean(top, images, 4)
-        ordinary = fired >= min(images, STORED_IMAGES) and (fourth <= 6 or images / fourth >= 512)
-        if lists_matter:
-            ordinary = ordinary and usable[k] == most
-            effective = _effective_cubes(top[: lengths[k]])
-        elif settings.scorer == "cos_cubed":
-            first, second, third, last = (_power_mean(top, images, power) for power in (3, 6, 9, 12))
-            kurtosis = last - 4 * first * third + 6 * first**2 * second - 3 * first**4
-            effective = images * (second - first**2) ** 2 / max(kurtosis, 1e-300)
-            ordinary = ordinary and images > STORED_IMAGES and 100 * effective >= images
-        else:
-            effective = images / max(fourth, 1e-300)
-        if ordinary:
-            groups[k] = lengths[k] if lists_matter else most
-        else:
-            rounded = min(512, int(topk.list_lengths(np.array([effective + 1e-6]), 1 << 40)[0]))
-            groups[k] = 1000 * rounded + lengths[k] if lists_matter else 1000 * rounded or most
-    return groups
-
-
-def _effective_cubes(listed: np.ndarray) -> float:
-    """The effective number of images of the cubed distances from the last listed value."""
-    cubes = (listed - listed[-1]) ** 3 if len(listed) else np.zeros(1)
-    return cubes.sum() ** 2 / max((cubes**2).sum(), 1e-300)
-
-
-def _power_mean(top: np.ndarray, images: int, power: int) -> float:
-    """The mean of a power of standardised values. Only the highest are given; the rest is taken to have two values."""
-    others = images - len(top)
-    if not others:
-        return (top**power).mean()
-    mean = -top.sum() / others
-    variance = max((images - (top**2).sum()) / others - mean**2, 0)
-    distance = top[-1] - mean
-    high = others * variance / (variance + distance**2) if variance else 0
-    low = mean - variance / distance if distance else mean
-    return ((top**power).sum() + high * top[-1] ** power + (others - high) * low**power) / images
 
 
 @dataclass(frozen=True)
@@ -178,8 +108,12 @@ def judge(
     draws: int,
     seed: int,
     classes: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Judged:
-    """Label every neuron and compare it with noise, as `dissectdb extract` does. classes: of the images (N,)."""
+    """Label every neuron and compare it with noise, as `dissectdb extract` does. classes, groups: of the images (N,).
+
+    With groups, only p and q know them.
+    """
     start = time.perf_counter()
     layer = Layer(activations, settings)
     images, concepts = torch.from_numpy(world.images), torch.from_numpy(world.concepts)
@@ -194,6 +128,9 @@ def judge(
         rows, of_group = live & (layer.null_groups == group), null.labels[0][int(group)]
         p[rows] = tails.look_up(*tails.steps(of_group, draws), z[rows])
         drawn = max(drawn, len(of_group))
+    if (chosen := one_of_each(groups, seed)) is not None:
+        apart = OnePerGroup.of(settings, evidence, chosen, [layer], draws, seed)
+        p[live] = apart.p(0, np.where(live, scores.concepts[:, 0], -1))[live]
     q[live] = benjamini_hochberg(p[live])
     p_within, robust = np.ones(len(z)), np.zeros(len(z), bool)
     if classes is not None:

@@ -6,6 +6,7 @@ python -m bench.noise --shape sparse --concepts 25   # neurons that fire on 10 t
 python -m bench.noise --shape few --concepts 25      # neurons that fire on 3 to 40 images of one concept
 python -m bench.noise --shape class --concepts 25    # neurons that know the classes of the images and nothing else
 python -m bench.noise --shape class --warehouse demo.duckdb   # those of a warehouse, shuffled; and as they are
+python -m bench.noise --groups 100 --neurons 500 --concepts 12 100   # images are frames of 100 films
 
 4,096 neurons of independent Gaussian noise over 5,000 images. Required: 4 to 6 % of them have p ≤ 0.05, and at most 1 %
 have q ≤ 0.05. The paper's rule, τ = 0, would call every neuron with score > 0 interpretable.
@@ -33,6 +34,11 @@ FIRED = (10, 13, 20, 50, 100, 256, 500)  # images that a sparse neuron fires on,
 FEW = (3, 5, 7, 10, 14, 20, 40)  # images that a neuron fires on; all of them show its concept
 HEAD = ("scorer", "concepts", "p ≤ 0.05", "q ≤ 0.05", "score > 0", "null draws", "seconds", "verdict")
 
+ALIKE = (0.99, 0.5, 0.0)  # share of the variance that the frames of a film have in common: copies, like, or unlike
+GROUPS_HEAD = (
+    "scorer", "concepts", "noise: p ≤ 0.05 if images count", "if groups count", "q ≤ 0.05",
+    "planted: p ≤ 0.05 if images count", "if groups count", "q ≤ 0.05",
+)  # fmt: skip
 CLASS_HEAD = ("scorer", "shuffled", "p ≤ 0.05", "q ≤ 0.05", "p within ≤ 0.05", "q within ≤ 0.05", "robust", "seconds")
 
 
@@ -145,6 +151,44 @@ def measure_classes(options: argparse.Namespace) -> Iterator[tuple[object, ...]]
             yield scorer, how, *(percent(share.mean()) for share in shares), sum(each.seconds for each in judged)
 
 
+def films(count: int, concepts: int, alike: float, seed: int) -> tuple[World, np.ndarray]:
+    """Frames of `count` films of 5 to 30, or of one for every fourth, and the film of each (N,). alike: as in ALIKE."""
+    random = np.random.default_rng((seed, 7))
+    groups = np.repeat(np.arange(count), np.where(np.arange(count) % 4, random.integers(5, 31, count), 1))
+    both = embeddings(count + len(groups), concepts, seed, dimensions=64)
+    images = alike**0.5 * both.images[:count][groups] + (1 - alike) ** 0.5 * both.images[count:]
+    return World(unit(images), both.concepts, np.zeros((0, 0), bool)), groups
+
+
+def film_noise(groups: np.ndarray, neurons: int, alike: float, seed: int) -> np.ndarray:
+    """Neurons (N, K) that respond to films and to frames at random."""
+    random = np.random.default_rng((seed, 8))
+    of_films, of_frames = (random.standard_normal((n, neurons)) for n in (groups.max() + 1, len(groups)))
+    return (alike**0.5 * of_films[groups] + (1 - alike) ** 0.5 * of_frames).astype(np.float32)
+
+
+def measure_groups(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    """One row per scorer and number of concepts: shares of noise and of planted neurons, each for every ALIKE."""
+    for concepts in options.concepts:
+        of_neuron = np.arange(options.neurons) % concepts
+        for scorer in options.scorers:
+            shares = []
+            for alike in ALIKE:
+                world, groups = films(options.groups, concepts, alike, options.seed)
+                values = film_noise(groups, options.neurons, alike, options.seed)
+                seen = (world.images @ world.concepts.T)[:, of_neuron]
+                planted = (seen - seen.mean(axis=0)) / seen.std(axis=0) + values
+                small = []
+                for activations in (values, planted.astype(np.float32)):
+                    images, of_groups = (
+                        judge(Settings.defaults(scorer), activations, world, options.draws, options.seed, groups=known)
+                        for known in (None, groups)
+                    )
+                    small += [images.p <= P_LIMIT, of_groups.p <= P_LIMIT, of_groups.q <= Q_LIMIT]
+                shares.append([f"{100 * share.mean():.1f}" for share in small])
+            yield scorer, concepts, *(f"{', '.join(column)} %" for column in zip(*shares, strict=True))
+
+
 def measure(options: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     """One row per scorer and number of concepts."""
     activations = noise(options.images, options.neurons, options.shape, options.seed)
@@ -169,12 +213,17 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, nargs="+", default=[7, 25, 1000])
     parser.add_argument("--scorers", nargs="+", choices=list(SCORERS), default=list(SCORERS))
     parser.add_argument("--shape", choices=SHAPES, default="normal")
+    parser.add_argument("--groups", type=int, help="how many films the images are frames of, in place of --images")
     parser.add_argument("--warehouse", type=Path, help="for --shape class: the neurons of a warehouse")
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     title = f"{options.neurons:,} noise neurons ({options.shape}), {options.images:,} images"
-    if options.shape == "sparse":
+    if options.groups:
+        title = f"{options.neurons:,} noise neurons and as many planted ones, frames of {options.groups:,} films;"
+        title += f" the frames of a film are {', '.join(f'{100 * alike:.0f}' for alike in ALIKE)} % alike"
+        show(title, GROUPS_HEAD, measure_groups(options))
+    elif options.shape == "sparse":
         title = f"{options.neurons:,} noise neurons of each kind, {options.images:,} images, share with p ≤ 0.05"
         show(title, ("fires on", *options.scorers), measure_sparse(options))
     elif options.shape == "few":

@@ -13,6 +13,7 @@ dissectdb.extract is the package of the code that runs networks.)
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,21 @@ _MODULES = {
     "dissect": "dissectdb.dissecting",
     "open": "dissectdb.opened",
 }
+
+
+def _open_standard_streams() -> None:
+    """Let a standard stream that is closed lead nowhere, before a file takes its number.
+
+    What a C library prints would be written into that file: a warehouse, or pixels that processes share.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        os.set_inheritable(descriptor, True)
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
+_open_standard_streams()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def dissect(
     given = Given(model=model, images=None if in_folder else images)
     if "top_k" not in dissection:
         study = _with_fitting_top_k(study, given)
-    if quiet:
+    if quiet or sys.stderr is None:  # as in a program without a console
         done = pipeline.extract(study, file, given=given)
     else:
         from dissectdb.commands import stages

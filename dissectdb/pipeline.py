@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dissectdb.completed_runs import Run
+from dissectdb.finished_extraction import find_extraction
 from dissectdb.given import NOTHING, Given
 from dissectdb.progress import Say, Watch, part_of, silent, unwatched
 from dissectdb.report_files import compare as compare
@@ -39,8 +40,6 @@ from dissectdb.warehouse_file import IN_MEMORY, AnyWarehouse, WarehouseFile, as_
 if TYPE_CHECKING:
     import polars as pl
 
-    from dissectdb.extract.models.clip import ClipIdentity
-    from dissectdb.extract.record.network_plan import NetworkPlan
     from dissectdb.extract.record.plan import Plan, Step
     from dissectdb.extract.record.recheck import Finding
     from dissectdb.extract.record.shard_writer import Shard
@@ -292,9 +291,8 @@ def modify(
 
     tried = edits.choose(study.with_network("modify").tried(), edit)
     with run.listening():
-        plan, dissection_id = _find_dissection(
-            study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given, rehash=rehash, watch=watch
-        )
+        splits = (protocol.SEARCHED, protocol.OPENED)
+        plan, dissection_id = find_extraction(study, file, splits, "modify", given, rehash=rehash, watch=watch)
         with file.to_write(deterministic=study.deterministic) as opened:
             build_views(opened, watch=watch)  # the rules read views, which a stopped run may have left stale
         with file.to_read(dissection_id) as opened:
@@ -316,7 +314,7 @@ def plan_edits(
     from dissectdb.extract.editing import edits, protocol
 
     tried = edits.choose(study.with_network("modify").tried(), edit)
-    plan, dissection_id = _find_dissection(study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given)
+    plan, dissection_id = find_extraction(study, file, (protocol.SEARCHED, protocol.OPENED), "modify", given)
     with file.to_read(dissection_id) as opened:
         planned = edits.plan_edits(opened, plan, dissection_id, tried)
     return protocol.describe(plan, planned, _checkpoints(file))
@@ -348,46 +346,13 @@ def effects(
     from dissectdb.extract.editing import ablations
 
     with run.listening():
-        plan, dissection_id = _find_dissection(study, file, splits, "effects", given, rehash=rehash, watch=watch)
+        plan, dissection_id = find_extraction(study, file, splits, "effects", given, rehash=rehash, watch=watch)
         with file.to_write(deterministic=study.deterministic) as opened:
             build_views(opened, watch=watch)
             opened.load(ablations.run(opened, plan, dissection_id, watch, say))
             build_views(opened, watch=watch)
             run.enter(opened, {"dissection_id": dissection_id}, plan.network)
     return dissection_id
-
-
-def _find_dissection(
-    study: Study,
-    file: WarehouseFile,
-    splits: Collection[str],
-    command: str,
-    given: Given,
-    *,
-    rehash: bool = False,
-    watch: Watch = unwatched,
-) -> tuple[NetworkPlan, int]:
-    """The study's plan with its network loaded, and the id of its dissection. splits: those that need true classes."""
-    from dissectdb.extract.editing import edits
-    from dissectdb.extract.record import class_checks, network_plan
-
-    with file.to_read() as opened:
-        known = None if rehash else _known_clip(study, file, given, opened)
-        with watch("loading the network" if known else "loading the network and CLIP", unit=""):
-            plan = network_plan.make_plan(study.with_network(command), given, known)
-        dissection_id = edits.find_dissection(opened, plan)
-        class_checks.refuse_unjudged(opened, plan, splits, command)
-        return plan, dissection_id
-
-
-def _known_clip(study: Study, file: WarehouseFile, given: Given, opened: Warehouse) -> ClipIdentity | None:
-    """The study's CLIP as its extraction entered it, if that is complete and no file has changed since."""
-    from dissectdb.extract.record import catalog
-
-    for keep in (True, False):
-        if result := Run("extract", study, file, given, keep_activations=keep).known_in(opened):
-            return catalog.clip_of_dissection(opened, result["dissection_id"])
-    return None
 
 
 # ---------------------------------------------------------------- labels, judged
@@ -428,7 +393,10 @@ def judge(
 
 
 def check(warehouse: AnyWarehouse) -> list[tuple[Contract, pl.DataFrame]]:
-    """Each contract of sql/checks with the rows that break it. Raises WarehouseError if nothing was extracted."""
+    """Each contract of sql/checks with the rows that break it; without those that read views that are not built.
+
+    Raises WarehouseError if nothing was extracted.
+    """
     from dissectdb.warehouse import WarehouseError
 
     file = as_file(warehouse)
@@ -437,7 +405,8 @@ def check(warehouse: AnyWarehouse) -> list[tuple[Contract, pl.DataFrame]]:
             raise WarehouseError(
                 f"{file.path}: nothing has been extracted, so there is nothing to check; run: dissectdb extract STUDY"
             )
-        return [(contract, opened.rows(contract.sql)) for contract in opened.checks()]
+        known = [contract for contract in opened.checks() if not opened.unbuilt(contract.sql)]
+        return [(contract, opened.rows(contract.sql)) for contract in known]
 
 
 def refuse_broken_contracts(warehouse: AnyWarehouse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from markupsafe import Markup
@@ -169,9 +170,10 @@ def edit_finding(results: list[Row]) -> Markup | None:
     if not results:
         return None
     result = [row for row in results if row["edit_id"] == results[0]["edit_id"]][-1]
-    return Markup("The edit {} changes {} of {} {} images: {}.").format(
+    return Markup("The edit {} gains {} and loses {} of {} {} images: {}.").format(
         name(result["edit"]),
-        signed(result["gained"] - result["lost"]),
+        count(result["gained"]),
+        count(result["lost"]),
         count(result["images"]),
         name(result["split"]),
         verdict(result),
@@ -256,19 +258,18 @@ def _percent(summary: Row) -> str:
 
 
 def edit_change(result: Row) -> Markup:
-    """What one edit did on one split: +15 of 7,178, p = 0.12: no evidence that the edit helps; gained, lost, luck."""
+    """What one edit did on one split: 48 gained and 33 lost of 7,178, p = 0.12: no evidence that the edit helps."""
     tries = result["edits_tried"]
     corrected = f", as the best of {count(tries)} edits {p_is(result['p_corrected'])}" if tries > 1 else ""
-    return Markup("<strong>{} of {} {} images, {}{}: {}.</strong> {} gained and {} lost{}.{}").format(
-        signed(result["gained"] - result["lost"]),
+    return Markup("<strong>{} gained and {} lost of {} {} images, {}{}: {}.</strong>{}{}").format(
+        count(result["gained"]),
+        count(result["lost"]),
         count(result["images"]),
         name(result["split"]),
         p_is(result["p_mcnemar"]),
         corrected,
         verdict(result),
-        count(result["gained"]),
-        count(result["lost"]),
-        "" if result["percentile"] is None else f"; better than {share(result['percentile'])} of random edits",
+        "" if result["percentile"] is None else f" Better than {share(result['percentile'])} of random edits.",
         " The labels were made on these very images." if result["is_probing_set"] else "",
     )
 
@@ -284,6 +285,17 @@ def verdict(result: Row) -> str:
     if result["gained"] > result["lost"]:
         return "no evidence that the edit helps"
     return "no evidence that the edit helps or harms"
+
+
+def controls_that_are_the_edit(controls: Iterable[str], layer: str) -> str:
+    """Why these kinds of control have no percentile, and what to do; empty for none."""
+    kinds = sorted(set(controls))
+    if not kinds:
+        return ""
+    said = f"Every draw of {several(kinds)} scales {plain(layer)} exactly as the edit does, so it compares nothing."
+    # These two are the edit if it scales all neurons alike; the others may be for other reasons.
+    alike = {"all", "random"} & set(kinds)
+    return f"{said} Choose a tau or a rule that scales some neurons more than others." if alike else said
 
 
 def many_edits(results: list[Row]) -> list[Markup]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -63,14 +63,18 @@ class SharedFile:
         self._thread.start()
 
     @contextmanager
-    def cursor(self, dissection: int | None, wait: float, *, long: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def cursor(
+        self, dissection: int | None, wait: float, *, long: bool = False, reads: Iterable[str] = ()
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor of one's own on the locked-down file, in which the views show `dissection`.
 
         long: it may be used for many seconds. Then others may read beside it for as long, because a job has to wait
-        for it anyway. Raises Held after `wait` seconds, and WarehouseError if the file is none.
+        for it anyway. reads: the views that are asked. Raises Held after `wait` seconds, and WarehouseError if the file
+        is none or one of `reads` is not built.
         """
         warehouse = self._enter(time.monotonic() + wait, long)
         try:
+            warehouse.refuse_unbuilt(reads)
             with warehouse.use(write=False) as connection, connection.cursor() as cursor:
                 show(cursor, dissection)
                 self._cursors.add(cursor)

@@ -69,7 +69,7 @@ def copied(shared: SharedFile, dissection: int | None, wait: float) -> Snapshot:
 
     stamp, read_at, started = shared.stamp(), time.time(), time.perf_counter()
     tables = {}
-    with shared.cursor(dissection, wait, long=True) as cursor:
+    with shared.cursor(dissection, wait, long=True, reads=VIEWS) as cursor:
         if dissection is None and (newest := cursor.execute(load("serve")["newest"].sql).fetchone()):
             dissection = newest[0]
             show(cursor, dissection)

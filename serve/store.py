@@ -133,7 +133,8 @@ class Store:
             return kept[2], None
         now = time.time()
         try:
-            with self._turn, self.shared.cursor(dissection, PATIENCE if kept else self.wait) as cursor:
+            patience, reads = PATIENCE if kept else self.wait, _tables_read(question.sql)
+            with self._turn, self.shared.cursor(dissection, patience, reads=reads) as cursor:
                 rows = frame(cursor, question.sql, values)
         except Held:
             if not kept:
@@ -201,6 +202,13 @@ def _size(rows: pl.DataFrame) -> int:
 def questions() -> Mapping[str, Question]:
     """The questions of the pages, by name; those of a comparison are the report's, as compare_layers and so on."""
     return {**load("serve"), **{f"compare_{name}": question for name, question in load("compare").items()}}
+
+
+@cache
+def _tables_read(sql: str) -> set[str]:
+    from dissectdb.warehouse import guard
+
+    return guard.tables_read(sql)
 
 
 @cache

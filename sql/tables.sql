@@ -495,7 +495,8 @@ create table if not exists label_checks (
     z_within_class double,
     split_half_agrees boolean,
     bootstrap_share double,
-    p_within double
+    p_within double,
+    p double
     -- key: dissection_id, neuron_id, concept_id
 );
 comment on table label_checks is
@@ -509,6 +510,8 @@ comment on column label_checks.split_half_agrees is
     'Whether both halves of the probing images give the same label; NULL if the neuron fires on too few of either, or if activations are not kept and too few of its stored images are of either';
 comment on column label_checks.bootstrap_share is
     'Share of resamples of the probing images that give the label, of those that label the neuron; NULL without any';
+comment on column label_checks.p is
+    'p of the label on one image of each group; NULL if no two images are of one group (p is then in null_quantiles), or if there are fewer than 20 groups';
 
 create table if not exists label_words (
     dissection_id integer not null,  -- references dissections

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
-from dissectdb.warehouse import contracts, guard, migrations, resources, view_files, views
+from dissectdb.warehouse import contracts, guard, migrations, resources, units, view_files, views
 from dissectdb.warehouse.errors import (
     OutOfMemory,
     WarehouseError,
@@ -32,17 +32,24 @@ from dissectdb.warehouse.errors import (
     is_out_of_memory,
     refuse_a_full_disk,
 )
-from dissectdb.warehouse.frames import Stream, interruptible, plan, refuse_what_frames_cannot_hold
+from dissectdb.warehouse.frames import (
+    Stream,
+    interruptible,
+    plan,
+    refuse_times_out_of_range,
+    refuse_what_frames_cannot_hold,
+    refusing_24_hours,
+)
 from dissectdb.warehouse.locking import LINGER, HeldFile, check_path
 from dissectdb.warehouse.transactions import transaction
+from dissectdb.warehouse.units import Unit
 from dissectdb.warehouse.view_tables import Built
 
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 T = TypeVar("T")
-Unit = Mapping[str, object] | Iterable[tuple[str, object]]
 Parameters = Mapping[str, object] | None
 
 
@@ -77,6 +84,7 @@ class Warehouse:
         self._read_only = read_only
         self._is_new = not read_only and not self.path.exists()
         self._dissection: int | None = None
+        self._unbuilt: set[str] = set()  # of a reader: the views that would say that there is nothing
         self._file = HeldFile(
             self.path,
             write=not read_only,
@@ -140,6 +148,7 @@ class Warehouse:
     def _prepare_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
         _checked_version(connection, self.path, read_only=True)
         _check_is_whole(connection, self.path)
+        self._unbuilt = views.unbuilt(connection)
 
     def _prepare_to_write(self) -> None:
         with self.use() as connection:
@@ -167,8 +176,9 @@ class Warehouse:
         """The rows of a trusted query as a polars frame. For a user's query, see ask().
 
         parameters: values for $name in the query. Raises WarehouseError if the file lacks a view that this version
-        has, because another version built it.
+        has, because another version built it, or if a reader asks a view that is not built.
         """
+        self.refuse_unbuilt(self.unbuilt(query))
         try:
             return self._file.attempt(lambda connection: self._frame(connection, query, parameters), write=False)
         except (duckdb.CatalogException, duckdb.InterruptException):
@@ -199,19 +209,36 @@ class Warehouse:
         """
         columns = self.columns()
         statement = guard.check(query, columns, columns, tuple(parameters or ()))
+        self.refuse_unbuilt(guard.known_to_read(statement) if self._unbuilt else ())
 
         def answer(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             if statement.startswith("explain "):  # reading its columns would run it, without the timeout
                 return interruptible(connection, timeout, lambda: plan(connection, statement, parameters))
-            refuse_what_frames_cannot_hold(connection.sql(statement, params=dict(parameters or {})))
-            return interruptible(connection, timeout, lambda: self._frame(connection, statement, parameters))
+            relation = connection.sql(statement, params=dict(parameters or {}))
+            refuse_what_frames_cannot_hold(relation)
+            asked = refusing_24_hours(statement, relation)
+            return interruptible(connection, timeout, lambda: self._frame(connection, asked, parameters))
 
         try:
-            return self._file.attempt(answer, write=False)
+            rows = self._file.attempt(answer, write=False)
+            refuse_times_out_of_range(rows)
+            return rows
         except OutOfMemory as error:
             raise guard.QueryRefused(guard.explain_error(duckdb.OutOfMemoryException(), columns)) from error
         except duckdb.Error as error:
             raise guard.QueryRefused(guard.explain_error(error, columns, statement)) from error
+
+    def unbuilt(self, query: str) -> list[str]:
+        """The views that a trusted query reads and that are not built; for a reader."""
+        return sorted(self._unbuilt & guard.tables_read(query)) if self._unbuilt else []
+
+    def refuse_unbuilt(self, names: Iterable[str]) -> None:
+        """Raise WarehouseUnavailable if one of these views is not built: it would say that there is nothing."""
+        if waiting := sorted(self._unbuilt & {*names}):
+            raise WarehouseUnavailable(
+                f"{waiting[0]} of {self.path} is not computed yet: a run was stopped or still goes on, or this version "
+                f"computes it anew; run: dissectdb build --warehouse {self.path}"
+            )
 
     def columns(self) -> dict[str, list[str]]:
         """The columns of every table and view, by name."""
@@ -245,9 +272,9 @@ class Warehouse:
 
         def write(connection: duckdb.DuckDBPyConnection) -> None:
             with connection.cursor() as own:
-                _write(own, self.path, unit)
+                units.write(own, self.path, unit)
 
-        if _can_be_read_again(unit):
+        if units.can_be_read_again(unit):
             self._file.attempt(write)
             return
         try:
@@ -268,20 +295,20 @@ class Warehouse:
                 rows = f"from {table} where {condition}"
                 if connection.execute(f"select 1 {rows} limit 1", dict(parameters)).fetchall():
                     connection.execute(f"delete {rows}", dict(parameters))
-                    _count_up(connection, table)
-            for table, new_rows in _pairs(instead):
-                _insert(connection, table, new_rows)
-                _count_up(connection, table)
+                    units.count_up(connection, table)
+            for table, new_rows in units.pairs(instead):
+                units.insert(connection, table, new_rows)
+                units.count_up(connection, table)
 
     def preview(self, unit: Unit, query: str, parameters: Parameters = None) -> pl.DataFrame:
         """The rows of a query as if the unit had been written. Nothing is written, so it works read_only too."""
         with self.use(write=False) as connection:
             connection.begin()
             try:
-                for table, rows in _pairs(unit):
+                for table, rows in units.pairs(unit):
                     # A temporary table hides the table of the same name, also from views.
                     connection.execute(f"create temp table {table} as from main.{table}")
-                    _insert(connection, table, rows)
+                    units.insert(connection, table, rows)
                 return self._frame(connection, query, parameters)
             finally:
                 connection.rollback()
@@ -398,48 +425,3 @@ def _install(connection: duckdb.DuckDBPyConnection) -> None:
     """Create missing tables and changed views; write the schema version into a new file."""
     migrations.install_tables(connection, SCHEMA_VERSION)
     views.install(connection, view_files.load_views())
-
-
-def _write(connection: duckdb.DuckDBPyConnection, path: Path, unit: Unit) -> None:
-    written: set[str] = set()
-    try:
-        with transaction(connection):
-            for table, rows in _pairs(unit):
-                _insert(connection, table, rows)
-                written.add(table)
-            for table in sorted(written):
-                _count_up(connection, table)
-    except duckdb.Error as error:
-        refuse_a_full_disk(error, path)
-        raise
-
-
-def _count_up(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    known = "select 1 from table_versions where table_name = ?"
-    if connection.execute(known, [table]).fetchall():
-        connection.execute("update table_versions set version = version + 1 where table_name = ?", [table])
-    else:
-        connection.execute("insert into table_versions values (?, 1)", [table])
-
-
-def _can_be_read_again(unit: Unit) -> bool:
-    return isinstance(unit, Mapping) and not any(hasattr(rows, "read_next_batch") for rows in unit.values())
-
-
-def _pairs(unit: Unit) -> Iterable[tuple[str, object]]:
-    return unit.items() if isinstance(unit, Mapping) else unit
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: object) -> None:
-    if isinstance(rows, list):
-        for row in rows:
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            connection.execute(f"insert into {table} ({columns}) values ({marks})", list(row.values()))
-        return
-    connection.register("incoming_rows", rows)
-    try:
-        connection.execute(f"insert into {table} by name select * from incoming_rows")
-    finally:
-        # After a failed insert DuckDB refuses everything until the rollback; that error must not hide the first one.
-        with contextlib.suppress(duckdb.Error):
-            connection.unregister("incoming_rows")

@@ -287,7 +287,7 @@ def explain_error(error: duckdb.Error, columns: Mapping[str, Sequence[str]], que
     if not missing:
         return _one_line(re.sub(r"^[\w ]+ Error: ", "", text))
     name = next(filter(None, missing.groups()))
-    tables = [table for table in columns if fold(table) in _known_to_read(query)] or list(columns)
+    tables = [table for table in columns if fold(table) in known_to_read(query)] or list(columns)
     if near := nearest(name, [column for table in tables for column in columns[table]], 1):
         owners = ", ".join(sorted(table for table in tables if near[0] in columns[table]))
         return f"no column named {name}; did you mean {near[0]} (of {owners})?"
@@ -305,7 +305,7 @@ def tables_read(query: str) -> set[str]:
     }
 
 
-def _known_to_read(query: str) -> set[str]:
+def known_to_read(query: str) -> set[str]:
     """The same in lower case; none if the query cannot be parsed."""
     try:
         return {fold(name) for name in tables_read(_trim(query))}

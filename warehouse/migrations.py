@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from dissectdb.warehouse.schema import SQL
+from dissectdb.warehouse.schema import SQL, tables
 from dissectdb.warehouse.stale_views import digest
 from dissectdb.warehouse.transactions import transaction
 
@@ -50,10 +50,11 @@ def migrate(connection: duckdb.DuckDBPyConnection, version: int, wanted: int) ->
 
 
 def install_tables(connection: duckdb.DuckDBPyConnection, version: int) -> None:
-    """Create missing tables, unless the file has them by its own record; write `version` into a new file."""
+    """Create missing tables, unless the file has all of the same tables.sql; write `version` into a new file."""
     text = (SQL / "tables.sql").read_text(encoding="utf-8")
     key = digest(text)
-    if _installed(connection) == [(key,)]:
+    there = {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    if _installed(connection) == [(key,)] and there.issuperset(table.name for table in tables()):
         return
     with transaction(connection):
         connection.execute(text)

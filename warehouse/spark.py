@@ -160,7 +160,7 @@ def build(
     tables = {name for view in views for name in view.reads} - names
     for table in sorted(tables):
         _table(spark, str(source), table).createOrReplaceTempView(table)
-    if tables >= {"dissections", "null_quantiles"}:
+    if tables >= {"dissections", "null_quantiles", "label_checks"}:
         _warn_of_labels_without_p(spark, str(source))
     for statement in _engine()[0]:
         spark.sql(statement)
@@ -181,7 +181,10 @@ def _warn_of_labels_without_p(spark: SparkSession, source: str) -> None:
     """
     query = """
         select dissection_id, rule from dissections
-        where dissection_id not in (select dissection_id from null_quantiles) order by dissection_id
+        where
+            dissection_id not in (select dissection_id from null_quantiles)
+            and dissection_id not in (select dissection_id from label_checks where p is not null)
+        order by dissection_id
     """
     rules = {row.dissection_id: row.rule for row in spark.sql(query).collect()}
     if not rules:

@@ -9,6 +9,7 @@ stale_views.py holds what makes a view stale, view_tables.py how the table of on
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from dissectdb.warehouse.errors import is_out_of_memory
 from dissectdb.warehouse.resources import LARGEST_SLICE, SMALLEST_SLICE
 from dissectdb.warehouse.stale_views import digest
 from dissectdb.warehouse.transactions import transaction
-from dissectdb.warehouse.view_files import View, ViewError, engine_functions, with_inputs
+from dissectdb.warehouse.view_files import View, ViewError, engine_functions, load_views, with_inputs
 from dissectdb.warehouse.view_tables import Built
 
 log = logging.getLogger("dissectdb")
@@ -29,13 +30,17 @@ SMALLER = 4  # a slice is divided by this after memory ran out
 
 
 def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
-    """Create every view, in one transaction. A materialised view that is new or changed becomes an empty table.
+    """Create every view, in one transaction. A materialised view that is new, changed or gone becomes an empty table.
 
     Comments are installed too, since a shell shows the text of a view; they leave tables as they are.
     """
     key = digest(engine_functions(), *(view.name + view.sql for view in views))
     stored = connection.execute("select value from warehouse_info where key = 'views'").fetchall()
-    if stored == [(key,)]:
+    there = {
+        name for (name,) in connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    }
+    there |= {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    if stored == [(key,)] and there.issuperset(view.name for view in views):
         return
     definitions = dict(connection.execute("select key, value from warehouse_info where key like 'view:%'").fetchall())
     with transaction(connection):
@@ -43,7 +48,7 @@ def install(connection: duckdb.DuckDBPyConnection, views: list[View]) -> None:
         _drop_views(connection, {view.name for view in views if view.materialized})
         for view in views:
             changed = definitions.get(f"view:{view.name}") != digest(view.definition)
-            _make(connection, view, empty=changed)
+            _make(connection, view, empty=changed or view.name not in there)
         connection.execute("delete from warehouse_info where key = 'views' or key like 'view:%'")
         connection.execute("insert into warehouse_info values ('views', ?)", [key])
         rows = [f"view:{view.name}" for view in views], [digest(view.definition) for view in views]
@@ -74,6 +79,35 @@ def _drop_views(connection: duckdb.DuckDBPyConnection, keep_tables: Collection[s
     for (name,) in {*ours} & {*tables}:
         if name not in keep_tables:
             connection.execute(f'drop table "{name}"')
+
+
+def unbuilt(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The views whose rows are not computed yet, and all that read them: they would answer as if there were no rows.
+
+    The table of a view is empty from when the view is new or changed until it is built. It is not counted here while
+    all that it would be computed from is empty too.
+    """
+    waiting = """
+        select table_name from system.main.duckdb_tables()
+        where schema_name = 'main' and 'view:' || table_name in (select key from main.warehouse_info)
+            and table_name not in (select view from main.view_builds)
+    """
+    empty = {name for (name,) in connection.execute(waiting).fetchall()}
+    if not empty:
+        return set()
+    filled = {name for (name,) in connection.execute("select table_name from main.table_versions").fetchall()}
+    found: set[str] = set()
+    for view in load_views():
+        if not view.reads.isdisjoint(filled):
+            filled.add(view.name)
+        if not view.reads.isdisjoint(found) or (view.materialized and view.name in empty & filled):
+            found.add(view.name)
+    own = """
+        select view_name, sql from system.main.duckdb_views()
+        where not internal and 'view:' || view_name not in (select key from main.warehouse_info)
+    """
+    users = connection.execute(own).fetchall()
+    return found | {name for name, sql in users if not found.isdisjoint(re.findall(r"\w+", sql))}
 
 
 def build(

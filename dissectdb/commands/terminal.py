@@ -13,6 +13,7 @@ from dissectdb.commands.screen import put
 from dissectdb.commands.stages import warnings
 from dissectdb.reports.judge_sentences import FEW_OF_CLASS, OTHER_Q, by_clip, compared, lacks_class, reached
 from dissectdb.reports.questions import load
+from dissectdb.reports.sentences import controls_that_are_the_edit
 from dissectdb.reports.words import share
 
 TOO_FEW_IMAGES = "no label could be measured: each half of the images needs 20 with the concept and 20 without it"
@@ -157,6 +158,10 @@ def show_edit(answers: Mapping[str, pl.DataFrame], checkpoint: Path) -> None:
     title = f"Edit {edit['name']} of {edit['network']}{parent}, layer {edit['layer']}"
     tables.show(results.drop("verdict", "is_probing_set", "edits_tried"), title=title)
     tables.show(answers["controls"], title="Beside its controls: right images more or fewer than before", empty="none")
+    copies = answers["controls"].filter(pl.col("percentile").is_null())["control"].to_list()
+    if nothing := controls_that_are_the_edit(copies, edit["layer"]):
+        put()
+        put(nothing)
     put()
     for row in results.to_dicts():
         put(verdict(row))
@@ -185,14 +190,13 @@ def show_judged(summary: pl.DataFrame, pairs: pl.DataFrame) -> None:
 
 def verdict(row: Mapping[str, Any]) -> str:
     """One line on whether an edit helped on a split."""
-    gain = row["correct_after"] - row["correct_before"]
     percentile = "" if row["percentile"] is None else f", {ordinal(100 * row['percentile'])} percentile of random edits"
     tried = row["edits_tried"]
     chosen = f" (the best of {tried:,} tried: p corrected {row['p_corrected']:.2g})" if tried > 1 else ""
     same_images = "; the labels were made on these very images" if row["is_probing_set"] else ""
     return (
-        f"{row['split']}: {gain:+,} of {row['images']:,}, p = {row['p_mcnemar']:.2g}{percentile}{chosen}: "
-        f"{row['verdict']}{same_images}"
+        f"{row['split']}: {row['gained']:,} gained and {row['lost']:,} lost of {row['images']:,}, "
+        f"p = {row['p_mcnemar']:.2g}{percentile}{chosen}: {row['verdict']}{same_images}"
     )
 
 

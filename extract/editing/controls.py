@@ -33,7 +33,7 @@ READS_SCORES = ("paper", "proportional")
 
 
 def plan_controls(warehouse: Store, plan: NetworkPlan, planned: PlannedEdit, protocol: Protocol) -> list[PlannedEdit]:
-    """The controls of an edit that is in the warehouse. A control that equals the edit is left out."""
+    """The controls of an edit that is in the warehouse. One may be the edit itself: see edit_control_draws."""
     planned_controls = [_control(planned, "all", None, _all(planned))]
     if any(_bias(plan, layer) is not None for layer in planned.layers):
         planned_controls.append(

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
+from PIL import ImageOps
 
 from dissectdb.extract.images.decoding import Pixels, Unreadable, decode, is_file, of_picture, to_bytes
 from dissectdb.extract.images.folders import SPLIT_FOLDERS, SPLITS
-from dissectdb.extract.images.scan import printable
+from dissectdb.extract.images.scan import group_name, printable
 from dissectdb.extract.study.class_names import few
 from dissectdb.extract.study.datasets import Layout
 from dissectdb.extract.study.text_files import one_line
@@ -67,10 +68,9 @@ def as_item(value: object, layout: Layout = "auto", bits: int = 16) -> Item:
         fields = {"image": value}
     group = fields.get("group")
     group_text = None if group is None else _text(group)
-    if group_text == "nan" and not isinstance(group, str):  # how pandas and numpy write that there is none
-        group = group_text = None
     if group is not None and group_text is None:
         raise ItemError(f"a group of type {type(group).__name__}; give text or a number")
+    group_text = group_name(group_text)
     extras = {str(key): each for key, each in fields.items() if key not in MEANINGS and each is not None}
     texts = {printable(key): _text(each) for key, each in extras.items()}
     attributes = {key: text for key, text in texts.items() if text is not None and text != "nan"}
@@ -143,8 +143,8 @@ def _pixels(image: Any, layout: Layout, bits: int) -> tuple[Pixels | None, str |
             return None, str(problem)
     if isinstance(image, PIL.Image.Image):
         try:
-            return to_bytes(of_picture(image), 16), None
-        except (Unreadable, OSError) as problem:
+            return to_bytes(of_picture(ImageOps.exif_transpose(image)), 16), None  # upright, as a file is read
+        except Exception as problem:  # bad bytes lead Pillow to struct.error, SyntaxError, …
             raise ItemError(f"a PIL image that cannot be read: {problem}") from None
     if hasattr(image, "detach"):  # a tensor
         try:

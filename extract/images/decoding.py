@@ -15,6 +15,8 @@ import hashlib
 import io
 import math
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -24,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL import ImageOps, features
+from PIL import ImageFile, ImageOps, PngImagePlugin, features
 
 Pixels = NDArray[np.uint8]
 
@@ -54,6 +56,46 @@ GRID = 10_000  # about how many pixels of a large image are looked at first
 
 class Unreadable(Exception):
     """The pixels of an image could not be read; the message gives the reason."""
+
+
+class _Settings:
+    """Pillow's own settings inside a with-block, whatever the program has set, and no warnings.
+
+    An image must not be readable in one program and unreadable in another, or in the processes that scan a large set,
+    which know nothing of what the program has set. They hold for all threads while one of them is inside.
+    """
+
+    OWN = (
+        (ImageFile, "LOAD_TRUNCATED_IMAGES", False),
+        (PIL.Image, "MAX_IMAGE_PIXELS", MAX_PIXELS),
+        (PngImagePlugin, "MAX_TEXT_CHUNK", 1 << 20),
+        (PngImagePlugin, "MAX_TEXT_MEMORY", 64 << 20),
+    )
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._quiet = warnings.catch_warnings(action="ignore")  # an error if the program makes warnings errors
+                self._quiet.__enter__()
+                self._of_program = [getattr(module, name) for module, name, _ in self.OWN]
+                for module, name, value in self.OWN:
+                    setattr(module, name, value)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                for (module, name, _), value in zip(self.OWN, self._of_program, strict=True):
+                    setattr(module, name, value)
+                self._quiet.__exit__(None, None, None)
+
+
+_SETTINGS = _Settings()
 
 
 class Facts(NamedTuple):
@@ -95,7 +137,8 @@ def _open(file: Path | bytes, bits: int) -> tuple[NDArray[np.uint8] | NDArray[np
     With it, Pillow's picture of these pixels, if there is one.
     """
     try:
-        with PIL.Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+        source = io.BytesIO(file) if isinstance(file, bytes) else file
+        with _SETTINGS, PIL.Image.open(source, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise Unreadable(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} that are decoded")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dissectdb.extract.images.decoding import Pixels, decode, file_hash, inspect_file
 from dissectdb.extract.images.folders import SPLITS, File, find, in_turn, is_named_by_folders
-from dissectdb.extract.images.scan import ALL, Record, Source, in_threads, printable
+from dissectdb.extract.images.scan import ALL, Record, Source, group_name, in_threads, printable
 from dissectdb.extract.study import Dataset, StudyError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Folder(Source):
     def _group(self, file: File) -> str | None:
         """What the pattern, or its first bracket, finds in the file's path; None if it finds nothing."""
         found = self.pattern.search(file.path) if self.pattern else None
-        return printable(found[1 if found.re.groups else 0] or "") or None if found else None
+        return group_name(printable(found[1 if found.re.groups else 0] or "")) if found else None
 
     def fingerprint(self) -> str:
         if_set: dict[str, object] = {"classes": self.classes} if self.labels else {}

@@ -27,6 +27,7 @@ folder inside is not followed, because its images are in the dataset already.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -320,7 +321,7 @@ def _walk(folder: Path, path: str, root: Path, left_out: Counter[tuple[str, str]
                 left_out[HIDDEN, ""] += files
         elif _is_walked(entry, root):
             folders.append(_walk(folder / entry.name, below, root, left_out))
-        elif not entry.is_dir():
+        elif not _is_folder(entry):
             if (reason := _no_image(entry)) is None:
                 images.append(below)
             else:
@@ -330,12 +331,22 @@ def _walk(folder: Path, path: str, root: Path, left_out: Counter[tuple[str, str]
 
 def _is_walked(entry: os.DirEntry[str], root: Path) -> bool:
     """Whether an entry is a folder and not a link. Raises StudyError for a link out of the dataset."""
-    is_folder = entry.is_dir()
+    is_folder = _is_folder(entry)
     if entry.is_symlink() and (is_folder or entry.name.lower().endswith(IMAGE_NAMES)):
-        target = Path(entry.path).resolve()
+        target = Path(os.path.realpath(entry.path))  # Path.resolve raises an error for a link to itself
         if not target.is_relative_to(root):
             raise StudyError(f"{entry.path}: links out of the dataset, to {target}; replace the link by a copy")
     return is_folder and not entry.is_symlink()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one. A link that leads to itself is none. Raises OSError."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def _no_image(entry: os.DirEntry[str]) -> tuple[str, str] | None:
@@ -343,7 +354,8 @@ def _no_image(entry: os.DirEntry[str]) -> tuple[str, str] | None:
     if not entry.name.lower().endswith(IMAGE_NAMES):
         ending = os.path.splitext(entry.name)[1].lower()
         return ENDING, one_line(ending, 12) or "none"
-    return None if entry.is_file() or not os.path.exists(entry.path) else (NO_FILE, "")
+    is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+    return None if is_file or not os.path.exists(entry.path) else (NO_FILE, "")
 
 
 def _files_in(entry: os.DirEntry[str]) -> int:

@@ -25,7 +25,7 @@ from dissectdb.extract.images.decoding import Pixels, decode
 from dissectdb.extract.images.folder_source import drawn_splits, split_by_hash, told_of_drawn
 from dissectdb.extract.images.folders import SPLIT_FOLDERS, SPLITS
 from dissectdb.extract.images.places import Place, inspect_place, opened
-from dissectdb.extract.images.scan import ALL, Record, Source, in_threads
+from dissectdb.extract.images.scan import ALL, Record, Source, group_name, in_threads
 from dissectdb.extract.study import Dataset, StudyError
 from dissectdb.extract.study.class_names import MAX_CLASSES, few, told_of_spellings
 from dissectdb.extract.study.text_files import one_line
@@ -74,6 +74,10 @@ class Listed(Source):
             raise StudyError(f"{name}: no readable image: there is none")
         self.settings = {key: getattr(dataset, key) for key in ("classes", "image_column", "label_column")}
         self.extras = extras
+        names_of_groups = {text: group_name(text) for text in facts["group"].unique().drop_nulls()}
+        if any(text != name for text, name in names_of_groups.items()):  # then an older dataset is read anew
+            facts = facts.with_columns(pl.col("group").replace_strict(names_of_groups, return_dtype=pl.String))
+            self.settings["groups"] = "named"
         self.groups, self.splits = facts["group"], self._own_splits(facts["split"])
         self.classes, class_names = self._classes(facts["label"], tuple(names), are_numbers)
         self.share = dataset.validation_share

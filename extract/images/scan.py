@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise
@@ -193,3 +194,17 @@ def printable(name: str) -> str:
     """A file name as text that can be stored; names need not be UTF-8."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return name if text == name else text  # one string, not two, for each path of a large dataset
+
+
+def group_name(text: str | None) -> str | None:
+    """The group that a text names, for every kind of source; None if it names none: blank, or NaN.
+
+    Whole numbers are one group however they are written: a column of numbers with gaps turns 1 into 1.0.
+
+    >>> group_name("1.0"), group_name(" ann "), group_name("NaN")
+    ('1', 'ann', None)
+    """
+    name = "" if text is None else text.strip()
+    if not name or name.lower() == "nan":
+        return None
+    return name.partition(".")[0] if re.fullmatch(r"-?\d+\.0+", name) else name

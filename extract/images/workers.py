@@ -84,6 +84,7 @@ class Worker:
             [sys.executable, "-P", "-c", START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if sys.__stderr__ else subprocess.DEVNULL,  # its number may be that of a file by now
             pass_fds=[shared.descriptor] if shared else [],
             env=os.environ | ENVIRONMENT,
             start_new_session=True,  # a Ctrl-C on the terminal reaches only the parent, which then closes the pipes

@@ -174,9 +174,21 @@ def _count_tokens(tokenize: Any, text: str) -> int:
     return len(tokenize.tokenizer(tokenize.clean_fn(text)).input_ids)  # of transformers, as SigLIP has it
 
 
+def loaded() -> Any:
+    """The package open_clip. Raises StudyError if it cannot be imported."""
+    try:
+        import open_clip
+    except Exception as error:  # also what its dependencies raise: transformers, torchvision, timm
+        raise StudyError(
+            f"clip needs the package open_clip, which cannot be imported ({type(error).__name__}: {one_line(error)}); "
+            "install it again: pip install --force-reinstall open_clip_torch"
+        ) from error
+    return open_clip
+
+
 def load(settings: study.Clip, device: torch.device) -> Clip:
     """Load the CLIP that a study names. Raises StudyError."""
-    import open_clip
+    open_clip = loaded()
 
     refuse_unknown(settings)
     weights = settings.weights or settings.architecture
@@ -355,7 +367,7 @@ def _is_of_numpy(path: Path) -> bool:
 
 def refuse_unknown(settings: study.Clip) -> None:
     """Raises StudyError for an architecture, a tag or a file that is not there. Loads no weights."""
-    import open_clip
+    open_clip = loaded()
 
     if settings.config is not None:
         _add_config(settings.config, settings.architecture)

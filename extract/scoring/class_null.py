@@ -55,6 +55,14 @@ def within_classes(
     return z, p
 
 
+def z_of_labels(classes: ImageClasses, layer: Layer, labels: np.ndarray, seed: int) -> np.ndarray:
+    """z within classes alone (K,), as within_classes gives it."""
+    formula = SCORERS[classes.settings.scorer].z_within_class
+    if formula is None:
+        return within_classes(classes, layer, labels, 1, seed)[0]
+    return formula(classes, layer, labels) if classes.sizes.max() > 1 else np.full(layer.neurons, np.nan)
+
+
 def z_of_draws(classes: ImageClasses, layer: Layer, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """z of labels (1 + count, K): of the neurons' own in row 0, then of `count` draws of each neuron."""
     in_orders = SCORERS[classes.settings.scorer].in_orders

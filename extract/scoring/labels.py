@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from dissectdb.extract.scoring import class_null, robustness, several_words, tai
 from dissectdb.extract.scoring.correlation import to_presence
 from dissectdb.extract.scoring.evidence import Evidence, read_evidence
 from dissectdb.extract.scoring.nulls import Null, NullProblem, scored_groups
+from dissectdb.extract.scoring.one_per_group import LEAST_GROUPS, OnePerGroup, one_of_each
 from dissectdb.extract.scoring.problem import Layer, Scores, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.scoring.stored_layers import StoredLayer, read_layers
@@ -63,6 +64,14 @@ REASONS = {  # of the view unlabelled_neurons, in words
 }
 
 
+class Tests(NamedTuple):
+    """p, z_within_class and p_within of the labels of a layer (K,); NaN where there is none."""
+
+    p: np.ndarray
+    z_within: np.ndarray
+    p_within: np.ndarray
+
+
 def outstanding(warehouse: Store) -> pl.DataFrame:
     """The dissections with a layer that has no labels yet."""
     return warehouse.rows(
@@ -87,7 +96,8 @@ def run(warehouse: Store, device: torch.device) -> Iterator[dict[str, object]]:
     for row in rows:
         ids = layer_ids[row["dissection_id"]]
         layers = [layer for layer in read_layers(warehouse, row) if layer.layer_id in ids]
-        unit = label(row, read_evidence(warehouse, row), layers, device) if layers else {}
+        evidence = read_evidence(warehouse, row)
+        unit = label(row, evidence, layers, device) if layers else {}
         yield unit | {"labelled_layers": _ledger(row, layers, ids)}
 
 
@@ -125,10 +135,13 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
     """A unit for one row of `dissections`: its null, and its scores if its engine is the kernel."""
     settings, kernel = settings_of(row), row["engine"] == "kernel"
     null = draw_null(settings, evidence, layers, row["null_draws"], row["seed"])
-    unit = {"null_quantiles": quantile_table(row, layers, null)}
+    chosen = one_of_each(evidence.groups, row["seed"])
+    apart = None if chosen is None else one_per_group(row, settings, evidence, chosen, layers)
+    unit = {"null_quantiles": quantile_table(row, layers, null)} if chosen is None else {}
     if SCORERS[settings.scorer].stores_moments:
         unit["null_samples"] = sample_table(row, layers, evidence, null)
     classes = image_classes(settings, evidence)
+    classes_apart = None if apart is None else image_classes(apart.settings, apart.evidence)
     columns = word_columns(evidence)
     scored, checked, explained, untold = [], [], [], 0
     for place, layer in enumerate(layers):
@@ -137,7 +150,11 @@ def label(row: Row, evidence: Evidence, layers: Sequence[StoredLayer], device: t
         if kernel:
             scored.append(score_table(row, layer, evidence, scores, z_of_scores(settings, layer, place, scores, null)))
         positions = scores.concepts[:, 0]
-        checked.append(check_table(row, layer, evidence, settings, classes, positions))
+        if chosen is None:
+            tests = tests_of_images(row, layer, classes, positions)
+        else:
+            tests = tests_of_groups(apart, place, layer, classes, classes_apart, positions, device)
+        checked.append(check_table(row, layer, evidence, settings, positions, tests))
         untold += untold_halves(layer, checked[-1])
         if columns is not None and layer.has_activations():
             explained.append(word_tables(row, layer, evidence, several_words.find_words(columns, layer, positions)))
@@ -169,6 +186,47 @@ def draw_null(settings: Settings, evidence: Evidence, layers: Sequence[Layer], d
 def z_of_scores(settings: Settings, layer: Layer, place: int, scores: Scores, null: Null) -> np.ndarray:
     """z (K, keep) of the scores of the layer at this place in the null; NaN where there is no score."""
     return SCORERS[settings.scorer].z(settings, layer, scores, null.moments[place])
+
+
+def one_per_group(
+    row: Row, settings: Settings, evidence: Evidence, chosen: np.ndarray, layers: Sequence[StoredLayer]
+) -> OnePerGroup | None:
+    """The test of labels on the chosen images, one of each group; None, and said, if there are too few groups."""
+    if len(chosen) >= LEAST_GROUPS:
+        return OnePerGroup.of(settings, evidence, chosen, layers, row["null_draws"], row["seed"])
+    log.warning(
+        f"the probing images of dissection {row['dissection_id']} are of {len(chosen)} groups; p and q are computed "
+        f"from one image of each and need {LEAST_GROUPS}, so they are NULL"
+    )
+    return None
+
+
+def tests_of_images(row: Row, layer: Layer, classes: ImageClasses | None, labels: np.ndarray) -> Tests:
+    """The tests of labels (K,) of images without groups; p is looked up in the null, by the views."""
+    p, z, p_within = np.full((3, len(labels)), np.nan)
+    if classes is not None:
+        z, p_within = class_null.within_classes(classes, layer, labels, row["null_draws"], row["seed"])
+    return Tests(p, z, p_within)
+
+
+def tests_of_groups(
+    apart: OnePerGroup | None,
+    place: int,
+    layer: Layer,
+    classes: ImageClasses | None,
+    classes_apart: ImageClasses | None,
+    labels: np.ndarray,
+    device: torch.device,
+) -> Tests:
+    """The tests of labels (K,) of images in groups. p and p_within are of one image of each group, z is of all."""
+    p, z, p_within = np.full((3, len(labels)), np.nan)
+    if apart is not None:
+        p = apart.p(place, labels, device)
+        if classes_apart is not None:
+            p_within = apart.p_within(place, labels, classes_apart)
+    if apart is not None and classes is not None and not np.isnan(p_within).all():
+        z = class_null.z_of_labels(classes, layer, labels, apart.seed)
+    return Tests(p, z, p_within)
 
 
 def image_classes(settings: Settings, evidence: Evidence) -> ImageClasses | None:
@@ -240,15 +298,13 @@ def check_table(
     layer: StoredLayer,
     evidence: Evidence,
     settings: Settings,
-    classes: ImageClasses | None,
     labels: np.ndarray,
+    tests: Tests,
 ) -> pa.Table:
     """Rows of label_checks: one for each neuron with a label. labels: (K,) positions of concepts, -1 for none."""
     labelled = labels >= 0
     images, concepts = evidence.images, evidence.concepts
-    z, p = np.full((2, len(labels)), np.nan)
-    if classes is not None:
-        z, p = class_null.within_classes(classes, layer, labels, row["null_draws"], row["seed"])
+    p, z, p_within = (values[labelled] for values in tests)
     agrees = robustness.split_half(settings, layer, images, concepts, evidence.halves)
     share = np.full(len(labels), np.nan)
     if row["bootstraps"]:
@@ -260,10 +316,11 @@ def check_table(
         labelled.sum(),
         neuron_id=np.flatnonzero(labelled).astype(np.int32) + layer.first_neuron,
         concept_id=evidence.concept_ids[labels[labelled]],
-        z_within_class=pa.array(z[labelled], mask=np.isnan(z[labelled])),
+        z_within_class=pa.array(z, mask=np.isnan(z)),
         split_half_agrees=pa.array(agrees[labelled] == 1, mask=np.isnan(agrees[labelled])),
         bootstrap_share=pa.array(share[labelled], mask=np.isnan(share[labelled])),
-        p_within=pa.array(p[labelled], mask=np.isnan(p[labelled])),
+        p_within=pa.array(p_within, mask=np.isnan(p_within)),
+        p=pa.array(p, mask=np.isnan(p)),
     )
 
 

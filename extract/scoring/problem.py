@@ -286,6 +286,7 @@ class ScoringProblem:
     device: torch.device
     budget: int  # bytes
     permutations: np.ndarray | None = None  # of rank_reorder; None: they are drawn
+    only: np.ndarray | None = None  # (K,): the one concept that each neuron is scored with, or -1; None: with all
 
     def chunk_width(self, fixed: int, per_concept: int) -> int:
         """How many concepts go into a chunk, if one takes `per_concept` bytes and everything else `fixed`.
@@ -299,7 +300,10 @@ class ScoringProblem:
 
     def best(self, neurons: np.ndarray | None = None) -> BestConcepts:
         """A record of the best concepts of these neurons of the layer, or of all; still empty."""
-        return BestConcepts(np.arange(self.layer.neurons) if neurons is None else neurons, self.keep, self.device)
+        neurons = np.arange(self.layer.neurons) if neurons is None else neurons
+        if self.only is not None:
+            return OneConcept(neurons, self.only[neurons], self.device)
+        return BestConcepts(neurons, self.keep, self.device)
 
 
 class LabelsSoFar:
@@ -368,6 +372,30 @@ class BestConcepts:
         is_missing = (concepts[self.neurons] != labels[:, None]).all(axis=1)
         rows = self.neurons[is_missing]
         values[rows, -1], concepts[rows, -1] = self.labels.scores.cpu().numpy()[is_missing], labels[is_missing]
+        return values, concepts
+
+
+class OneConcept(BestConcepts):
+    """The score of each neuron with one concept, in place of the best ones. concepts: (neuron,), -1 for none."""
+
+    def __init__(self, neurons: np.ndarray, concepts: np.ndarray, device: torch.device) -> None:
+        super().__init__(neurons, 1, device)
+        self.concepts[:, 0] = torch.from_numpy(concepts)
+
+    def update(self, scores: Tensor, first_concept: int, first_row: int = 0) -> None:
+        """Keep the scores (n, c) that are asked for, as BestConcepts.update takes them."""
+        columns = self.concepts[first_row : first_row + len(scores), 0] - first_concept
+        rows = ((columns >= 0) & (columns < scores.shape[1])).nonzero()[:, 0]
+        self.values[first_row + rows, 0] = scores[rows, columns[rows]].double()
+
+    def multiply(self, factors: Tensor) -> None:
+        """Multiply the score of each neuron by its factor (neuron,)."""
+        self.values *= factors[:, None]
+
+    def of_layer(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values and concepts (count, 1) of a layer of `count` neurons; -inf for a neuron that was not scored."""
+        values, concepts = np.full((count, 1), -np.inf), np.full((count, 1), -1, np.int64)
+        values[self.neurons], concepts[self.neurons] = self.values.cpu().numpy(), self.concepts.cpu().numpy()
         return values, concepts
 
 

@@ -122,12 +122,14 @@ def score_layer(
     device: torch.device | str = "cpu",
     budget_bytes: int = BUDGET,
     permutations: np.ndarray | None = None,
+    only: np.ndarray | None = None,
 ) -> Scores:
     """The `keep` best concepts of every neuron, or all of them if there are fewer.
 
     images: (N, D), concepts: (C, D), float32, of unit length. budget_bytes: for all that is allocated here, on the
     device and beside it; the arguments do not count. permutations: those of rank_reorder, (permutation, n) or
-    (neuron, permutation, n), instead of drawn ones. Raises ValueError if the arguments do not fit each other, or the
+    (neuron, permutation, n), instead of drawn ones. only: (K,) positions of concepts, or -1; each neuron is then scored
+    with that one concept and no other. Raises ValueError if the arguments do not fit each other, or the
     problem does not fit into the budget.
     """
     device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # mps has no float64
@@ -135,11 +137,15 @@ def score_layer(
     embeddings = ConceptEmbeddings.distinct(torch.as_tensor(concepts, dtype=torch.float32))
     if len(vectors) != layer.images:
         raise ValueError(f"the layer saw {layer.images} images; {len(vectors)} embeddings were given")
-    kept = min(keep, len(embeddings.vectors))
-    problem = ScoringProblem(settings, layer, vectors, embeddings, kept, device, budget_bytes, permutations)
+    kept = min(keep, len(embeddings.vectors)) if only is None else 1
+    asked = None if only is None else np.where(only >= 0, embeddings.inverse[only], -1)
+    problem = ScoringProblem(settings, layer, vectors, embeddings, kept, device, budget_bytes, permutations, asked)
     with torch.inference_mode():
         best = SCORERS[settings.scorer].score(problem)
     similarities, distinct = best.of_layer(layer.neurons)
     similarities[layer.dead] = -np.inf
-    similarities, positions = embeddings.positions(similarities, distinct, keep)
+    if only is None:
+        similarities, positions = embeddings.positions(similarities, distinct, keep)
+    else:
+        positions = only[:, None]
     return Scores(np.where(np.isneginf(similarities), -1, positions).astype(np.int32), similarities)

@@ -52,7 +52,7 @@ def version_lists(settings: Settings, layer: Layer, versions: Sequence[np.ndarra
         longest = list_limit(settings, layer.images, int(weights.sum()))
         listed = weights.astype(np.int32)[lists]
         counts = count_listed(listed, usable)
-        is_constant = _is_constant(listed, values, np.count_nonzero(weights))
+        is_constant = _is_constant(listed, values, int(np.count_nonzero(weights)))
         found.append(VersionLists(expand(lists, listed, longest), counts, is_constant))
         is_short.append(goes_on & (counts < longest))
     if not np.any(is_short):

@@ -89,7 +89,7 @@ def _edit_figure(records: list[Row]) -> Figure:
         }
         for row in shown
     ]
-    phrases = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} images" for row in shown]
+    phrases = [f"{words.plain(row['split'])} {signed(row['gained'] - row['lost'])} right images" for row in shown]
     return Figure(
         charts.edit_differences(
             pl.DataFrame(drawn, schema_overrides={"low": pl.Float64, "high": pl.Float64}),
@@ -115,7 +115,7 @@ def edited(rows: Rows) -> dict[str, Any]:
     """What was scaled, the controls, the sweep, the confusion matrices and the images that changed sides."""
     return {
         "scaled": _scaled(rows["scaled"].to_dicts()),
-        "controls": _controls(rows["controls"]),
+        "controls": _controls(rows["controls"], ", ".join(rows["scaled"]["layer"].to_list())),
         "sweep": _sweep(rows["sweep"]),
         "confusion": _confusion(rows["edit_confusion"]),
         "flips": flips(rows["flips"].to_dicts(), ("class_before", "before"), ("class_after", "after")),
@@ -140,9 +140,10 @@ def _scaled(records: list[Row]) -> list[Markup]:
     return phrases
 
 
-def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
+def _controls(frame: pl.DataFrame, layers: str) -> dict[str, Any] | None:
     if frame.is_empty():
         return None
+    copies, frame = frame.filter(~pl.col("compares")), frame.filter("compares")
     figures = []
     for of_split in frame.partition_by("split_id", maintain_order=True):
         edit, draws = of_split["difference_of_edit"][0], int(of_split["draws"].sum())
@@ -169,7 +170,11 @@ def _controls(frame: pl.DataFrame) -> dict[str, Any] | None:
         ("difference", "Change of right images", signed),
         ("draws", "Draws", count),
     ]
-    return {"figures": figures, "table": table(frame.to_dicts(), columns)}
+    return {
+        "nothing": sentences.controls_that_are_the_edit(copies["control"].to_list(), layers),
+        "figures": figures,
+        "table": table(frame.to_dicts(), columns),
+    }
 
 
 def _sweep(frame: pl.DataFrame) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dissectdb.reports.sentences import controls_that_are_the_edit
 from dissectdb.serve.asked import Asked, NotThere
 
 SIZE = 48  # images on a page
@@ -29,10 +30,13 @@ def edit(asked: Asked) -> Mapping[str, Any]:
     flips = asked.records("flips", first=(page - 1) * SIZE, **values)
     if not flips and page > 1:
         page, flips = 1, asked.records("flips", first=0, **values)
+    controls = asked.records("edit_controls", edit_id=number)
+    copies = (row["control"] for row in controls if row["percentile"] is None)
     return {
         "edit": results[0],
         "results": results,
-        "controls": asked.records("edit_controls", edit_id=number),
+        "controls": controls,
+        "nothing": controls_that_are_the_edit(copies, results[0]["layer"]),
         "classes": asked.records("edit_classes", edit_id=number),
         "flips": flips,
         "found": flips[0]["found"] if flips else 0,

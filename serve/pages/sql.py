@@ -14,13 +14,20 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
+from dissectdb.serve import assets
 from dissectdb.serve.asked import Asked
 from dissectdb.serve.charts import Placed, chosen
 from dissectdb.serve.shared_file import Held
 from dissectdb.warehouse import guard
-from dissectdb.warehouse.frames import interruptible, plan, refuse_what_frames_cannot_hold
+from dissectdb.warehouse.frames import (
+    interruptible,
+    plan,
+    refuse_times_out_of_range,
+    refuse_what_frames_cannot_hold,
+    without_24_hours,
+)
 
 SHOWN, SAVED = 1_000, 1_000_000  # rows of a table and of a file
 DRAWN = 5_000  # rows of a chart
@@ -40,7 +47,7 @@ EXAMPLES = (
 )
 
 
-def sql(asked: Asked) -> Mapping[str, Any]:
+def sql(asked: Asked) -> Response | Mapping[str, Any]:
     """The query of the address with its rows as a table and, if the address says so, as a chart."""
     query = asked.text("q", guard.MAX_CHARACTERS) or ""
     content: dict[str, Any] = {"query": query, "charts": [], "kinds": CHARTS, "examples": EXAMPLES, "rows": None}
@@ -53,7 +60,8 @@ def sql(asked: Asked) -> Mapping[str, Any]:
         most = DRAWN if content["kind"] != "none" else SHOWN
         rows, is_more = ask(asked, query, most, SHOWN_BYTES)
     except guard.QueryRefused as error:
-        return content | {"refused": _for_a_page(str(error))}
+        refused = content | {"refused": _for_a_page(str(error))}
+        return HTMLResponse(assets.render("sql.html.jinja", asked, refused), 400)
     content["took"] = time.perf_counter() - started
     content |= {"columns": rows.columns, "numeric": [kind.is_numeric() for kind in rows.dtypes]}
     content |= {"rows": [[cell(value) for value in row] for row in rows.head(SHOWN).rows()], "is_more": is_more}
@@ -75,7 +83,8 @@ def ask(asked: Asked, query: str, most: int, most_bytes: int, *, as_text: bool =
     try:
         columns = store.shared.columns(store.wait)
         statement = guard.check(query, columns, columns)
-        with store.shared.cursor(asked.reading.snapshot.dissection, store.wait, long=True) as cursor:
+        reads, shown = guard.known_to_read(statement), asked.reading.snapshot.dissection
+        with store.shared.cursor(shown, store.wait, long=True, reads=reads) as cursor:
             if statement.startswith("explain "):
                 return interruptible(cursor, SECONDS, lambda: plan(cursor, statement)), False
             relation = _castable(cursor.sql(statement), as_text)
@@ -86,6 +95,7 @@ def ask(asked: Asked, query: str, most: int, most_bytes: int, *, as_text: bool =
     finally:
         AT_ONCE.release()
     rows = pl.DataFrame(table)
+    refuse_times_out_of_range(rows)
     return rows.head(most), is_more or rows.height > most
 
 
@@ -94,8 +104,10 @@ def _castable(relation: duckdb.DuckDBPyRelation, as_text: bool) -> duckdb.DuckDB
     casts = []
     for place, kind in enumerate(relation.types, start=1):
         cast = f"#{place}"
-        if TEXT_ONLY.search(str(kind)) or (as_text and kind.id in ("list", "array", "struct", "map")):
+        if TEXT_ONLY.search(str(kind)) or (as_text and kind.id in ("list", "array", "struct", "tuple", "map")):
             cast = f"#{place}::varchar"
+        elif str(kind) == "TIME":
+            cast = without_24_hours(cast)
         elif as_text and kind.id == "blob":
             cast = f"hex(#{place})"
         casts.append(cast)

@@ -154,6 +154,10 @@ REFUSED = {
     "select nme from networks": "name",
     "select network_id, network_id from networks": "two columns are called network_id",
     "select now() - now() as age": "column age holds intervals",
+    "select date 'infinity' as d": "column d holds infinity or a year that is not between",
+    "select [{'at': timestamp '290000-01-01'}] as d": "column d holds infinity or a year that is not between",
+    "select map {'at': date 'infinity'} as d": "column d holds infinity or a year that is not between",
+    "select time '24:00:00' as t": "a column holds the time 24:00:00, which cannot be shown; cast it to VARCHAR",
     "select 5::uhugeint as n": "column n is a UHUGEINT, which cannot be shown; cast it to VARCHAR",
     "": "",
 }

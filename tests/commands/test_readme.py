@@ -314,20 +314,30 @@ def test_the_study_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(names["w"].neuron_concepts()["layer"]) == {"layer2"}
 
 
-@pytest.mark.slow
-def test_the_neurons_in_the_readme_come_out_of_the_demo(tmp_path: Path) -> None:
-    given = re.findall(r"^\| (\w+) \| (\d+) \| ([\w ]+) \| (.*) \|$", PAGES["README.md"], re.MULTILINE)
-    layers = json.dumps(sorted({layer for layer, *_ in given}))
+NEURONS = re.findall(r"^\| (\w+) \| (\d+) \| ([\w ]+) \| (.*) \|$", PAGES["README.md"], re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The warehouse of the demo, edited, with the layers of the README."""
+    folder = tmp_path_factory.mktemp("demo")
+    layers = json.dumps(sorted({layer for layer, *_ in NEURONS}))
     few = [f"network.layers={layers}", "dissections[0].bootstraps=0"]
     # Without the controls: they change nothing about the trained network (tests/record/test_controls.py).
     text = (ROOT / "studies" / "demo.toml").read_text(encoding="utf-8").replace("../extract", str(ROOT / "extract"))
-    study = tmp_path / "demo.toml"
+    study = folder / "demo.toml"
     study.write_text(re.sub(r"(?s)\[controls\].*?\n\n", "", text), encoding="utf-8")
-    warehouse = tmp_path / "demo.duckdb"
+    warehouse = folder / "demo.duckdb"
     flags = [flag for value in few for flag in ("--set", value)]
-    assert command("extract", study, "-w", warehouse, *flags).code == 0
-    with Warehouse(warehouse, read_only=True) as opened:
-        for layer, unit, concept, numbers in given:
+    for name in ("extract", "modify"):
+        assert command(name, study, "-w", warehouse, *flags).code == 0
+    return warehouse
+
+
+@pytest.mark.slow
+def test_the_neurons_in_the_readme_come_out_of_the_demo(demo: Path) -> None:
+    with Warehouse(demo, read_only=True) as opened:
+        for layer, unit, concept, numbers in NEURONS:
             query = (
                 "select concept, similarity, z, p, q, interpretable from neuron_concepts where layer = $l and unit = $u"
             )
@@ -336,7 +346,25 @@ def test_the_neurons_in_the_readme_come_out_of_the_demo(tmp_path: Path) -> None:
             assert (row[0], str(row[-1]).lower()) == (concept, interpretable)
             digits = [len(number.partition(".")[2]) for number in numbers]
             assert [f"{value:.{n}f}" for value, n in zip(row[1:5], digits, strict=True)] == numbers
-    assert len(given) == 3
+    assert len(NEURONS) == 3
+
+
+@pytest.mark.slow
+def test_the_result_of_the_edit_in_its_page_comes_out_of_the_demo(demo: Path) -> None:
+    with Warehouse(demo, read_only=True) as opened:
+        [row] = opened.rows("select * from edit_results where split = 'test'").to_dicts()
+        controls = opened.rows("select * from edit_controls where split = 'test'").to_dicts()
+        [random] = opened.rows(
+            "select count(*) as draws, count_if(difference >= difference_of_edit) as at_least from edit_control_draws "
+            "where split = 'test' and control = 'random'"
+        ).to_dicts()
+    said = (
+        "does harm: of its {images:,} test images, {gained} become right and {lost} become wrong, McNemar's p is "
+        "{p_mcnemar:.2g}, and the verdict is `{verdict}`. Of its {draws} random edits, {at_least} do at least as well."
+    )
+    assert said.format(**row, **random) in " ".join(PAGES["docs/edits.md"].split())
+    # It is the first edit that a user meets.
+    assert all(control["percentile"] is not None for control in controls)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from dissectdb.extract.editing.edits import PlannedEdit, scaled_copy
 from dissectdb.extract.editing.layers import EditedLayer
 from dissectdb.extract.models.hooks import Tap
 from tests.support.edited_networks import OTHER_SCALES, array, edits, logits, saved, scaled, state
+from tests.support.explorers import explored
 from tests.support.killer import kill
 from tests.support.worlds import CLASSES, World, command
 
@@ -110,6 +112,31 @@ def test_the_same_query_over_different_rows_is_a_different_edit(world: World) ->
     ]
     assert world.rows("select edits_tried from edit_results where split = 'test'") == [{"edits_tried": 2}] * 2
     assert world.run("check").code == 0
+
+
+def test_an_edit_that_scales_all_neurons_alike_is_not_compared_with_itself(world: World) -> None:
+    """Its random neurons are all neurons. Only the biases are another edit."""
+    world.change('name = "paper"\nlayer = "lin"', 'name = "paper"\nlayer = "lin"\ntau = -1000')
+    done = world.modify("--edit", "paper")
+    assert done.code == 0, done.err
+    said = (
+        "Every draw of all, matched, random and shuffled scales lin exactly as the edit does, so it compares nothing. "
+        "Choose a tau or a rule that scales some neurons more than others."
+    )
+    assert said in " ".join(done.out.split())
+    assert "percentile of random edits" not in done.out
+    for row in world.rows("select control, percentile, p from edit_controls"):
+        assert [row["percentile"] is None, row["p"] is None] == [row["control"] != "bias"] * 2
+    for row in world.rows("select percentile, p_random, p_mcnemar, p_corrected from edit_results"):
+        assert row["percentile"] is row["p_random"] is None
+        assert row["p_corrected"] == pytest.approx(row["p_mcnemar"])
+    assert world.run("report", "-o", world.folder / "report.html").code == 0
+    report = (world.folder / "report.html").read_text(encoding="utf-8")
+    assert said in report
+    assert "of random edits" not in report
+    assert re.findall(r"of (\d+) controls? do(?:es)? at least as well as the edit", report)[:1] == ["1"]
+    with explored(world.warehouse) as explorer:
+        assert said in explorer.page("/edit?id=1").text
 
 
 def test_a_result_on_the_images_that_made_the_labels_is_marked(new_world: World) -> None:

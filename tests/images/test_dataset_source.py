@@ -204,7 +204,7 @@ def test_all_images_of_a_group_are_in_one_split():
     assert set.union(*splits.values()) == {"train", "validation", "test"}
 
 
-@pytest.mark.parametrize("none", [float("nan"), np.float32("nan"), None])
+@pytest.mark.parametrize("none", [float("nan"), np.float32("nan"), None, "", " ", "NaN", "nan"])
 def test_images_whose_group_is_not_a_number_are_no_group(none):
     items = [{"image": noise(seed, 8, 8), "group": none} for seed in range(200)]
     found = list(opened(items, validation_share=0.3).scan())
@@ -451,3 +451,15 @@ def test_a_dataset_of_torchvision_that_is_not_there_is_never_downloaded(tmp_path
     assert "take download out" in message("torchvision:CIFAR10", root=".", download=True)
     assert "has no rot; it has root" in message("torchvision:CIFAR10", rot=".")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_picture_is_turned_upright_as_its_file_is(tmp_path, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(noise(1, 30, 40, 3)).save(tmp_path / "turned.png", exif=exif)
+    by_path = as_item(tmp_path / "turned.png").pixels
+    assert by_path.shape == ((40, 30, 3) if orientation in (6, 8) else (30, 40, 3))
+    with PIL.Image.open(tmp_path / "turned.png") as picture:
+        np.testing.assert_array_equal(as_item(picture).pixels, by_path)
+        assert picture.getexif()[0x0112] == orientation  # the Dataset's own picture stays as it was

@@ -8,14 +8,19 @@ import io
 import os
 import struct
 import subprocess
+import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
+import PIL.ImageFile
+import PIL.PngImagePlugin
 import pytest
 
+from dissectdb.extract.images.decoding import inspect_file
 from dissectdb.extract.images.sources import open_source
 from dissectdb.extract.study import Dataset, StudyError
 from tests.support.hostile import refused, sparse, within_bounds
@@ -236,10 +241,16 @@ def test_links_that_go_round_pipes_and_devices_are_not_waited_for(tmp_path: Path
     assert {path for path, defect in found.items() if defect is None} == {"disc/good.png", "ring/good.png"}
 
 
-def test_links_that_only_lead_to_each_other_are_refused(world: World) -> None:
-    (world.folder / "images" / "train" / "ring" / "a.png").symlink_to("b.png")
-    (world.folder / "images" / "train" / "ring" / "b.png").symlink_to("a.png")
-    refused(world, "extract", world.study, says=("a.png: cannot be read: Too many levels of symbolic links",))
+def test_links_that_only_lead_to_each_other_are_dead_links(tmp_path: Path) -> None:
+    folder = dataset(tmp_path)
+    (folder / "ring" / "a.png").symlink_to("b.png")
+    (folder / "ring" / "b.png").symlink_to("a.png")
+    (folder / "ring" / "notes").symlink_to("notes")
+    (folder / "itself").symlink_to("itself")
+    found = scan(folder)
+    assert {path for path, defect in found.items() if defect is None} == {"disc/good.png", "ring/good.png"}
+    ways_round = [found[f"ring/{name}.png"] for name in "ab"]
+    assert ways_round == ["unreadable: Too many levels of symbolic links"] * 2
 
 
 def test_a_folder_nested_without_end_is_walked_or_refused(tmp_path: Path) -> None:
@@ -328,3 +339,29 @@ def test_a_csv_of_which_nothing_can_be_read_is_refused(world: World, what: str) 
     sparse(path, 1 << 30) if content is None else path.write_bytes(content)
     flags = ("--set", f"dataset.path={path}", "--set", "dataset.kind=fer2013")
     refused(world, "extract", world.study, *flags, says=("fer.csv", reason))
+
+
+@pytest.fixture
+def settings_of_a_program(monkeypatch):
+    monkeypatch.setattr(PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(PIL.PngImagePlugin, "MAX_TEXT_CHUNK", 10)
+    with warnings.catch_warnings(action="error"):
+        yield
+
+
+def test_what_a_program_sets_in_pillow_decides_nothing(settings_of_a_program):
+    values = np.random.default_rng(1).integers(2, size=(40, 40), dtype=np.uint8)
+    palette = PIL.Image.fromarray(values)
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    notes = PIL.PngImagePlugin.PngInfo()
+    notes.add_itxt("comment", "a long text " * 50, zip=True)
+    file = io.BytesIO()
+    palette.save(file, "PNG", transparency=b"\x00\x80", pnginfo=notes)
+    facts, pixels = inspect_file(file.getvalue())
+    assert (facts.defect, pixels.tolist()) == (None, (np.stack([values] * 3, 2) * 255).tolist())
+    facts, pixels = inspect_file(file.getvalue()[:200])
+    assert facts.defect.startswith("unreadable: ")
+    assert (PIL.ImageFile.LOAD_TRUNCATED_IMAGES, PIL.Image.MAX_IMAGE_PIXELS) == (True, 100)
+    with pytest.raises(UserWarning, match="as before"):
+        warnings.warn("as before", stacklevel=1)

@@ -208,6 +208,37 @@ def test_a_group_is_in_one_split_and_an_attribute(tmp_path):
     assert set.union(*splits.values()) == {"train", "validation", "test"}
 
 
+GROUPS = ["", " ", "NaN", None, 1, 1.0, "1", " 1 ", "a", "a "]
+
+
+@pytest.mark.parametrize("kind", ["manifest", "parquet", "webdataset", "python"])
+def test_no_group_and_whole_numbers_are_written_in_many_ways(tmp_path, kind):
+    texts = [None if value is None else str(value) for value in GROUPS]
+    if kind == "manifest":
+        path = manifest(tmp_path / "m.csv", listed(tmp_path, len(GROUPS), group=lambda n: texts[n]))
+    elif kind == "parquet":
+        path = parquet(tmp_path / "p.parquet", range(len(GROUPS)), group=pa.array(texts))
+    else:
+        fields = [json.dumps({"group": value}).encode() for value in [*GROUPS[:2], float("nan"), *GROUPS[3:]]]
+        images = {f"{n}.png": png(n) for n in range(len(GROUPS))}
+        path = tar(tmp_path / "t.tar", images | {f"{n}.json": text for n, text in enumerate(fields)})
+    if kind == "python":
+        items = [{"image": noise(n, 9, 8, 3), "group": value} for n, value in enumerate(GROUPS)]
+        source = open_source(Dataset(name="set", kind="python"), items)
+    else:
+        source = opened(path, kind)
+    assert [image.attributes.get("group") for image in source.scan()] == [*[None] * 4, *["1"] * 4, "a", "a"]
+
+
+def test_a_column_of_numbers_with_gaps_has_the_groups_of_one_without(tmp_path):
+    numbers = [number // 4 for number in range(40)]
+    whole = opened(parquet(tmp_path / "whole.parquet", range(40), group=pa.array(numbers)), "parquet")
+    real = opened(parquet(tmp_path / "real.parquet", range(40), group=pa.array(numbers, pa.float64())), "parquet")
+    assert [(image.split, image.attributes["group"]) for image in real.scan()] == [
+        (image.split, image.attributes["group"]) for image in whole.scan()
+    ]
+
+
 def test_a_limit_takes_classes_in_turn(tmp_path):
     rows = listed(tmp_path, 30, label=lambda n: n // 10, split=lambda n: "test" if n % 2 else "train")
     source = opened(manifest(tmp_path / "m.csv", rows), "manifest", images=3, probing_split="test")

@@ -178,3 +178,36 @@ def test_lines_of_fer2013_are_the_same_in_processes(tmp_path: Path, monkeypatch:
     assert all(position in source.decoded for position in sound)
     for again, decoded in zip(source.read(sound), inside.read(sound), strict=True):
         np.testing.assert_array_equal(again, decoded)
+
+
+PRINTING = """
+import os
+import sys
+import warnings
+from pathlib import Path
+early = open(os.devnull, "rb") if sys.argv[2] == "taken" else None  # it takes the number of a closed stream
+from dissectdb.extract.images import folder_source, sources
+from dissectdb.extract.images.decoding import pixel_hash
+from dissectdb.extract.study import Dataset
+folder_source.LARGE = 1
+source = sources.open_source(Dataset(name="faces", kind="folder", path=Path(sys.argv[1])))
+source.workers = 2
+sound = [image for image in source.scan() if image.defect is None]
+same = [pixel_hash(pixels) == image.sha256 for image, pixels in zip(sound, source.read([i.position for i in sound]))]
+answer = open(sys.argv[3], "w")
+answer.write(f"{all(same)} {len(same)} {len(source.decoded.positions)}")
+"""
+
+
+@pytest.mark.parametrize(("closed", "early"), [("2>&-", "free"), ("2>&-", "taken"), ("0>&- 1>&- 2>&-", "free")])
+def test_what_is_printed_does_not_get_into_the_pixels_if_a_stream_is_closed(faces, tmp_path, closed, early):
+    folder = faces.path / "train" / "a"
+    values = np.random.default_rng(1).integers(2, size=(40, 40), dtype=np.uint8)
+    palette = PIL.Image.fromarray(values)
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    palette.save(folder / "99.png", transparency=b"\x00\x80")  # of which Pillow warns
+    script, answer = tmp_path / "script.py", tmp_path / "answer"
+    script.write_text(PRINTING)
+    command = f'exec "{sys.executable}" -W always "{script}" "{faces.path}" {early} "{answer}" {closed}'
+    subprocess.run(["sh", "-c", command], check=True, timeout=120, env=os.environ | {"PYTHONPATH": str(dissectdb.ROOT)})
+    assert answer.read_text() == "True 58 58"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,11 @@ def test_a_network_in_tf32_does_not_round_the_factors_of_clip() -> None:
         assert torch.backends.cuda.matmul.allow_tf32
     finally:
         devices.allow_tf32(False)
+
+
+def test_a_package_that_cannot_be_imported_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(
+        study.StudyError, match=r"needs the package open_clip, which cannot be imported \(ModuleNotFoundError"
+    ):
+        clip.load(study.Clip(architecture="ViT-B-32", weights="openai"), torch.device("cpu"))

@@ -104,16 +104,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from dissectdb.extract.record import blocks
-from dissectdb.warehouse import database
+from dissectdb.warehouse import units
 from tests.python.conftest import network, objects_of
 blocks.BLOCK = 32
-insert, seen = database._insert, []
+insert, seen = units.insert, []
 def killing(connection, table, rows):
     insert(connection, table, rows)
     seen.append(table)
     if seen.count("activations") == 6:  # three layers: within the transaction of the second block
         os.kill(os.getpid(), signal.SIGKILL)
-database._insert = killing
+units.insert = killing
 objects_of(Path(sys.argv[1])).dissect(network())
 """
 

@@ -82,8 +82,8 @@ def test_the_page_says_what_the_views_say(rows_of, whole):
     assert f"{first['neurons']} of the {first['num_neurons']} right neurons of" in shown.text
     assert "Pooling avg in 2 layers" in shown.text
     assert "Prompts unknown, because embeddings were given" in shown.text
-    assert "+1 of 24 test images, p = 1.00: no evidence that the edit helps." in shown.text
-    assert "1 gained and 0 lost" in shown.text
+    assert "The edit conv1 twice gains 1 and loses 0 of 24 test images: no evidence that the edit helps." in shown.text
+    assert "1 gained and 0 lost of 24 test images, p = 1.00: no evidence that the edit helps." in shown.text
 
 
 def test_charts_draw_the_rows_of_the_views(rows_of, whole):
@@ -357,7 +357,7 @@ def test_any_name_is_shown_unchanged(text):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"intervals": False}, ["1 gained and 0 lost."]),
+        ({"intervals": False}, ["1 gained and 0 lost of 24 test images"]),
         ({"tau": 1e6}, ["No neuron is interpretable: no label scores above τ = 1,000,000."]),
         ({"concepts": ("only",)}, ["All of them carry one label, only."]),
         ({"wrong": 0}, ["no image changed sides"]),

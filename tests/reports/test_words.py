@@ -58,7 +58,7 @@ def test_ordinals_have_their_english_endings(number, expected):
 
 
 RESULT = {
-    "split": "test", "images": 7178, "correct_before": 5000, "correct_after": 5015, "p_mcnemar": 0.118,
+    "split": "test", "images": 7178, "gained": 48, "lost": 33, "p_mcnemar": 0.118,
     "percentile": None, "edits_tried": 1, "p_corrected": 0.118, "verdict": "no evidence", "is_probing_set": False,
 }  # fmt: skip
 
@@ -66,21 +66,51 @@ RESULT = {
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "test: +15 of 7,178, p = 0.12: no evidence"),
-        ({"correct_after": 3990}, "test: -1,010 of 7,178, p = 0.12: no evidence"),
-        ({"percentile": 0.415}, "test: +15 of 7,178, p = 0.12, 42nd percentile of random edits: no evidence"),
+        ({}, "test: 48 gained and 33 lost of 7,178, p = 0.12: no evidence"),
+        ({"lost": 1010}, "test: 48 gained and 1,010 lost of 7,178, p = 0.12: no evidence"),
+        (
+            {"percentile": 0.415},
+            "test: 48 gained and 33 lost of 7,178, p = 0.12, 42nd percentile of random edits: no evidence",
+        ),
         (
             {"edits_tried": 1200, "p_corrected": 0.9},
-            "test: +15 of 7,178, p = 0.12 (the best of 1,200 tried: p corrected 0.9): no evidence",
+            "test: 48 gained and 33 lost of 7,178, p = 0.12 (the best of 1,200 tried: p corrected 0.9): no evidence",
         ),
         (
             {"verdict": "helped", "is_probing_set": True},
-            "test: +15 of 7,178, p = 0.12: helped; the labels were made on these very images",
+            "test: 48 gained and 33 lost of 7,178, p = 0.12: helped; the labels were made on these very images",
         ),
     ],
 )
 def test_a_verdict_on_the_terminal_is_one_line(changes, expected):
     assert terminal.verdict(RESULT | changes) == expected
+
+
+def test_the_report_says_how_many_images_an_edit_gains_and_loses():
+    result = RESULT | {"edit_id": 1, "edit": "paper", "percentile": 0.415}
+    assert re.sub("<.*?>", "", sentences.edit_finding([result])) == (
+        "The edit paper gains 48 and loses 33 of 7,178 test images: no evidence that the edit helps."
+    )
+    assert re.sub("<.*?>", "", sentences.edit_change(result)) == (
+        "48 gained and 33 lost of 7,178 test images, p = 0.12: no evidence that the edit helps. "
+        "Better than 41.5 % of random edits."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ([], ""),
+        (["matched"], "Every draw of matched scales lin2 exactly as the edit does, so it compares nothing."),
+        (
+            ["random", "all", "random"],
+            "Every draw of all and random scales lin2 exactly as the edit does, so it compares nothing. "
+            "Choose a tau or a rule that scales some neurons more than others.",
+        ),
+    ],
+)
+def test_controls_that_are_the_edit_are_said_to_compare_nothing(kinds, said):
+    assert sentences.controls_that_are_the_edit(kinds, "lin2") == said
 
 
 @pytest.mark.parametrize(("split", "said"), [("train", "898 train images of photos"), ("all", "898 images of photos")])

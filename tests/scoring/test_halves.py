@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from dissectdb.extract.scoring.problem import Array, Settings
 from dissectdb.extract.scoring.scorers import SCORERS, score_layer
 from dissectdb.extract.study import Dissection
 from dissectdb.warehouse import Warehouse
-from tests.support.worlds import World
+from tests.support.worlds import World, with_groups
 
 CLIPS, FRAMES, CONCEPTS = 40, 20, 12
 
@@ -226,18 +225,6 @@ def test_a_neuron_that_fires_on_too_few_images_of_a_half_is_not_tested(scorer: s
 # ---------------------------------------------------------------- in a run
 
 
-def with_groups(world: World, group_of: Callable[[int], str]) -> None:
-    """Give the images of a world groups, by a manifest; a group is of one split."""
-    files = sorted((world.folder / "images").rglob("*.png"))
-    lines = [
-        f"images/{file.relative_to(world.folder / 'images')},{file.parent.parent.name},{file.parent.name},"
-        f"{file.parent.parent.name}-{group_of(number)}"
-        for number, file in enumerate(files)
-    ]
-    (world.folder / "images.csv").write_text("\n".join(["path,split,class,group", *lines]))
-    world.change('kind = "folder"\npath = "images"', 'kind = "manifest"\npath = "images.csv"')
-
-
 def test_without_activations_it_is_said_how_many_labels_the_halves_do_not_test(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,7 +261,7 @@ def test_groups_reach_the_checks_and_the_measures(new_world: World, finished: Wo
     grouped, single = new_world.frame(query), finished.frame(query)
     assert grouped["split_half_agrees"].null_count() < len(grouped)
     labels = ["neuron_id", "concept_id"]
-    assert grouped.select(labels).rows() == single.select(labels).rows(), "p and labels count each image"
+    assert grouped.select(labels).rows() == single.select(labels).rows(), "labels count each image"
     assert grouped["split_half_agrees"].to_list() != single["split_half_agrees"].to_list()
     query = "select dissection_id, neuron_id, reference, same_halves from label_measures order by all"
     assert new_world.rows(query) != finished.rows(query)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.made import World, judge, unit, usable_images
+from bench.made import World, judge, unit
 from bench.noise import sparse_noise
 from dissectdb.extract.scoring import topk
+from dissectdb.extract.scoring.null_groups import usable_images
 from dissectdb.extract.scoring.problem import Settings
 
 

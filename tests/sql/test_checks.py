@@ -216,7 +216,7 @@ MORE = [
     ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 'nan', 0.5, 3)"),
     ("null_quantiles_fall", "insert into null_quantiles values (1, 1, 1.0, 0.5, 3), (1, 1, 1.0, 0.5, 3)"),
     ("keys_are_unique", "insert into kernel_scores select 1, 1, 1, 0.5, null from range(2)"),
-    ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null, null)"),
+    ("references_exist", "insert into label_checks values (1, 1, 99, null, true, null, null, null)"),
     *[
         ("keys_are_unique", f"insert into {table} from {table}")
         for table in (

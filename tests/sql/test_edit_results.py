@@ -289,6 +289,43 @@ def test_controls_are_counted_by_kind_and_no_control_has_a_result_of_its_own():
     ]  # fmt: skip
 
 
+def scales(of: Mapping[int, Sequence[float]], bias: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
+    """What edits multiply the neurons 1, 2, … by; bias: what some multiply the biases by, in place of 1."""
+    return [
+        dict(edit_id=edit, neuron_id=neuron, scale=scale, bias_scale=(bias or {}).get(edit, 1.0))
+        for edit, row in of.items()
+        for neuron, scale in enumerate(row, 1)
+    ]
+
+
+def test_controls_that_are_the_edit_itself_compare_nothing():
+    """Random neurons of an edit that scales all alike; labels of shuffled images still differ, and so do biases."""
+    kinds = {2: (1, "random"), 3: (1, "random"), 4: (1, "all"), 5: (1, "shuffled"), 6: (1, "bias")}
+    after = {1: right(20)} | dict.fromkeys((2, 3, 4), right(20)) | {5: right(12), 6: right(20)}
+    uniform = dict.fromkeys((1, 2, 3, 4, 6), (1.5, 1.5)) | {5: (1.5, 0.5)}
+    tables = measured(WAS, after, kinds, edit_scales=scales(uniform, bias={6: 1.5}))
+    found = {row["control"]: row for row in run_view("edit_controls", **tables)}
+    assert {kind: (row["draws"], row["difference"], row["percentile"], row["p"]) for kind, row in found.items()} == {
+        "random": (2, 10, None, None),
+        "all": (1, 10, None, None),
+        "shuffled": (1, 10, 1, 0.5),
+        "bias": (1, 10, 0.5, 1),
+    }
+    [row] = run_view("edit_results", **tables)
+    assert row["percentile"] is row["p_random"] is None
+    assert row["p_corrected"] == row["p_mcnemar"] == pytest.approx(exact_mcnemar(10, 0))
+
+
+def test_a_draw_that_happens_to_be_the_edit_counts_among_the_others():
+    kinds = dict.fromkeys((2, 3, 4), (1, "random"))
+    after = {1: right(20), 2: right(20), 3: right(12), 4: right(12)}
+    drawn = scales({1: (1.5, 0.5), 2: (1.5, 0.5), 3: (0.5, 1.5), 4: (0.5, 1.5)})
+    tables = measured(WAS, after, kinds, edit_scales=drawn)
+    [row] = run_view("edit_controls", **tables)
+    assert (row["draws"], row["percentile"], row["p"]) == (3, pytest.approx(2.5 / 3), 0.5)
+    assert [row["is_edit"] for row in run_view("edit_control_draws", **tables)] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("own", "drawn", "others", "verdict"),
     [

@@ -22,7 +22,7 @@ from tests.support import worlds
 from dissectdb.extract.editing import edits
 from dissectdb.extract.models import networks
 from dissectdb.extract.record import blocks
-from dissectdb.warehouse import database, view_files, view_tables
+from dissectdb.warehouse import units, view_files, view_tables
 view_files.load_views()  # once, for all forks
 
 def die(moment, table, seen):
@@ -32,7 +32,7 @@ def die(moment, table, seen):
             os.kill(os.getpid(), signal.SIGKILL)
 
 def watch():
-    insert, write, replace = database._insert, database._write, os.replace
+    insert, write, replace = units.insert, units.write, os.replace
     materialize = view_tables.materialize
     seen = []
     def watched_insert(connection, table, rows):
@@ -50,7 +50,7 @@ def watch():
     def watched_replace(*arguments):
         die("replace", "", seen)
         replace(*arguments)
-    database._insert, database._write, view_tables.materialize = watched_insert, watched_write, watched_materialize
+    units.insert, units.write, view_tables.materialize = watched_insert, watched_write, watched_materialize
     os.replace = watched_replace
 
 for study, wanted in {moments}:

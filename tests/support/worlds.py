@@ -16,7 +16,7 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,8 +72,14 @@ CLIP = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 
-# What schema 5 had in the place of today's tables.
-TO_SCHEMA_5 = """
+# What schema 6 had in the place of today's tables.
+TO_SCHEMA_6 = """
+    alter table label_checks drop column p;
+    update warehouse_info set value = '6' where key = 'schema_version';
+"""
+
+# What schema 5 had.
+TO_SCHEMA_5 = f"""{TO_SCHEMA_6}
     alter table concepts drop column category;
     alter table images drop column source;
     drop table image_attributes;
@@ -292,6 +298,18 @@ def _sorted_rows(opened: Warehouse, table: str, columns: list[str]) -> list[tupl
 
 
 # ---------------------------------------------------------------- making it
+
+
+def with_groups(world: World, group_of: Callable[[int], str]) -> None:
+    """Give the images of a world groups, by a manifest; a group is of one split."""
+    files = sorted((world.folder / "images").rglob("*.png"))
+    lines = [
+        f"images/{file.relative_to(world.folder / 'images')},{file.parent.parent.name},{file.parent.name},"
+        f"{file.parent.parent.name}-{group_of(number)}"
+        for number, file in enumerate(files)
+    ]
+    (world.folder / "images.csv").write_text("\n".join(["path,split,class,group", *lines]))
+    world.change('kind = "folder"\npath = "images"', 'kind = "manifest"\npath = "images.csv"')
 
 
 def draw(class_name: str, number: int) -> np.ndarray:

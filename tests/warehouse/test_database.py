@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 
 from dissectdb.warehouse import Warehouse, WarehouseError, WarehouseUnavailable, database, view_files
+from dissectdb.warehouse import units as unit_writer
 from tests.support.rows import NOON, all_views, sha
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
@@ -51,7 +52,7 @@ def version(warehouse: Warehouse, table: str) -> int:
 def test_a_new_warehouse_has_every_table_and_view_and_no_rows(empty):
     assert empty.rows("select * from activations").shape == (0, 3)
     assert empty.rows("select * from layer_summary").height == 0
-    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["6"]
+    assert empty.rows("select value from warehouse_info where key = 'schema_version'")["value"].to_list() == ["7"]
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -152,7 +153,7 @@ def test_a_load_returns_the_share_of_the_time_in_which_it_waited_for_the_writer(
     empty: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock of the test's own counts 3 × 2 seconds of computing, 3 × 1 of handing over, and 3 of the last write."""
-    clock, all_handed_over, write = [0.0], threading.Event(), database._write
+    clock, all_handed_over, write = [0.0], threading.Event(), unit_writer.write
 
     def pass_time(seconds: float) -> None:
         clock[0] += seconds
@@ -175,7 +176,7 @@ def test_a_load_returns_the_share_of_the_time_in_which_it_waited_for_the_writer(
 
     monkeypatch.setattr(database, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr(database, "queue", SimpleNamespace(Queue=Handover, Empty=queue.Empty))
-    monkeypatch.setattr(database, "_write", slow_write)
+    monkeypatch.setattr(unit_writer, "write", slow_write)
     assert empty.load(units()) == (3 + 3) / (6 + 3 + 3)
 
 
@@ -267,7 +268,7 @@ def test_two_readers_share_a_file(tiny):
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize(
     ("schema", "said"),
-    [(0, "older dissectdb (schema 0, this one needs 6)"), (99, "newer dissectdb (schema 99, this one knows 6)")],
+    [(0, "older dissectdb (schema 0, this one needs 7)"), (99, "newer dissectdb (schema 99, this one knows 7)")],
 )
 def test_a_warehouse_of_another_schema_is_refused_and_left_alone(empty, schema, said, read_only):
     empty.connection.execute("update warehouse_info set value = $1 where key = 'schema_version'", [str(schema)])

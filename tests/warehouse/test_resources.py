@@ -370,9 +370,9 @@ def test_a_view_that_never_fits_is_one_line_and_leaves_the_warehouse_as_it_was(
 def test_a_unit_that_can_be_read_again_is_written_again(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dissectdb.warehouse import database
+    from dissectdb.warehouse import units
 
-    whole, failed = database._insert, []
+    whole, failed = units.insert, []
 
     def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: object) -> None:
         whole(connection, table, rows)
@@ -380,7 +380,7 @@ def test_a_unit_that_can_be_read_again_is_written_again(
             failed.append(table)
             raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate")
 
-    monkeypatch.setattr(database, "_insert", insert)
+    monkeypatch.setattr(units, "insert", insert)
     unit = {"classes": [{"dataset_id": 9, "position": 0, "class": "a"}]}
     with Warehouse(shutil.copy(tiny_file, tmp_path), memory_limit="4GB", threads=16) as warehouse:
         warehouse.write(unit)

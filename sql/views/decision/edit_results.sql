@@ -6,7 +6,7 @@
 -- percentile, p_random: the rank of the edit among random edits, and how often a random edit is as good
 -- (edit_controls).
 -- p_corrected: the chance that the best of as many random edits as were tried on this split is as good, 1 - (1 - p) ^
--- edits_tried. p is p_random, or p_mcnemar if there are no random controls. On the test split, edits_tried counts the
+-- edits_tried. p is p_random, or p_mcnemar if no random control differs from the edit. On the test split, edits_tried counts the
 -- edits for which the split was opened.
 -- low, high: paired bootstrap 95 % interval of the difference in accuracy. loss_low, loss_high: of the difference in
 -- loss.

@@ -7,7 +7,8 @@
 -- soft_wpmi compares the neurons of a layer, and a layer with one neuron has nothing to compare.
 -- p: how often a neuron that is unrelated to the images gets a label with at least this z. q: the share of false
 -- labels among all labels of the layer with a p this small or smaller (Benjamini and Hochberg 1995).
--- If no null was drawn for the layer, p, q and calibrated are NULL; under the rule q, so is interpretable.
+-- Where images are in groups, p is that of one image of each group (label_checks), not that of this z.
+-- If no null was drawn for the layer, or there are fewer than 20 groups, p, q and calibrated are NULL; under the rule q, so is interpretable.
 
 with
 
@@ -88,6 +89,23 @@ tested as (
             and dissected_neurons.null_group = null_quantiles.null_group
             and best_two.z >= null_quantiles.z
     group by best_two.dissection_id, best_two.neuron_id, dissected_neurons.layer_id
+    union all
+    select
+        best_two.dissection_id,
+        best_two.neuron_id,
+        dissected_neurons.layer_id,
+        label_checks.p
+    from best_two
+    inner join dissected_neurons
+        on
+            best_two.dissection_id = dissected_neurons.dissection_id
+            and best_two.neuron_id = dissected_neurons.neuron_id
+    inner join label_checks
+        on
+            best_two.dissection_id = label_checks.dissection_id
+            and best_two.neuron_id = label_checks.neuron_id
+            and best_two.concept_id = label_checks.concept_id
+    where label_checks.p is not null
 
 ),
 
