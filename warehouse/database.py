@@ -230,7 +230,7 @@ class Warehouse:
 
     def unbuilt(self, query: str) -> list[str]:
         """The views that a trusted query reads and that are not built; for a reader."""
-        return sorted(self._unbuilt & guard.tables_read(query)) if self._unbuilt else []
+        return sorted(self._unbuilt & guard.known_to_read(query)) if self._unbuilt else []
 
     def refuse_unbuilt(self, names: Iterable[str]) -> None:
         """Raise WarehouseUnavailable if one of these views is not built: it would say that there is nothing."""

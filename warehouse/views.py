@@ -16,7 +16,8 @@ from types import MappingProxyType
 
 import duckdb
 
-from dissectdb.warehouse import stale_views, view_tables
+from dissectdb.did_you_mean import fold
+from dissectdb.warehouse import guard, stale_views, view_tables
 from dissectdb.warehouse.errors import is_out_of_memory
 from dissectdb.warehouse.resources import LARGEST_SLICE, SMALLEST_SLICE
 from dissectdb.warehouse.stale_views import digest
@@ -26,6 +27,7 @@ from dissectdb.warehouse.view_tables import Built
 
 log = logging.getLogger("dissectdb")
 
+WORD = re.compile(r"\w+")
 SMALLER = 4  # a slice is divided by this after memory ran out
 
 
@@ -106,8 +108,19 @@ def unbuilt(connection: duckdb.DuckDBPyConnection) -> set[str]:
         select view_name, sql from system.main.duckdb_views()
         where not internal and 'view:' || view_name not in (select key from main.warehouse_info)
     """
-    users = connection.execute(own).fetchall()
-    return found | {name for name, sql in users if not found.isdisjoint(re.findall(r"\w+", sql))}
+    return _with_readers(found, {fold(name): _reads(sql) for name, sql in connection.execute(own).fetchall()})
+
+
+def _reads(create_view: str) -> set[str]:
+    """What a user's view reads, in lower case; every word of it if its SELECT cannot be told from its name."""
+    return guard.known_to_read(create_view.partition(" AS ")[2]) or {fold(word) for word in WORD.findall(create_view)}
+
+
+def _with_readers(found: set[str], reads: dict[str, set[str]]) -> set[str]:
+    """The names, and those of all views that read one of them, directly or through other views."""
+    while more := {name for name, read in reads.items() if name not in found and not found.isdisjoint(read)}:
+        found = found | more
+    return found
 
 
 def build(

@@ -8,6 +8,7 @@ warehouse is locked or unreadable, 130 stopped by Ctrl-C or SIGTERM.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 
@@ -54,6 +55,9 @@ def options(version: Version = False) -> None:
 
 def main() -> None:
     """Run a command. An expected failure is one line and its exit code, a bug is a traceback."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed, as in some services
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     signals = _stop_on_signals()
     _show_notes()
     try:

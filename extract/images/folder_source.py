@@ -52,9 +52,11 @@ class Folder(Source):
             )
 
     def _group(self, file: File) -> str | None:
-        """What the pattern, or its first bracket, finds in the file's path; None if it finds nothing."""
+        """What the pattern, or the first bracket of it that takes part, finds in the file's path; None for nothing."""
         found = self.pattern.search(file.path) if self.pattern else None
-        return group_name(printable(found[1 if found.re.groups else 0] or "")) if found else None
+        if found is None:
+            return None
+        return group_name(printable(next((text for text in found.groups() if text is not None), found[0])))
 
     def fingerprint(self) -> str:
         if_set: dict[str, object] = {"classes": self.classes} if self.labels else {}
@@ -74,6 +76,11 @@ class Folder(Source):
 
     def assumptions(self, sound: Counter[str]) -> list[str]:
         sentences = [*self.found.assumed, *(self.labels.assumed if self.labels else ())]
+        if self.pattern:
+            groups = Counter(self._group(file) for file in self.files)
+            alone = groups.pop(None, 0)
+            more = f"; in none: {alone:,}, each of which is a group of its own" if alone else ""
+            sentences.append(f"group_pattern puts {groups.total():,} images into {len(groups):,} groups{more}")
         share, by = f"{100 * (self.share or 0):.3g} %", "group" if self.pattern else "pixels"
         if len(self.drawn) == 3:
             counts = ", ".join(f"{sound[split]:,} {split}" for split in SPLITS)

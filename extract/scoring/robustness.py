@@ -122,11 +122,11 @@ def label_images(
             if len(unsure := np.flatnonzero((fired < settings.min_images) & goes_on[neurons])):
                 fires = fires_on(layer, block[:, unsure], unsure + neurons.start)
                 fired[unsure] = weights @ fires
-            part = Array(block[own], dead, _part_lengths(settings, layer, neurons, block[own]))
+            few = fired < settings.min_images  # or its list may be empty, which no scorer takes
+            part = Array(block[own], dead | few, _part_lengths(settings, layer, neurons, block[own]))
             scores = score_layer(settings, part, images[torch.from_numpy(own)], concepts, keep=1)
             varies = part.activations.max(axis=0) > part.activations.min(axis=0)
-            is_labelled = varies & (fired >= settings.min_images)
-            version_labels[neurons] = np.where(is_labelled, scores.concepts[:, 0], -1)
+            version_labels[neurons] = np.where(varies & ~few, scores.concepts[:, 0], -1)
     return labels
 
 

@@ -92,6 +92,8 @@ class Dataset(Settings):
     @field_validator("group_pattern", mode="after")
     @classmethod
     def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        if pattern == "":
+            raise ValueError("it is empty; leave it out")
         try:
             re.compile(pattern or "")
         except re.error as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
+import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -302,3 +305,10 @@ def test_a_warehouse_in_a_newer_format_stays_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes()[12:20] == newer
     with Warehouse(path, read_only=True) as opened:
         assert opened.rows("select * from layer_summary").height == 0
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-"])
+def test_the_exit_code_stays_if_streams_are_closed(closed: str, tmp_path: Path) -> None:
+    script = f'"{sys.executable}" -m dissectdb query -w nowhere.duckdb "select 1" {closed}'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 3

@@ -46,6 +46,17 @@ def test_without_a_bracket_all_that_is_found_is_the_group(tmp_path: Path) -> Non
     assert {image.split for image in images} == {"all"}
 
 
+def test_of_alternatives_the_bracket_that_fits_is_the_group_and_images_without_one_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pattern = r"(film0)_\d+|(film[12])_\d+"
+    with caplog.at_level("INFO", "dissectdb"):
+        images = scan(films(tmp_path, 3), group_pattern=pattern, probing_split="all")
+    assert [image.attributes.get("group") for image in images] == [*np.repeat(["film0", "film1", "film2"], 4), None]
+    said = "group_pattern puts 12 images into 3 groups; in none: 1, each of which is a group of its own"
+    assert any(said in line for line in caplog.messages)
+
+
 def test_another_pattern_is_another_dataset_and_none_is_the_one_of_before(tmp_path: Path) -> None:
     films(tmp_path, 2)
 
@@ -63,5 +74,7 @@ def test_a_pattern_that_is_in_no_path_is_refused(tmp_path: Path) -> None:
 def test_a_pattern_that_is_none_is_refused_and_so_is_one_for_another_kind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no regular expression: missing"):
         Dataset(name="films", kind="folder", path=tmp_path, group_pattern="(film")
+    with pytest.raises(ValueError, match="it is empty; leave it out"):
+        Dataset(name="films", kind="folder", path=tmp_path, group_pattern="")
     with pytest.raises(ValueError, match="group_pattern would do nothing: it is for kind = 'folder'"):
         Dataset(name="films", kind="manifest", path=tmp_path, group_pattern="film")

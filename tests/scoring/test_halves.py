@@ -220,6 +220,9 @@ def test_a_neuron_that_fires_on_too_few_images_of_a_half_is_not_tested(scorer: s
     untested = np.isnan(robustness.split_half(asked, made, images, words, divide(1000, site)))
     assert untested[:20].all()
     assert not untested[20:].all()
+    values[500:, :20] = 0
+    on_none = made_layer(values, asked)
+    assert np.isnan(robustness.split_half(asked, on_none, images, words, divide(1000, site)))[:20].all()
 
 
 # ---------------------------------------------------------------- in a run

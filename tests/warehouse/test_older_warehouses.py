@@ -86,10 +86,17 @@ def test_what_is_not_built_is_known_through_all_views_also_those_of_users(tmp_pa
     path = unpacked(5, tmp_path)
     with duckdb.connect(str(path)) as connection:
         connection.execute("create view mine as select concept from neuron_concepts")
+        connection.execute('create view "Of Mine AS it is" as select count(*) as n from Mine')
+        connection.execute('create view "MyLabels" as select count(*) as n from NEURON_LABELS')
+        connection.execute("create view fine as select count(*) as neuron_labels from neurons")
     with Warehouse(path) as warehouse:
         assert warehouse.rows("select * from neuron_concepts").is_empty()  # to a run that is going to build it
-    with Warehouse(path, read_only=True) as reader, pytest.raises(WarehouseUnavailable, match="mine of"):
-        reader.ask("select count(*) from mine")
+    with Warehouse(path, read_only=True) as reader:
+        for view in ("mine", "MINE", '"Of Mine AS it is"', "mylabels", '"MyLabels"', "Neuron_Labels"):
+            for ask in (reader.ask, reader.rows):
+                with pytest.raises(WarehouseUnavailable, match="not computed yet"):
+                    ask(f"select * from {view}")
+        assert reader.ask("select neuron_labels from fine").item() > 0
 
 
 def test_a_warehouse_with_nothing_in_it_says_so(tmp_path):
