@@ -27,6 +27,7 @@ from dissectdb.warehouse.view_tables import Built
 
 log = logging.getLogger("dissectdb")
 
+TO_DO = "unlabelled_layers"  # it says what is left to do, also while what it reads is not built
 WORD = re.compile(r"\w+")
 SMALLER = 4  # a slice is divided by this after memory ran out
 
@@ -108,7 +109,7 @@ def unbuilt(connection: duckdb.DuckDBPyConnection) -> set[str]:
         select view_name, sql from system.main.duckdb_views()
         where not internal and 'view:' || view_name not in (select key from main.warehouse_info)
     """
-    return _with_readers(found, {fold(name): _reads(sql) for name, sql in connection.execute(own).fetchall()})
+    return _with_readers(found - {TO_DO}, {fold(name): _reads(sql) for name, sql in connection.execute(own).fetchall()})
 
 
 def _reads(create_view: str) -> set[str]:
