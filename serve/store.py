@@ -208,7 +208,7 @@ def questions() -> Mapping[str, Question]:
 def _tables_read(sql: str) -> set[str]:
     from dissectdb.warehouse import guard
 
-    return guard.tables_read(sql)
+    return guard.known_to_read(sql)
 
 
 @cache

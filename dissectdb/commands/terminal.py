@@ -59,8 +59,8 @@ def public_views() -> pl.DataFrame:
 def show_answers(answers: Mapping[str, pl.DataFrame]) -> None:
     """Print the answers to questions, by title, as tables. A column without a value and an empty table are left out."""
     for title, rows in answers.items():
-        known = [name for name in rows.columns if name in UNKNOWN or rows[name].null_count() < len(rows)]
         if len(rows):
+            known = [name for name in rows.columns if name in UNKNOWN or rows[name].null_count() < len(rows)]
             tables.show(rows.select(known), title=title, nulls=UNKNOWN)
 
 
